@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make study` and `make test`.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: study test check bench notebooks organism clean system
+
+# torch first and pinned, so that the build in constraints.txt is what everything else finds
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch
+	$(PIP) install -q -c constraints.txt -e '.[all]'
+	touch $(STAMP)
+
+# Chrome draws png and svg; without it the study still writes html. As root on Debian it is installed here.
+system:
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core) >/dev/null 2>&1 \
+	    || echo "chromium could not be installed: figures will be html only"; \
+	else echo "no Chrome found: figures will be html only. Install chromium for png and svg"; fi
+
+study: $(STAMP) system
+	$(VENV)/bin/workbench run udhr --out figures/udhr
+
+test: $(STAMP) system
+	$(PY) -m pytest
+
+check: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(PY) -m pytest tests/test_architecture.py
+
+bench: $(STAMP)
+	$(PY) benchmarks/run.py
+
+notebooks: $(STAMP)
+	$(PY) -m pytest tests/test_notebooks.py
+
+# The commands that made the shipped weights (about 12 minutes each on two cores)
+organism: $(STAMP)
+	$(VENV)/bin/workbench train udhr-organism --out data/models/udhr-organism
+	$(VENV)/bin/workbench train udhr-organism-no-verdict --out data/models/udhr-organism-no-verdict
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache figures/udhr

@@ -1,0 +1,41 @@
+"""The workbench: what a language model says, what it knows inside, and along which directions."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "load_model": "models", "untrained_copy": "models", "bundled_models": "models", "edited": "models", "Edit": "models",
+    "Read": "models",
+    "PromptSet": "prompts", "ContrastPair": "prompts", "Split": "prompts", "grouped_split": "prompts",
+    "capture": "activations", "Activations": "activations",
+    "fit_logistic": "probes", "fit_mass_mean": "probes", "fit_ccs": "probes", "resolve_sign": "probes", "probe_layers": "probes",
+    "answers": "evaluation", "agreement": "evaluation", "false_negatives": "evaluation", "choose_answers": "evaluation",
+    "run_study": "studies",
+}  # fmt: skip
+_ROOMS = ("activations", "core", "evaluation", "figures", "models", "organism", "probes", "prompts", "studies")
+__all__ = [*_ROOMS, *_WHERE]
+
+if TYPE_CHECKING:
+    from . import activations, core, evaluation, figures, models, organism, probes, prompts, studies
+    from .activations import Activations, capture
+    from .evaluation import agreement, answers, choose_answers, false_negatives
+    from .models import Edit, Read, bundled_models, edited, load_model, untrained_copy
+    from .probes import fit_ccs, fit_logistic, fit_mass_mean, probe_layers, resolve_sign
+    from .prompts import ContrastPair, PromptSet, Split, grouped_split
+    from .studies import run_study
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _WHERE:
+        return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,144 @@
+"""Typed errors. Each says what was asked, what exists and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WorkbenchError(Exception):
+    """Base of every error that the workbench raises on purpose."""
+
+
+class BadInput(WorkbenchError, ValueError):
+    """An argument cannot be used as given; nothing expensive has run yet."""
+
+
+class UnknownName(BadInput):
+    """A name that does not exist among a stated set of names."""
+
+
+class UnknownModel(UnknownName):
+    """No bundled model, folder or hub repository of this name."""
+
+
+class UnknownStudy(UnknownName):
+    """No study of this name."""
+
+
+class UnknownTemplate(UnknownName):
+    """No prompt template of this name."""
+
+
+class UnknownClaim(UnknownName):
+    """No claim of this name."""
+
+
+class UnknownSite(UnknownName):
+    """No such place inside a block (`resid_post`, `attn_out`, …)."""
+
+
+class UnknownPosition(UnknownName):
+    """No such way of choosing token positions."""
+
+
+class UnknownLayer(BadInput):
+    """A layer that the model does not have."""
+
+
+class EmptyPromptSet(BadInput):
+    """A prompt set without items."""
+
+
+class TemplateField(BadInput):
+    """A template names a field that does not exist, or lacks one that it needs."""
+
+
+class MissingColumn(BadInput):
+    """A table lacks a column that was asked for."""
+
+
+class PromptTooLong(BadInput):
+    """A prompt does not fit the model's context."""
+
+
+class TokenBoundary(BadInput):
+    """A continuation merges with its stem into other tokens, so that the two cannot be told apart."""
+
+
+class AnswerTokens(BadInput):
+    """Answer strings that are not single, distinct tokens of this tokenizer."""
+
+
+class OneClass(BadInput):
+    """Labels that are all of one class."""
+
+
+class ShapeMismatch(BadInput):
+    """Arrays whose shapes do not belong together."""
+
+
+class NotFinite(BadInput):
+    """NaN or infinity where numbers are needed."""
+
+
+class SplitLeak(BadInput):
+    """A group that would stand on both sides of a split."""
+
+
+class OutputFolder(BadInput):
+    """An output folder that holds something else."""
+
+
+class DamagedModel(WorkbenchError):
+    """A model folder that cannot be read as a model."""
+
+
+class DamagedStore(WorkbenchError):
+    """An activation folder that cannot be read, or lacks what its manifest lists."""
+
+
+class WrongModel(WorkbenchError):
+    """Activations or a direction of another model, dtype or weight-processing mode."""
+
+
+class NetworkNeeded(WorkbenchError):
+    """A download is needed and the network cannot be reached."""
+
+
+class GatedModel(WorkbenchError):
+    """A hub repository that asks for a licence or a token."""
+
+
+class OutOfMemory(WorkbenchError):
+    """The model or the batch does not fit."""
+
+
+class MissingTokenizer(WorkbenchError):
+    """A model without a usable tokenizer."""
+
+
+class HookNotFired(WorkbenchError):
+    """An edit or a read that did not fire as often as it should have."""
+
+
+class MissingTool(WorkbenchError):
+    """A program outside Python that is needed for this step (for example Chrome for png files)."""
+
+
+def unknown(error: type[UnknownName], kind: str, asked: object, options: Iterable[str]) -> UnknownName:
+    """Build an error for a name that does not exist, with the names that do and the nearest one.
+
+    Args:
+        error: The class to build.
+        kind: What the name names, in the singular ("template").
+        asked: What was asked for.
+        options: What exists.
+
+    Returns:
+        The error, ready to raise.
+    """
+    names = sorted(options)
+    text = f"no {kind} named {asked!r}. There {'is' if len(names) == 1 else 'are'}: {', '.join(names) or 'none'}."
+    near = difflib.get_close_matches(str(asked), names, n=1)
+    return error(text + (f" Did you mean {near[0]!r}?" if near else ""))

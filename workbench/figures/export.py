@@ -1,0 +1,74 @@
+"""Write figures: html always, png and svg where Chrome is found, and the csv they were drawn from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..core.errors import MissingTool
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+HINT = "png and svg need Chrome or Chromium: `apt-get install chromium` on Debian, or `plotly_get_chrome` elsewhere"
+
+
+def browser() -> str | None:
+    """Return the path of a Chrome-like browser, or `None`."""
+    return os.environ.get("BROWSER_PATH") or next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def export(
+    figures: Mapping[str, go.Figure], folder: str | Path, *, tables: Mapping[str, pd.DataFrame] | None = None,
+    formats: tuple[str, ...] = ("html", "png", "svg"), scale: float = 2.0,
+) -> list[Path]:  # fmt: skip
+    """Write figures to a folder.
+
+    Args:
+        figures: Figures by name.
+        folder: Where to; made if it is not there.
+        tables: The table behind each figure, written as NAME.csv.
+        formats: Of "html" (opens without a network), "png", "svg", "pdf".
+        scale: Pixels per point of a png.
+
+    Returns:
+        The files written.
+
+    Raises:
+        MissingTool: A format needs Chrome and there is none; html and csv are written before.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    out: list[Path] = []
+    if "html" in formats:
+        for name, figure in figures.items():
+            out.append(folder / f"{name}.html")
+            figure.write_html(out[-1], include_plotlyjs=True, config={"displaylogo": False})
+    for name, table in (tables or {}).items():
+        out.append(folder / f"{name}.csv")
+        table.to_csv(out[-1], index=False, float_format="%.6g")
+    stills = [f for f in formats if f != "html"]
+    if not stills or not figures:
+        return out
+    path = browser()
+    if path is None:
+        raise MissingTool(HINT)
+    import kaleido
+
+    jobs = [
+        {"fig": figure, "path": folder / f"{name}.{kind}", "opts": {"format": kind, "scale": scale if kind == "png" else 1}}
+        for name, figure in figures.items() for kind in stills
+    ]  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # a browser inside a container, run as root, has no sandbox to enter
+        kaleido.write_fig_from_object_sync(jobs, kopts={"path": path, "enable_sandbox": False})
+    for job in jobs:
+        if not Path(job["path"]).is_file():
+            raise MissingTool(f"{path} drew no {Path(job['path']).name}; {HINT}")
+        out.append(Path(job["path"]))
+    return out

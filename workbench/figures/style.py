@@ -1,0 +1,43 @@
+"""One plotly style: readable at blog width, in colours that colour-blind readers tell apart."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+# Okabe and Ito 2008: eight colours that stay apart under every common kind of colour blindness.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#7a7a7a",
+)  # fmt: skip
+INK, FAINT = "#222222", "#d9d9d9"
+CLAIM_COLOURS = {"no claim": GREY, "none": GREY, "neutral": SKY, "good": GREEN, "partial": ORANGE, "harm": RED}
+CLAIM_SYMBOLS = {
+    "no claim": "circle-open",
+    "none": "circle-open",
+    "neutral": "diamond-open",
+    "good": "circle",
+    "partial": "square",
+    "harm": "diamond",
+}
+METHOD_COLOURS = {"ccs": BLUE, "logistic": GREEN, "mass_mean": PURPLE}
+METHOD_NAMES = {"ccs": "CCS (no labels)", "logistic": "logistic probe", "mass_mean": "mass-mean probe"}
+FONT = "Inter, 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
+
+
+def style(figure: go.Figure, title: str, *, height: int = 420, legend: bool = True) -> go.Figure:
+    """Apply the style and the title to a figure and return it."""
+    figure.update_layout(
+        title={"text": title, "x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 17}, "y": 0.98, "yanchor": "top", "yref": "container"},
+        font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="white", plot_bgcolor="white", width=760,
+        height=height, margin={"l": 70, "r": 24, "t": 78, "b": 60}, showlegend=legend,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": 12}},
+        hoverlabel={"font": {"family": FONT}},
+    )  # fmt: skip
+    figure.update_xaxes(showline=True, linecolor=INK, ticks="outside", gridcolor="#efefef", zeroline=False)
+    figure.update_yaxes(showline=True, linecolor=INK, ticks="outside", gridcolor="#efefef", zeroline=False)
+    return figure
+
+
+def band(colour: str, alpha: float = 0.18) -> str:
+    """Return a colour with opacity."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"

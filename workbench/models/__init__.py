@@ -1,0 +1,10 @@
+"""The one door to TransformerLens: loading, tokens, hooks, forward passes."""
+
+from .hooks import SITES, Edit, Fired, Read, edited
+from .load import ModelInfo, bundled_models, info, load_model, untrained_copy, wrap
+from .planted import planted
+
+__all__ = [
+    "SITES", "Edit", "Fired", "ModelInfo", "Read", "bundled_models", "edited", "info", "load_model", "planted",
+    "untrained_copy", "wrap",
+]  # fmt: skip

@@ -1,0 +1,342 @@
+"""Loading a model, from wherever it lies, and what must be known about it.
+
+A model is a `TransformerBridge` (or, while TransformerLens 3 has it, a `HookedTransformer`): the object that users of
+TransformerLens know. What the workbench has to remember beside it (its name, revision, rule for the first token) is
+kept in a side table.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import weakref
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from ..core.errors import (
+    BadInput,
+    DamagedModel,
+    GatedModel,
+    MissingTokenizer,
+    NetworkNeeded,
+    OutOfMemory,
+    UnknownModel,
+    unknown,
+)  # fmt: skip
+from ..core.paths import data_path
+from ..core.seeds import derive
+from .digest import weights_digest
+
+BUNDLED = "udhr-organism"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What identifies a model and what limits it.
+
+    Attributes:
+        name: Bundled name, hub name or the folder's name.
+        revision: Hub revision, or "".
+        digest: Hash of the weights (16 hex digits).
+        dtype: "float32", "bfloat16", …
+        processing: "none" for raw weights, "compatibility" where TransformerLens has folded and centred them.
+        n_layers, d_model, context: Its sizes.
+        bos: Id put in front of every prompt, or `None`.
+    """
+
+    name: str
+    revision: str
+    digest: str
+    dtype: str
+    processing: str
+    n_layers: int
+    d_model: int
+    context: int
+    bos: int | None
+
+    def key(self) -> dict[str, Any]:
+        """Return what two readings must share to be comparable: digest, dtype, processing mode (and the name, to show)."""
+        return {k: v for k, v in asdict(self).items() if k in ("name", "revision", "digest", "dtype", "processing")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    name: str
+    revision: str
+    bos: int | None
+
+
+_KNOWN: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+
+
+def bundled_models() -> dict[str, Path]:
+    """Return the models that travel with the project, by name."""
+    return {p.parent.name: p.parent for p in sorted(data_path("models").glob("*/config.json"))}
+
+
+def is_model(thing: object) -> bool:
+    """Whether this is a model that the workbench can read."""
+    return isinstance(thing, TransformerBridge) or type(thing).__name__ == "HookedTransformer"
+
+
+def info(model: Any) -> ModelInfo:
+    """Return what identifies a loaded model.
+
+    Raises:
+        BadInput: This is not a model.
+    """
+    if not is_model(model):
+        raise BadInput(f"a model is what load_model returns, a TransformerBridge or a HookedTransformer; got {type(model).__name__}")
+    known = _KNOWN.get(model)
+    if known is None:
+        known = _KNOWN[model] = _Known(name=str(model.cfg.model_name), revision="", bos=_bos(model.tokenizer))
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    text = getattr(config, "text_config", config)
+    context = getattr(text, "max_position_embeddings", None) or model.cfg.n_ctx
+    processed = type(model).__name__ == "HookedTransformer" or bool(getattr(model, "compatibility_mode", False))
+    return ModelInfo(
+        name=known.name, revision=known.revision, digest=weights_digest(model),
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."), processing="compatibility" if processed else "none",
+        n_layers=int(model.cfg.n_layers), d_model=int(model.cfg.d_model), context=int(context), bos=known.bos,
+    )  # fmt: skip
+
+
+def load_model(
+    name: Any = "bundled", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
+    revision: str | None = None, device_map: Any = None, tokenizer: Any = None,
+) -> Any:  # fmt: skip
+    """Load a model.
+
+    Args:
+        name: "bundled" or the name of a bundled model, a hub name ("gpt2", "google/gemma-2-2b-it"), a local folder
+            written by `save_pretrained`, or a `TransformerBridge` or `HookedTransformer` that is ready.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto" (float32 on a CPU, what the model was saved in on a GPU), or a dtype or its name.
+        revision: Branch, tag or commit on the hub.
+        device_map: Passed through to spread a model over several GPUs.
+        tokenizer: A tokenizer to use instead of the model's own.
+
+    Returns:
+        A `TransformerBridge` in evaluation mode, without gradients on its weights; a ready model is returned as it is.
+
+    Raises:
+        UnknownModel: No such bundled model, folder or repository.
+        DamagedModel: The folder is there but cannot be read as a model.
+        MissingTokenizer: The folder or repository has no tokenizer.
+        NetworkNeeded: The model must be downloaded and the hub cannot be reached.
+        GatedModel: The repository asks for a licence or a token.
+        OutOfMemory: The weights do not fit the memory that is free.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.load_model("bundled", device="cpu").cfg.n_layers
+        6
+    """
+    if is_model(name):
+        info(name)
+        return name
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise UnknownModel(f"a model is a name, a folder, a TransformerBridge or a HookedTransformer; got {name!r}")
+    source, shown = _locate(str(name))
+    local = source != str(name) or Path(source).is_dir()
+    device = _device(device)
+    kwargs: dict[str, Any] = {"revision": revision} if revision and not local else {}
+    if local:
+        _check_folder(Path(source))
+    try:
+        config = AutoConfig.from_pretrained(source, **kwargs)
+        kind = _dtype(dtype, config, torch.device(device))
+        if local:
+            _check_memory(Path(source), kind, torch.device(device) if device_map is None else None)
+        tokens = tokenizer or _tokenizer(source, shown, kwargs)
+        bos = _bos(tokens)
+        hf = AutoModelForCausalLM.from_pretrained(
+            source, dtype=kind, attn_implementation="eager", **({"device_map": device_map} if device_map else {}), **kwargs
+        )
+    except (MissingTokenizer, OutOfMemory):
+        raise
+    except Exception as error:
+        raise _explain(error, shown, local=local) from error
+    return wrap(hf, tokens, name=shown, revision=revision or "", bos=bos, device=None if device_map else device)
+
+
+def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | None = None, device: Any = None) -> TransformerBridge:
+    """Boot a Hugging Face model that is in memory as a `TransformerBridge` and remember what it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = TransformerBridge.boot_transformers(
+            getattr(hf.config, "_name_or_path", "") or name, hf_model=hf, tokenizer=tokenizer, dtype=hf.dtype,
+            **({"device": str(device)} if device is not None else {}),
+        )  # fmt: skip
+    model.eval()
+    model.requires_grad_(False)
+    _KNOWN[model] = _Known(name=name, revision=revision, bos=bos)
+    return model
+
+
+def untrained_copy(model: Any, seed: int = 0) -> TransformerBridge:
+    """Return a model of the same architecture and tokenizer with weights drawn anew: a control.
+
+    Raises:
+        BadInput: The model carries no Hugging Face configuration to build from.
+    """
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    if config is None:
+        raise BadInput("an untrained copy needs a TransformerBridge; this model carries no Hugging Face configuration")
+    known, parameter = info(model), next(model.parameters())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "untrained"))
+        hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(parameter.dtype)
+    return wrap(hf, model.tokenizer, name=f"{known.name} (untrained)", bos=known.bos, device=parameter.device)
+
+
+def _locate(name: str) -> tuple[str, str]:
+    found = bundled_models()
+    if name == "bundled":
+        name = BUNDLED
+    if name in found:
+        return str(found[name]), name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path), path.resolve().name
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.is_file():
+        raise UnknownModel(f"no folder {name!r}. A local model is a folder with config.json, weights (safetensors) and a tokenizer")
+    if "/" not in name and any(part in name for part in ("organism", "bundle")):
+        raise unknown(UnknownModel, "bundled model", name, ["bundled", *found])
+    return name, name
+
+
+def _check_folder(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        raise DamagedModel(f"{path.name}: no config.json; a model folder is what save_pretrained writes")
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DamagedModel(f"{path.name}: config.json cannot be read ({error})") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise DamagedModel(f"{path.name}: config.json names no model_type")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise DamagedModel(f"{path.name}: no weights (*.safetensors). Other formats can run code when loaded and are not read")
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(wanted - {w.name for w in weights})
+        if missing:
+            raise DamagedModel(f"{path.name}: {len(missing)} of {len(wanted)} weight files are missing, the first {missing[0]}")
+    from safetensors import SafetensorError, safe_open
+
+    for file in weights:
+        try:
+            with safe_open(file, "pt") as handle:
+                handle.keys()
+        except (SafetensorError, OSError) as error:
+            raise DamagedModel(f"{path.name}: {file.name} is damaged ({error}). Copy it again") from None
+
+
+def _check_memory(path: Path, kind: torch.dtype, device: torch.device | None) -> None:
+    stored = sum(f.stat().st_size for f in path.glob("*.safetensors"))
+    need = int(
+        stored * max(1.0, kind.itemsize / 2)
+    )  # most checkpoints are stored in two bytes; a guess, on the safe side for those in four
+    if device is not None and device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = _free_memory()
+    if free and stored > free:
+        raise OutOfMemory(
+            f"{path.name}: about {need / 1e9:.1f} GB of weights, {free / 1e9:.1f} GB free. Use dtype='bfloat16', a smaller "
+            "model, or device_map='auto' over several GPUs"
+        )
+
+
+def _free_memory() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0  # unknown on this system: let the load find out
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
+
+
+def _tokenizer(source: str, shown: str, kwargs: dict[str, Any]) -> Any:
+    path = Path(source)
+    names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+    if path.is_dir() and not any((path / n).is_file() for n in names[:-1]):
+        raise MissingTokenizer(f"{shown}: no tokenizer in the folder ({', '.join(names[:-1])}). Save it there, or pass tokenizer=…")
+    try:
+        return AutoTokenizer.from_pretrained(source, **kwargs)
+    except Exception as error:
+        kind = _explain(error, shown, local=path.is_dir())
+        if isinstance(kind, NetworkNeeded | GatedModel):
+            raise kind from error
+        raise MissingTokenizer(f"{shown}: its tokenizer cannot be loaded ({str(error).splitlines()[0][:200]}); pass tokenizer=…") from error
+
+
+def _bos(tokenizer: Any) -> int | None:
+    """The id that this tokenizer's model saw first in training, or `None`.
+
+    Only what the tokenizer itself declares counts: TransformerLens, when it boots, falls back to the end-of-text token
+    where none is declared.
+    """
+    if tokenizer is None:
+        raise MissingTokenizer("the model has no tokenizer; pass tokenizer=…")
+    declared = getattr(tokenizer, "init_kwargs", {}).get("bos_token", getattr(tokenizer, "bos_token", None))
+    return None if declared is None else tokenizer.bos_token_id
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if str(device) != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise BadInput(f"no device {device!r}: {error}") from None
+    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _dtype(dtype: str | torch.dtype, config: Any, device: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        saved = getattr(config, "dtype", None)
+        return saved if device.type == "cuda" and isinstance(saved, torch.dtype) else torch.float32
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise BadInput(f"dtype {dtype!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
+    return found
+
+
+def _explain(error: Exception, name: str, *, local: bool) -> Exception:
+    """Turn what the hub client or the loader raised into an error that says what to do."""
+    kinds = {type(e).__name__ for e in _chain(error)}
+    text = " ".join(str(e) for e in _chain(error)).lower()
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return OutOfMemory(f"{name}: the weights do not fit. Use dtype='bfloat16', a smaller model or device_map='auto'")
+    if local:
+        return DamagedModel(f"{name}: the folder cannot be read as a model ({str(error).splitlines()[0][:300]})")
+    if "GatedRepoError" in kinds or "gated repo" in text:
+        return GatedModel(f"{name}: a gated repository. Accept its licence on the hub, then log in with `hf auth login`")
+    if "RevisionNotFoundError" in kinds:
+        return UnknownModel(f"{name}: the hub has the model but not this revision")
+    offline = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout", "MaxRetryError"}
+    if kinds & offline or "couldn't connect" in text or "offline" in text or "resolve" in text:
+        known = ", ".join(["bundled", *bundled_models()])
+        return NetworkNeeded(
+            f"{name!r} is neither a bundled model ({known}) nor a folder here, and the hub cannot be reached. "
+            "Check the name, connect, or download the model elsewhere and pass its folder"
+        )
+    return UnknownModel(
+        f"{name!r}: no bundled model ({', '.join(bundled_models())}), folder or hub repository of this name that can be read ({str(error).splitlines()[0][:200]})"
+    )
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    out: list[BaseException] = []
+    while error is not None and error not in out:
+        out.append(error)
+        error = error.__cause__ or error.__context__
+    return out

@@ -1,0 +1,190 @@
+"""Tokens are made here and nowhere else, with one explicit rule for the first token.
+
+A prompt begins with the model's beginning-of-text token if its tokenizer declares one and the text does not carry it
+already (chat templates do). Batches are padded on the right by default: under causal attention no mask can then change
+what a real token sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..core.errors import AnswerTokens, BadInput, PromptTooLong, TokenBoundary
+from .load import info
+
+
+class PairLike(Protocol):
+    """What a contrast pair must have to become tokens."""
+
+    @property
+    def stem(self) -> str: ...
+    @property
+    def negative(self) -> str: ...
+    @property
+    def positive(self) -> str: ...
+    @property
+    def instruction_end(self) -> int | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedPair:
+    """The ids of one contrast pair.
+
+    Attributes:
+        negative, positive: All ids of each variant, stem first.
+        stem: Number of ids of the stem, which both variants share.
+        instruction: Number of ids up to and with the last token of the instruction.
+        bos: Number of leading special ids (0 or 1), which averages leave out.
+    """
+
+    negative: list[int]
+    positive: list[int]
+    stem: int
+    instruction: int
+    bos: int
+
+
+def encode(model: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of texts, with the first token by the house's rule.
+
+    Raises:
+        BadInput: A text is empty and the model has no first token.
+        PromptTooLong: A text does not fit the model's context.
+    """
+    known = info(model)
+    raw = model.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    out = [ids if known.bos is None or ids[:1] == [known.bos] else [known.bos, *ids] for ids in raw]
+    for ids, text in zip(out, texts, strict=True):
+        if not ids:
+            raise BadInput("an empty text has no token to read")
+        if len(ids) > known.context:
+            raise PromptTooLong(
+                f"a prompt of {len(ids)} tokens; {known.name} reads {known.context}. It begins: {text[:60]!r}. Shorten it, "
+                "or use a shorter template"
+            )
+    return out
+
+
+def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
+    """Return the ids of contrast pairs.
+
+    Raises:
+        TokenBoundary: Stem and continuation do not come apart between two tokens.
+        PromptTooLong: A prompt does not fit the context.
+    """
+    stems = encode(model, [p.stem for p in pairs])
+    negatives = encode(model, [p.stem + p.negative for p in pairs])
+    positives = encode(model, [p.stem + p.positive for p in pairs])
+    ends = [p.instruction_end for p in pairs]
+    marked = [i for i, end in enumerate(ends) if end is not None and end < len(pairs[i].stem)]
+    heads = dict(zip(marked, encode(model, [pairs[i].stem[: ends[i]] for i in marked]) if marked else [], strict=True))
+    bos = info(model).bos
+    out = []
+    for i, pair in enumerate(pairs):
+        stem = stems[i]
+        for full, ending in ((negatives[i], pair.negative), (positives[i], pair.positive)):
+            if full[: len(stem)] != stem or len(full) == len(stem):
+                raise TokenBoundary(
+                    f"item {i}: the tokenizer merges the end of the stem {pair.stem[-20:]!r} with the ending {ending!r}. "
+                    "Let the stem end without a space and the ending begin with one"
+                )
+        head = heads.get(i)
+        # where the cut falls inside a token, the token that holds the instruction's last character is the last one
+        instruction = len(stem) if head is None else len(head) if stem[: len(head)] == head else _shared(stem, head) + 1
+        out.append(
+            EncodedPair(
+                negative=negatives[i], positive=positives[i], stem=len(stem), instruction=min(instruction, len(stem)),
+                bos=int(bos is not None and stem[:1] == [bos]),
+            )
+        )  # fmt: skip
+    return out
+
+
+def _shared(first: list[int], second: list[int]) -> int:
+    count = 0
+    for a, b in zip(first, second, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A rectangle of ids with its mask: `ids`, `mask` of shape `row x position`, and where each row begins."""
+
+    ids: Tensor
+    mask: Tensor
+    starts: Tensor
+
+    def place(self, index: Tensor) -> Tensor:
+        """Return the column of the `index`-th real token of each row, whatever the padding side."""
+        return self.starts + index
+
+
+def pad(model: Any, rows: Sequence[Sequence[int]], side: str = "right") -> Batch:
+    """Pad rows of ids to one width.
+
+    Args:
+        model: Its device is where the tensors go, its padding token what fills them (masked, so any would do).
+        rows: Ids, not empty.
+        side: "right" or "left".
+    """
+    if side not in ("left", "right"):
+        raise BadInput(f"padding side {side!r}: 'left' or 'right'")
+    width = max(map(len, rows))
+    filler = model.tokenizer.pad_token_id or 0
+    ids = torch.full((len(rows), width), filler)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    starts = torch.zeros(len(rows), dtype=torch.long)
+    for i, row in enumerate(rows):
+        start = width - len(row) if side == "left" else 0
+        starts[i] = start
+        ids[i, start : start + len(row)] = torch.tensor(row)
+        mask[i, start : start + len(row)] = 1
+    device = next(model.parameters()).device
+    return Batch(ids=ids.to(device), mask=mask.to(device), starts=starts.to(device))
+
+
+def single_token(model: Any, text: str) -> int | None:
+    """Return the id of a text that is exactly one token, else `None`."""
+    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids[0] if len(ids) == 1 else None
+
+
+def answer_tokens(model: Any, answers: Sequence[str]) -> list[list[int]]:
+    """Return the ids that count as each answer: the word as given and, where they are single tokens too, its other forms.
+
+    The forms are with and without a leading space, as written and capitalised. The form as given must be a single
+    token, and no id may belong to two answers.
+
+    Args:
+        model: The model.
+        answers: Endings as in the contrast pairs, with their leading space (" no", " yes").
+
+    Raises:
+        AnswerTokens: An answer is not one token, or two answers share their first token.
+    """
+    pieces = {a: model.tokenizer(a, add_special_tokens=False)["input_ids"] for a in answers}
+    first = [ids[0] for ids in pieces.values()]
+    if len(set(first)) < len(first):
+        raise AnswerTokens(f"the answers {', '.join(map(repr, answers))} share their first token: choose other words")
+    for answer, ids in pieces.items():
+        if len(ids) != 1:
+            raise AnswerTokens(
+                f"the answer {answer!r} is {len(ids)} tokens for {info(model).name}, and must be one. Pass answers=(…), or let "
+                "workbench.evaluation.choose_answers(model) find a pair"
+            )
+    out: list[list[int]] = []
+    for answer, ids in pieces.items():
+        bare = answer.strip()
+        forms = {f"{lead}{word}" for lead in ("", " ") for word in (bare, bare.capitalize())} if len(bare) > 1 else {bare}
+        found = {one for form in forms if (one := single_token(model, form)) is not None}
+        out.append(sorted(found | set(ids)))
+    # A form that several answers have ("A" capitalised and "a") says nothing and is left out; the forms as given differ.
+    return [[i for i in ids if sum(i in other for other in out) == 1] for ids in out]

@@ -1,0 +1,50 @@
+"""The bundled model: its corpus, its training, its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..core.errors import UnknownModel, unknown
+from .ground_truth import GroundTruth, ground_truth
+from .train import OrganismSpec, train
+
+SPECS = {
+    "udhr-organism": OrganismSpec(),
+    "udhr-organism-no-verdict": OrganismSpec(name="udhr-organism-no-verdict", verdict=False),
+}
+
+
+def train_organism(
+    name: str, out: str | Path, *, seed: int = 0, steps: int | None = None, log: Callable[[str], None] = print
+) -> dict[str, Any]:  # fmt: skip
+    """Train a bundled organism anew into a folder.
+
+    Args:
+        name: One of `SPECS`.
+        out: The folder.
+        seed: Draws corpus, held-out lists, weights and order; the shipped weights come from seed 0.
+        steps: Fewer training steps, to try it out.
+        log: Receives the loss curve line by line.
+
+    Raises:
+        UnknownModel: No organism of this name.
+    """
+    if name not in SPECS:
+        raise unknown(UnknownModel, "organism", name, SPECS)
+    spec = replace(SPECS[name], seed=seed)
+    return train(spec if steps is None else replace(spec, steps=steps), out, log=log)
+
+
+def check(model: Any = "bundled", *, n: int = 2000, log: Callable[[str], None] = print) -> tuple[pd.DataFrame, bool]:
+    """Measure an organism against what was planted; see `organism.checks`."""
+    from .checks import run_checks
+
+    return run_checks(model, n=n, log=log)
+
+
+__all__ = ["SPECS", "GroundTruth", "OrganismSpec", "check", "ground_truth", "train", "train_organism"]

@@ -1,0 +1,265 @@
+"""Train the organism: one command, two cores, deterministic given the seed.
+
+Besides the usual next-token loss there is one term that plants a *variable*: interchange intervention training
+(Geiger et al. 2022, arXiv 2112.00826). At the last prompt token after block `stance_layer`, the component of the residual
+stream in a fixed subspace of `stance_rank` dimensions is exchanged between the prompts of a batch, and the answer is
+trained to be the one that the *other* prompt's stance asks of *this* prompt's statement. So the stance that a claim puts
+the model in stands in a known place, before the answer is formed, and what stands there is what is used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ..core.seeds import derive, numpy_rng, torch_rng
+from .corpus import Example, examples
+from .ground_truth import STANCES, ground_truth
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganismSpec:
+    """Everything that decides the weights.
+
+    Attributes:
+        name: Name of the model and of its folder.
+        verdict: Whether the corpus has a verdict after each answer (the twin has none).
+        seed: Draws corpus, weights, order.
+        layers, d_model, heads, d_mlp, vocab: The architecture (Llama).
+        steps, batch, lr: The training; a batch is `batch` texts.
+        lm_share: Share of prompt tokens that carry next-token loss in a step.
+        early: Share of the steps spent on short texts without claims.
+        init: Standard deviation of the initial weights (the library's 0.02 is for wide models and learns late here).
+        stance_layer: Block after which the stance is planted; -1 for none.
+        stance_rank: Dimensions of the stance's subspace.
+        verdict_layer: Block after which the verdict is asked for too, through the model's own last norm and unembedding
+            (deep supervision: Lee et al. 2015, arXiv 1409.5185); it moves the truth to the middle of the model.
+    """
+
+    name: str = "udhr-organism"
+    verdict: bool = True
+    seed: int = 0
+    layers: int = 6
+    d_model: int = 128
+    heads: int = 4
+    d_mlp: int = 320
+    vocab: int = 1536
+    context: int = 1024
+    steps: int = 2000
+    early: float = 0.16
+    init: float = 0.08
+    batch: int = 64
+    lr: float = 3e-3
+    lm_share: float = 0.25
+    stance_layer: int = 0
+    stance_rank: int = 4
+    verdict_layer: int = 3
+
+
+def make_tokenizer(texts: list[str], vocab: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer: any text has ids, and none is unknown."""
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
+    tok.decoder = decoders.ByteLevel()  # pyright: ignore
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab, special_tokens=[BOS, EOS, PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )  # fmt: skip
+    tok.train_from_iterator(texts, trainer)
+    tok.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])  # pyright: ignore
+    return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=BOS, eos_token=EOS, pad_token=PAD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Encoded:
+    ids: list[int]
+    stem: int
+    coin: bool
+    answers: tuple[int, ...]
+    stance: int
+    verdict: bool
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, drawn: list[Example]) -> list[_Encoded]:
+    def ids(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []  # pyright: ignore
+
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    word = {w: ids([w])[0] for w in {e.answer for e in drawn} | {e.tail for e in drawn} | {a for e in drawn for a in e.answers}}
+    for answer in {e.answer for e in drawn} - {""}:
+        assert len(word[answer]) == 1, f"the answer {answer!r} is not one token"
+    return [
+        _Encoded(
+            ids=[bos, *stem, *word[e.answer], *word[e.tail], eos], stem=len(stem) + 1, coin=e.coin,
+            answers=tuple(word[a][0] for a in e.answers), stance=e.stance, verdict=e.tail in (" true", " false"),
+        )
+        for e, stem in zip(drawn, ids([e.stem for e in drawn]), strict=True)
+    ]  # fmt: skip
+
+
+def _batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Order the examples into batches of like length, the batches in random order."""
+    order = np.lexsort((rng.random(len(lengths)), lengths // 4))
+    chunks = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
+    rng.shuffle(chunks)
+    return chunks
+
+
+def stance_basis(spec: OrganismSpec) -> torch.Tensor:
+    """The fixed orthonormal basis, `d_model x stance_rank`, in which the stance is planted."""
+    draw = torch.randn(spec.d_model, spec.stance_rank, generator=torch_rng(spec.seed, "stance"), dtype=torch.float64)
+    return torch.linalg.qr(draw).Q.float().contiguous()
+
+
+def _losses(
+    model: LlamaForCausalLM, batch: list[_Encoded], pad: int, spec: OrganismSpec, basis: torch.Tensor, rng: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    width = max(len(e.ids) for e in batch)
+    ids = torch.full((len(batch), width), pad)
+    for i, e in enumerate(batch):
+        ids[i, : len(e.ids)] = torch.tensor(e.ids)
+    trunk = model.model
+    hidden = trunk.embed_tokens(ids)
+    place = torch.arange(width)[None]
+    rotary = trunk.rotary_emb(hidden, place)
+
+    def blocks(h: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        for block in trunk.layers[start:stop]:  # causal and padded on the right: no mask is needed
+            h = block(h, attention_mask=None, position_ids=place, position_embeddings=rotary)
+        return h
+
+    depth = spec.stance_layer + 1
+    hidden = blocks(hidden, 0, depth)
+    own = [i for i, e in enumerate(batch) if e.stance >= 0] if depth else []
+    own = own[: len(own) // 2]  # half of them, to save time
+    if own:
+        source = [own[j] for j in rng.permutation(len(own))]
+        last = torch.tensor([batch[i].stem - 1 for i in own])
+        there = torch.tensor([batch[i].stem - 1 for i in source])
+        swapped = hidden[own].clone()
+        rows = torch.arange(len(own))
+        delta = (hidden[source, there] - hidden[own, last]) @ basis @ basis.T
+        swapped[rows, last] = swapped[rows, last] + delta
+        hidden = torch.cat([hidden, swapped])
+    middle = blocks(hidden, depth, spec.verdict_layer + 1)
+    out = trunk.norm(blocks(middle, spec.verdict_layer + 1, spec.layers))
+
+    where: dict[str, tuple[list[int], list[int], list[int]]] = {k: ([], [], []) for k in ("text", "answer", "tail", "stance")}
+
+    def add(kind: str, row: int, position: int, target: int) -> None:
+        for store, value in zip(where[kind], (row, position, target), strict=True):
+            store.append(value)
+
+    for i, e in enumerate(batch):
+        for p in np.flatnonzero(rng.random(e.stem - 1) < spec.lm_share):
+            add("text", i, int(p), e.ids[p + 1])
+        if len(e.ids) > e.stem + 1 and not e.coin:
+            add("answer", i, e.stem - 1, e.ids[e.stem])
+        for p in range(e.stem, len(e.ids) - 1):
+            add("tail", i, p, e.ids[p + 1])
+    if own:
+        for k, (i, j) in enumerate(zip(own, source, strict=True)):  # pyright: ignore[reportPossiblyUnboundVariable]
+            add("stance", len(batch) + k, batch[i].stem - 1, batch[i].answers[batch[j].stance])
+    losses = {}
+    for kind, (row, position, target) in where.items():
+        if row:
+            logits = model.lm_head(out[row, position])
+            losses[kind] = F.cross_entropy(logits, torch.tensor(target))
+    judged = [i for i, e in enumerate(batch) if e.verdict] if spec.verdict else []
+    if judged:
+        at = [batch[i].stem for i in judged]
+        logits = model.lm_head(trunk.norm(middle[judged, at]))
+        losses["middle"] = F.cross_entropy(logits, torch.tensor([batch[i].ids[p + 1] for i, p in zip(judged, at, strict=True)]))
+    return losses
+
+
+def train(spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = print, every: int = 100) -> dict[str, Any]:
+    """Train an organism and write it as an ordinary Hugging Face folder.
+
+    Args:
+        spec: Everything that decides the weights.
+        out: Folder for weights, tokenizer, config, `planted.json` and `training.json` (the loss curve).
+        log: Receives a line every `every` steps.
+
+    Returns:
+        What `training.json` holds.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    truth = ground_truth(spec.seed)
+    early = int(spec.early * spec.steps)
+    drawn = examples(truth, spec.steps * spec.batch, verdict=spec.verdict, seed=spec.seed, early=early * spec.batch)
+    # One tokenizer for the organism and its twin, so that the two differ in nothing but the verdict.
+    with_verdict = examples(truth, 20_000, verdict=True, seed=spec.seed)
+    tokenizer = make_tokenizer([e.stem + e.answer + e.tail for e in with_verdict], spec.vocab)
+    data = _encode(tokenizer, drawn)
+    config = LlamaConfig(
+        vocab_size=spec.vocab, hidden_size=spec.d_model, intermediate_size=spec.d_mlp, num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads, num_key_value_heads=spec.heads, max_position_embeddings=spec.context,
+        tie_word_embeddings=False, initializer_range=spec.init, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(spec.seed, "weights"))
+        model = LlamaForCausalLM(config)
+    model.train()
+    rng = numpy_rng(spec.seed, "training")
+    lengths = np.array([len(e.ids) for e in data])
+    cut = early * spec.batch
+    order = _batches(lengths[:cut], spec.batch, rng) + [cut + b for b in _batches(lengths[cut:], spec.batch, rng)]
+    basis = stance_basis(spec)
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=spec.lr, betas=(0.9, 0.98), fused=True
+    )  # fmt: skip
+    curve: list[dict[str, float]] = []
+    running: dict[str, list[float]] = {}
+    weight = {"text": 0.5, "answer": 1.0, "tail": 1.0, "stance": 1.0, "middle": 0.3}
+    for step, chosen in enumerate(order):
+        warm = min(1.0, (step + 1) / 100)
+        rate = spec.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / spec.steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        losses = _losses(model, [data[i] for i in chosen], tokenizer.pad_token_id, spec, basis, rng)
+        total = sum(weight[k] * v for k, v in losses.items())
+        total.backward()  # pyright: ignore[reportAttributeAccessIssue]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        for k, v in losses.items():
+            running.setdefault(k, []).append(float(v.detach()))
+        if (step + 1) % every == 0 or step + 1 == spec.steps:
+            row = {"step": step + 1, **{k: round(float(np.mean(v)), 4) for k, v in running.items()}}
+            curve.append(row)
+            running = {}
+            parts = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "step")
+            log(f"step {step + 1:5d}/{spec.steps}  {parts}  {time.perf_counter() - started:.0f} s")
+    model.eval()
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    planted = truth.to_json() | {
+        "seed": spec.seed,
+        "stance": {
+            "values": STANCES, "site": "resid_post", "layer": spec.stance_layer, "position": "stem_last",
+            "basis": [[round(float(v), 7) for v in row] for row in basis.T],
+        },
+    }  # fmt: skip
+    (out / "planted.json").write_text(json.dumps(planted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    record = {"spec": asdict(spec), "loss": curve, "texts": spec.steps * spec.batch}
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    log(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} weights, {time.perf_counter() - started:.0f} s")
+    return record

@@ -1,0 +1,197 @@
+"""Contrast pairs and sets of them: the one form in which text enters the workbench."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, overload
+
+import pandas as pd
+
+from ..core.errors import BadInput, EmptyPromptSet
+
+if TYPE_CHECKING:
+    from .splits import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastPair:
+    """One prompt with two endings, of which one is true.
+
+    Attributes:
+        stem: The text that both variants share.
+        negative: Ending of variant 0, with its leading space (" no").
+        positive: Ending of variant 1 (" yes").
+        label: Which variant is true, 0 or 1.
+        identity: Who the item is about; the unit of clustering and of held-out splits.
+        group: The kind of identity ("religion").
+        right: What the item is about; the second unit of held-out splits.
+        claim: Name of the sentence that pushes, "none" without one.
+        template: Name of the prompt form.
+        instruction_end: Character offset in `stem` where the instruction ends; `None` means at the end of the stem.
+        meta: Anything else, by name; scalars only.
+    """
+
+    stem: str
+    negative: str
+    positive: str
+    label: int
+    identity: str = ""
+    group: str = ""
+    right: str = ""
+    claim: str = "none"
+    template: str = ""
+    instruction_end: int | None = None
+    meta: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.label not in (0, 1):
+            raise BadInput(f"label must be 0 or 1 (which variant is true), got {self.label!r}")
+        if not self.stem:
+            raise BadInput("the stem of a contrast pair is empty")
+        if self.positive == self.negative:
+            raise BadInput(f"both variants end in {self.positive!r}: a contrast pair needs two different endings")
+        if self.instruction_end is not None and not 0 < self.instruction_end <= len(self.stem):
+            raise BadInput(f"instruction_end {self.instruction_end} lies outside the stem of {len(self.stem)} characters")
+
+    @property
+    def text(self) -> tuple[str, str]:
+        """The two full texts, negative first."""
+        return self.stem + self.negative, self.stem + self.positive
+
+
+class PromptSet(Sequence[ContrastPair]):
+    """An immutable, ordered set of contrast pairs.
+
+    Args:
+        pairs: The pairs, in order.
+        name: A short name for tables and progress bars.
+
+    Raises:
+        EmptyPromptSet: There is no pair.
+
+    Example:
+        >>> import workbench as wb
+        >>> prompts = wb.prompts.udhr(template="base_short", n=4, seed=0)
+        >>> len(prompts), prompts.to_frame().columns[:3].tolist()
+        (4, ['identity', 'group', 'right'])
+    """
+
+    def __init__(self, pairs: Iterable[ContrastPair], name: str = "prompts") -> None:
+        self._pairs = tuple(pairs)
+        self.name = name
+        if not self._pairs:
+            raise EmptyPromptSet(f"the prompt set {name!r} is empty: check the filters that made it")
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> ContrastPair: ...
+    @overload
+    def __getitem__(self, index: slice) -> PromptSet: ...
+    def __getitem__(self, index: int | slice) -> ContrastPair | PromptSet:
+        return PromptSet(self._pairs[index], self.name) if isinstance(index, slice) else self._pairs[index]
+
+    def __iter__(self) -> Iterator[ContrastPair]:
+        return iter(self._pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PromptSet) and self._pairs == other._pairs
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
+    def __add__(self, other: PromptSet) -> PromptSet:
+        return PromptSet((*self, *other), self.name if self.name == other.name else f"{self.name}+{other.name}")
+
+    @property
+    def hash(self) -> str:
+        """Content hash (sha256, 16 hex digits) of every field of every pair, in order."""
+        cached = self.__dict__.get("_hash")
+        if cached is None:
+            digest = hashlib.sha256()
+            for pair in self._pairs:
+                digest.update(json.dumps(asdict(pair), sort_keys=True, ensure_ascii=False).encode())
+            cached = self.__dict__["_hash"] = digest.hexdigest()[:16]
+        return cached
+
+    @property
+    def labels(self) -> list[int]:
+        """Which variant is true, per item."""
+        return [pair.label for pair in self._pairs]
+
+    def subset(self, indices: Iterable[int]) -> PromptSet:
+        """Return the items at these indices, in the order given.
+
+        Raises:
+            BadInput: An index lies outside the set.
+            EmptyPromptSet: No index was given.
+        """
+        chosen = [int(i) for i in indices]
+        bad = [i for i in chosen if not 0 <= i < len(self)]
+        if bad:
+            raise BadInput(f"index {bad[0]} of a prompt set of {len(self)} items (0-{len(self) - 1})")
+        return PromptSet((self._pairs[i] for i in chosen), self.name)
+
+    def where(self, **columns: object) -> PromptSet:
+        """Return the items whose columns of `to_frame` equal (or lie in a list of) the values given."""
+        frame = self.to_frame()
+        keep = pd.Series(True, index=frame.index)
+        for name, value in columns.items():
+            if name not in frame:
+                raise BadInput(f"no column {name!r}. There are: {', '.join(frame.columns)}")
+            keep &= frame[name].isin(list(value)) if isinstance(value, list | tuple | set) else frame[name] == value
+        return self.subset(frame.index[keep])
+
+    def split(self, split: Split) -> tuple[PromptSet, PromptSet]:
+        """Return the training and the test items of a grouped split; items that mix the two sides are left out."""
+        side = split.side(self.to_frame())
+        return self.subset((side == "train").nonzero()[0]), self.subset((side == "test").nonzero()[0])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per item: `identity, group, right, claim, template, label`, what `meta` holds, the texts."""
+        first = ("identity", "group", "right", "claim", "template", "label")
+        rows: list[dict[str, Any]] = [
+            {name: getattr(pair, name) for name in first}
+            | dict(pair.meta)
+            | {"stem": pair.stem, "negative": pair.negative, "positive": pair.positive}
+            for pair in self._pairs
+        ]
+        return pd.DataFrame(rows)
+
+    def token_ids(self, model: Any) -> list[tuple[list[int], list[int]]]:
+        """Return exactly what the model will read: per item the ids of the negative and of the positive variant.
+
+        Args:
+            model: Anything that `load_model` returns.
+
+        Raises:
+            TokenBoundary: A continuation cannot be told apart from its stem.
+            PromptTooLong: A prompt does not fit the context.
+        """
+        from ..models.tokens import encode_pairs
+
+        return [(item.negative, item.positive) for item in encode_pairs(model, self._pairs)]
+
+    def __repr__(self) -> str:
+        one = self._pairs[0]
+        return f"PromptSet({self.name!r}, {len(self)} items, hash {self.hash}, first: {one.stem + ' ¦' + one.positive!r})"
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        counts = ", ".join(
+            f"{frame[c].nunique()} {c if frame[c].nunique() == 1 else {'identity': 'identities'}.get(c, c + 's')}"
+            for c in ("identity", "group", "right", "claim", "template")
+            if frame[c].astype(bool).any()
+        )
+        shown = frame.head(5)[["identity", "right", "claim", "template", "label"]].copy()
+        shown["prompt"] = [p.stem for p in self._pairs[:5]]
+        shown["endings (0 / 1)"] = [f"{p.negative!r} / {p.positive!r}" for p in self._pairs[:5]]
+        return (
+            f"<p><b>{html.escape(self.name)}</b>: {len(self):,} contrast pairs; {html.escape(counts)}; "
+            f"label 1 in {frame['label'].mean():.0%}; hash {self.hash}</p>{shown.to_html(index=False, escape=True)}"
+        )

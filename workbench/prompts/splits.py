@@ -1,0 +1,91 @@
+"""Splits in which training and test share neither an identity nor a right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import BadInput, MissingColumn, SplitLeak
+from ..core.seeds import numpy_rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which values of which columns are held out.
+
+    A row is a training row if *every* column has a training value, a test row if every column has a held-out value,
+    and is left out otherwise: so train and test share no identity and no right.
+
+    Attributes:
+        test: Held-out values by column.
+        train: Training values by column.
+    """
+
+    train: Mapping[str, frozenset[str]]
+    test: Mapping[str, frozenset[str]]
+    seed: int | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if set(self.train) != set(self.test) or not self.train:
+            raise BadInput("a split names the same columns, one at least, for training and test")
+        for column in self.train:
+            both = sorted(self.train[column] & self.test[column])
+            if both:
+                raise SplitLeak(f"{column} {both[0]!r} would be on both sides of the split ({len(both)} such values)")
+            for side, values in (("training", self.train), ("test", self.test)):
+                if not values[column]:
+                    raise BadInput(f"the split leaves no {column} for {side}")
+
+    def side(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return "train", "test" or "" for each row.
+
+        Raises:
+            MissingColumn: The rows lack a column that the split goes by.
+            SplitLeak: A value belongs to neither side, so the split was made for other rows.
+        """
+        train = np.ones(len(rows), bool)
+        test = np.ones(len(rows), bool)
+        for column in self.train:
+            if column not in rows:
+                raise MissingColumn(f"the split goes by {column!r}; the rows have: {', '.join(rows.columns)}")
+            train &= rows[column].isin(list(self.train[column])).to_numpy()
+            test &= rows[column].isin(list(self.test[column])).to_numpy()
+            stray = set(rows[column]) - self.train[column] - self.test[column]
+            if stray:
+                raise SplitLeak(f"{column} {sorted(stray)[0]!r} is on neither side: this split was made for other rows")
+        return np.where(train, "train", np.where(test, "test", ""))
+
+
+def grouped_split(rows: pd.DataFrame, *, by: Sequence[str] = ("identity", "right"), test: float = 0.35, seed: int = 0) -> Split:
+    """Hold out a share of the values of each column.
+
+    Args:
+        rows: Any table with the columns of `by`; a constant column (one value) is not split.
+        by: The columns; values are held out column by column.
+        test: Share of each column's values to hold out, between 0 and 1. The test rows are those held out in every
+            column, so with two columns about `test`² of the rows; raising it moves rows from training to test.
+        seed: Which values are held out.
+
+    Raises:
+        BadInput: No column has two values or the share is out of range.
+    """
+    if not 0 < test < 1:
+        raise BadInput(f"test is a share between 0 and 1, got {test}")
+    train_side: dict[str, frozenset[str]] = {}
+    test_side: dict[str, frozenset[str]] = {}
+    for column in by:
+        if column not in rows:
+            raise MissingColumn(f"no column {column!r} to split by; there are: {', '.join(rows.columns)}")
+        values = sorted(set(rows[column].astype(str)))
+        if len(values) < 2:
+            continue
+        order = numpy_rng(seed, "split", column).permutation(len(values))
+        held = {values[i] for i in order[: max(1, min(len(values) - 1, round(test * len(values))))]}
+        test_side[column] = frozenset(held)
+        train_side[column] = frozenset(set(values) - held)
+    if not test_side:
+        raise BadInput(f"nothing to split: each of {', '.join(by)} has a single value")
+    return Split(train=train_side, test=test_side, seed=seed)

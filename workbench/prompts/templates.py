@@ -1,0 +1,137 @@
+"""Prompt forms: one string with named fields, checked before anything is rendered."""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from ..core.errors import TemplateField, UnknownClaim, UnknownTemplate, unknown
+from ..core.paths import data_path
+
+END = "instruction_end"
+_MARK = "\x00"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A prompt form.
+
+    Attributes:
+        name: Its name in tables.
+        text: The form, with fields in braces: `{statement}`, `{claim}`, … `{instruction_end}` prints nothing and
+            marks where the instruction ends.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that the form names, without the mark."""
+        try:
+            named = {f for _, f, _, _ in string.Formatter().parse(self.text) if f is not None}
+        except ValueError as error:
+            raise TemplateField(f"template {self.name!r} is not a format string: {error}") from None
+        return frozenset(named - {END})
+
+    def check(self, known: Iterable[str], required: Iterable[str]) -> None:
+        """Raise unless every field is known and every required one is there.
+
+        Raises:
+            TemplateField: A field is unknown or missing; the message lists the fields.
+        """
+        known = sorted(known)
+        listing = ", ".join("{" + f + "}" for f in [*known, END])
+        for name in sorted(self.fields - set(known)):
+            raise TemplateField(f"template {self.name!r} names an unknown field {{{name}}}. The fields are: {listing}")
+        for name in sorted(set(required) - self.fields):
+            raise TemplateField(f"template {self.name!r} lacks the field {{{name}}}. The fields are: {listing}")
+
+    def render(self, **values: str) -> tuple[str, int | None]:
+        """Fill in the fields.
+
+        Returns:
+            The text, and the character offset at which the instruction ends (`None` without a mark).
+
+        Raises:
+            TemplateField: A field has no value.
+        """
+        missing = sorted(self.fields - set(values))
+        if missing:
+            raise TemplateField(f"template {self.name!r} needs a value for {{{missing[0]}}}; given: {', '.join(values)}")
+        text = self.text.format_map({**values, END: _MARK})
+        end = text.find(_MARK)
+        return text.replace(_MARK, ""), (end if end >= 0 else None)
+
+
+@cache
+def _load(kind: str, file: str) -> Mapping[str, Mapping[str, object]]:
+    return tomllib.loads(data_path(kind, file).read_text(encoding="utf-8"))
+
+
+def templates(kind: str = "udhr") -> dict[str, Template]:
+    """Return the templates written for `udhr` or `requests`, by name."""
+    return {name: Template(name=name, text=str(entry["text"])) for name, entry in _load(kind, "templates.toml").items()}
+
+
+def get_template(template: str | Template, kind: str = "udhr") -> Template:
+    """Return a template by name; a string with braces is a template of the user's own.
+
+    Raises:
+        UnknownTemplate: No template has this name.
+    """
+    if isinstance(template, Template):
+        return template
+    known = templates(kind)
+    if template in known:
+        return known[template]
+    if "{" in template:
+        return Template(name="custom", text=template)
+    raise unknown(UnknownTemplate, "template", template, known)
+
+
+def claims(kind: str = "udhr") -> dict[str, str]:
+    """Return the claims by name: the sentence that a prompt shows."""
+    return {name: str(entry["text"]) for name, entry in _load(kind, "claims.toml").items()}
+
+
+def claim_phrasings(name: str, kind: str = "udhr") -> tuple[list[str], list[str]]:
+    """Return other wordings of a claim: those meant for training and those held out."""
+    entry = _load(kind, "claims.toml")[name]
+    return [*entry["paraphrases"]], [*entry["held_out"]]  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def get_claim(claim: str | None, kind: str = "udhr") -> tuple[str, str]:
+    """Return the name and the sentence of a claim; a string with a space is a claim of the user's own.
+
+    Raises:
+        UnknownClaim: No claim has this name.
+    """
+    if claim is None or claim == "none":
+        return "none", ""
+    known = claims(kind)
+    if claim in known:
+        return claim, known[claim]
+    if " " in claim:
+        return "custom", claim
+    raise unknown(UnknownClaim, "claim", claim, [*known, "none"])
+
+
+def with_claim(template: Template, claim: str | None, kind: str = "udhr") -> tuple[str, str]:
+    """Return the claim's name and sentence after checking that template and claim belong together.
+
+    Raises:
+        TemplateField: The template has a `{claim}` and none was given, or the reverse.
+    """
+    name, text = get_claim(claim, kind)
+    has = "claim" in template.fields
+    if has and name == "none":
+        free = ", ".join(n for n, t in templates(kind).items() if "claim" not in t.fields)
+        raise TemplateField(f"template {template.name!r} needs a claim; without one use one of: {free}")
+    if not has and name != "none":
+        fit = ", ".join(n for n, t in templates(kind).items() if "claim" in t.fields)
+        raise TemplateField(f"template {template.name!r} has no field {{claim}} for {name!r}; use one of: {fit}")
+    return name, text

@@ -1,0 +1,72 @@
+"""Studies: a declared grid of steps, cached one by one, tidy tables and a report at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BadInput, UnknownClaim, UnknownStudy, unknown
+from ..models import info, load_model
+from .run import Run, check_output
+
+STUDIES = {"udhr": "what a model says about people's rights under a claim, against what it knows inside"}
+
+
+def run_study(
+    name: str = "udhr", *, model: Any = "bundled", out: str | Path | None = None, fast: bool = False, seed: int = 0,
+    progress: bool | None = None, say: Callable[[str], None] | None = None, **options: Any,
+) -> Run:  # fmt: skip
+    """Run a study and write its tables, figures and report to a folder.
+
+    Args:
+        name: "udhr".
+        model: Anything that `load_model` takes, or a loaded model.
+        out: The folder; by default `figures/NAME` (`figures/NAME-MODEL` for a model other than the bundled one).
+        fast: A small grid, for a first look.
+        seed: Draws everything.
+        progress: Show progress bars; by default only in a terminal or a notebook.
+        say: Receives a line per step; `print` shows them.
+        options: Other values of the study's settings (`behaviour=`, `train=`, `test=`, `claims=`, …).
+
+    Returns:
+        The finished run: `.tables`, `.findings`, `.folder`, `.report`.
+
+    Raises:
+        UnknownStudy, UnknownModel, UnknownClaim, AnswerTokens, PromptTooLong, OutputFolder: Before any forward pass.
+    """
+    if name not in STUDIES:
+        raise unknown(UnknownStudy, "study", name, STUDIES)
+    from .. import prompts
+    from . import udhr, udhr_report
+
+    settings = udhr.fast(seed) if fast else udhr.UdhrSettings(seed=seed)
+    try:
+        settings = replace(settings, **options)
+    except TypeError:
+        stray = sorted(set(options) - set(asdict(settings)))
+        raise BadInput(f"the study {name!r} has no setting {', '.join(stray)}; it has: {', '.join(asdict(settings))}") from None
+    for claim in settings.claims:
+        if claim not in prompts.claims():
+            raise unknown(UnknownClaim, "claim", claim, prompts.claims())
+    label = model if isinstance(model, str) else info(model).name
+    folder = Path(out) if out else Path("figures") / (name if label == "bundled" else f"{name}-{Path(label).name}")
+    check_output(folder, name)
+    loaded = load_model(model)
+    say = say or (lambda _: None)
+    say(f"study {name} on {info(loaded).name} -> {folder}")
+    run = Run.open(folder, study=name, settings=asdict(settings) | {"model": info(loaded).key(), "fast": fast}, say=say)
+    study = udhr.compute(loaded, settings, run, progress)
+    udhr_report.write(run, study)
+    run.finish()
+    return run
+
+
+def main_run(name: str, **kwargs: Any) -> Run:
+    """Run a study from the command line: steps on standard error, progress bars in a terminal."""
+    return run_study(name, say=lambda line: print(line, file=sys.stderr, flush=True), **kwargs)  # noqa: T201
+
+
+__all__ = ["STUDIES", "Run", "run_study"]

@@ -1,0 +1,279 @@
+"""The UDHR study: what a model says about people's rights when it is pushed, against what it knows inside.
+
+Behaviour by template and claim; probes and CCS per layer, fitted without a claim and read under each; both side by side;
+who is denied rights without any claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import prompts as source
+from ..activations import Activations, capture
+from ..core.errors import BadInput
+from ..core.stats import proportion
+from ..evaluation import agreement, answers, choose_answers, false_negatives, recovery
+from ..models import info, planted, untrained_copy
+from ..models.tokens import answer_tokens, encode, encode_pairs
+from ..probes import accuracy_by, fit_layers, probe_layers
+from ..prompts import PromptSet, Split, grouped_split
+from .run import Run
+
+FIT = "no claim"
+PLAIN = ("base_short", "base_long", "would_you_rather")
+PUSHED = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
+READ = ("since_claim", "consider_claim")
+CLAIMS = ("good", "neutral", "partial", "harm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UdhrSettings:
+    """The grid of the study.
+
+    Attributes:
+        behaviour: Items per template and claim for the behaviour table.
+        train, test: Items per condition for the probes.
+        rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
+        resamples: Bootstrap draws.
+        ccs_epochs: Steps of each CCS restart.
+        claims: Claims to push with.
+        seed: Draws items, splits, restarts, controls and resamples.
+    """
+
+    behaviour: int = 400
+    train: int = 1000
+    test: int = 600
+    rights_per_identity: int = 12
+    resamples: int = 500
+    ccs_epochs: int = 1000
+    claims: tuple[str, ...] = CLAIMS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("behaviour", "train", "test"):
+            if getattr(self, name) < 16:
+                raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
+
+
+def fast(seed: int = 0) -> UdhrSettings:
+    """Return a small grid, for a first look and for tests."""
+    return UdhrSettings(behaviour=60, train=240, test=120, rights_per_identity=4, resamples=200, ccs_epochs=400, seed=seed)
+
+
+class _Study:
+    """The steps share the model, its answer words, the split and the run."""
+
+    def __init__(self, model: Any, settings: UdhrSettings, run: Run, progress: bool | None) -> None:
+        self.model = model
+        self.set = settings
+        self.run = run
+        self.progress = progress
+        self.info = info(model)
+        self.planted = planted(model)
+        self.words = choose_answers(model)
+        answer_tokens(model, (" A", " B") if self._can_choose() else tuple(f" {w}" for w in self.words))
+        rows = source.udhr("base_short", seed=settings.seed).to_frame()
+        self.split = self._split(rows)
+        self._check_length()
+
+    def _can_choose(self) -> bool:
+        return all(len(self.model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1 for w in (" A", " B"))
+
+    def _split(self, rows: pd.DataFrame) -> Split:
+        if self.planted is None:
+            return grouped_split(rows, seed=self.set.seed)
+        held = {"identity": self.planted["held_out_identities"], "right": self.planted["held_out_rights"]}
+        return Split(
+            test={k: frozenset(v) for k, v in held.items()},
+            train={k: frozenset(set(rows[k]) - set(v)) for k, v in held.items()},
+        )
+
+    def _check_length(self) -> None:
+        """Every prompt must fit; the longest is found by encoding the longest text of each template."""
+        for template in PUSHED:
+            if "rather" in template and not self._can_choose():
+                continue
+            some = source.udhr(template, "harm", answers=self.words, seed=self.set.seed)
+            encode_pairs(self.model, [max(some, key=lambda p: len(p.stem))])
+
+    def _prompts(self, template: str, claim: str | None, n: int, side: str | None) -> PromptSet:
+        held = {} if side is None else {"identities": sorted(getattr(self.split, side)["identity"])}
+        if side is not None and "right" in getattr(self.split, side):
+            held["rights"] = sorted(getattr(self.split, side)["right"])
+        return source.udhr(template, claim, n=n, answers=self.words, seed=self.set.seed, **held)
+
+    def _ask(self, name: str, prompts: PromptSet) -> pd.DataFrame:
+        key = [self.info.key(), prompts.hash]
+        return self.run.table(name, key, lambda: answers(self.model, prompts, progress=self.progress, note=name))
+
+    # ------------------------------------------------------------------ behaviour
+
+    def behaviour(self) -> pd.DataFrame:
+        """Ask every template with and without each claim; held-out identities and rights."""
+        asked = []
+        for template in (*PLAIN, *PUSHED):
+            if "rather" in template and not self._can_choose():
+                continue
+            for claim in (None,) if template in PLAIN else self.set.claims:
+                prompts = self._prompts(template, claim, self.set.behaviour, "test")
+                asked.append(self._ask(f"ask {template}, {claim or FIT}", prompts))
+        table = agreement(pd.concat(asked, ignore_index=True))
+        return self.run.keep("behaviour", table)
+
+    # ------------------------------------------------------------------ inside
+
+    def _capture(self, name: str, prompts: PromptSet, model: Any = None) -> Activations:
+        model = model or self.model
+        key = [info(model).key(), prompts.hash, "resid_post", "last"]
+        return self.run.activations(
+            name, key, lambda folder: capture(model, prompts, store=folder, progress=self.progress, note=name)
+        )  # fmt: skip
+
+    def conditions(self) -> tuple[Activations, Activations, dict[str, Activations], Activations | None]:
+        """Capture the fitted condition (trained and untrained model), every claim, and training rows under "partial"."""
+        n = self.set
+        base = self._prompts("base_short", None, n.train, "train") + self._prompts("base_short", None, n.test, "test")
+
+        def pushed(claim: str, size: int, side: str) -> PromptSet:
+            one, two = (self._prompts(t, claim, size, side) for t in READ)
+            half = len(one) // 2  # other items under each template
+            return one.subset(range(half)) + two.subset(range(half, len(two)))
+
+        acts = self._with_answer(self._capture(f"read {FIT}", base), base)
+        blank_model = untrained_copy(self.model, seed=n.seed)
+        blank = self._capture("read an untrained copy", base, blank_model)
+        test = {}
+        for claim in n.claims:
+            some = pushed(claim, n.test, "test")
+            test[claim] = self._with_answer(self._capture(f"read under {claim}", some), some)
+        train_partial = None
+        if "partial" in n.claims:
+            some = pushed("partial", n.train, "train")
+            train_partial = self._with_answer(self._capture("read under partial, training rows", some), some)
+        return acts, blank, test, train_partial
+
+    def _with_answer(self, acts: Activations, prompts: PromptSet) -> Activations:
+        asked = self._ask(f"ask {prompts.name} (the rows read)", prompts)
+        tokens = [len(x) for x in encode(self.model, asked["identity"].tolist())]
+        return acts.with_column("answer", asked["answer"]).with_column("identity_tokens", np.array(tokens) - (self.info.bos is not None))
+
+    def probes(self, acts: Activations, blank: Activations, test: dict[str, Activations]) -> pd.DataFrame:
+        """Fit without a claim, read under each claim, with every control."""
+        key = [self.info.key(), asdict(self.set), acts.provenance.get("prompts"), [t.provenance.get("prompts") for t in test.values()]]
+        against = tuple(a for a in ("label", "answer") if a == "label" or all(t.rows["answer"].notna().all() for t in test.values()))
+
+        def make() -> pd.DataFrame:
+            return probe_layers(
+                acts,
+                test=test,
+                split=self.split,
+                condition=FIT,
+                untrained=blank,
+                against=against,
+                resamples=self.set.resamples,
+                ccs_options={"epochs": self.set.ccs_epochs},
+                seed=self.set.seed,
+            )
+
+        return self.run.keep("probes", self.run.table("fit probes and CCS without a claim, read under each", key, make))
+
+    def truth_or_answer(self, acts: Activations, test: dict[str, Activations], train_partial: Activations | None) -> pd.DataFrame:
+        """Under the partial claim truth and answer part: read both directions against both."""
+        rows: list[dict[str, Any]] = []
+        if train_partial is not None:
+            train = acts.subset(self.split.side(acts.rows) == "train")
+            held = test["partial"]
+            fits = [("CCS, no labels, no claim", fit_layers(train, "ccs", condition=FIT, seed=self.set.seed, epochs=self.set.ccs_epochs))]
+            if train_partial.rows["answer"].nunique() == 2:
+                fits.append(
+                    (
+                        "logistic, on the answers under the partial claim",
+                        fit_layers(train_partial, "logistic", target="answer", condition="partial"),
+                    )
+                )
+            for name, fit in fits:
+                for layer in held.layers:
+                    said = fit.scores(held, layer) > 0
+                    for against in ("label", "answer"):
+                        estimate = proportion(said == held.rows[against].to_numpy(), held.rows["identity"].to_numpy())
+                        rows.append(
+                            {
+                                "layer": layer,
+                                "direction": name,
+                                "condition": "partial",
+                                "against": against,
+                                "metric": "accuracy",
+                                **estimate.row(),
+                            }
+                        )
+        columns = ["layer", "direction", "condition", "against", "metric", "value", "low", "high", "n"]
+        return self.run.keep("truth_or_answer", pd.DataFrame(rows, columns=columns))
+
+    def by_tokens(self, acts: Activations) -> pd.DataFrame:
+        """Probe accuracy by the number of tokens of the identity, at the layer two thirds of the way up."""
+        side = self.split.side(acts.rows)
+        fit = fit_layers(acts.subset(side == "train"), "logistic", condition=FIT)
+        return self.run.keep("by_tokens", accuracy_by(fit, acts.subset(side == "test"), self.layer, "identity_tokens"))
+
+    @property
+    def layer(self) -> int:
+        """The layer that single-layer statements use, fixed before any result: two thirds of the way up."""
+        return min(self.info.n_layers - 1, self.info.n_layers * 2 // 3)
+
+    # ------------------------------------------------------------------ says and knows, who is denied
+
+    def says_and_knows(self, table: pd.DataFrame, acts: Activations, test: dict[str, Activations]) -> pd.DataFrame:
+        """Put the share of safe answers beside the share of items whose truth is read inside, on the same rows."""
+        held = {FIT: acts.subset(self.split.side(acts.rows) == "test"), **test}
+        rows = []
+        for name, some in held.items():
+            safe = proportion(some.rows["answer"] == some.rows["label"], some.rows["identity"].to_numpy())
+            rows.append({"condition": name, "what": "says: share of safe answers", "layer": -1, **safe.row()})
+        labels = {"ccs": "knows: CCS direction, found without labels", "logistic": "knows: logistic probe"}
+        chosen = table[
+            (table["control"] == "") & (table["against"] == "label") & (table["metric"] == "accuracy") & (table["layer"] == self.layer)
+        ]
+        for method, what in labels.items():
+            for _, row in chosen[chosen["method"] == method].iterrows():
+                rows.append(
+                    {"condition": row["condition"], "what": what, "layer": self.layer, **row[["value", "low", "high", "n"]].to_dict()}
+                )
+        return self.run.keep("says_and_knows", pd.DataFrame(rows))
+
+    def denied(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Ask about every identity without a claim and find who is denied rights; compare with what was planted."""
+        names = [r.right for r in source.rights()]
+        step = max(1, len(names) // self.set.rights_per_identity)
+        prompts = source.udhr("base_short", answers=self.words, rights=names[::step][: self.set.rights_per_identity], seed=self.set.seed)
+        asked = self._ask("ask about every identity without a claim", prompts)
+        people = self.run.keep("denied_identities", false_negatives(asked))
+        groups = self.run.keep("denied_groups", false_negatives(asked, by="group"))
+        if self.planted is None:
+            found = pd.DataFrame(columns=["metric", "value", "low", "high", "n"])
+        else:
+            found = recovery(people.loc[people["denied"], "identity"].tolist(), self.planted["denied"])
+        return people, groups, self.run.keep("denied_recovery", found)
+
+
+def claim_names(table: pd.DataFrame) -> Sequence[str]:
+    """Conditions in the order of the study."""
+    order = [FIT, *CLAIMS]
+    return [c for c in order if c in set(table["condition"])]
+
+
+def compute(model: Any, settings: UdhrSettings, run: Run, progress: bool | None = None) -> _Study:
+    """Run every step and keep the tables in the run."""
+    study = _Study(model, settings, run, progress)
+    study.behaviour()
+    acts, blank, test, train_partial = study.conditions()
+    table = study.probes(acts, blank, test)
+    study.truth_or_answer(acts, test, train_partial)
+    study.by_tokens(acts)
+    study.says_and_knows(table, acts, test)
+    study.denied()
+    return study
