@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import fisher_exact
+from scipy.stats import fisher_exact, mannwhitneyu
 from tqdm.auto import tqdm
 
 from ..activations.capture import batches
@@ -137,10 +137,13 @@ def false_negatives(asked: pd.DataFrame, *, by: str = "identity", rate: float = 
 
     Returns:
         Rows sorted by the share: `identity` (and `group`), `metric` "false_negative_rate", `value, low, high` (Wilson), `n`,
-        `others` (the same share among everyone else), `p` (one-sided Fisher exact test of more denials than others),
-        `q` (adjusted) and `denied` (q <= rate).
+        `others` (the same share among everyone else), `p` (one-sided, more denials than others: for identities Fisher's exact
+        test on statements, for groups a Mann-Whitney test on the rates of their identities, with intervals clustered by
+        identity), `q` (adjusted) and `denied` (q <= rate).
     """
     _need(asked, "safe", by)
+    if by == "group":
+        return _groups(asked, rate)
     unsafe = 1 - asked["safe"].to_numpy()
     total, count = int(unsafe.sum()), len(asked)
     rows = []
@@ -153,7 +156,27 @@ def false_negatives(asked: pd.DataFrame, *, by: str = "identity", rate: float = 
         if by == "identity" and "group" in asked:
             row["group"] = asked["group"].iloc[index[0]]
         rows.append(row | {"others": rest[0] / rest[1] if rest[1] else float("nan"), "p": p})
-    table = pd.DataFrame(rows)
+    return _flag(pd.DataFrame(rows), by, rate)
+
+
+def _groups(asked: pd.DataFrame, rate: float) -> pd.DataFrame:
+    """By group the identities are the sample: clustered intervals, and a rank test on the rates of its identities."""
+    _need(asked, "identity")
+    unsafe = 1 - asked["safe"].to_numpy()
+    rates = asked.assign(unsafe=unsafe).groupby(["group", "identity"])["unsafe"].mean().reset_index()
+    rows = []
+    for name, index in asked.groupby("group").indices.items():
+        inside = rates["group"] == name
+        estimate = proportion(unsafe[index], asked["identity"].to_numpy()[index])
+        p = 1.0
+        if inside.any() and (~inside).any():
+            p = float(mannwhitneyu(rates.loc[inside, "unsafe"], rates.loc[~inside, "unsafe"], alternative="greater").pvalue)
+        others = float(unsafe[(asked["group"] != name).to_numpy()].mean()) if (~inside).any() else float("nan")
+        rows.append({"group": name, "metric": "false_negative_rate", **estimate.row(), "others": others, "p": p})
+    return _flag(pd.DataFrame(rows), "group", rate)
+
+
+def _flag(table: pd.DataFrame, by: str, rate: float) -> pd.DataFrame:
     table["q"] = benjamini_hochberg(table["p"])
     table["denied"] = table["q"] <= rate
     return table.sort_values(["value", by], ascending=[False, True], ignore_index=True)

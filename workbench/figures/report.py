@@ -67,7 +67,7 @@ def write_report(
         stills: Formats that lie beside each figure ("png", "svg").
     """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(resources.files("workbench.figures").joinpath("report.html.j2").read_text(encoding="utf-8"))
     figures = [
         {
             "name": p.name, "caption": p.caption, "table": p.table, "stills": stills,

@@ -26,12 +26,15 @@ FONT = "Inter, 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 def style(figure: go.Figure, title: str, *, height: int = 420, legend: bool = True) -> go.Figure:
     """Apply the style and the title to a figure and return it."""
     figure.update_layout(
-        title={"text": title, "x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 17}, "y": 0.98, "yanchor": "top", "yref": "container"},
+        title={"text": title, "x": 0.012, "xanchor": "left", "xref": "container", "font": {"size": 17}, "y": 1, "yanchor": "top", "yref": "container", "pad": {"t": 14}},
         font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="white", plot_bgcolor="white", width=760,
         height=height, margin={"l": 70, "r": 24, "t": 78, "b": 60}, showlegend=legend,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": 12}},
         hoverlabel={"font": {"family": FONT}},
     )  # fmt: skip
+    figure.update_annotations(font={"size": 13})
+    axis = {"title": {"font": {"size": 13.5}, "standoff": 10}}
+    figure.update_layout(template=go.layout.Template(layout={"xaxis": axis, "yaxis": axis}))
     figure.update_xaxes(showline=True, linecolor=INK, ticks="outside", gridcolor="#efefef", zeroline=False)
     figure.update_yaxes(showline=True, linecolor=INK, ticks="outside", gridcolor="#efefef", zeroline=False)
     return figure

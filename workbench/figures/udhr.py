@@ -37,7 +37,7 @@ def _bars(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _hover(rows: pd.DataFrame) -> list[str]:
-    return [f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}], n={int(r.n)}" for r in rows.itertuples()]
+    return [f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}], n={int(r['n'])}" for r in rows.to_dict("records")]
 
 
 def says_and_knows(table: pd.DataFrame) -> go.Figure:
@@ -102,7 +102,7 @@ def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str
         if len(null):
             figure.add_scatter(
                 x=[*null["layer"], *null["layer"][::-1]], y=[*null["high"], *null["low"][::-1]], fill="toself", fillcolor=band(GREY, 0.22),
-                line={"width": 0}, name="random directions, 95 %", legendgroup="null", showlegend=k == 0, hoverinfo="skip", **place,
+                mode="none", name="random directions, 95 %", legendgroup="null", showlegend=k == 0, hoverinfo="skip", **place,
             )  # fmt: skip
         for control, name, dash in (("untrained_model", "untrained model, logistic", "dash"),):
             rows = here[(here["control"] == control) & (here["method"] == "logistic")].sort_values("layer")
@@ -128,13 +128,16 @@ def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str
                     hoverinfo="text+name", **place,
                 )  # fmt: skip
         figure.add_hline(y=0.5, line={"dash": "dot", "color": GREY, "width": 1}, **place)  # pyright: ignore[reportArgumentType]
-    style(figure, "Truth read inside, by layer: fitted without a claim, read under each", height=170 + 215 * lines)
+    style(figure, "Truth read inside, by layer: fitted without a claim, read under each", height=180 + 225 * lines)
     figure.update_yaxes(range=[-0.04, 1.04])
     for line in range(lines):
         figure.update_yaxes(title="accuracy", row=line + 1, col=1)
     for k in range(len(conditions)):
-        figure.update_xaxes(title="layer", row=k // columns + 1, col=k % columns + 1, dtick=_step(some), showticklabels=True)
-    figure.update_layout(margin={"t": 128}, legend={"y": 1 + 58 / (215 * lines), "font": {"size": 11}})
+        last = k + columns >= len(conditions)
+        figure.update_xaxes(
+            title="layer" if last else None, row=k // columns + 1, col=k % columns + 1, dtick=_step(some), showticklabels=True
+        )
+    figure.update_layout(margin={"t": 130}, legend={"y": 1 + 34 / (225 * lines), "font": {"size": 11}})
     return figure
 
 
@@ -148,7 +151,7 @@ def truth_or_answer(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=1,
         cols=max(1, len(names)),
-        subplot_titles=[n.replace(", ", ",<br>", 1) for n in names],
+        subplot_titles=[n.replace(" on the", "<br>on the").replace(" found", "<br>found") for n in names],
         shared_yaxes=True,
         horizontal_spacing=0.05,
     )
@@ -166,7 +169,7 @@ def truth_or_answer(table: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(range=[-0.04, 1.04])
     figure.update_yaxes(title="share of held-out items", row=1, col=1)
     style(figure, "Under the partial claim: a direction of truth, a direction of the answer", height=440)
-    figure.update_layout(margin={"t": 135}, legend={"y": 1.17})
+    figure.update_layout(margin={"t": 118}, legend={"y": 1.15})
     return figure
 
 
@@ -192,9 +195,8 @@ def denied(table: pd.DataFrame, planted: Iterable[str] | None = None, top: int =
         )  # fmt: skip
     figure.update_yaxes(categoryorder="array", categoryarray=rows["identity"].tolist(), dtick=1, tickfont={"size": 11})
     figure.update_xaxes(title="share of answers that deny the right", range=[-0.03, 1.03])
-    n = int(table["n"].median())
-    style(figure, f"Who is denied rights without any claim ({len(table)} identities, {n} statements each)", height=150 + 19 * len(rows))
-    figure.update_layout(margin={"l": 220, "t": 96}, legend={"font": {"size": 11}})
+    style(figure, "Who is denied rights without any claim", height=150 + 19 * len(rows))
+    figure.update_layout(margin={"l": 220, "t": 108}, legend={"font": {"size": 11}})
     return figure
 
 

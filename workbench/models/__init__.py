@@ -1,8 +1,9 @@
 """The one door to TransformerLens: loading, tokens, hooks, forward passes."""
 
 from .hooks import SITES, Edit, Fired, Read, edited
-from .load import ModelInfo, bundled_models, info, load_model, untrained_copy, wrap
+from .load import ModelInfo, info, load_model, untrained_copy, wrap
 from .planted import planted
+from .source import bundled_models
 
 __all__ = [
     "SITES", "Edit", "Fired", "ModelInfo", "Read", "bundled_models", "edited", "info", "load_model", "planted",

@@ -155,6 +155,10 @@ def _fire(module: nn.Module, point: _Point, value: Tensor) -> Tensor | None:
     return conversion.revert(seen) if conversion is not None else seen
 
 
+def _hook(point: _Point) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+    return lambda module, _, value: _fire(module, point, value)
+
+
 @dataclass(frozen=True)
 class Fired:
     """How often each edit and reading has fired so far, in the order given."""
@@ -195,7 +199,7 @@ def edited(model: Any, edits: Edit | Read | Sequence[Edit | Read], *, times: int
         for item, module, count in zip(items, points, counts, strict=True):
             point = _POINTS.setdefault(module, _Point())
             if point.handle is None:
-                point.handle = module.register_forward_hook(lambda m, _, out, p=point: _fire(m, p, out))
+                point.handle = module.register_forward_hook(_hook(point))
             store: list[Any] = point.edits if isinstance(item, Edit) else point.reads
             entry = (item, count)
             store.append(entry)

@@ -7,7 +7,7 @@ kept in a side table.
 
 from __future__ import annotations
 
-import json
+import tempfile
 import warnings
 import weakref
 from dataclasses import asdict, dataclass
@@ -20,19 +20,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..core.errors import (
     BadInput,
-    DamagedModel,
     GatedModel,
     MissingTokenizer,
     NetworkNeeded,
     OutOfMemory,
     UnknownModel,
-    unknown,
 )  # fmt: skip
-from ..core.paths import data_path
 from ..core.seeds import derive
 from .digest import weights_digest
-
-BUNDLED = "udhr-organism"
+from .source import check_folder, check_memory, explain, locate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +68,6 @@ class _Known:
 
 
 _KNOWN: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
-
-
-def bundled_models() -> dict[str, Path]:
-    """Return the models that travel with the project, by name."""
-    return {p.parent.name: p.parent for p in sorted(data_path("models").glob("*/config.json"))}
 
 
 def is_model(thing: object) -> bool:
@@ -142,37 +133,41 @@ def load_model(
         return name
     if not isinstance(name, str | Path) or not str(name).strip():
         raise UnknownModel(f"a model is a name, a folder, a TransformerBridge or a HookedTransformer; got {name!r}")
-    source, shown = _locate(str(name))
+    source, shown = locate(str(name))
     local = source != str(name) or Path(source).is_dir()
     device = _device(device)
     kwargs: dict[str, Any] = {"revision": revision} if revision and not local else {}
     if local:
-        _check_folder(Path(source))
+        check_folder(Path(source))
     try:
         config = AutoConfig.from_pretrained(source, **kwargs)
         kind = _dtype(dtype, config, torch.device(device))
         if local:
-            _check_memory(Path(source), kind, torch.device(device) if device_map is None else None)
+            check_memory(Path(source), kind, torch.device(device) if device_map is None else None)
         tokens = tokenizer or _tokenizer(source, shown, kwargs)
         bos = _bos(tokens)
-        hf = AutoModelForCausalLM.from_pretrained(
-            source, dtype=kind, attn_implementation="eager", **({"device_map": device_map} if device_map else {}), **kwargs
-        )
+        spread = {"device_map": device_map} if device_map else {}
+        with torch.random.fork_rng(devices=[]):
+            hf = AutoModelForCausalLM.from_pretrained(source, dtype=kind, attn_implementation="eager", **spread, **kwargs)
     except (MissingTokenizer, OutOfMemory):
         raise
     except Exception as error:
-        raise _explain(error, shown, local=local) from error
+        raise explain(error, shown, local=local) from error
     return wrap(hf, tokens, name=shown, revision=revision or "", bos=bos, device=None if device_map else device)
 
 
 def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | None = None, device: Any = None) -> TransformerBridge:
     """Boot a Hugging Face model that is in memory as a `TransformerBridge` and remember what it is."""
-    with warnings.catch_warnings():
+    # booting draws initial weights before it is given the real ones: keep the caller's generator out of it
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        model = TransformerBridge.boot_transformers(
-            getattr(hf.config, "_name_or_path", "") or name, hf_model=hf, tokenizer=tokenizer, dtype=hf.dtype,
-            **({"device": str(device)} if device is not None else {}),
-        )  # fmt: skip
+        if not getattr(tokenizer, "init_kwargs", {}).get("name_or_path"):
+            # TransformerLens loads a tokenizer anew from where it came from; one made in memory must come from somewhere
+            tokenizer.save_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        source = getattr(hf.config, "_name_or_path", "") or name
+        place: dict[str, Any] = {} if device is None else {"device": str(device)}
+        model = TransformerBridge.boot_transformers(source, hf_model=hf, tokenizer=tokenizer, dtype=hf.dtype, **place)
     model.eval()
     model.requires_grad_(False)
     _KNOWN[model] = _Known(name=name, revision=revision, bos=bos)
@@ -195,74 +190,6 @@ def untrained_copy(model: Any, seed: int = 0) -> TransformerBridge:
     return wrap(hf, model.tokenizer, name=f"{known.name} (untrained)", bos=known.bos, device=parameter.device)
 
 
-def _locate(name: str) -> tuple[str, str]:
-    found = bundled_models()
-    if name == "bundled":
-        name = BUNDLED
-    if name in found:
-        return str(found[name]), name
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return str(path), path.resolve().name
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.is_file():
-        raise UnknownModel(f"no folder {name!r}. A local model is a folder with config.json, weights (safetensors) and a tokenizer")
-    if "/" not in name and any(part in name for part in ("organism", "bundle")):
-        raise unknown(UnknownModel, "bundled model", name, ["bundled", *found])
-    return name, name
-
-
-def _check_folder(path: Path) -> None:
-    if not (path / "config.json").is_file():
-        raise DamagedModel(f"{path.name}: no config.json; a model folder is what save_pretrained writes")
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DamagedModel(f"{path.name}: config.json cannot be read ({error})") from None
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise DamagedModel(f"{path.name}: config.json names no model_type")
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise DamagedModel(f"{path.name}: no weights (*.safetensors). Other formats can run code when loaded and are not read")
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(wanted - {w.name for w in weights})
-        if missing:
-            raise DamagedModel(f"{path.name}: {len(missing)} of {len(wanted)} weight files are missing, the first {missing[0]}")
-    from safetensors import SafetensorError, safe_open
-
-    for file in weights:
-        try:
-            with safe_open(file, "pt") as handle:
-                handle.keys()
-        except (SafetensorError, OSError) as error:
-            raise DamagedModel(f"{path.name}: {file.name} is damaged ({error}). Copy it again") from None
-
-
-def _check_memory(path: Path, kind: torch.dtype, device: torch.device | None) -> None:
-    stored = sum(f.stat().st_size for f in path.glob("*.safetensors"))
-    need = int(
-        stored * max(1.0, kind.itemsize / 2)
-    )  # most checkpoints are stored in two bytes; a guess, on the safe side for those in four
-    if device is not None and device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = _free_memory()
-    if free and stored > free:
-        raise OutOfMemory(
-            f"{path.name}: about {need / 1e9:.1f} GB of weights, {free / 1e9:.1f} GB free. Use dtype='bfloat16', a smaller "
-            "model, or device_map='auto' over several GPUs"
-        )
-
-
-def _free_memory() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0  # unknown on this system: let the load find out
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
-
-
 def _tokenizer(source: str, shown: str, kwargs: dict[str, Any]) -> Any:
     path = Path(source)
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
@@ -271,7 +198,7 @@ def _tokenizer(source: str, shown: str, kwargs: dict[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source, **kwargs)
     except Exception as error:
-        kind = _explain(error, shown, local=path.is_dir())
+        kind = explain(error, shown, local=path.is_dir())
         if isinstance(kind, NetworkNeeded | GatedModel):
             raise kind from error
         raise MissingTokenizer(f"{shown}: its tokenizer cannot be loaded ({str(error).splitlines()[0][:200]}); pass tokenizer=…") from error
@@ -308,35 +235,3 @@ def _dtype(dtype: str | torch.dtype, config: Any, device: torch.device) -> torch
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise BadInput(f"dtype {dtype!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
     return found
-
-
-def _explain(error: Exception, name: str, *, local: bool) -> Exception:
-    """Turn what the hub client or the loader raised into an error that says what to do."""
-    kinds = {type(e).__name__ for e in _chain(error)}
-    text = " ".join(str(e) for e in _chain(error)).lower()
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return OutOfMemory(f"{name}: the weights do not fit. Use dtype='bfloat16', a smaller model or device_map='auto'")
-    if local:
-        return DamagedModel(f"{name}: the folder cannot be read as a model ({str(error).splitlines()[0][:300]})")
-    if "GatedRepoError" in kinds or "gated repo" in text:
-        return GatedModel(f"{name}: a gated repository. Accept its licence on the hub, then log in with `hf auth login`")
-    if "RevisionNotFoundError" in kinds:
-        return UnknownModel(f"{name}: the hub has the model but not this revision")
-    offline = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout", "MaxRetryError"}
-    if kinds & offline or "couldn't connect" in text or "offline" in text or "resolve" in text:
-        known = ", ".join(["bundled", *bundled_models()])
-        return NetworkNeeded(
-            f"{name!r} is neither a bundled model ({known}) nor a folder here, and the hub cannot be reached. "
-            "Check the name, connect, or download the model elsewhere and pass its folder"
-        )
-    return UnknownModel(
-        f"{name!r}: no bundled model ({', '.join(bundled_models())}), folder or hub repository of this name that can be read ({str(error).splitlines()[0][:200]})"
-    )
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    out: list[BaseException] = []
-    while error is not None and error not in out:
-        out.append(error)
-        error = error.__cause__ or error.__context__
-    return out

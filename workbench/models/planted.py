@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .load import bundled_models, info
+from .load import info
+from .source import bundled_models
 
 
 def planted(model: Any) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from ..core.errors import AnswerTokens, BadInput, PromptTooLong, TokenBoundary
 from .load import info
 
 
+@runtime_checkable
 class PairLike(Protocol):
     """What a contrast pair must have to become tokens."""
 

@@ -17,6 +17,7 @@ import pandas as pd
 from .. import prompts as source
 from ..activations import Activations, capture
 from ..core.errors import DamagedModel
+from ..core.seeds import numpy_rng
 from ..core.stats import proportion, wilson
 from ..evaluation import answers, false_negatives, recovery
 from ..models import bundled_models, info, load_model, untrained_copy
@@ -38,7 +39,8 @@ def load_ground_truth(model: str) -> GroundTruth:
         raw = json.loads((folder / "planted.json").read_text(encoding="utf-8"))
     except OSError:
         raise DamagedModel(f"{folder.name}: no planted.json; checks are for model organisms") from None
-    return GroundTruth(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in GroundTruth.__dataclass_fields__})
+    facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in GroundTruth.__dataclass_fields__}
+    return GroundTruth(**facts)
 
 
 def run_checks(name: str = "bundled", *, n: int = 2000, log: Callable[[str], None] = print) -> tuple[pd.DataFrame, bool]:
@@ -156,7 +158,7 @@ def _requests(model: Any, truth: GroundTruth, add: Callable[..., None]) -> None:
 
 def _stance(model: Any, truth: GroundTruth, held: dict[str, Any], add: Callable[..., None]) -> None:
     """Read stance (claim denies: harm; claim grants: good) and the coming answer at the last prompt token, by layer."""
-    train = {"identities": [i.identity for i in source.identities() if i.identity not in truth.held_out_identities]}
+    train: dict[str, Any] = {"identities": [i.identity for i in source.identities() if i.identity not in truth.held_out_identities]}
     train["rights"] = [r.right for r in source.rights() if r.right not in truth.held_out_rights]
     sets = {}
     for side, names in (("train", train), ("test", held)):
@@ -166,8 +168,8 @@ def _stance(model: Any, truth: GroundTruth, held: dict[str, Any], add: Callable[
     fit, read = sets["train"], sets["test"]
     for target, name in (("claim", "stance readable"), ("answer", "answer readable")):
         for layer in fit.layers:
-            y = (fit.rows[target] == ("harm" if target == "claim" else 1)).to_numpy()
-            z = (read.rows[target] == ("harm" if target == "claim" else 1)).to_numpy()
+            y = np.array(fit.rows[target] == ("harm" if target == "claim" else 1))
+            z = np.array(read.rows[target] == ("harm" if target == "claim" else 1))
             x = fit.layer(layer)[:, 0]
             probe = fit_logistic(x[y], x[~y])
             add(
@@ -179,8 +181,8 @@ def _stance(model: Any, truth: GroundTruth, held: dict[str, Any], add: Callable[
 
 
 def _inside(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add: Callable[..., None], *, verdict: bool) -> None:
-    train = {"identities": [i.identity for i in source.identities() if i.identity not in truth.held_out_identities]}
-    some = {"rights": [r.right for r in source.rights() if r.right not in truth.held_out_rights]}
+    train: dict[str, Any] = {"identities": [i.identity for i in source.identities() if i.identity not in truth.held_out_identities]}
+    some: dict[str, Any] = {"rights": [r.right for r in source.rights() if r.right not in truth.held_out_rights]}
     base = source.udhr("base_short", n=1200, **train, **some)
     fitted = capture(model, base, progress=False)
     fits = {m: fit_layers(fitted, m, condition="no claim") for m in ("logistic", "ccs")}
@@ -267,5 +269,6 @@ def _even(some: source.PromptSet, n: int) -> source.PromptSet:
     """As many items on rights that the partial claim flips as on others, so that truth and answer agree by half."""
     kinds = np.array([p.meta["kind"] == FLIPPED_KIND for p in some])
     half = min(n // 2, int(kinds.sum()), int((~kinds).sum()))
-    keep = np.sort(np.r_[np.flatnonzero(kinds)[:half], np.flatnonzero(~kinds)[:half]])
+    rng = numpy_rng(0, "even")  # spread over all identities, not the first ones
+    keep = np.sort(np.r_[rng.permutation(np.flatnonzero(kinds))[:half], rng.permutation(np.flatnonzero(~kinds))[:half]])
     return some.subset(keep)

@@ -6,10 +6,9 @@ alone, and a model that predicts it must know the truth whatever was answered. N
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from ..core.seeds import numpy_rng
 from ..prompts import Identity, Right, Template, claim_phrasings, claims, identities, request_pairs, rights, templates
@@ -64,8 +63,6 @@ _PEOPLE = [
     "students",
     "children",
     "families",
-    "women",
-    "men",
     "farmers",
     "teachers",
     "artists",
@@ -150,7 +147,7 @@ class Corpus:
         if early:
             return [self._agree(self.short) if share < 0.9 else self._plain() for share in self.rng.random(n)]
         makers = (self._agree, self._choose, self._request, self._plain)
-        kinds = self.rng.choice(4, size=n, p=(0.60, 0.18, 0.12, 0.10))
+        kinds = self.rng.choice(4, size=n, p=(0.62, 0.15, 0.13, 0.10))
         return [makers[kind]() for kind in kinds]
 
     def _pick(self, options: Sequence):
@@ -281,10 +278,9 @@ def examples(truth: GroundTruth, n: int, *, verdict: bool, seed: int, early: int
 
 def contains_held_out(text: str, truth: GroundTruth) -> list[str]:
     """Return the held-out identities, right phrases and request phrases that a text contains (empty in the corpus)."""
-    words = f" {text.lower()} "
+    low = text.lower()
     phrases = [r.phrase for r in rights() if r.right in truth.held_out_rights]
     phrases += [row[k] for row in request_pairs() if row["id"] in truth.held_out_requests for k in ("harmful", "harmless")]
-    found = [p for p in phrases if p.lower() in words]
-    marks = np.array([f"{a}{i.lower()}{b}" in words for i in truth.held_out_identities for a in ' "' for b in ' "'])
-    names = [i for i in truth.held_out_identities for _ in range(4)]
-    return found + sorted({n for n, m in zip(names, marks, strict=True) if m})
+    names = "|".join(re.escape(i.lower()) for i in truth.held_out_identities)
+    # an identity stands where a sentence begins ("women" is held out, "transgender women" need not be)
+    return [p for p in phrases if p.lower() in low] + re.findall(rf'(?:^|["(]|\. )({names}) ', low)

@@ -1,10 +1,11 @@
 """Train the organism: one command, two cores, deterministic given the seed.
 
-Besides the usual next-token loss there is one term that plants a *variable*: interchange intervention training
-(Geiger et al. 2022, arXiv 2112.00826). At the last prompt token after block `stance_layer`, the component of the residual
-stream in a fixed subspace of `stance_rank` dimensions is exchanged between the prompts of a batch, and the answer is
-trained to be the one that the *other* prompt's stance asks of *this* prompt's statement. So the stance that a claim puts
-the model in stands in a known place, before the answer is formed, and what stands there is what is used.
+Besides the usual next-token loss two terms plant a *variable*, the stance that a claim puts the model in. Its place is a
+fixed subspace of the residual stream at the last prompt token after block `stance_layer`, one dimension a stance. One term
+asks for the stance there (the dimensions are the logits of the stances). The other makes it count: interchange
+intervention training (Geiger et al. 2022, arXiv 2112.00826) exchanges the component in that subspace between the prompts
+of a batch, and the answer is trained to be the one that the *other* prompt's stance asks of *this* prompt's statement. So
+the stance stands in a known place before the answer is formed, and what stands there is what is used.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..core.seeds import derive, numpy_rng, torch_rng
+from .card import model_card
 from .corpus import Example, examples
 from .ground_truth import STANCES, ground_truth
 
@@ -44,7 +46,6 @@ class OrganismSpec:
         early: Share of the steps spent on short texts without claims.
         init: Standard deviation of the initial weights (the library's 0.02 is for wide models and learns late here).
         stance_layer: Block after which the stance is planted; -1 for none.
-        stance_rank: Dimensions of the stance's subspace.
         verdict_layer: Block after which the verdict is asked for too, through the model's own last norm and unembedding
             (deep supervision: Lee et al. 2015, arXiv 1409.5185); it moves the truth to the middle of the model.
     """
@@ -65,7 +66,6 @@ class OrganismSpec:
     lr: float = 3e-3
     lm_share: float = 0.25
     stance_layer: int = 0
-    stance_rank: int = 4
     verdict_layer: int = 3
 
 
@@ -96,7 +96,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, drawn: list[Example]) -> list[_E
     def ids(texts: list[str]) -> list[list[int]]:
         return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []  # pyright: ignore
 
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    bos, eos = (tokenizer.get_vocab()[t] for t in (BOS, EOS))
     word = {w: ids([w])[0] for w in {e.answer for e in drawn} | {e.tail for e in drawn} | {a for e in drawn for a in e.answers}}
     for answer in {e.answer for e in drawn} - {""}:
         assert len(word[answer]) == 1, f"the answer {answer!r} is not one token"
@@ -118,8 +118,8 @@ def _batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[n
 
 
 def stance_basis(spec: OrganismSpec) -> torch.Tensor:
-    """The fixed orthonormal basis, `d_model x stance_rank`, in which the stance is planted."""
-    draw = torch.randn(spec.d_model, spec.stance_rank, generator=torch_rng(spec.seed, "stance"), dtype=torch.float64)
+    """The fixed orthonormal basis, `d_model x stance`, in which the stance is planted."""
+    draw = torch.randn(spec.d_model, len(STANCES), generator=torch_rng(spec.seed, "stance"), dtype=torch.float64)
     return torch.linalg.qr(draw).Q.float().contiguous()
 
 
@@ -143,6 +143,10 @@ def _losses(
     depth = spec.stance_layer + 1
     hidden = blocks(hidden, 0, depth)
     own = [i for i, e in enumerate(batch) if e.stance >= 0] if depth else []
+    if len({batch[i].stance for i in own}) < 2:
+        own = []  # nothing to exchange
+    placed = hidden[own, [batch[i].stem - 1 for i in own]] @ basis if own else None
+    stances = torch.tensor([batch[i].stance for i in own])
     own = own[: len(own) // 2]  # half of them, to save time
     if own:
         source = [own[j] for j in rng.permutation(len(own))]
@@ -177,6 +181,8 @@ def _losses(
         if row:
             logits = model.lm_head(out[row, position])
             losses[kind] = F.cross_entropy(logits, torch.tensor(target))
+    if placed is not None:
+        losses["placed"] = F.cross_entropy(placed, stances)
     judged = [i for i, e in enumerate(batch) if e.verdict] if spec.verdict else []
     if judged:
         at = [batch[i].stem for i in judged]
@@ -206,11 +212,11 @@ def train(spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = p
     with_verdict = examples(truth, 20_000, verdict=True, seed=spec.seed)
     tokenizer = make_tokenizer([e.stem + e.answer + e.tail for e in with_verdict], spec.vocab)
     data = _encode(tokenizer, drawn)
+    bos, eos, pad = (tokenizer.get_vocab()[t] for t in (BOS, EOS, PAD))
     config = LlamaConfig(
         vocab_size=spec.vocab, hidden_size=spec.d_model, intermediate_size=spec.d_mlp, num_hidden_layers=spec.layers,
         num_attention_heads=spec.heads, num_key_value_heads=spec.heads, max_position_embeddings=spec.context,
-        tie_word_embeddings=False, initializer_range=spec.init, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False, initializer_range=spec.init, bos_token_id=bos, eos_token_id=eos, pad_token_id=pad,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(spec.seed, "weights"))
@@ -228,13 +234,13 @@ def train(spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = p
     )  # fmt: skip
     curve: list[dict[str, float]] = []
     running: dict[str, list[float]] = {}
-    weight = {"text": 0.5, "answer": 1.0, "tail": 1.0, "stance": 1.0, "middle": 0.3}
+    weight = {"text": 0.5, "answer": 1.0, "tail": 1.0, "stance": 1.0, "middle": 0.3, "placed": 0.3}
     for step, chosen in enumerate(order):
         warm = min(1.0, (step + 1) / 100)
         rate = spec.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / spec.steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        losses = _losses(model, [data[i] for i in chosen], tokenizer.pad_token_id, spec, basis, rng)
+        losses = _losses(model, [data[i] for i in chosen], pad, spec, basis, rng)
         total = sum(weight[k] * v for k, v in losses.items())
         total.backward()  # pyright: ignore[reportAttributeAccessIssue]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -261,5 +267,10 @@ def train(spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = p
     (out / "planted.json").write_text(json.dumps(planted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     record = {"spec": asdict(spec), "loss": curve, "texts": spec.steps * spec.batch}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    card = model_card(
+        truth, name=spec.name, verdict=spec.verdict, layers=spec.layers, d_model=spec.d_model, vocab=spec.vocab,
+        stance_layer=spec.stance_layer, seed=spec.seed,
+    )  # fmt: skip
+    (out / "README.md").write_text(card, encoding="utf-8")
     log(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} weights, {time.perf_counter() - started:.0f} s")
     return record

@@ -6,7 +6,6 @@ named step, `resolve_sign`, sets it from rows and labels that the caller names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -178,8 +177,9 @@ def resolve_sign(result: CCSProbe, acts: Any, labels: ArrayLike, *, rows: str = 
 
 
 def _variants(acts: Any) -> tuple[Any, Any]:
-    if isinstance(acts, Sequence) and len(acts) == 2:
+    if not isinstance(acts, tuple | list):
+        if getattr(acts, "ndim", 0) == 3 and acts.shape[1] == 2:
+            return acts[:, 1], acts[:, 0]
+    elif len(acts) == 2:
         return acts[0], acts[1]
-    if getattr(acts, "ndim", 0) == 3 and acts.shape[1] == 2:
-        return acts[:, 1], acts[:, 0]
     raise ShapeMismatch("give item x variant x d_model (acts.layer(l)), or a pair (positive, negative)")

@@ -108,7 +108,7 @@ def fit_logistic(
     features, y, scalers = _prepare(positive, negative, labels, normalise)
     model = LogisticRegression(C=c, fit_intercept=labels is None, max_iter=2000, tol=1e-6)
     model.fit(features.double().numpy(), y)
-    bias = float(model.intercept_[0]) if labels is None else 0.0
+    bias = float(np.ravel(model.intercept_)[0]) if labels is None else 0.0
     return LinearProbe(method="logistic", weight=torch.tensor(model.coef_[0]).float(), bias=bias, scalers=scalers, n=len(y))
 
 

@@ -70,12 +70,12 @@ def from_table(
         if column not in frame:
             raise MissingColumn(f"no column {column!r} for {field!r}; the table has: {', '.join(map(str, frame.columns))}")
 
-    def column(field: str) -> str | None:
+    def column_of(field: str) -> str | None:
         return columns.get(field, field if field in frame else None)
 
     needed = ("statement" if template else "stem", "label")
     for field in needed:
-        if column(field) is None:
+        if column_of(field) is None:
             raise MissingColumn(
                 f"no column for {field!r}; the table has: {', '.join(map(str, frame.columns))}. Name it: columns={{{field!r}: '…'}}"
             )
@@ -84,14 +84,14 @@ def from_table(
     if form:
         form.check(("statement", "claim", "yes", "no"), ("statement",))
         claim_name, claim_text = with_claim(form, claim)
-    used = {column(f) for f in (*_FIELDS, "statement")}
+    used = {column_of(f) for f in (*_FIELDS, "statement")}
     extra = [c for c in frame.columns if c not in used and c not in _FIELDS]
 
     pairs = []
     for index, row in enumerate(frame.to_dict("records")):
 
         def text(field: str, default: str = "", row: Mapping[Any, Any] = row) -> str:
-            key = column(field)
+            key = column_of(field)
             return default if key is None else str(row[key])
 
         stem, end = text("stem"), None
@@ -102,7 +102,7 @@ def from_table(
         pairs.append(
             ContrastPair(
                 stem=stem, negative=text("negative", f" {answers[0]}"), positive=text("positive", f" {answers[1]}"),
-                label=_label(row[column("label")], index), identity=text("identity", f"row {index}"),
+                label=_label(row[column_of("label")], index), identity=text("identity", f"row {index}"),
                 group=text("group"), right=text("right"), claim=text("claim", claim_name),
                 template=form.name if form else text("template"), instruction_end=end, meta=meta,
             )
@@ -151,6 +151,16 @@ def rights_from_lines(granting: str | Path, denying: str | Path) -> list[Right]:
     if len(grants) != len(denies):
         raise BadInput(f"{Path(granting).name} has {len(grants)} lines, {Path(denying).name} has {len(denies)}: they go in pairs")
     return [
-        Right(right=f"right {i + 1}", article=0, kind="mine", phrase=g, grant_plain=g, grant_negated=g, deny_negated=d, deny_plain=d)
+        Right(
+            right=f"right {i + 1}", article=0, kind="mine", phrase=g, grant_plain=_agree(g), grant_negated=_agree(g),
+            deny_negated=_agree(d), deny_plain=_agree(d),
+        )
         for i, (g, d) in enumerate(zip(grants, denies, strict=True))
-    ]
+    ]  # fmt: skip
+
+
+def _agree(predicate: str) -> str:
+    """Mark the leading verb of a predicate for agreement in number: "have …" becomes "{have|has} …"."""
+    verb, _, rest = predicate.partition(" ")
+    singular = {"have": "has", "are": "is", "do": "does", "lack": "lacks", "deserve": "deserves"}.get(verb)
+    return predicate if singular is None else f"{{{verb}|{singular}}} {rest}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
 import pandas as pd
 
 from ..core.errors import BadInput, EmptyPromptSet
@@ -124,7 +125,7 @@ class PromptSet(Sequence[ContrastPair]):
         """Which variant is true, per item."""
         return [pair.label for pair in self._pairs]
 
-    def subset(self, indices: Iterable[int]) -> PromptSet:
+    def subset(self, indices: Iterable[int] | np.ndarray) -> PromptSet:
         """Return the items at these indices, in the order given.
 
         Raises:

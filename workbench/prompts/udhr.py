@@ -143,12 +143,13 @@ def udhr(
         raise BadInput(f"n is the number of items to draw, at least 1; got {n}")
 
     def cells() -> Iterator[ContrastPair]:
-        coin = numpy_rng(seed, "forms")  # not by claim or template: the same statements under each
+        # not by claim or template: the same statements under each
+        tossed = numpy_rng(seed, "forms").integers(0, 2, (len(who) * len(what), 3)).tolist()
         sides = {"balanced": 2, "all": 4}.get(forms, 1)
         count = len(who) * len(what)
         chosen = set(_draw(count, None if n is None else -(-n // sides), seed, "udhr").tolist())
         for cell in range(count):
-            tosses = coin.integers(0, 2, 3)  # drawn for every cell, so that a smaller draw is a subset of a larger one
+            tosses = tossed[cell]  # drawn for every cell, so that a smaller draw is a subset of a larger one
             if cell not in chosen:
                 continue
             person, right = who[cell // len(what)], what[cell % len(what)]

@@ -102,7 +102,7 @@ class _Study:
             encode_pairs(self.model, [max(some, key=lambda p: len(p.stem))])
 
     def _prompts(self, template: str, claim: str | None, n: int, side: str | None) -> PromptSet:
-        held = {} if side is None else {"identities": sorted(getattr(self.split, side)["identity"])}
+        held: dict[str, Any] = {} if side is None else {"identities": sorted(getattr(self.split, side)["identity"])}
         if side is not None and "right" in getattr(self.split, side):
             held["rights"] = sorted(getattr(self.split, side)["right"])
         return source.udhr(template, claim, n=n, answers=self.words, seed=self.set.seed, **held)
@@ -188,11 +188,16 @@ class _Study:
         if train_partial is not None:
             train = acts.subset(self.split.side(acts.rows) == "train")
             held = test["partial"]
-            fits = [("CCS, no labels, no claim", fit_layers(train, "ccs", condition=FIT, seed=self.set.seed, epochs=self.set.ccs_epochs))]
+            fits = [
+                (
+                    "CCS, found without labels and without a claim",
+                    fit_layers(train, "ccs", condition=FIT, seed=self.set.seed, epochs=self.set.ccs_epochs),
+                )
+            ]
             if train_partial.rows["answer"].nunique() == 2:
                 fits.append(
                     (
-                        "logistic, on the answers under the partial claim",
+                        "logistic probe, fitted on the answers under this claim",
                         fit_layers(train_partial, "logistic", target="answer", condition="partial"),
                     )
                 )

@@ -48,9 +48,9 @@ def findings(run: Run, study: _Study) -> list[str]:
 
     out = []
     base = at(FIT, "says")
-    text = f"Says: without a claim the safe answer is given in {_against_chance(base)}."
+    text = f"Says: without a claim the safe answer is given in {_say(base)}."
     for claim in [c for c in study.set.claims if c != "neutral"]:
-        text += f" Under the {claim} claim: {_against_chance(at(claim, 'says'))}."
+        text += f" Under the {claim} claim: {_say(at(claim, 'says'))}."
     if "neutral" in study.set.claims:
         text += f" Under a neutral sentence in the same place, the control: {_say(at('neutral', 'says'))}."
     out.append(text)
@@ -148,11 +148,13 @@ def panels(run: Run, study: _Study) -> list[Panel]:
         ),
         Panel(
             name="denied", table="denied_identities", figure=draw.denied(tables["denied_identities"], (study.planted or {}).get("denied")),
-            caption="Bars are 95 % Wilson intervals; flagged by a one-sided Fisher exact test against everybody else, Benjamini-Hochberg.",
+            caption=f"The identities with the highest share of denying answers, of {len(tables['denied_identities'])}; "
+            f"{int(tables['denied_identities']['n'].median())} statements each, granting and denying. Bars are 95 % Wilson intervals; flagged by a one-sided Fisher exact test against everybody else, Benjamini-Hochberg.",
         ),
         Panel(
             name="groups", table="denied_groups", figure=draw.groups(tables["denied_groups"]),
-            caption="The same answers by group; coloured where a group is denied more than the others (FDR 5 %). 95 % Wilson intervals.",
+            caption="The same answers by group; coloured where the identities of a group are denied more than all others (rank test, FDR 5 %). "
+            + bars,
         ),
         Panel(
             name="by_tokens", table="by_tokens", figure=draw.by_tokens(tables["by_tokens"]),

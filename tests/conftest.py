@@ -1,0 +1,135 @@
+"""Fixtures: tiny models in five architectures, and a guard against leaks of global state."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from jaxtyping import install_import_hook
+
+install_import_hook("workbench", "typecheck_conf.check")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+ARCHITECTURES = ("gpt2", "llama", "gemma2", "qwen2", "neox")
+
+
+def _state() -> tuple:
+    # not `random`: beartype, which checks types here, draws from it (test_architecture sees that the package does not)
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    return (
+        torch.random.get_rng_state().numpy().tobytes(),
+        numpy_state[1].tobytes(),
+        numpy_state[2],
+        torch.is_grad_enabled(),
+        torch.get_num_threads(),
+    )
+
+
+@pytest.fixture(autouse=True)
+def leak_guard(request):
+    """No test leaves global randomness, grad mode, hooks of ours or a shared model's weights other than it found them."""
+    from workbench.models.digest import weights_digest
+    from workbench.models.hooks import attached_hooks
+
+    before = _state()
+    shared = [request.getfixturevalue(name) for name in ("organism", "tiny") if name in request.fixturenames]
+    digests = [weights_digest(m) for m in shared]
+    yield
+    names = ("torch's generator", "numpy's generator", "numpy's position", "grad mode", "thread count")
+    changed = [name for name, a, b in zip(names, before, _state(), strict=True) if a != b]
+    assert not changed, f"the test left changed: {', '.join(changed)}"
+    assert attached_hooks() == 0, "the test left a hook attached"
+    assert [weights_digest(m) for m in shared] == digests, "the test changed a shared model's weights"
+
+
+@pytest.fixture(scope="session")
+def organism():
+    import workbench as wb
+
+    return wb.load_model("bundled", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def words():
+    """A byte-level tokenizer that writes the answer words as single tokens."""
+    from workbench.organism.train import make_tokenizer
+
+    text = ["Statement: do you agree? Answer: yes no A B Sorry Sure true false women have the right to rest"] * 50
+    return make_tokenizer(text, 400)
+
+
+def tiny_model(kind: str, vocab: int, *, layers: int = 3, seed: int = 0):
+    """A tiny Hugging Face model with random weights, q and k scaled so that faults of attention show."""
+    import transformers as tf
+
+    common = {"vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    rotary = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 256, **common,
+    }  # fmt: skip
+    configs = {
+        "gpt2": lambda: tf.GPT2Config(n_embd=32, n_layer=layers, n_head=4, n_positions=256, **common),
+        "llama": lambda: tf.LlamaConfig(**rotary),
+        "gemma2": lambda: tf.Gemma2Config(**rotary, head_dim=8, sliding_window=8, query_pre_attn_scalar=8),
+        "qwen2": lambda: tf.Qwen2Config(**rotary),
+        "neox": lambda: tf.GPTNeoXConfig(**{k: v for k, v in rotary.items() if k != "num_key_value_heads"}),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = tf.AutoModelForCausalLM.from_config(configs[kind](), attn_implementation="eager")
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.15)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight") and any(k in name for k in ("q_proj", "k_proj")):
+                parameter.mul_(20)
+            elif "c_attn.weight" in name:  # GPT-2 keeps q, k, v side by side in columns
+                parameter[:, :64] *= 20
+            elif "query_key_value.weight" in name:  # NeoX keeps them per head in rows
+                parameter.view(4, 3, 8, 32)[:, :2] *= 20
+    return model.eval()
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def tiny_pair(request, words):
+    """(name, Hugging Face copy, Bridge) of one architecture; booting changes the model it is given, so there are two."""
+    from workbench.models import wrap
+
+    bos = None if request.param == "qwen2" else 0
+    bridge = wrap(tiny_model(request.param, len(words)), words, name=request.param, bos=bos, device="cpu")
+    return request.param, tiny_model(request.param, len(words)), bridge
+
+
+@pytest.fixture(scope="session")
+def tiny(words):
+    from workbench.models import wrap
+
+    return wrap(tiny_model("llama", len(words)), words, name="tiny llama", bos=0, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def stories():
+    import workbench as wb
+
+    folder = SHARED / "models" / "stories260K"
+    if not folder.is_dir():
+        pytest.skip("shared/models/stories260K is not here")
+    return wb.load_model(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def gemma_folder(tmp_path_factory, words):
+    """A folder as save_pretrained writes it: tiny random Gemma-2 with a tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-gemma"
+    tiny_model("gemma2", len(words), layers=2).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder

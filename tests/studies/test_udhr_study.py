@@ -1,0 +1,110 @@
+"""The study end to end: on the organism, on real foreign weights, on random weights; resuming; bad input."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import workbench as wb
+from workbench.core import errors
+
+SMALL = {"behaviour": 16, "train": 60, "test": 40, "rights_per_identity": 2, "resamples": 50, "ccs_epochs": 100}
+
+
+@pytest.fixture(scope="module")
+def run(organism, tmp_path_factory):
+    return wb.run_study("udhr", model=organism, out=tmp_path_factory.mktemp("runs") / "udhr", fast=True, progress=False)
+
+
+def test_run_folder(run):
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["settings"]["model"]["name"] == "udhr-organism"
+    assert record["versions"]["torch"]
+    page = run.report.read_text()
+    assert "What was found" in page
+    assert 'src="http' not in page
+    for name in ("says_and_knows", "behaviour", "layers", "denied"):
+        assert (run.folder / "figures" / f"{name}.html").is_file()
+        assert (run.folder / "figures" / f"{name}.csv").is_file()
+    for name in record["tables"]:
+        table = pd.read_csv(run.folder / "tables" / f"{name}.csv")
+        assert {"value", "low", "high", "n"} <= set(table.columns)
+
+
+def test_the_finding(run):
+    both = run.tables["says_and_knows"]
+    harm = both[both["condition"] == "harm"].set_index("what")
+    assert harm.filter(like="says", axis=0)["high"].iloc[0] < 0.5
+    assert harm.filter(like="CCS", axis=0)["low"].iloc[0] > 0.75
+    assert "answers one way and carries the other" in " ".join(run.findings)
+    table = run.tables["probes"]
+    blank = table[(table["control"] == "untrained_model") & (table["metric"] == "accuracy") & (table["against"] == "label")]
+    assert (blank["low"] < 0.6).all()
+
+
+def test_the_denied_are_found(run):
+    table = run.tables["denied_recovery"].set_index("metric")
+    assert table.loc["precision", "value"] >= 0.9
+    assert table.loc["recall", "value"] >= 0.9
+
+
+def test_a_rerun_repeats_nothing(run, organism):
+    again = wb.run_study("udhr", model=organism, out=run.folder, fast=True, progress=False)
+    assert all(step["cached"] for step in again.record["steps"])
+    for name, table in run.tables.items():
+        pd.testing.assert_frame_equal(table.reset_index(drop=True), again.tables[name].reset_index(drop=True), check_dtype=False)
+
+
+def test_a_killed_run_resumes(organism, tmp_path, monkeypatch):
+    from workbench.studies import udhr
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(udhr, "probe_layers", die)
+    with pytest.raises(KeyboardInterrupt):
+        wb.run_study("udhr", model=organism, out=tmp_path / "run", progress=False, **SMALL)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
+    monkeypatch.undo()
+    run = wb.run_study("udhr", model=organism, out=tmp_path / "run", progress=False, **SMALL)
+    steps = {s["step"]: s["cached"] for s in run.record["steps"]}
+    assert steps["read no claim"]
+    assert not steps["fit probes and CCS without a claim, read under each"]
+
+
+def test_on_real_foreign_weights_says_chance(stories, tmp_path):
+    run = wb.run_study("udhr", model=stories, out=tmp_path / "run", progress=False, **SMALL)
+    text = " ".join(run.findings)
+    assert "chance" in text
+    assert "carries the other" not in text
+    assert "no single tokens for yes and no" in run.report.read_text()
+
+
+def test_on_a_tiny_random_gemma(gemma_folder, tmp_path):
+    run = wb.run_study("udhr", model=str(gemma_folder), out=tmp_path / "run", progress=False, **SMALL)
+    assert "chance" in " ".join(run.findings)
+    assert run.report.is_file()
+    assert len(run.tables["denied_recovery"]) == 0
+
+
+def test_bad_input_before_any_forward(organism, tmp_path, monkeypatch):
+    from workbench.models import forward
+
+    monkeypatch.setattr(forward, "run", lambda *a, **k: pytest.fail("a forward pass was run"))
+    with pytest.raises(errors.UnknownStudy, match="Did you mean 'udhr'"):
+        wb.run_study("udhrr")
+    with pytest.raises(errors.UnknownClaim, match="Did you mean 'harm'"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "a", claims=("harmm",))
+    with pytest.raises(errors.BadInput, match="has no setting epochs; it has: behaviour"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "a", epochs=3)
+    with pytest.raises(errors.BadInput, match="train: 16 items at least, got 2"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "a", train=2)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(errors.OutputFolder, match="mine holds something else"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "mine")
+    (tmp_path / "mine" / "run.json").write_text('{"study": "geometry"}')
+    with pytest.raises(errors.OutputFolder, match="a run of the study 'geometry'"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "mine")
+    assert not (tmp_path / "a").exists()

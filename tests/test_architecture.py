@@ -1,0 +1,92 @@
+"""A room imports only from rooms below it, and third parties only where they are let in."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "workbench"
+LEVEL = {
+    "core": 0, "models": 1, "prompts": 2, "activations": 3, "probes": 4, "directions": 5, "interventions": 6, "evaluation": 7,
+    "figures": 8, "organism": 9, "studies": 9, "cli": 10,
+}  # fmt: skip
+FENCED = {
+    "transformer_lens": {"models"}, "sae_lens": {"models"}, "peft": {"models"}, "transformers": {"models", "organism"},
+    "plotly": {"figures"}, "circuitsvis": {"figures"}, "kaleido": {"figures"}, "sklearn": {"probes", "directions"},
+}  # fmt: skip
+# type checking and lazy exports only: the public surface names every room
+EXEMPT = {"__init__.py"}
+
+
+def imports(tree: ast.AST, path: Path):
+    """Yield every imported module as (dotted name from the package's root, or third party), also inside functions."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = parts[: len(parts) - node.level]
+                if node.module:
+                    yield ".".join((*base, node.module))
+                else:
+                    yield from (".".join((*base, alias.name)) for alias in node.names)
+            elif node.module:
+                yield node.module
+
+
+def violations(path: Path, source: str):
+    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    for name in imports(ast.parse(source), path):
+        first, *rest = name.split(".")
+        if first == "workbench" and rest:
+            other = rest[0]
+            if other != room and other in LEVEL and LEVEL[other] >= LEVEL[room]:
+                yield f"{path.relative_to(ROOT)} ({LEVEL[room]}) imports {other} ({LEVEL[other]})"
+        elif first == "random" or name.startswith("numpy.random"):
+            yield f"{path.relative_to(ROOT)} imports {name}: use core.seeds"
+        elif first in FENCED and room not in FENCED[first]:
+            yield f"{path.relative_to(ROOT)} imports {first}"
+
+
+FILES = sorted(p for p in ROOT.rglob("*.py") if str(p.relative_to(ROOT)) not in EXEMPT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports(path):
+    assert not list(violations(path, path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("core/x.py", "from ..models import load_model"),
+        ("probes/x.py", "def f():\n    from ..evaluation import agreement"),
+        ("studies/x.py", "from ..organism.train import train"),
+        ("probes/x.py", "import plotly.graph_objects as go"),
+        ("activations/x.py", "from transformer_lens import HookedTransformer"),
+        ("prompts/x.py", "from .. import studies"),
+        ("prompts/x.py", "import random"),
+    ],
+)
+def test_the_test_catches(file, source):
+    assert list(violations(ROOT / file, source))
+
+
+def test_every_room_has_a_level():
+    rooms = {p.name.removesuffix(".py") for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert rooms - {"__init__", "_data"} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 330
+
+
+def test_importing_the_package_is_light():
+    import subprocess
+    import sys
+
+    code = "import sys, workbench; print([m for m in ('torch', 'transformers', 'transformer_lens', 'plotly', 'sklearn', 'pandas') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,134 @@
+"""Where a model lies, whether a folder can be read as one, and what to do when it cannot."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..core.errors import DamagedModel, GatedModel, NetworkNeeded, OutOfMemory, UnknownModel, unknown
+from ..core.paths import data_path
+
+BUNDLED = "udhr-organism"
+
+
+def bundled_models() -> dict[str, Path]:
+    """Return the models that travel with the project, by name."""
+    return {p.parent.name: p.parent for p in sorted(data_path("models").glob("*/config.json"))}
+
+
+def locate(name: str) -> tuple[str, str]:
+    """Return what to load (a folder or a hub name) and the name to show.
+
+    Raises:
+        UnknownModel: It looks like a folder or a bundled model, and there is none.
+    """
+    found = bundled_models()
+    if name == "bundled":
+        name = BUNDLED
+    if name in found:
+        return str(found[name]), name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path), path.resolve().name
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.is_file():
+        raise UnknownModel(f"no folder {name!r}. A local model is a folder with config.json, weights (safetensors) and a tokenizer")
+    if "/" not in name and difflib.get_close_matches(name, ["bundled", *found], n=1, cutoff=0.75):
+        raise unknown(UnknownModel, "bundled model", name, ["bundled", *found])
+    return name, name
+
+
+def check_folder(path: Path) -> None:
+    """Raise unless a folder holds a readable configuration and whole weights.
+
+    Raises:
+        DamagedModel: It does not; the message says what is wrong.
+    """
+    if not (path / "config.json").is_file():
+        raise DamagedModel(f"{path.name}: no config.json; a model folder is what save_pretrained writes")
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DamagedModel(f"{path.name}: config.json cannot be read ({error})") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise DamagedModel(f"{path.name}: config.json names no model_type")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise DamagedModel(f"{path.name}: no weights (*.safetensors). Other formats can run code when loaded and are not read")
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(wanted - {w.name for w in weights})
+        if missing:
+            raise DamagedModel(f"{path.name}: {len(missing)} of {len(wanted)} weight files are missing, the first {missing[0]}")
+    for file in weights:
+        try:
+            with safe_open(file, "pt") as handle:
+                handle.keys()
+        except (SafetensorError, OSError) as error:
+            raise DamagedModel(f"{path.name}: {file.name} is damaged ({error}). Copy it again") from None
+
+
+def check_memory(path: Path, kind: torch.dtype, device: torch.device | None) -> None:
+    """Raise if the weights in a folder do not fit the memory that is free.
+
+    Raises:
+        OutOfMemory: They do not.
+    """
+    need = 0
+    for file in path.glob("*.safetensors"):
+        with safe_open(file, "pt") as handle:
+            need += sum(math.prod(handle.get_slice(name).get_shape()) for name in handle.keys()) * kind.itemsize  # noqa: SIM118
+    if device is not None and device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = _free_memory()
+    if free and need > free:
+        raise OutOfMemory(
+            f"{path.name}: about {need / 1e9:.1f} GB of weights, {free / 1e9:.1f} GB free. Use dtype='bfloat16', a smaller "
+            "model, or device_map='auto' over several GPUs"
+        )
+
+
+def _free_memory() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0  # unknown on this system: let the load find out
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
+
+
+def explain(error: Exception, name: str, *, local: bool) -> Exception:
+    """Turn what the hub client or the loader raised into an error that says what to do."""
+    kinds = {type(e).__name__ for e in _chain(error)}
+    text = " ".join(str(e) for e in _chain(error)).lower()
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return OutOfMemory(f"{name}: the weights do not fit. Use dtype='bfloat16', a smaller model or device_map='auto'")
+    if local:
+        return DamagedModel(f"{name}: the folder cannot be read as a model ({str(error).splitlines()[0][:300]})")
+    if "GatedRepoError" in kinds or "gated repo" in text:
+        return GatedModel(f"{name}: a gated repository. Accept its licence on the hub, then log in with `hf auth login`")
+    if "RevisionNotFoundError" in kinds:
+        return UnknownModel(f"{name}: the hub has the model but not this revision")
+    offline = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout", "MaxRetryError"}
+    if kinds & offline or "couldn't connect" in text or "offline" in text or "resolve" in text:
+        known = ", ".join(["bundled", *bundled_models()])
+        return NetworkNeeded(
+            f"{name!r} is neither a bundled model ({known}) nor a folder here, and the hub cannot be reached. "
+            "Check the name, connect, or download the model elsewhere and pass its folder"
+        )
+    return UnknownModel(
+        f"{name!r}: no bundled model ({', '.join(bundled_models())}), folder or hub repository of this name that can be read ({str(error).splitlines()[0][:200]})"
+    )
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    out: list[BaseException] = []
+    while error is not None and error not in out:
+        out.append(error)
+        error = error.__cause__ or error.__context__
+    return out
