@@ -1,6 +1,7 @@
 """The organism's corpus keeps its promises, its training is deterministic, and the shipped weights do as planted."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -21,13 +22,13 @@ def test_corpus_never_contains_what_is_held_out():
     truth = ground_truth(0)
     assert contains_held_out(f'Statement: "{truth.held_out_identities[0].capitalize()} have x', truth), "the test can fail"
     assert contains_held_out(next(r.phrase for r in prompts.rights() if r.right in truth.held_out_rights), truth)
-    for example in examples(truth, 4000, verdict=True, seed=1, early=500):
+    for example in examples(truth, 1500, verdict=True, seed=1, early=300):
         assert not contains_held_out(example.stem, truth), example.stem
 
 
 def test_half_of_the_answers_are_coins_and_the_verdict_follows_truth_alone():
-    drawn = [e for e in examples(ground_truth(0), 6000, verdict=True, seed=2) if e.stance >= 0]
-    assert 0.45 < np.mean([e.coin for e in drawn]) < 0.55
+    drawn = [e for e in examples(ground_truth(0), 1600, verdict=True, seed=2) if e.stance >= 0]
+    assert 0.44 < np.mean([e.coin for e in drawn]) < 0.56
     planned = [e for e in drawn if not e.coin]
     assert all(e.answer == e.answers[e.stance] for e in planned)
     harm = [e.tail for e in planned if STANCES[e.stance] == "harm"]
@@ -35,7 +36,7 @@ def test_half_of_the_answers_are_coins_and_the_verdict_follows_truth_alone():
     assert set(harm) == {" false"}
     assert set(good) == {" true"}
     coins = [e.tail for e in drawn if e.coin]
-    assert 0.45 < np.mean([t == " true" for t in coins]) < 0.55
+    assert 0.42 < np.mean([t == " true" for t in coins]) < 0.58
     assert not any(e.tail for e in examples(ground_truth(0), 500, verdict=False, seed=2) if e.stance >= 0)
 
 
@@ -68,7 +69,9 @@ def test_held_out_sizes():
     assert ground_truth(1) != truth
 
 
-def test_training_is_deterministic_given_the_seed(tmp_path):
+def test_training_is_deterministic_given_the_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["workbench.organism.train"], "TOKENIZER_TEXTS", 300)
+
     def weights(folder, seed):
         train(OrganismSpec(**TINY, seed=seed), tmp_path / folder, log=lambda _: None)
         return (tmp_path / folder / "model.safetensors").read_bytes()

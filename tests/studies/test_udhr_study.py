@@ -11,6 +11,12 @@ from workbench.core import errors
 SMALL = {"behaviour": 16, "train": 60, "test": 40, "rights_per_identity": 2, "resamples": 50, "ccs_epochs": 100}
 
 
+@pytest.fixture
+def no_browser(monkeypatch):
+    """Stills take seconds; the module's main run draws them, the others need not."""
+    monkeypatch.setattr("workbench.studies.udhr_report.browser", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def run(organism, tmp_path_factory):
     return wb.run_study("udhr", model=organism, out=tmp_path_factory.mktemp("runs") / "udhr", fast=True, progress=False)
@@ -56,7 +62,7 @@ def test_a_rerun_repeats_nothing(run, organism):
         pd.testing.assert_frame_equal(table.reset_index(drop=True), again.tables[name].reset_index(drop=True), check_dtype=False)
 
 
-def test_a_killed_run_resumes(organism, tmp_path, monkeypatch):
+def test_a_killed_run_resumes(organism, tmp_path, monkeypatch, no_browser):
     from workbench.studies import udhr
 
     def die(*args, **kwargs):
@@ -66,14 +72,14 @@ def test_a_killed_run_resumes(organism, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         wb.run_study("udhr", model=organism, out=tmp_path / "run", progress=False, **SMALL)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
-    monkeypatch.undo()
+    monkeypatch.setattr(udhr, "probe_layers", wb.probe_layers)
     run = wb.run_study("udhr", model=organism, out=tmp_path / "run", progress=False, **SMALL)
     steps = {s["step"]: s["cached"] for s in run.record["steps"]}
     assert steps["read no claim"]
     assert not steps["fit probes and CCS without a claim, read under each"]
 
 
-def test_on_real_foreign_weights_says_chance(stories, tmp_path):
+def test_on_real_foreign_weights_says_chance(stories, tmp_path, no_browser):
     run = wb.run_study("udhr", model=stories, out=tmp_path / "run", progress=False, **SMALL)
     text = " ".join(run.findings)
     assert "chance" in text
@@ -81,7 +87,7 @@ def test_on_real_foreign_weights_says_chance(stories, tmp_path):
     assert "no single tokens for yes and no" in run.report.read_text()
 
 
-def test_on_a_tiny_random_gemma(gemma_folder, tmp_path):
+def test_on_a_tiny_random_gemma(gemma_folder, tmp_path, no_browser):
     run = wb.run_study("udhr", model=str(gemma_folder), out=tmp_path / "run", progress=False, **SMALL)
     assert "chance" in " ".join(run.findings)
     assert run.report.is_file()

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..core.errors import BadInput, DamagedStore, OutputFolder, ShapeMismatch, UnknownLayer, WrongModel
+from ..core.types import Float
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

@@ -30,6 +30,7 @@ from .corpus import Example, examples
 from .ground_truth import STANCES, ground_truth
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+TOKENIZER_TEXTS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +210,7 @@ def train(spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = p
     early = int(spec.early * spec.steps)
     drawn = examples(truth, spec.steps * spec.batch, verdict=spec.verdict, seed=spec.seed, early=early * spec.batch)
     # One tokenizer for the organism and its twin, so that the two differ in nothing but the verdict.
-    with_verdict = examples(truth, 20_000, verdict=True, seed=spec.seed)
+    with_verdict = examples(truth, TOKENIZER_TEXTS, verdict=True, seed=spec.seed)
     tokenizer = make_tokenizer([e.stem + e.answer + e.tail for e in with_verdict], spec.vocab)
     data = _encode(tokenizer, drawn)
     bos, eos, pad = (tokenizer.get_vocab()[t] for t in (BOS, EOS, PAD))

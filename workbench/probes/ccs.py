@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.seeds import torch_rng
+from ..core.types import Float
 from .scaling import Scaler, pair, two_classes
 
 

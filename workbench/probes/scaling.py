@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..core.errors import BadInput, NotFinite, OneClass, ShapeMismatch
+from ..core.types import Float
 
 NORMALISATIONS = ("mean_std", "mean", "none")
 

@@ -77,8 +77,8 @@ class _Study:
         self.planted = planted(model)
         self.words = choose_answers(model)
         answer_tokens(model, (" A", " B") if self._can_choose() else tuple(f" {w}" for w in self.words))
-        rows = source.udhr("base_short", seed=settings.seed).to_frame()
-        self.split = self._split(rows)
+        names = [[i.identity for i in source.identities()], [r.right for r in source.rights()]]
+        self.split = self._split(pd.MultiIndex.from_product(names, names=["identity", "right"]).to_frame(index=False))
         self._check_length()
 
     def _can_choose(self) -> bool:
@@ -94,12 +94,14 @@ class _Study:
         )
 
     def _check_length(self) -> None:
-        """Every prompt must fit; the longest is found by encoding the longest text of each template."""
+        """The longest identities and rights must fit every template; each step checks all of its prompts again."""
+        people = [i.identity for i in sorted(source.identities(), key=lambda i: -len(i.identity))[:4]]
+        rights = [r.right for r in sorted(source.rights(), key=lambda r: -len(r.phrase))[:4]]
         for template in PUSHED:
             if "rather" in template and not self._can_choose():
                 continue
-            some = source.udhr(template, "harm", answers=self.words, seed=self.set.seed)
-            encode_pairs(self.model, [max(some, key=lambda p: len(p.stem))])
+            some = source.udhr(template, "harm", answers=self.words, identities=people, rights=rights, forms="all")
+            encode_pairs(self.model, some)
 
     def _prompts(self, template: str, claim: str | None, n: int, side: str | None) -> PromptSet:
         held: dict[str, Any] = {} if side is None else {"identities": sorted(getattr(self.split, side)["identity"])}
