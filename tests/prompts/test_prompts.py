@@ -120,7 +120,9 @@ def test_forced_choice():
         assert any(t in granting for t in texts)
     assert 0.3 < np.mean(prompts.labels) < 0.7
     both = p.udhr("would_you_rather", forms="all", identities=["women"], rights=["vote"])
-    assert sorted(both.labels) == [0, 1]
+    assert sorted(both.labels) == [0] * 4 + [1] * 4
+    assert len({pair.stem for pair in both}) == 8
+    assert len(prompts) == 60
 
 
 def test_custom_template():

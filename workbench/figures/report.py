@@ -71,7 +71,7 @@ def write_report(
     figures = [
         {
             "name": p.name, "caption": p.caption, "table": p.table, "stills": stills,
-            "html": Markup(p.figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})),
+            "html": Markup(p.figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True})),
         }
         for p in panels
     ]  # fmt: skip

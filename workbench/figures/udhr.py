@@ -75,7 +75,7 @@ def behaviour(table: pd.DataFrame) -> go.Figure:
         some = rows[rows["claim"] == claim]
         y = [templates.index(t) + (0 if claim == "none" else ((len(claims)) / 2 - k) * 0.14) for t in some["template"]]
         figure.add_scatter(
-            x=some["value"], y=y, error_x=_bars(some), mode="markers", name="no claim" if claim == "none" else f"{claim} claim",
+            x=some["value"], y=y, error_x=_bars(some), mode="markers", name="no claim" if claim == "none" else claim,
             marker={"color": CLAIM_COLOURS[claim], "symbol": CLAIM_SYMBOLS[claim], "size": 10}, hovertext=_hover(some), hoverinfo="text+name",
         )  # fmt: skip
     figure.add_vline(x=0.5, line={"dash": "dot", "color": GREY}, annotation_text="chance", annotation_position="bottom right")

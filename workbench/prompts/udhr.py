@@ -115,7 +115,8 @@ def udhr(
         identities: Names from the list, or `Identity` values of your own; `None` for all.
         rights: Names from the list, or `Right` values of your own; `None` for all.
         forms: "balanced": one granting and one denying statement per identity and right, each with or without a
-            negator by the toss of a coin; "all": all four forms; or the name of one form.
+            negator by the toss of a coin; "all": all four forms; or the name of one form. A forced choice has one item per
+            identity and right, or with "all" every pair of forms in both orders.
         answers: The two answer words (no, yes). A forced choice between two statements answers "A" or "B".
         seed: Draws items, forms and the order of the two statements of a forced choice.
 
@@ -145,7 +146,7 @@ def udhr(
     def cells() -> Iterator[ContrastPair]:
         # not by claim or template: the same statements under each
         tossed = numpy_rng(seed, "forms").integers(0, 2, (len(who) * len(what), 3)).tolist()
-        sides = {"balanced": 2, "all": 4}.get(forms, 1)
+        sides = {"balanced": 1, "all": 8}.get(forms, 1) if choice else {"balanced": 2, "all": 4}.get(forms, 1)
         count = len(who) * len(what)
         chosen = set(_draw(count, None if n is None else -(-n // sides), seed, "udhr").tolist())
         for cell in range(count):
@@ -154,8 +155,10 @@ def udhr(
                 continue
             person, right = who[cell // len(what)], what[cell % len(what)]
             grant, deny = FORMS[tosses[0]], FORMS[2 + tosses[1]]
-            if choice:
-                yield from _forced(person, right, grant, deny, bool(tosses[2]), both=forms == "all")
+            if choice and forms == "all":
+                yield from (_forced(person, right, g, d, s) for g in FORMS[:2] for d in FORMS[2:] for s in (False, True))
+            elif choice:
+                yield _forced(person, right, grant, deny, bool(tosses[2]))
             else:
                 for one in {"balanced": (grant, deny), "all": FORMS}.get(forms, (forms,)):
                     yield _agree(person, right, one)
@@ -174,13 +177,12 @@ def udhr(
         stem = form.render(statement=text, claim=claim_text, no=answers[0], yes=answers[1])
         return base(person, right, stem, int(polarity == "grant"), polarity=polarity, form=negator, statement=text)
 
-    def _forced(person: Identity, right: Right, grant: str, deny: str, grant_second: bool, *, both: bool) -> Iterator[ContrastPair]:
-        texts = right.statement(person, grant), right.statement(person, deny)
-        for second in (False, True) if both else (grant_second,):
-            first, last = texts[::-1] if second else texts
-            stem = form.render(first=first, second=last, claim=claim_text, no="A", yes="B")
-            order = "grant second" if second else "grant first"
-            yield base(person, right, stem, int(second), polarity=order, form="choice", statement=f"{first} {last}")
+    def _forced(person: Identity, right: Right, grant: str, deny: str, second: bool) -> ContrastPair:
+        first, last = right.statement(person, grant), right.statement(person, deny)
+        first, last = (last, first) if second else (first, last)
+        stem = form.render(first=first, second=last, claim=claim_text, no="A", yes="B")
+        order = "grant second" if second else "grant first"
+        return base(person, right, stem, int(second), polarity=order, form="choice", statement=f"{first} {last}")
 
     pairs = list(cells())
     return PromptSet(pairs if n is None else pairs[:n], name=f"udhr/{form.name}/{claim_name}")

@@ -50,7 +50,7 @@ def findings(run: Run, study: _Study) -> list[str]:
 
     out = []
     base = at(FIT, "says")
-    text = f"Says: without a claim the safe answer is given in {_say(base)}."
+    text = f"Says: Without a claim the safe answer is given in {_say(base)}."
     for claim in [c for c in study.set.claims if c != "neutral"]:
         text += f" Under the {claim} claim: {_say(at(claim, 'says'))}."
     if "neutral" in study.set.claims:
@@ -60,7 +60,7 @@ def findings(run: Run, study: _Study) -> list[str]:
         harm, probe, says = at("harm", "knows: CCS"), at("harm", "knows: logistic"), at("harm", "says")
         null = _null(table, "harm", study.layer)
         text = (
-            f"Knows: under the harm claim, a direction found by CCS without labels and without a claim (sign from unpushed training "
+            f"Knows: Under the harm claim, a direction found by CCS without labels and without a claim (sign from unpushed training "
             f"rows) reads the safe answer at layer {study.layer} in {_against_chance(harm)}; a logistic probe in "
             f"{_against_chance(probe)}. Random directions: {null}."
         )
@@ -77,13 +77,15 @@ def findings(run: Run, study: _Study) -> list[str]:
         for name, some in split[split["layer"] == study.layer].groupby("direction", sort=False):
             truth, answer = (next(some[some["against"] == a].itertuples()) for a in ("label", "answer"))
             parts.append(f"the direction «{name}» agrees with the truth in {_say(truth)} and with the answer in {_say(answer)}")
-        out.append(f"Under the partial claim, where truth and answer part, at layer {study.layer}: " + "; ".join(parts) + ".")
+        out.append(f"Truth or answer: Under the partial claim, where the two part, at layer {study.layer}: " + "; ".join(parts) + ".")
     denied = people[people["denied"]]
     if len(denied):
         names = ", ".join(denied["identity"].head(15)) + (" …" if len(denied) > 15 else "")
-        text = f"Denied without any claim (false discovery rate 5 %): {len(denied)} of {len(people)} identities: {names}."
+        text = f"Who is denied: Without any claim (false discovery rate 5 %): {len(denied)} of {len(people)} identities: {names}."
     else:
-        text = f"No identity of {len(people)} is denied rights more than the others without a claim (false discovery rate 5 %)."
+        text = (
+            f"Who is denied: No identity of {len(people)} is denied rights more than the others without a claim (false discovery rate 5 %)."
+        )
     recovery = run.tables["denied_recovery"]
     for row in recovery.itertuples():
         text += f" {str(row.metric).capitalize()} against the planted list: {row.value:.2f} [{row.low:.2f}, {row.high:.2f}], n={row.n}."
@@ -112,16 +114,16 @@ def _layers(table: pd.DataFrame, study: _Study) -> str:
         total = some[some["method"] == method]["layer"].nunique()
         where = f" (layers {', '.join(map(str, good))})" if good else ""
         parts.append(f"{name} reads at least 95 % in {len(good)} of {total} layers{where}")
-    return "Under the harm claim " + " and ".join(parts) + "."
+    return "By layer: Under the harm claim " + " and ".join(parts) + "."
 
 
 def _controls(table: pd.DataFrame, layer: int) -> str:
     some = table[(table["condition"] == FIT) & (table["against"] == "label") & (table["metric"] == "accuracy")]
     blank = some[(some["control"] == "untrained_model") & (some["layer"] == layer)]
     parts = [f"{'CCS' if r.method == 'ccs' else str(r.method).replace('_', '-')} {_against_chance(r)}" for r in blank.itertuples()]
-    text = f"Controls without a claim: in an untrained copy of the model, layer {layer}: " + "; ".join(parts)
+    text = f"Controls: Without a claim, in an untrained copy of the model, layer {layer}: " + "; ".join(parts)
     for row in some[some["control"] == "shuffled_labels"].query("layer == @layer").itertuples():
-        text += f". Shuffled labels: middle {row.value:.1%}, central 95 % from {row.low:.1%} to {row.high:.1%}"
+        text += f". Fitted on shuffled labels: central 95 % from {row.low:.1%} to {row.high:.1%} (the sign of such a fit is a coin toss)"
     for row in some[some["control"] == "bag_of_words"].itertuples():
         text += f". A bag of words on the statement: {_against_chance(row)}"
     return text + "."
