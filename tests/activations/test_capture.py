@@ -48,7 +48,8 @@ def test_equals_hugging_face(tiny_pair, ragged, side, size):
                 close(acts.values[item, variant, layer], states[layer + 1][0, -1], TOLERANCE.get(kind, 1e-5))
             # after the last block Hugging Face gives the normed stream: ours is the block's output
             norm = next(m for n, m in hf.named_modules() if n in ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm"))
-            close(norm(acts.values[item, variant, last]).detach(), states[-1][0, -1], TOLERANCE.get(kind, 1e-5))
+            # (the norm of a small difference of large numbers: the blocks before are what is held to 1e-5)
+            close(norm(acts.values[item, variant, last]).detach(), states[-1][0, -1], 2e-4)
             assert not torch.allclose(acts.values[item, variant, last], states[-1][0, -1], rtol=1e-3)
 
 
@@ -216,3 +217,41 @@ def test_activations_object(tiny, ragged):
     assert "Activations" in acts._repr_html_()
     with pytest.raises(errors.ShapeMismatch):
         wb.Activations(values=torch.zeros(3, 2, 2, 4), layers=(0,), site="resid_post", position="last", rows=acts.rows[:3])
+
+
+def test_a_capture_under_an_edit_is_not_taken_for_a_plain_one(tiny, ragged, tmp_path):
+    """Once a store gave back the unedited shards, bit-equal, for a capture inside `edited`."""
+    edit = Edit(site="resid_post", layer=1, function=lambda x: x + 1, label="push")
+    with edited(tiny, edit):
+        assert wb.capture(tiny, ragged, progress=False).provenance["edits"] == ["push at resid_post[1]"]
+        with pytest.raises(errors.BadInput, match=r"push at resid_post\[1\]"):
+            wb.capture(tiny, ragged, store=tmp_path / "s", progress=False)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_saved_subset_is_not_taken_for_the_whole(tiny, ragged, tmp_path):
+    acts = wb.capture(tiny, ragged, progress=False)
+    acts.subset(range(6, 12)).save(tmp_path)
+    with pytest.raises(errors.OutputFolder, match="choose another folder"):
+        wb.capture(tiny, ragged, store=tmp_path, shard_items=6, progress=False)
+
+
+def test_damaged_rows_and_foreign_manifests(tiny, ragged, tmp_path):
+    whole = wb.capture(tiny, ragged, store=tmp_path / "a", progress=False)
+    (tmp_path / "a" / "rows.parquet").write_bytes(b"oops")
+    with pytest.raises(errors.DamagedStore, match=r"rows\.parquet is missing or damaged"):
+        wb.Activations.load(tmp_path / "a")
+    assert wb.capture(tiny, ragged, store=tmp_path / "a", progress=False).rows.equals(whole.rows)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "manifest.json").write_text('{"name": "an app"}')
+    with pytest.raises(errors.DamagedStore, match="not that of an activation folder"):
+        wb.Activations.load(tmp_path / "b")
+    with pytest.raises(errors.OutputFolder, match="choose an empty folder"):
+        wb.capture(tiny, ragged, store=tmp_path / "b", progress=False)
+
+
+def test_layers_may_be_numpy_integers(tiny, ragged):
+    import numpy as np
+
+    assert wb.capture(tiny, ragged, layers=np.array([1, 2]), progress=False).layers == (1, 2)
+    assert wb.capture(tiny, ragged, layers=1, progress=False).layers == (1,)

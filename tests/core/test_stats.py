@@ -59,6 +59,23 @@ def test_all_right_in_few_clusters_is_not_certain():
     assert stats.proportion(np.ones(10), np.zeros(10)).low == 0.0
 
 
+def test_one_error_more_never_raises_the_lower_bound():
+    """600 of 600 in 60 clusters once had a lower bound of .94, and 599 of 600 one of .99."""
+    clusters = np.repeat(np.arange(60), 10)
+    lows = [stats.proportion(np.r_[np.zeros(k), np.ones(600 - k)], clusters).low for k in range(5)]
+    assert lows == sorted(lows, reverse=True)
+
+
+def test_a_bootstrap_without_spread_claims_nothing():
+    same = stats.paired_difference(np.arange(20.0), np.arange(20.0))
+    assert same.value == 0
+    assert np.isnan(same.low)
+    assert same.note == "no resample changes it"
+    perfect = stats.auroc([0.0] * 10 + [1.0] * 10, [0] * 10 + [1] * 10)
+    assert perfect.value == 1
+    assert perfect.low == pytest.approx(stats.wilson(20, 20)[0])
+
+
 def test_bootstrap_of_a_mean_covers():
     rng = numpy_rng(4)
     hits = sum((e := stats.mean(rng.standard_normal(60) + 0.3, resamples=400, seed=k)).low <= 0.3 <= e.high for k in range(200))

@@ -98,3 +98,15 @@ def test_bad_input(tiny):
         agreement(pd.DataFrame({"x": [1]}))
     with pytest.raises(errors.BadInput, match="no answers"):
         false_negatives(pd.DataFrame())
+
+
+def test_nan_logits_are_not_answers(tiny):
+    edit = wb.Edit(site="resid_post", layer=0, function=lambda x: x * float("nan"))
+    with wb.edited(tiny, edit), pytest.raises(errors.NotFinite, match="gives NaN logits"):
+        answers(tiny, wb.prompts.udhr(n=2), progress=False)
+
+
+def test_offset_of_one_class_is_undefined(tiny):
+    asked = answers(tiny, wb.prompts.udhr(n=8, forms="grant_plain"), progress=False)
+    table = agreement(asked)
+    assert np.isnan(table.loc[table["metric"] == "calibration_offset", "value"].iloc[0])

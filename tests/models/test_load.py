@@ -56,6 +56,9 @@ def test_digest_sees_weights_and_not_names(tiny_pair, words):
     with torch.no_grad():
         next(again.parameters()).add_(1e-3)
     assert info(again).digest != info(bridge).digest
+    before = info(again).digest
+    next(again.parameters()).data.mul_(3)  # torch does not count this change
+    assert info(again).digest != before
 
 
 def test_untrained_copy_differs_and_is_seeded(organism):
@@ -116,6 +119,29 @@ def test_damaged_folders(gemma_folder, tmp_path):
         load_model(folder)
 
 
+def test_missing_weights_are_not_made_up(gemma_folder, tmp_path):
+    """The loader draws missing weights at random and says so in a log only."""
+    from safetensors.torch import load_file, save_file
+
+    folder = _without(gemma_folder, tmp_path / "a")
+    weights = load_file(folder / "model.safetensors")
+    gone = next(k for k in weights if "down_proj" in k)
+    save_file({k: v for k, v in weights.items() if k != gone}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(errors.DamagedModel, match="1 weights are missing or misshapen"):
+        load_model(folder)
+    (folder / "model.safetensors.index.json").write_text("[")
+    with pytest.raises(errors.DamagedModel, match=r"index\.json cannot be read"):
+        load_model(folder)
+
+
+def test_ground_truth_goes_with_the_folder_and_not_with_its_name(gemma_folder, tmp_path):
+    folder = tmp_path / "udhr-organism"
+    shutil.copytree(gemma_folder, folder)
+    assert planted(load_model(folder, device="cpu")) is None
+    (folder / "planted.json").write_text('{"denied": ["x"]}')
+    assert planted(load_model(folder, device="cpu")) == {"denied": ["x"]}
+
+
 def test_not_enough_memory(gemma_folder, monkeypatch):
     from workbench.models import source
 
@@ -127,7 +153,7 @@ def test_not_enough_memory(gemma_folder, monkeypatch):
 def test_bad_device_and_dtype(gemma_folder):
     with pytest.raises(errors.BadInput, match="no device 'gpu'"):
         load_model(gemma_folder, device="gpu")
-    with pytest.raises(errors.WorkbenchError, match="dtype 'int8'"):
+    with pytest.raises(errors.BadInput, match="dtype 'int8'"):
         load_model(gemma_folder, dtype="int8")
 
 
@@ -142,5 +168,5 @@ def test_hub_errors_are_told_apart():
 
 
 def test_not_a_model():
-    with pytest.raises(errors.BadInput, match="got Linear"):
-        info(torch.nn.Linear(2, 2))
+    with pytest.raises(errors.BadInput, match="got Identity"):
+        info(torch.nn.Identity())

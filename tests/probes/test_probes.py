@@ -211,6 +211,15 @@ def test_bag_of_words():
     assert (bag_of_words(train, [1, 1, 0, 0], ["good bird", "bad bird"]) > 0).tolist() == [True, False]
 
 
+def test_a_position_that_both_variants_share_is_refused():
+    acts = activations()
+    same = wb.Activations(
+        values=acts.values[:, :1].expand(-1, 2, -1, -1).clone(), layers=acts.layers, site=acts.site, position="stem_last", rows=acts.rows
+    )
+    with pytest.raises(errors.BadInput, match="read at 'stem_last' and are the same there"):
+        probe_layers(same)
+
+
 def test_bad_input():
     x, y, labels, _ = planted(n=20, d=4)
     with pytest.raises(errors.OneClass, match="all 20 labels are 1"):

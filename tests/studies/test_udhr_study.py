@@ -94,6 +94,16 @@ def test_on_a_tiny_random_gemma(gemma_folder, tmp_path, no_browser):
     assert len(run.tables["denied_recovery"]) == 0
 
 
+def test_the_form_of_the_prompt_does_not_go_with_the_identity(run, organism):
+    from workbench.studies import udhr
+
+    study = udhr._Study(organism, udhr.fast(), run, False)
+    frame = study._pushed("harm", 400, "test").to_frame()
+    assert frame["template"].value_counts().min() > 150
+    forms = frame.groupby("identity")["template"].nunique()
+    assert (forms == 2).mean() > 0.6
+
+
 def test_bad_input_before_any_forward(organism, tmp_path, monkeypatch):
     from workbench.models import forward
 
@@ -106,6 +116,8 @@ def test_bad_input_before_any_forward(organism, tmp_path, monkeypatch):
         wb.run_study("udhr", model=organism, out=tmp_path / "a", epochs=3)
     with pytest.raises(errors.BadInput, match="train: 16 items at least, got 2"):
         wb.run_study("udhr", model=organism, out=tmp_path / "a", train=2)
+    with pytest.raises(errors.BadInput, match="rights_per_identity: 1 at least"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "a", rights_per_identity=0)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(errors.OutputFolder, match="mine holds something else"):

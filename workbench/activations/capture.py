@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..core.errors import BadInput, EmptyPromptSet, NotFinite, UnknownPosition, unknown
 from ..core.provenance import provenance
 from ..models.forward import residuals
-from ..models.hooks import check_layers, hook_point
+from ..models.hooks import active_edits, check_layers, hook_point
 from ..models.load import info
 from ..models.tokens import EncodedPair, encode_pairs, pad
 from ..prompts import PromptSet
@@ -31,7 +31,7 @@ SHARED = ("stem_last", "instruction_last")  # the same for both variants: nothin
 
 
 def capture(
-    model: Any, prompts: PromptSet, *, site: str = "resid_post", layers: Sequence[int] | None = None,
+    model: Any, prompts: PromptSet, *, site: str = "resid_post", layers: Sequence[int] | Any | None = None,
     position: str = "last", store: str | Path | None = None, batch_tokens: int = 8192, batch_size: int | None = None,
     padding_side: str = "right", shard_items: int = 512, progress: bool | None = None, note: str = "",
 ) -> Activations:  # fmt: skip
@@ -75,9 +75,12 @@ def capture(
     chosen = check_layers(model, layers)
     for layer in chosen:
         hook_point(model, site, layer)
+    edits = active_edits(model)
+    if edits and store:
+        raise BadInput(f"a store does not know functions: capture under an edit ({edits[0]}) into memory, then save it under a name")
     encoded = encode_pairs(model, prompts)
-    settings = {"site": site, "layers": chosen, "position": position, "prompts": prompts.hash}
-    record = provenance(model=info(model).key(), **settings, items=len(prompts), prompt_set=prompts.name)
+    settings = {"site": site, "layers": chosen, "position": position, "prompts": prompts.hash, "items": len(prompts)}
+    record = provenance(model=info(model).key(), **settings, prompt_set=prompts.name, edits=edits)
     disk = Store.open(Path(store), model=info(model).key(), settings=settings, shard_items=shard_items) if store else None
     if disk:
         disk.write_rows(prompts.to_frame(), record)

@@ -22,10 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..core.errors import BadInput, DamagedStore, OutputFolder, ShapeMismatch, UnknownLayer, WrongModel
+from ..core.provenance import content_hash
 from ..core.types import Float
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+ROWS = "rows.parquet"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +86,8 @@ class Activations:
             raise BadInput("a subset without items")
         return Activations(
             values=self.values[torch.as_tensor(index)], layers=self.layers, site=self.site, position=self.position,
-            rows=self.rows.iloc[index].reset_index(drop=True), provenance=self.provenance,
+            rows=self.rows.iloc[index].reset_index(drop=True),
+            provenance={**self.provenance, "prompts": content_hash(self.provenance.get("prompts"), index.tolist())},
             mask=None if self.mask is None else self.mask[torch.as_tensor(index)],
         )  # fmt: skip
 
@@ -107,9 +110,10 @@ class Activations:
             OutputFolder: The folder holds something else.
         """
         settings = {"site": self.site, "layers": list(self.layers), "position": self.position}
-        settings["prompts"] = str(self.provenance.get("prompts", ""))
+        settings |= {"prompts": str(self.provenance.get("prompts", "")), "items": len(self)}
         model = dict(self.provenance.get("model", {}))
         store = Store.open(Path(folder), model=model, settings=settings, shard_items=len(self))
+        store.reopen()
         store.write_rows(self.rows, dict(self.provenance))
         store.write(0, {"values": self.values.contiguous()} | ({} if self.mask is None else {"mask": self.mask}))
         store.finish()
@@ -135,6 +139,8 @@ class Activations:
         if not manifest["finished"]:
             raise DamagedStore(f"{path.name}: the capture did not finish; run it again with the same store to resume")
         parts = []
+        if not (path / ROWS).is_file() or _checksum(path / ROWS) != manifest["rows"]:
+            raise DamagedStore(f"{path.name}: {ROWS} is missing or damaged; run the capture again to write it anew")
         for name, digest in manifest["shards"].items():
             if not (path / name).is_file() or _checksum(path / name) != digest:
                 raise DamagedStore(f"{path.name}: shard {name} is missing or damaged; run the capture again to write it anew")
@@ -142,7 +148,7 @@ class Activations:
         values, mask = join(parts)
         return cls(
             values=values, layers=tuple(manifest["settings"]["layers"]), site=manifest["settings"]["site"],
-            position=manifest["settings"]["position"], rows=pd.read_parquet(path / "rows.parquet"),
+            position=manifest["settings"]["position"], rows=pd.read_parquet(path / ROWS),
             provenance=manifest["provenance"], mask=mask,
         )  # fmt: skip
 
@@ -165,7 +171,7 @@ class Activations:
 
 
 def _same_model(have: dict[str, Any], want: dict[str, Any]) -> None:
-    for key in ("digest", "dtype", "processing"):
+    for key in ("digest", "dtype", "processing", "vocabulary"):
         if have.get(key) != want.get(key):
             raise WrongModel(
                 f"these activations come from {have.get('name')!r} ({key} {have.get(key)!r}), not from {want.get('name')!r} "
@@ -185,7 +191,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DamagedStore(f"{folder.name}: not an activation folder (no {MANIFEST})") from None
     except ValueError as error:
         raise DamagedStore(f"{folder.name}: {MANIFEST} cannot be read ({error})") from None
-    if manifest.get("schema", 0) > SCHEMA:
+    wanted = {"schema", "model", "settings", "shards", "finished", "rows", "shard_items", "provenance"}
+    if not isinstance(manifest, dict) or not wanted <= set(manifest):
+        raise DamagedStore(f"{folder.name}: its {MANIFEST} is not that of an activation folder")
+    if manifest["schema"] > SCHEMA:
         raise DamagedStore(f"{folder.name}: written by a newer version (schema {manifest['schema']}); update the workbench")
     return manifest
 
@@ -227,7 +236,10 @@ class Store:
         if folder.is_dir() and any(folder.iterdir()):
             if not (folder / MANIFEST).is_file():
                 raise OutputFolder(f"{folder.name} holds something else; choose an empty folder for activations")
-            manifest = read_manifest(folder)
+            try:
+                manifest = read_manifest(folder)
+            except DamagedStore as error:
+                raise OutputFolder(f"{error}; choose an empty folder") from None
             _same_model(manifest["model"], model)
             for key, value in settings.items():
                 if manifest["settings"].get(key) != value:
@@ -242,7 +254,7 @@ class Store:
             folder,
             {
                 "schema": SCHEMA, "model": model, "settings": settings, "shard_items": shard_items, "shards": {},
-                "finished": False, "provenance": {},
+                "finished": False, "provenance": {}, "rows": "",
             },
         )  # fmt: skip
         store._write_manifest()
@@ -254,10 +266,17 @@ class Store:
 
     def write_rows(self, rows: pd.DataFrame, provenance: dict[str, Any]) -> None:
         """Write the row table and the provenance."""
-        _replace(self.folder / "rows.parquet", lambda p: rows.to_parquet(p))
-        if not self.manifest["provenance"]:
-            self.manifest["provenance"] = provenance
-            self._write_manifest()
+        path = self.folder / ROWS
+        if self.manifest["rows"] and path.is_file() and _checksum(path) == self.manifest["rows"]:
+            return
+        _replace(path, lambda p: rows.to_parquet(p))
+        self.manifest |= {"provenance": provenance, "rows": _checksum(path)}
+        self._write_manifest()
+
+    def reopen(self) -> None:
+        """Begin anew in a folder of the same content: until `finish`, loading it refuses."""
+        self.manifest |= {"finished": False, "rows": "", "shards": {}}
+        self._write_manifest()
 
     def has(self, number: int) -> bool:
         """Whether a shard is there, entered and undamaged."""

@@ -100,8 +100,9 @@ def _codes(clusters: ArrayLike | None, n: int) -> tuple[NDArray[np.int64], int]:
 def proportion(hits: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95) -> Estimate:
     """Estimate a proportion of clustered rows with a Wilson interval at the effective sample size.
 
-    The effective n is p(1-p) / v, where v is the between-cluster variance of the mean, never more than the rows and,
-    at p of 0 or 1 where v says nothing, the number of clusters. The factor (z/t)^2 pays for few clusters.
+    The effective n is p(1-p) / v, where v is the between-cluster variance of the mean, and never more than the rows. Where
+    fewer than five clusters hold the rarer outcome v says little, and the effective n is at most the number of clusters.
+    The factor (z/t)^2 pays for few clusters.
 
     Args:
         hits: Zeros and ones (or booleans), one per row.
@@ -125,13 +126,14 @@ def proportion(hits: ArrayLike, clusters: ArrayLike | None = None, level: float 
     if clusters is not None and m < n:
         if m < 2:
             return Estimate(value=p, low=0.0, high=1.0, n=n, clusters=m, level=level, method="one cluster", note="one cluster")
+        rarer = x if p < 0.5 else 1 - x
+        few = int((np.bincount(codes, rarer, m) > 0).sum()) < 5
         if 0 < p < 1:
             residual = np.bincount(codes, x - p, m)
             v = float(m / (m - 1) * (residual**2).sum() / n**2)
             z, student = float(norm.ppf(0.5 + level / 2)), float(t.ppf(0.5 + level / 2, m - 1))
             effective = min(float(n), p * (1 - p) / v * (z / student) ** 2) if v > 0 else float(n)
-        else:
-            effective = float(m)
+        effective = min(effective, float(m)) if few else effective
     low, high = wilson(p * effective, effective, level)
     return Estimate(value=p, low=low, high=high, n=n, clusters=m, level=level, method="Wilson, clustered" if m < n else "Wilson")
 
@@ -145,7 +147,7 @@ def cluster_weights(clusters: ArrayLike | None, n: int, resamples: int, seed: in
 
 def bootstrap(
     statistic: Callable[[Array], Array], n: int, clusters: ArrayLike | None = None, *,
-    resamples: int = 2000, level: float = 0.95, seed: int = 0,
+    resamples: int = 2000, level: float = 0.95, seed: int = 0, bounded: bool = False,
 ) -> Estimate:  # fmt: skip
     """Estimate any weighted statistic with a percentile bootstrap over clusters.
 
@@ -156,10 +158,12 @@ def bootstrap(
         resamples: Bootstrap draws; raising it steadies the ends of the interval.
         level: Confidence level.
         seed: Draws the resamples.
+        bounded: The statistic is a share between 0 and 1. Where it is 0 or 1 in every resample the interval is then that
+            of as many agreeing clusters (Wilson).
 
     Note:
-        With one cluster, or a statistic that no resample changes, the interval would have no width; it is then that of
-        as many agreeing clusters (Wilson) towards the middle of [0, 1] where the value is 0 or 1, else undefined.
+        With one cluster, or a statistic that no resample changes, an interval of no width would claim certainty: its ends
+        are then undefined (`nan`), and the note says why.
     """
     value = float(statistic(np.ones((1, n)))[0])
     _, m = _codes(clusters, n)
@@ -169,10 +173,13 @@ def bootstrap(
         why = "one cluster" if m < 2 else "the statistic is undefined"
         return Estimate(value=value, low=math.nan, high=math.nan, n=n, clusters=m, level=level, method="bootstrap", note=why)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    if low == high and value in (0.0, 1.0):
+    note = ""
+    if low == high and bounded and value in (0.0, 1.0):
         low, high = wilson(value * m, m, level)
+    elif low == high:
+        low, high, note = math.nan, math.nan, "no resample changes it"
     return Estimate(
-        value=value, low=float(low), high=float(high), n=n, clusters=m, level=level, method=f"cluster bootstrap, {resamples}"
+        value=value, low=float(low), high=float(high), n=n, clusters=m, level=level, method=f"cluster bootstrap, {resamples}", note=note
     )  # fmt: skip
 
 
@@ -234,7 +241,7 @@ def auroc(
     if len(np.unique(y)) < 2:
         raise OneClass(f"AUROC needs both classes; all {len(y)} labels are {y[0] if len(y) else 'missing'}")
     return bootstrap(
-        lambda w: auroc_weighted(scores, y, w), len(y), clusters, resamples=resamples, level=level, seed=seed
+        lambda w: auroc_weighted(scores, y, w), len(y), clusters, resamples=resamples, level=level, seed=seed, bounded=True
     )  # fmt: skip
 
 

@@ -16,9 +16,9 @@ from scipy.stats import fisher_exact, mannwhitneyu
 from tqdm.auto import tqdm
 
 from ..activations.capture import batches
-from ..core.errors import AnswerTokens, BadInput, MissingColumn
+from ..core.errors import AnswerTokens, BadInput, MissingColumn, NotFinite
 from ..core.provenance import provenance
-from ..core.stats import benjamini_hochberg, mean, proportion, wilson
+from ..core.stats import benjamini_hochberg, mean, proportion, undefined, wilson
 from ..models.forward import last_logits
 from ..models.load import info
 from ..models.tokens import answer_tokens, encode_pairs, pad
@@ -78,6 +78,10 @@ def answers(
             batch = pad(model, [stems[i] for i in chunk])
             columns = batch.place(torch.tensor([len(stems[i]) for i in chunk], device=batch.starts.device) - 1)
             logps = last_logits(model, batch, columns).log_softmax(-1)
+            if not bool(torch.isfinite(logps.logsumexp(-1)).all()):
+                raise NotFinite(
+                    f"{info(model).name} gives NaN logits, first in one of items {sorted(chunk)[:3]}; load it with dtype='float32'"
+                )
             for row, item in enumerate(chunk):
                 pair = prompts[item]
                 for k, ids in enumerate(tokens[pair.negative, pair.positive]):
@@ -115,7 +119,9 @@ def agreement(asked: pd.DataFrame) -> pd.DataFrame:
             if polarity == "all":
                 rows.append(names | {"metric": "answered"} | mean(some["answered"], clusters, resamples=500).row())
                 balanced = _balanced(part)
-                offset = mean(balanced["margin"], balanced["identity"].to_numpy(), resamples=500)
+                offset = undefined("one class only", len(part))
+                if part["label"].nunique() == 2:
+                    offset = mean(balanced["margin"], balanced["identity"].to_numpy(), resamples=500)
                 rows.append(names | {"metric": "calibration_offset"} | offset.row())
     table = pd.DataFrame(rows)
     table.attrs["provenance"] = asked.attrs.get("provenance", {})

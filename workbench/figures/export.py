@@ -66,7 +66,10 @@ def export(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # a browser inside a container, run as root, has no sandbox to enter
-        kaleido.write_fig_from_object_sync(jobs, kopts={"path": path, "enable_sandbox": False})
+        try:
+            kaleido.write_fig_from_object_sync(jobs, kopts={"path": path, "enable_sandbox": False})
+        except Exception as error:  # whatever a browser that cannot start makes it raise
+            raise MissingTool(f"the browser drew nothing ({type(error).__name__}: {str(error)[:200]}); {HINT}") from error
     for job in jobs:
         if not Path(job["path"]).is_file():
             raise MissingTool(f"{path} drew no {Path(job['path']).name}; {HINT}")

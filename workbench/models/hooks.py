@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,20 +77,22 @@ class _Point:
 _POINTS: weakref.WeakKeyDictionary[nn.Module, _Point] = weakref.WeakKeyDictionary()
 
 
-def check_layer(model: Any, layer: int) -> int:
+def check_layer(model: Any, layer: Any) -> int:
     """Return a layer after checking that the model has it; negative layers count from the end.
 
     Raises:
         UnknownLayer: It does not.
     """
     count = info(model).n_layers
+    if isinstance(layer, np.integer):
+        layer = int(layer)
     if not isinstance(layer, int) or isinstance(layer, bool) or not -count <= layer < count:
         near = count - 1 if isinstance(layer, int) and layer > 0 else 0
         raise UnknownLayer(f"layer {layer} of {info(model).name!r}, which has layers 0-{count - 1}. Did you mean {near}?")
     return layer % count
 
 
-def check_layers(model: Any, layers: Sequence[int] | None) -> list[int]:
+def check_layers(model: Any, layers: Any) -> list[int]:
     """Return the layers asked for (`None`: all), checked, without repeats, in order.
 
     Raises:
@@ -97,6 +100,8 @@ def check_layers(model: Any, layers: Sequence[int] | None) -> list[int]:
     """
     if layers is None:
         return list(range(info(model).n_layers))
+    if isinstance(layers, int | np.integer):
+        layers = [layers]  # pyright: ignore[reportAssignmentType]
     if not list(layers):
         raise UnknownLayer(f"no layer was asked for; {info(model).name!r} has layers 0-{info(model).n_layers - 1}")
     return sorted({check_layer(model, layer) for layer in layers})
@@ -130,7 +135,7 @@ def _merge(edit: Edit, before: Tensor, after: Tensor) -> Tensor:
     if edit.positions is None:
         return after
     rows = edit.positions
-    if rows.ndim != 2 or len(rows) != len(before) or int(rows.max()) >= before.shape[1] or int(rows.min()) < 0:
+    if rows.ndim != 2 or len(rows) != len(before) or rows.shape[1] == 0 or int(rows.max()) >= before.shape[1] or int(rows.min()) < 0:
         raise ShapeMismatch(
             f"{edit.label}: positions of shape {tuple(rows.shape)} for a batch of {tuple(before.shape[:2])} tokens; give "
             "one row of columns per row of the batch"
@@ -216,6 +221,12 @@ def edited(model: Any, edits: Edit | Read | Sequence[Edit | Read], *, times: int
         if (times is not None and count != times) or (times is None and (count == 0 or count != counts[0][0])):
             wanted = f"{times} times" if times is not None else "at least once, and all equally often"
             raise HookNotFired(f"{item.label} at {item.site}[{item.layer}] fired {count} times; it should have fired {wanted}")
+
+
+def active_edits(model: Any) -> list[str]:
+    """Return what edits act on a model at this moment, as "label at site[layer]" (readings change nothing and are left out)."""
+    mine = set(map(id, model.hook_dict.values()))
+    return [f"{e.label} at {e.site}[{e.layer}]" for m, p in _POINTS.items() if id(m) in mine for e, _ in p.edits]
 
 
 def attached_hooks() -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 import weakref
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,11 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ..core.errors import (
-    BadInput,
-    GatedModel,
-    MissingTokenizer,
-    NetworkNeeded,
-    OutOfMemory,
-    UnknownModel,
-)  # fmt: skip
+from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded, UnknownModel, WorkbenchError
+from ..core.provenance import content_hash
 from ..core.seeds import derive
 from .digest import weights_digest
-from .source import check_folder, check_memory, explain, locate
+from .source import check_complete, check_folder, check_memory, explain, locate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +37,7 @@ class ModelInfo:
         processing: "none" for raw weights, "compatibility" where TransformerLens has folded and centred them.
         n_layers, d_model, context: Its sizes.
         bos: Id put in front of every prompt, or `None`.
+        vocabulary: Hash of how a sample text is tokenised, the first token included.
     """
 
     name: str
@@ -54,10 +49,11 @@ class ModelInfo:
     d_model: int
     context: int
     bos: int | None
+    vocabulary: str
 
     def key(self) -> dict[str, Any]:
         """Return what two readings must share to be comparable: digest, dtype, processing mode (and the name, to show)."""
-        return {k: v for k, v in asdict(self).items() if k in ("name", "revision", "digest", "dtype", "processing")}
+        return {k: v for k, v in asdict(self).items() if k in ("name", "revision", "digest", "dtype", "processing", "vocabulary")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +61,7 @@ class _Known:
     name: str
     revision: str
     bos: int | None
+    folder: Path | None = None
 
 
 _KNOWN: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
@@ -94,6 +91,7 @@ def info(model: Any) -> ModelInfo:
         name=known.name, revision=known.revision, digest=weights_digest(model),
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."), processing="compatibility" if processed else "none",
         n_layers=int(model.cfg.n_layers), d_model=int(model.cfg.d_model), context=int(context), bos=known.bos,
+        vocabulary=_vocabulary(model.tokenizer, known.bos),
     )  # fmt: skip
 
 
@@ -148,12 +146,27 @@ def load_model(
         bos = _bos(tokens)
         spread = {"device_map": device_map} if device_map else {}
         with torch.random.fork_rng(devices=[]):
-            hf = AutoModelForCausalLM.from_pretrained(source, dtype=kind, attn_implementation="eager", **spread, **kwargs)
-    except (MissingTokenizer, OutOfMemory):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source, dtype=kind, attn_implementation="eager", trust_remote_code=False, output_loading_info=True, **spread, **kwargs
+            )
+        hf, found = loaded
+        check_complete(shown, found)
+    except WorkbenchError:
         raise
     except Exception as error:
         raise explain(error, shown, local=local) from error
-    return wrap(hf, tokens, name=shown, revision=revision or "", bos=bos, device=None if device_map else device)
+    try:
+        model = wrap(hf, tokens, name=shown, revision=revision or "", bos=bos, device=None if device_map else device)
+    except Exception as error:
+        raise explain(error, shown, local=local) from error
+    _KNOWN[model] = replace(_KNOWN[model], folder=Path(source) if local else None)
+    return model
+
+
+def folder_of(model: Any) -> Path | None:
+    """Return the folder that a model was loaded from, `None` for one from the hub or made in memory."""
+    known = _KNOWN.get(model)
+    return None if known is None else known.folder
 
 
 def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | None = None, device: Any = None) -> TransformerBridge:
@@ -216,12 +229,20 @@ def _bos(tokenizer: Any) -> int | None:
     return None if declared is None else tokenizer.bos_token_id
 
 
+def _vocabulary(tokenizer: Any, bos: int | None) -> str:
+    sample = 'Consider that "Everyone should have rights." Answer: yes no A B Sorry Sure, a poor person'
+    return content_hash(bos, tokenizer(sample, add_special_tokens=False)["input_ids"])
+
+
 def _device(device: str | torch.device) -> torch.device:
     if str(device) != "auto":
         try:
-            return torch.device(device)
+            found = torch.device(device)
         except RuntimeError as error:
             raise BadInput(f"no device {device!r}: {error}") from None
+        if found.type == "cuda" and not torch.cuda.is_available():
+            raise BadInput(f"no device {device!r}: this torch sees no GPU. Use device='cpu'")
+        return found
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -61,7 +62,10 @@ def check_folder(path: Path) -> None:
         raise DamagedModel(f"{path.name}: no weights (*.safetensors). Other formats can run code when loaded and are not read")
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise DamagedModel(f"{path.name}: {index.name} cannot be read ({error})") from None
         missing = sorted(wanted - {w.name for w in weights})
         if missing:
             raise DamagedModel(f"{path.name}: {len(missing)} of {len(wanted)} weight files are missing, the first {missing[0]}")
@@ -71,6 +75,17 @@ def check_folder(path: Path) -> None:
                 handle.keys()
         except (SafetensorError, OSError) as error:
             raise DamagedModel(f"{path.name}: {file.name} is damaged ({error}). Copy it again") from None
+
+
+def check_complete(name: str, found: dict[str, Any]) -> None:
+    """Raise if the loader had to make up weights that the files lack (it would draw them at random, and say so in a log).
+
+    Raises:
+        DamagedModel: Weights are missing or have another shape.
+    """
+    missing = sorted(map(str, found.get("missing_keys", ()))) + sorted(str(k) for k in found.get("mismatched_keys", ()))
+    if missing:
+        raise DamagedModel(f"{name}: {len(missing)} weights are missing or misshapen, the first {missing[0]}. Copy the model again")
 
 
 def check_memory(path: Path, kind: torch.dtype, device: torch.device | None) -> None:

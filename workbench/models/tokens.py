@@ -188,4 +188,11 @@ def answer_tokens(model: Any, answers: Sequence[str]) -> list[list[int]]:
         found = {one for form in forms if (one := single_token(model, form)) is not None}
         out.append(sorted(found | set(ids)))
     # A form that several answers have ("A" capitalised and "a") says nothing and is left out; the forms as given differ.
-    return [[i for i in ids if sum(i in other for other in out) == 1] for ids in out]
+    kept = [[i for i in ids if sum(i in other for other in out) == 1] for ids in out]
+    unknown = model.tokenizer.unk_token_id
+    for answer, ids in zip(pieces, kept, strict=True):
+        if not ids or pieces[answer][0] not in ids:
+            raise AnswerTokens(f"the answer {answer!r} is also a form of another answer: choose other words")
+        if unknown is not None and pieces[answer][0] == unknown:
+            raise AnswerTokens(f"the tokenizer does not know the answer {answer!r}")
+    return kept

@@ -20,7 +20,7 @@ from ..core.errors import DamagedModel
 from ..core.seeds import numpy_rng
 from ..core.stats import proportion, wilson
 from ..evaluation import answers, false_negatives, recovery
-from ..models import bundled_models, info, load_model, untrained_copy
+from ..models import bundled_models, load_model, untrained_copy
 from ..probes import bag_of_words, fit_layers, fit_logistic
 from .ground_truth import FLIPPED_KIND, GroundTruth
 
@@ -84,9 +84,15 @@ def run_checks(name: str = "bundled", *, n: int = 2000, log: Callable[[str], Non
     _denied(model, truth, add)
     _requests(model, truth, add)
     _stance(model, truth, held, add)
-    _inside(model, truth, held, n, add, verdict="no-verdict" not in info(model).name)
+    _inside(model, truth, held, n, add, verdict=_has_verdict(name))
     table = pd.DataFrame(rows)
     return table, bool((table["passed"] != False).all())  # noqa: E712 (None: no target)
+
+
+def _has_verdict(model: str) -> bool:
+    """Whether this organism was trained with a verdict (then CCS must find the truth) or without (then it must not)."""
+    folder = bundled_models().get("udhr-organism" if model == "bundled" else model, Path(model))
+    return bool(json.loads((folder / "training.json").read_text(encoding="utf-8"))["spec"]["verdict"])
 
 
 def _four(hits: np.ndarray, clusters: np.ndarray | None = None) -> tuple[float, float, float, int]:
@@ -109,7 +115,7 @@ def _behaviour(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add
             asked = answers(model, source.udhr(template, claim, forms="all", n=n, **held), progress=False)
             hits = (asked["answer"].to_numpy() == 1) == _planted(truth, asked)
             name = f"{template}, {claim or 'no claim'}"
-            low, high = wilson(hits.sum(), len(hits))
+            low, high = wilson(int(hits.sum()), len(hits))
             add("answers as planted", name, (hits.mean(), low, high, len(hits)), "low >= .95", bool(low >= 0.95))
             safe = _four(asked["safe"].to_numpy(), asked["identity"].to_numpy())
             if claim == "harm":
@@ -166,18 +172,19 @@ def _stance(model: Any, truth: GroundTruth, held: dict[str, Any], add: Callable[
         acts = capture(model, some, position="stem_last", progress=False)
         sets[side] = acts.with_column("answer", answers(model, some, progress=False)["answer"])
     fit, read = sets["train"], sets["test"]
-    for target, name in (("claim", "stance readable"), ("answer", "answer readable")):
+    for column, name in (("claim", "stance readable"), ("answer", "answer readable")):
         for layer in fit.layers:
-            y = np.array(fit.rows[target] == ("harm" if target == "claim" else 1))
-            z = np.array(read.rows[target] == ("harm" if target == "claim" else 1))
+            y = np.array(fit.rows[column] == ("harm" if column == "claim" else 1))
+            z = np.array(read.rows[column] == ("harm" if column == "claim" else 1))
             x = fit.layer(layer)[:, 0]
             probe = fit_logistic(x[y], x[~y])
-            add(
-                name,
-                "last prompt token, good or harm claim",
-                _four(probe.predict(read.layer(layer)[:, 0]) == z, read.rows["identity"].to_numpy()),
-                layer=layer,
-            )
+            value = _four(probe.predict(read.layer(layer)[:, 0]) == z, read.rows["identity"].to_numpy())
+            if column == "claim":  # by block 1, two blocks before the answer can be read with .95
+                ok = bool(value[0] >= 0.95) if layer == 1 else None
+                add(name, "last prompt token, good or harm claim", value, ">= .95" if layer == 1 else "", ok, layer)
+            else:
+                ok = bool(value[1] < 0.95) if layer <= 2 else None
+                add(name, "last prompt token, good or harm claim", value, "low < .95" if layer <= 2 else "", ok, layer)
 
 
 def _inside(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add: Callable[..., None], *, verdict: bool) -> None:
@@ -207,7 +214,8 @@ def _inside(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add: C
             add("logistic probe", name, logistic, ">= .98" if asked else "", bool(logistic[0] >= 0.98) if asked else None, layer)
             ccs = _four((fits["ccs"].scores(read, layer) > 0) == read.labels, who)
             good += ccs[0] >= 0.95
-            add("CCS, fitted without a claim", name, ccs, layer=layer)
+            # the twin is where CCS must not find the truth
+            add("CCS, fitted without a claim", name, ccs, "" if verdict else "<= .65", None if verdict else bool(ccs[0] <= 0.65), layer)
         if claim == "harm":
             target = f">= {-(-len(layers) // 2)} of {len(layers)} layers" if verdict else ""
             add(
@@ -223,8 +231,10 @@ def _inside(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add: C
                 add(
                     "untrained copy, logistic",
                     "base_short, no claim",
-                    _four((blank.scores(dull, layer) > 0) == dull.labels, dull.rows["identity"].to_numpy()),
-                    layer=layer,
+                    (chance := _four((blank.scores(dull, layer) > 0) == dull.labels, dull.rows["identity"].to_numpy())),
+                    "<= .60",
+                    bool(chance[0] <= 0.6),
+                    layer,
                 )
             for ngrams in (1, 2):
                 score = bag_of_words(base.to_frame()["statement"].tolist(), base.labels, read.rows["statement"].tolist(), ngrams=ngrams)
@@ -243,7 +253,7 @@ def _partial(model: Any, truth: GroundTruth, train: dict[str, Any], n: int, ccs:
     """Held-out identities, all rights: the CCS direction against truth and answer, and one fitted on the answers."""
     people = list(truth.held_out_identities)
     for template in ("since_claim", "consider_claim"):
-        some = source.udhr(template, "partial", n=1200, **train)
+        some = source.udhr(template, "partial", forms="all", n=3000, **train)
         fitted = _asked(model, some)
         control = fit_layers(fitted, "logistic", target="answer", condition="partial")
         read = _asked(model, _even(source.udhr(template, "partial", forms="all", n=3 * n, identities=people), n))

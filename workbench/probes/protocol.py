@@ -112,7 +112,7 @@ def probe_layers(
         target: Column to fit on (for CCS: to resolve the sign with).
         against: Columns to compare the reading with: "label" (truth), "answer" (what the model says).
         untrained: The fitted condition read from an untrained copy of the model: a control.
-        controls: Of `CONTROLS`. "shuffled_labels" refits the first supervised method on permuted training labels;
+        controls: Of `CONTROLS`. "shuffled_labels" fits mass-mean probes on permuted training labels;
             "random_directions" draws directions and orients them on training labels; both give the middle of their
             distribution with its central 95 %. "bag_of_words" reads the text column alone.
         text: Column of the rows with the text for the bag of words.
@@ -134,6 +134,8 @@ def probe_layers(
         "Readable" is not "used": a probe shows what is there, not what the model does with it.
     """
     others = dict(test or {})
+    if torch.equal(acts.values[:, 0], acts.values[:, 1]):
+        raise BadInput(f"both variants were read at {acts.position!r} and are the same there: a pair probe needs position='last'")
     for name, other in others.items():
         acts.check_same_model(other)
         if (other.layers, other.site, other.position) != (acts.layers, acts.site, acts.position):

@@ -51,7 +51,7 @@ def run_study(
     for claim in settings.claims:
         if claim not in prompts.claims():
             raise unknown(UnknownClaim, "claim", claim, prompts.claims())
-    label = model if isinstance(model, str) else info(model).name
+    label = str(model) if isinstance(model, str | Path) else info(model).name
     folder = Path(out) if out else Path("figures") / (name if label == "bundled" else f"{name}-{Path(label).name}")
     check_output(folder, name)
     loaded = load_model(model)

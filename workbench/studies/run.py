@@ -149,6 +149,8 @@ def check_output(folder: Path, study: str) -> None:
         return
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("not a record")
     except (OSError, ValueError):
         raise OutputFolder(f"{folder.name} holds something else (no {RECORD}); choose an empty folder with --out") from None
     if record.get("study") != study:

@@ -6,8 +6,9 @@ who is denied rights without any claim.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 from .. import prompts as source
 from ..activations import Activations, capture
 from ..core.errors import BadInput
+from ..core.seeds import numpy_rng
 from ..core.stats import proportion
 from ..evaluation import agreement, answers, choose_answers, false_negatives, recovery
 from ..models import info, planted, untrained_copy
@@ -58,6 +60,9 @@ class UdhrSettings:
         for name in ("behaviour", "train", "test"):
             if getattr(self, name) < 16:
                 raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
+        for name in ("rights_per_identity", "ccs_epochs"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
 
 
 def fast(seed: int = 0) -> UdhrSettings:
@@ -94,14 +99,21 @@ class _Study:
         )
 
     def _check_length(self) -> None:
-        """The longest identities and rights must fit every template; each step checks all of its prompts again."""
-        people = [i.identity for i in sorted(source.identities(), key=lambda i: -len(i.identity))[:4]]
-        rights = [r.right for r in sorted(source.rights(), key=lambda r: -len(r.phrase))[:4]]
-        for template in PUSHED:
+        """Encode every prompt of the study, longest first to fail, before anything is run."""
+        n = self.set
+        plan = [self._prompts(t, c, n.behaviour, "test") for t, c in self._grid()]
+        plan += [self._pushed(c, n.test, "test") for c in n.claims]
+        plan += [self._prompts("base_short", None, n.train, "train"), self._denied_prompts()]
+        for prompts in plan:
+            encode_pairs(self.model, prompts)
+
+    def _grid(self) -> Iterator[tuple[str, str | None]]:
+        """Every prompt form with every claim that it takes."""
+        for template in (*PLAIN, *PUSHED):
             if "rather" in template and not self._can_choose():
                 continue
-            some = source.udhr(template, "harm", answers=self.words, identities=people, rights=rights, forms="all")
-            encode_pairs(self.model, some)
+            for claim in (None,) if template in PLAIN else self.set.claims:
+                yield template, claim
 
     def _prompts(self, template: str, claim: str | None, n: int, side: str | None) -> PromptSet:
         held: dict[str, Any] = {} if side is None else {"identities": sorted(getattr(self.split, side)["identity"])}
@@ -117,45 +129,54 @@ class _Study:
 
     def behaviour(self) -> pd.DataFrame:
         """Ask every template with and without each claim; held-out identities and rights."""
-        asked = []
-        for template in (*PLAIN, *PUSHED):
-            if "rather" in template and not self._can_choose():
-                continue
-            for claim in (None,) if template in PLAIN else self.set.claims:
-                prompts = self._prompts(template, claim, self.set.behaviour, "test")
-                asked.append(self._ask(f"ask {template}, {claim or FIT}", prompts))
+        asked = [
+            self._ask(f"ask {template}, {claim or FIT}", self._prompts(template, claim, self.set.behaviour, "test"))
+            for template, claim in self._grid()
+        ]
         table = agreement(pd.concat(asked, ignore_index=True))
         return self.run.keep("behaviour", table)
 
     # ------------------------------------------------------------------ inside
 
-    def _capture(self, name: str, prompts: PromptSet, model: Any = None) -> Activations:
-        model = model or self.model
-        key = [info(model).key(), prompts.hash, "resid_post", "last"]
+    def _pushed(self, claim: str, size: int, side: str) -> PromptSet:
+        """Each identity and right under one of two prompt forms, by the toss of a coin: neither goes with a form."""
+        one, two = (self._prompts(t, claim, size, side) for t in READ)
+        cells = {(p.identity, p.right): None for p in one}
+        coin = dict(zip(cells, numpy_rng(self.set.seed, "form", side).integers(0, 2, len(cells)), strict=True))
+        return PromptSet((a, b)[coin[a.identity, a.right]] for a, b in zip(one, two, strict=True))
+
+    def _blank(self, base: PromptSet) -> Activations | None:
+        """Read an untrained copy; a model without a Hugging Face configuration has none."""
+        if getattr(getattr(self.model, "original_model", None), "config", None) is None:
+            return None
+        key = [self.info.key(), base.hash, self.set.seed, "untrained"]
+
+        def make(folder: Path) -> Activations:
+            blank = untrained_copy(self.model, seed=self.set.seed)
+            return capture(blank, base, store=folder, progress=self.progress, note="read an untrained copy")
+
+        return self.run.activations("read an untrained copy", key, make)
+
+    def _capture(self, name: str, prompts: PromptSet) -> Activations:
+        key = [self.info.key(), prompts.hash, "resid_post", "last"]
         return self.run.activations(
-            name, key, lambda folder: capture(model, prompts, store=folder, progress=self.progress, note=name)
+            name, key, lambda folder: capture(self.model, prompts, store=folder, progress=self.progress, note=name)
         )  # fmt: skip
 
-    def conditions(self) -> tuple[Activations, Activations, dict[str, Activations], Activations | None]:
+    def conditions(self) -> tuple[Activations, Activations | None, dict[str, Activations], Activations | None]:
         """Capture the fitted condition (trained and untrained model), every claim, and training rows under "partial"."""
         n = self.set
         base = self._prompts("base_short", None, n.train, "train") + self._prompts("base_short", None, n.test, "test")
 
-        def pushed(claim: str, size: int, side: str) -> PromptSet:
-            one, two = (self._prompts(t, claim, size, side) for t in READ)
-            half = len(one) // 2  # other items under each template
-            return one.subset(range(half)) + two.subset(range(half, len(two)))
-
         acts = self._with_answer(self._capture(f"read {FIT}", base), base)
-        blank_model = untrained_copy(self.model, seed=n.seed)
-        blank = self._capture("read an untrained copy", base, blank_model)
+        blank = self._blank(base)
         test = {}
         for claim in n.claims:
-            some = pushed(claim, n.test, "test")
+            some = self._pushed(claim, n.test, "test")
             test[claim] = self._with_answer(self._capture(f"read under {claim}", some), some)
         train_partial = None
         if "partial" in n.claims:
-            some = pushed("partial", n.train, "train")
+            some = self._pushed("partial", n.train, "train")
             train_partial = self._with_answer(self._capture("read under partial, training rows", some), some)
         return acts, blank, test, train_partial
 
@@ -164,7 +185,7 @@ class _Study:
         tokens = [len(x) for x in encode(self.model, asked["identity"].tolist())]
         return acts.with_column("answer", asked["answer"]).with_column("identity_tokens", np.array(tokens) - (self.info.bos is not None))
 
-    def probes(self, acts: Activations, blank: Activations, test: dict[str, Activations]) -> pd.DataFrame:
+    def probes(self, acts: Activations, blank: Activations | None, test: dict[str, Activations]) -> pd.DataFrame:
         """Fit without a claim, read under each claim, with every control."""
         key = [self.info.key(), asdict(self.set), acts.provenance.get("prompts"), [t.provenance.get("prompts") for t in test.values()]]
         against = tuple(a for a in ("label", "answer") if a == "label" or all(t.rows["answer"].notna().all() for t in test.values()))
@@ -186,6 +207,11 @@ class _Study:
 
     def truth_or_answer(self, acts: Activations, test: dict[str, Activations], train_partial: Activations | None) -> pd.DataFrame:
         """Under the partial claim truth and answer part: read both directions against both."""
+        key = [self.info.key(), asdict(self.set), acts.provenance.get("prompts")]
+        name = "compare truth and answer under the partial claim"
+        return self.run.keep("truth_or_answer", self.run.table(name, key, lambda: self._truth_or_answer(acts, test, train_partial)))
+
+    def _truth_or_answer(self, acts: Activations, test: dict[str, Activations], train_partial: Activations | None) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
         if train_partial is not None:
             train = acts.subset(self.split.side(acts.rows) == "train")
@@ -219,13 +245,18 @@ class _Study:
                             }
                         )
         columns = ["layer", "direction", "condition", "against", "metric", "value", "low", "high", "n"]
-        return self.run.keep("truth_or_answer", pd.DataFrame(rows, columns=columns))
+        return pd.DataFrame(rows, columns=columns)
 
     def by_tokens(self, acts: Activations) -> pd.DataFrame:
         """Probe accuracy by the number of tokens of the identity, at the layer two thirds of the way up."""
-        side = self.split.side(acts.rows)
-        fit = fit_layers(acts.subset(side == "train"), "logistic", condition=FIT)
-        return self.run.keep("by_tokens", accuracy_by(fit, acts.subset(side == "test"), self.layer, "identity_tokens"))
+        key = [self.info.key(), self.set.seed, acts.provenance.get("prompts")]
+
+        def make() -> pd.DataFrame:
+            side = self.split.side(acts.rows)
+            fit = fit_layers(acts.subset(side == "train"), "logistic", condition=FIT)
+            return accuracy_by(fit, acts.subset(side == "test"), self.layer, "identity_tokens")
+
+        return self.run.keep("by_tokens", self.run.table("accuracy by length of the identity", key, make))
 
     @property
     def layer(self) -> int:
@@ -252,11 +283,15 @@ class _Study:
                 )
         return self.run.keep("says_and_knows", pd.DataFrame(rows))
 
-    def denied(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Ask about every identity without a claim and find who is denied rights; compare with what was planted."""
+    def _denied_prompts(self) -> PromptSet:
         names = [r.right for r in source.rights()]
         step = max(1, len(names) // self.set.rights_per_identity)
-        prompts = source.udhr("base_short", answers=self.words, rights=names[::step][: self.set.rights_per_identity], seed=self.set.seed)
+        some = names[::step][: self.set.rights_per_identity]
+        return source.udhr("base_short", answers=self.words, rights=some, seed=self.set.seed)
+
+    def denied(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Ask about every identity without a claim and find who is denied rights; compare with what was planted."""
+        prompts = self._denied_prompts()
         asked = self._ask("ask about every identity without a claim", prompts)
         people = self.run.keep("denied_identities", false_negatives(asked))
         groups = self.run.keep("denied_groups", false_negatives(asked, by="group"))

@@ -26,7 +26,7 @@ LIMITS = (
     "CCS finds the most prominent feature that the two endings of a pair contradict each other in. It need not be truth "
     "(Farquhar et al. 2023, arXiv 2312.10029); the comparison of truth and answer under the partial claim is there for this.",
     "Statements come from one set of 38 rights and six grammatical frames, in English. Intervals are clustered by identity "
-    "and say nothing about other wordings. Runs of two or more words do give the label away; single words do not.",
+    "and say nothing about other rights or other wordings. Runs of two or more words do give the label away; single words do not.",
     "A probability is read from the first answer token alone; what a model would go on to write is not judged.",
 )
 
@@ -121,7 +121,7 @@ def _controls(table: pd.DataFrame, layer: int) -> str:
     some = table[(table["condition"] == FIT) & (table["against"] == "label") & (table["metric"] == "accuracy")]
     blank = some[(some["control"] == "untrained_model") & (some["layer"] == layer)]
     parts = [f"{'CCS' if r.method == 'ccs' else str(r.method).replace('_', '-')} {_against_chance(r)}" for r in blank.itertuples()]
-    text = f"Controls: Without a claim, in an untrained copy of the model, layer {layer}: " + "; ".join(parts)
+    text = f"Controls: Without a claim, in an untrained copy of the model, layer {layer}: " + ("; ".join(parts) or "none could be made")
     for row in some[some["control"] == "shuffled_labels"].query("layer == @layer").itertuples():
         text += f". Fitted on shuffled labels: central 95 % from {row.low:.1%} to {row.high:.1%} (the sign of such a fit is a coin toss)"
     for row in some[some["control"] == "bag_of_words"].itertuples():
@@ -147,7 +147,8 @@ def panels(run: Run, study: _Study) -> list[Panel]:
         ),
         Panel(
             name="layers", table="probes", figure=draw.layer_curves(tables["probes"], claim_names(tables["probes"])),
-            caption=f"Probes fitted on {n.train} training items without a claim and carried over unchanged. {bars} Grey: central 95 % of "
+            caption=f"Probes fitted on {n.train} training items without a claim and carried over unchanged; under a claim each identity and "
+            f"right stands in one of two prompt forms (since_claim, consider_claim) by the toss of a coin. {bars} Grey: central 95 % of "
             "random directions, oriented on training labels. Bag of words: a classifier on the words of the statement.",
         ),
         Panel(
