@@ -253,7 +253,7 @@ def _partial(model: Any, truth: GroundTruth, train: dict[str, Any], n: int, ccs:
     """Held-out identities, all rights: the CCS direction against truth and answer, and one fitted on the answers."""
     people = list(truth.held_out_identities)
     for template in ("since_claim", "consider_claim"):
-        some = source.udhr(template, "partial", forms="all", n=3000, **train)
+        some = source.udhr(template, "partial", forms="all", n=1600, **train)
         fitted = _asked(model, some)
         control = fit_layers(fitted, "logistic", target="answer", condition="partial")
         read = _asked(model, _even(source.udhr(template, "partial", forms="all", n=3 * n, identities=people), n))
