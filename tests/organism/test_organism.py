@@ -157,6 +157,6 @@ def test_checks_run_and_pass_on_a_small_sample(organism):
     assert set(missed["check"]) <= noisy, missed[["check", "condition", "layer", "value"]].to_string()
     assert (missed.loc[missed["check"] == "answers as planted", "value"] >= 0.94).all(), missed.to_string()
     assert {"CCS >= .95, number of layers", "logistic probe", "safe_score", "stance readable"} <= set(
-        table.loc[table["passed"] == True, "check"]
+        table.loc[table["passed"].eq(True), "check"]
     )
     assert passed == (len(missed) == 0)
