@@ -32,7 +32,7 @@ test: $(STAMP) system
 check: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(PY)
 	$(PY) -m pytest tests/test_architecture.py
 
 bench: $(STAMP)
