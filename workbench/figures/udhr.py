@@ -26,8 +26,6 @@ from .style import (
     style,
 )  # fmt: skip
 
-CHANCE = "even odds (.5)"
-
 
 def _bars(rows: pd.DataFrame) -> dict[str, Any]:
     return {

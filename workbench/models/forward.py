@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .hooks import Read, check_layers, edited
+from .hooks import Read, edited
 from .load import info
 from .tokens import Batch
 
@@ -57,6 +57,3 @@ def run(model: Any, batch: Batch, stop: int | None = None) -> Tensor:
     if stop is not None and stop < info(model).n_layers:
         kwargs["stop_at_layer"] = stop
     return model(batch.ids, return_type="logits", **kwargs)
-
-
-__all__ = ["check_layers", "last_logits", "residuals", "run"]
