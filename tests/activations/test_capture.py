@@ -35,11 +35,11 @@ def close(got, want, tolerance):
     assert float((got - want).abs().max() / scale) < tolerance
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("size", [1, 64])
-def test_equals_hugging_face(tiny_pair, ragged, side, size):
+@pytest.mark.parametrize("engine", ["trunk", "bridge"])
+@pytest.mark.parametrize("budget", [1, 40, 8192])
+def test_equals_hugging_face(tiny_pair, ragged, engine, budget):
     kind, hf, bridge = tiny_pair
-    acts = wb.capture(bridge, ragged, batch_size=size, padding_side=side, progress=False)
+    acts = wb.capture(bridge, ragged, engine=engine, batch_tokens=budget, progress=False)
     last = len(acts.layers) - 1
     for item, pair in enumerate(encode_pairs(bridge, ragged)):
         for variant, ids in enumerate((pair.negative, pair.positive)):

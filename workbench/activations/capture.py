@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..core.errors import BadInput, EmptyPromptSet, NotFinite, UnknownPosition, unknown
+from ..core.errors import BadInput, EmptyPromptSet, UnknownPosition, unknown
 from ..core.provenance import provenance
-from ..models.forward import residuals
-from ..models.hooks import active_edits, check_layers, hook_point
+from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
 from ..models.load import info
-from ..models.tokens import EncodedPair, encode_pairs, pad
+from ..models.tokens import EncodedPair, answer_tokens, encode_pairs
 from ..prompts import PromptSet
-from .store import Activations, Store
+from .activations import SHARD_ITEMS, Activations, InMemory, from_store
+from .choose import choose
+from .engine import Engine
+from .planner import build
+from .reading import POSITIONS, Question, item_key, jobs, read_items
+from .store import Store, shard_name
 
-POSITIONS = {
-    "last": "last token of the continuation",
-    "stem_last": "last token of the stem, where the answer is predicted",
-    "instruction_last": "last token of the instruction",
-    "mean": "mean over all tokens of the variant but the first special one",
-    "all": "every token of the variant, padded on the right, with a mask",
-}
-SHARED = ("stem_last", "instruction_last")  # the same for both variants: nothing after the stem is read
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def capture(
     model: Any, prompts: PromptSet, *, site: str = "resid_post", layers: Sequence[int] | Any | None = None,
-    position: str = "last", store: str | Path | None = None, batch_tokens: int = 8192, batch_size: int | None = None,
-    padding_side: str = "right", shard_items: int = 512, progress: bool | None = None, note: str = "",
+    position: str = "last", store: str | Path | None = None, dtype: str = "float32", logits: str | Sequence[int] | None = None,
+    on_nan: str = "raise", engine: str = "auto", batch_tokens: int | None = None, shard_items: int = SHARD_ITEMS,
+    progress: bool | None = None, note: str = "",
 ) -> Activations:  # fmt: skip
-    """Capture activations of both variants of each pair.
+    """Capture activations of both variants of each pair, computing each shared prefix once.
 
     Args:
         model: What `load_model` returns.
@@ -43,154 +40,171 @@ def capture(
         site: "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out" or "z".
         layers: Blocks, counted from 0; `resid_post[l]` is Hugging Face's `hidden_states[l+1]`, except the last.
         position: "last", "stem_last", "instruction_last", "mean" or "all" (`POSITIONS` says what they mean).
-        store: A folder to stream to; a killed run resumes there and loses at most the shard being written.
-        batch_tokens: Tokens in a batch, padding included; raising it costs memory.
-        batch_size: At most this many sequences in a batch.
-        padding_side: Which side batches are padded on; it does not change what is read.
+        store: A folder to stream to. What lies there is not computed again, by whichever prompt set it came; a killed run
+            resumes and loses at most the shard being written; several processes may work on one store.
+        dtype: What readings are kept in: "float32", "bfloat16" (half the room, three digits) or "float16".
+        logits: "answers" for the log-probabilities of the two endings (all their token forms) right after the stem, or
+            token ids; they come from the same pass and lie in `.logp`, `item x token`.
+        on_nan: "raise", or "count" to keep what is not finite and put its count and first place into the provenance.
+        engine: "auto", "trunk" (an error where the model cannot be read so) or "bridge" (the slow way, through
+            TransformerLens).
+        batch_tokens: Tokens in a pass, by default by device; raising it costs memory. Halved when memory runs out.
         shard_items: Items per shard on disk.
         progress: Show a progress bar; by default only in a terminal or a notebook.
         note: A name for the progress bar.
 
     Returns:
-        Activations, `item x variant x layer x d_model` (variant 0 is negative, 1 is positive), in float32. With
-        position="all" there is a position axis before d_model, and a mask.
+        Activations, `item x variant x layer x d_model` (variant 0 is negative, 1 is positive). With position="all" there
+        is a position axis before d_model, and a mask. With a store they are read from it as needed.
 
     Raises:
-        UnknownSite, UnknownLayer, UnknownPosition, PromptTooLong, TokenBoundary: Before any forward pass.
-        NotFinite: The model gave NaN or infinity; the message says where.
-        WrongModel: The folder holds activations of another model, prompt set or setting.
+        UnknownSite, UnknownLayer, UnknownPosition, PromptTooLong, TokenBoundary, AnswerTokens: Before any forward pass.
+        NotFinite: The model gave NaN or infinity; Overflow: float16 does not hold what it gave. The message says where.
+        WrongModel, OutputFolder: The folder holds activations of another model or setting.
+        DiskFull: The store does not fit; what is written stays readable, and running again goes on.
+
+    Note:
+        Under edits, and where weights have changed since loading, it reads through the Bridge, which edits reach; the
+        provenance says so (`reader`). A store then needs edits that carry a `key`.
 
     Example:
         >>> import workbench as wb
         >>> acts = wb.capture(wb.load_model("bundled"), wb.prompts.udhr(n=4), layers=[2, 3], progress=False)
-        >>> tuple(acts.values.shape)
+        >>> acts.shape
         (4, 2, 2, 128)
     """
     if not isinstance(prompts, PromptSet):
         raise EmptyPromptSet(f"capture reads a PromptSet, got {type(prompts).__name__}")
+    if dtype not in DTYPES:
+        raise BadInput(f"dtype {dtype!r}: {', '.join(DTYPES)}")
+    if on_nan not in ("raise", "count"):
+        raise BadInput(f"on_nan {on_nan!r}: 'raise' or 'count'")
+    if shard_items < 1:
+        raise BadInput("shard_items is at least 1")
+    question, encoded = ask(model, prompts, site=site, layers=layers, position=position, dtype=DTYPES[dtype], logits=logits)
+    edits = active_edits(model)
+    if store is not None:
+        _storable(model, edits)
+    reader = choose(model, site=site, way=engine, budget=batch_tokens)
+    settings = {
+        "site": site, "position": position, "dtype": dtype, "edits": [f"{e.label} at {e.site}[{e.layer}] {e.key or ''}".rstrip() for e in edits]
+    }  # fmt: skip
+    record = provenance(
+        model=info(model).key(), **settings, layers=question.layers, prompts=prompts.hash, items=len(prompts), prompt_set=prompts.name,
+        reader=f"bridge: {reader.why}" if reader.why else "trunk",
+    )  # fmt: skip
+    rows = prompts.to_frame()
+    keys = [item_key(e, position) for e in encoded]
+    title = note or f"capture {prompts.name}"
+    if store is None:
+        bar = _Bar(reader, encoded, question, title, progress)
+        with bar:
+            parts, bad = read_items(reader, encoded, question, on_nan=on_nan)
+        return Activations(
+            values=InMemory(parts=parts), layers=question.layers, site=site, position=position, rows=rows,
+            provenance=record | ({"not_finite": bad} if bad else {}),
+        )  # fmt: skip
+
+    disk = Store.open(Path(store), model=info(model).key(), settings=settings)
+    disk.strike(disk.damaged())
+    disk.ask(prompts.hash, rows, keys, parts=question.parts, provenance=record)
+    _fill(disk, reader, encoded, keys, question, on_nan, shard_items, title, progress, prompts.hash)
+    record = disk.request(prompts.hash)[1]["provenance"]
+    return from_store(disk, rows, keys, question.parts, {**record, "layers": question.layers})
+
+
+def ask(
+    model: Any, prompts: PromptSet, *, site: str, layers: Any, position: str, dtype: torch.dtype, logits: str | Sequence[int] | None
+) -> tuple[Question, list[EncodedPair]]:  # fmt: skip
+    """Check everything that can be checked before a forward pass, and tokenise.
+
+    Raises:
+        BadInput: Something does not exist or does not fit.
+    """
     if position not in POSITIONS:
         raise unknown(UnknownPosition, "position", position, POSITIONS)
-    if batch_tokens < 1 or shard_items < 1 or (batch_size is not None and batch_size < 1):
-        raise BadInput("batch_tokens, batch_size and shard_items are at least 1")
     chosen = check_layers(model, layers)
     for layer in chosen:
         hook_point(model, site, layer)
-    edits = active_edits(model)
-    if edits and store:
-        raise BadInput(f"a store does not know functions: capture under an edit ({edits[0]}) into memory, then save it under a name")
     encoded = encode_pairs(model, prompts)
-    settings = {"site": site, "layers": chosen, "position": position, "prompts": prompts.hash, "items": len(prompts)}
-    record = provenance(model=info(model).key(), **settings, prompt_set=prompts.name, edits=edits)
-    disk = Store.open(Path(store), model=info(model).key(), settings=settings, shard_items=shard_items) if store else None
-    if disk:
-        disk.write_rows(prompts.to_frame(), record)
-
-    spans = [range(s, min(s + shard_items, len(prompts))) for s in range(0, len(prompts), shard_items)]
-    bar = tqdm(
-        total=len(prompts), desc=note or f"capture {prompts.name}", unit="pair", leave=False,
-        disable=None if progress is None else not progress,
-    )  # fmt: skip
-    parts: list[dict[str, Tensor]] = []
-    with bar:
-        for number, span in enumerate(spans):
-            if disk is None or not disk.has(number):
-                items = [encoded[i] for i in span]
-                shard = _shard(model, items, site, chosen, position, batch_tokens, batch_size, padding_side, span.start)
-                if disk:
-                    disk.write(number, shard)
-                else:
-                    parts.append(shard)
-            bar.update(len(span))
-    if disk:
-        disk.finish()
-        return Activations.load(disk.folder)
-    values, mask = join(parts)
-    return Activations(
-        values=values, layers=tuple(chosen), site=site, position=position, rows=prompts.to_frame(), provenance=record, mask=mask
-    )  # fmt: skip
+    answers, tokens = None, ()
+    if isinstance(logits, str):
+        if logits != "answers":
+            raise BadInput(f"logits {logits!r}: 'answers' or a list of token ids")
+        forms = {ending: answer_tokens(model, ending) for ending in {(p.negative, p.positive) for p in prompts}}
+        answers = [forms[p.negative, p.positive] for p in prompts]
+    elif logits is not None:
+        tokens = tuple(int(i) for i in logits)
+        wrong = [i for i in tokens if not 0 <= i < int(model.cfg.d_vocab)]
+        if wrong or not tokens:
+            raise BadInput(f"logits of token {wrong[0] if wrong else 'none'}: the vocabulary has 0-{int(model.cfg.d_vocab) - 1}")
+    return Question(position=position, layers=chosen, dtype=dtype, answers=answers, tokens=tokens), encoded
 
 
-def join(parts: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor | None]:
-    """Join shards along items; with a position axis, pad them to one width."""
-    if "mask" not in parts[0]:
-        return torch.cat([p["values"] for p in parts]), None
-    width = max(p["mask"].shape[-1] for p in parts)
-
-    def widen(x: Tensor, axis: int) -> Tensor:
-        shape = list(x.shape)
-        shape[axis] = width - shape[axis]
-        return torch.cat([x, x.new_zeros(shape)], dim=axis)
-
-    return torch.cat([widen(p["values"], 3) for p in parts]), torch.cat([widen(p["mask"], 2) for p in parts])
+def _storable(model: Any, edits: list[Any]) -> None:
+    nameless = [e for e in edits if e.key is None]
+    if nameless:
+        raise BadInput(
+            f"a store does not know functions: give the edit a key=, a hash of what it does ({nameless[0].label} at {nameless[0].site}"
+            f"[{nameless[0].layer}]), or capture into memory and save that under a name"
+        )
+    if foreign_hooks(model):
+        raise BadInput("hooks of others hang on this model: a store cannot know what they do. Use Edit and edited(), with a key")
 
 
-def _shard(
-    model: Any, items: list[EncodedPair], site: str, layers: list[int], position: str, batch_tokens: int,
-    batch_size: int | None, side: str, first: int,
-) -> dict[str, Tensor]:  # fmt: skip
-    """Capture the items of one shard: `values`, and `mask` where there is a position axis."""
-    if position in SHARED:
-        rows = [x.negative[: x.stem if position == "stem_last" else x.instruction] for x in items]
-    else:
-        rows = [variant for x in items for variant in (x.negative, x.positive)]
-    skip = [x.bos for x in items for _ in range(len(rows) // len(items))]
-    whole = position in ("mean", "all")
-    width = max(map(len, rows))
-    values: Tensor | None = None
-    mask = torch.zeros(len(rows), width, dtype=torch.bool) if position == "all" else None
-    for chunk in batches([len(r) for r in rows], batch_tokens, batch_size):
-        batch = pad(model, [rows[i] for i in chunk], side)
-        lengths = torch.tensor([len(rows[i]) for i in chunk])
-        device = batch.starts.device
-        if whole:
-            index = torch.arange(int(lengths.max()))[None].expand(len(chunk), -1)
-            real = index < lengths[:, None]
-            columns = batch.place(torch.zeros(1, dtype=torch.long, device=device))[:, None] + torch.where(real, index, 0).to(device)
-        else:
-            real = None
-            columns = batch.place(lengths.to(device) - 1)[:, None]
-        got = residuals(model, batch, columns, site=site, layers=layers).float().cpu()  # row, layer, position, …
-        if real is not None:
-            got = got * real.reshape(len(chunk), 1, -1, *[1] * (got.ndim - 3))
-        _check_finite(got, chunk, first, len(rows) // len(items), layers)
-        if position == "mean":
-            keep = real & (index >= torch.tensor([skip[i] for i in chunk])[:, None])  # pyright: ignore
-            weight = keep.float() / keep.sum(1, keepdim=True).clamp(min=1)
-            got = torch.einsum("rlp...,rp->rl...", got, weight)
-        elif position != "all":
-            got = got[:, :, 0]
-        if values is None:
-            shape = (len(rows), len(layers), width, *got.shape[3:]) if position == "all" else (len(rows), *got.shape[1:])
-            values = torch.zeros(shape)
-        if mask is not None:
-            values[chunk, :, : got.shape[2]] = got
-            mask[chunk, : got.shape[2]] = real  # pyright: ignore
-        else:
-            values[chunk] = got
-    assert values is not None
-    if position in SHARED:
-        return {"values": values[:, None].expand(-1, 2, *values.shape[1:]).contiguous()}
-    out = {"values": values.unflatten(0, (-1, 2))}
-    return out if mask is None else out | {"mask": mask.unflatten(0, (-1, 2))}
-
-
-def batches(lengths: Sequence[int], tokens: int, size: int | None = None) -> Iterator[list[int]]:
-    """Yield indices in batches of like length, each at most `tokens` wide times high and at most `size` high."""
-    order = np.argsort(np.asarray(lengths), kind="stable")[::-1]  # the longest first: what does not fit fails at once
-    start = 0
-    while start < len(order):
-        fit = max(1, tokens // max(1, lengths[order[start]]))
-        stop = start + min(fit, size or fit)
-        yield [int(i) for i in order[start:stop]]
-        start = stop
-
-
-def _check_finite(values: Tensor, chunk: list[int], first: int, variants: int, layers: list[int]) -> None:
-    good = torch.isfinite(values)
-    if bool(good.all()):
+def _fill(
+    disk: Store, reader: Engine, encoded: list[EncodedPair], keys: list[str], question: Question, on_nan: str, shard_items: int,
+    title: str, progress: bool | None, prompts: str,
+) -> None:  # fmt: skip
+    """Compute what a store lacks, shard by shard; leave alone what another process is at, and come back to it."""
+    work: list[tuple[str, np.ndarray, list[str]]] = []
+    seen: set[str] = set()
+    for items, parts in disk.missing(keys, question.parts):
+        # in the order of the trie: neighbours share the longest prefixes; an item that occurs twice is read once
+        order = sorted((int(i) for i in items), key=lambda i: (encoded[i].negative, encoded[i].positive))
+        order = [i for i in order if not (keys[i] in seen or seen.add(keys[i]))]
+        for start in range(0, len(order), shard_items):
+            some = np.array(order[start : start + shard_items])
+            work.append((shard_name([keys[i] for i in some], parts), some, parts))
+    if not work:
         return
-    row, layer = (int(x) for x in (~good).nonzero()[0][:2])
-    raise NotFinite(
-        f"{int((~good).sum())} activations are NaN or infinite, the first in item {first + chunk[row] // variants}, layer "
-        f"{layers[layer]}. Load the model with dtype='float32' or 'bfloat16'"
-    )
+    with _Bar(reader, [encoded[i] for _, items, _ in work for i in items], question, title, progress):
+        for wait in (False, True):  # first what nobody is at; then, what others began and may not have finished
+            for name, items, parts in work:
+                if name in disk.manifest["shards"]:
+                    continue
+                with disk.claim(name, wait=wait) as mine:
+                    disk.refresh()
+                    if not mine or name in disk.manifest["shards"]:
+                        continue
+                    layers = [int(p.partition(".")[2]) for p in parts if p.startswith("layer.")]
+                    said = any(p.startswith("logp.") for p in parts)
+                    answers = [question.answers[i] for i in items] if question.answers and said else None
+                    part = Question(
+                        position=question.position, layers=layers, dtype=question.dtype, answers=answers,
+                        tokens=question.tokens if said else (),
+                    )  # fmt: skip
+                    got, bad = read_items(reader, [encoded[i] for i in items], part, on_nan=on_nan, numbers=items)
+                    disk.write(name, [keys[i] for i in items], {p: got[p] for p in parts})
+                    if bad:
+                        disk.note(prompts, not_finite=bad)
+
+
+class _Bar:
+    """Progress in tokens: how many a second, how many were saved by sharing, how long it will take."""
+
+    def __init__(self, reader: Engine, items: list[EncodedPair], question: Question, title: str, progress: bool | None) -> None:
+        self.reader = reader
+        rows = [j.ids for j in jobs(items, question)]
+        total = sum(map(len, rows))
+        todo = len(build(rows, [()] * len(rows))) if reader.trunk is not None else sum(map(len, {tuple(r): r for r in rows}))
+        self.bar = tqdm(
+            total=todo, desc=title, unit="tok", unit_scale=True, leave=False, disable=None if progress is None else not progress,
+            postfix=f"{1 - todo / total:.0%} of {total:,} tokens saved",
+        )  # fmt: skip
+
+    def __enter__(self) -> None:
+        self.reader.tick = self.bar.update
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

@@ -1,176 +1,50 @@
-"""Activations in memory and in a folder: named axes, the table of their rows, and where they come from.
+"""A store: a folder of activations that grows, survives being killed, and serves several processes at once.
 
-A folder holds `manifest.json`, `rows.parquet` and shards `00000.safetensors` …, each written under a temporary name,
-synchronised and renamed, then entered into the manifest with its checksum.
+    manifest.json        model, site, position, dtype; the prompt sets asked for; the shards with their checksums
+    prompts/H.parquet    the row table of prompt set H, and the key of each item
+    H.safetensors        a shard: some items (their keys in its header), one tensor per layer, `item x variant x …`
+
+Items are known by content: the hash of their ids and of where they are read. So asking again computes nothing, and more
+prompts or layers compute what is missing. A shard is written under a temporary name, synchronised, renamed, and only
+then entered into the manifest, under a lock. A process claims the shard that it computes by a lock that the system
+frees when the process dies, so several may work on one store and none repeats another's work.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import html
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from ..core.errors import BadInput, DamagedStore, OutputFolder, ShapeMismatch, UnknownLayer, WrongModel
+from ..core.errors import DamagedStore, DiskFull, OutputFolder, WrongModel
 from ..core.provenance import content_hash
-from ..core.types import Float
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
-ROWS = "rows.parquet"
+KEY = "item_key"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HEADER = "workbench"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Activations:
-    """Captured activations.
+def same_model(have: Mapping[str, Any], want: Mapping[str, Any]) -> None:
+    """Raise unless two model keys are of the same weights, dtype, processing mode and tokens.
 
-    Attributes:
-        values: `item x variant x layer x d_model`; variant 0 is negative, 1 is positive.
-        layers: The block of each entry of the layer axis.
-        site, position: Where they were read.
-        rows: One row per item, as `PromptSet.to_frame` gives it.
-        provenance: Model, prompt hash, versions.
-        mask: `item x variant x position`, where there is a position axis.
+    Raises:
+        WrongModel: They are not.
     """
-
-    values: Float[Tensor, "item variant layer *rest"]
-    layers: tuple[int, ...]
-    site: str
-    position: str
-    rows: pd.DataFrame
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    mask: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.values.ndim < 4 or self.values.shape[1] != 2:
-            raise ShapeMismatch(f"activations are item x variant x layer x d_model, got {tuple(self.values.shape)}")
-        if self.values.shape[2] != len(self.layers) or len(self.rows) != len(self.values):
-            raise ShapeMismatch(
-                f"values {tuple(self.values.shape)}, {len(self.layers)} layers and {len(self.rows)} rows do not belong together"
-            )
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def layer(self, layer: int) -> Float[Tensor, "item variant *rest"]:
-        """Return one block's activations, `item x variant x d_model`.
-
-        Raises:
-            UnknownLayer: This block was not captured.
-        """
-        if layer not in self.layers:
-            shown = ", ".join(map(str, self.layers))
-            raise UnknownLayer(f"layer {layer} was not captured; there {'is' if len(self.layers) == 1 else 'are'}: {shown}")
-        return self.values[:, :, self.layers.index(layer)]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Which variant is true, per item."""
-        return self.rows["label"].to_numpy()
-
-    def subset(self, items: Iterable[int] | np.ndarray) -> Activations:
-        """Return the items at these indices (or where a boolean mask is true)."""
-        index = np.asarray(items if isinstance(items, np.ndarray) else list(items))
-        index = index.nonzero()[0] if index.dtype == bool else index
-        if len(index) == 0:
-            raise BadInput("a subset without items")
-        return Activations(
-            values=self.values[torch.as_tensor(index)], layers=self.layers, site=self.site, position=self.position,
-            rows=self.rows.iloc[index].reset_index(drop=True),
-            provenance={**self.provenance, "prompts": content_hash(self.provenance.get("prompts"), index.tolist())},
-            mask=None if self.mask is None else self.mask[torch.as_tensor(index)],
-        )  # fmt: skip
-
-    def with_column(self, name: str, values: Any) -> Activations:
-        """Return the same activations with one more column (or another one of this name) in the row table."""
-        return replace(self, rows=self.rows.assign(**{name: np.asarray(values)}))
-
-    def check_same_model(self, other: Activations) -> None:
-        """Raise unless both were read from the same weights in the same mode.
-
-        Raises:
-            WrongModel: They were not.
-        """
-        _same_model(dict(self.provenance.get("model", {})), dict(other.provenance.get("model", {})))
-
-    def save(self, folder: str | Path) -> None:
-        """Write everything to a folder.
-
-        Raises:
-            OutputFolder: The folder holds something else.
-        """
-        settings = {"site": self.site, "layers": list(self.layers), "position": self.position}
-        settings |= {"prompts": str(self.provenance.get("prompts", "")), "items": len(self)}
-        model = dict(self.provenance.get("model", {}))
-        store = Store.open(Path(folder), model=model, settings=settings, shard_items=len(self))
-        store.reopen()
-        store.write_rows(self.rows, dict(self.provenance))
-        store.write(0, {"values": self.values.contiguous()} | ({} if self.mask is None else {"mask": self.mask}))
-        store.finish()
-
-    @classmethod
-    def load(cls, folder: str | Path, *, model: Mapping[str, Any] | None = None) -> Activations:
-        """Read a folder.
-
-        Args:
-            folder: What `save` or `capture(store=…)` wrote.
-            model: `info(model).key()` of the model that it must come from; `None` accepts any.
-
-        Raises:
-            DamagedStore: Not such a folder, unfinished, or damaged.
-            WrongModel: It comes from another model.
-        """
-        from .capture import join
-
-        path = Path(folder)
-        manifest = read_manifest(path)
-        if model is not None:
-            _same_model(dict(manifest["model"]), dict(model))
-        if not manifest["finished"]:
-            raise DamagedStore(f"{path.name}: the capture did not finish; run it again with the same store to resume")
-        parts = []
-        if not (path / ROWS).is_file() or _checksum(path / ROWS) != manifest["rows"]:
-            raise DamagedStore(f"{path.name}: {ROWS} is missing or damaged; run the capture again to write it anew")
-        for name, digest in manifest["shards"].items():
-            if not (path / name).is_file() or _checksum(path / name) != digest:
-                raise DamagedStore(f"{path.name}: shard {name} is missing or damaged; run the capture again to write it anew")
-            parts.append(load_file(path / name))
-        values, mask = join(parts)
-        return cls(
-            values=values, layers=tuple(manifest["settings"]["layers"]), site=manifest["settings"]["site"],
-            position=manifest["settings"]["position"], rows=pd.read_parquet(path / ROWS),
-            provenance=manifest["provenance"], mask=mask,
-        )  # fmt: skip
-
-    def __repr__(self) -> str:
-        axes = "item x variant x layer x position x d_model" if self.mask is not None else "item x variant x layer x d_model"
-        name = dict(self.provenance.get("model", {})).get("name", "?")
-        return (
-            f"Activations({axes} = {tuple(self.values.shape)}, {self.site} at {self.position!r}, layers {list(self.layers)}, of {name!r})"
-        )
-
-    def _repr_html_(self) -> str:
-        name = dict(self.provenance.get("model", {})).get("name", "?")
-        size = self.values.numel() * self.values.element_size() / 1e6
-        norms = self.values.float().norm(dim=-1)
-        table = pd.DataFrame({"layer": self.layers, "median norm": [float(norms[:, :, i].median()) for i in range(len(self.layers))]})
-        return (
-            f"<p><b>Activations</b> of {html.escape(str(name))}: {len(self):,} items x 2 variants, {html.escape(self.site)} at "
-            f"{html.escape(self.position)}, {size:.1f} MB</p>{table.to_html(index=False, float_format='{:.2f}'.format)}"
-        )
-
-
-def _same_model(have: dict[str, Any], want: dict[str, Any]) -> None:
     for key in ("digest", "dtype", "processing", "vocabulary"):
         if have.get(key) != want.get(key):
             raise WrongModel(
@@ -183,116 +57,329 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a folder's manifest.
 
     Raises:
-        DamagedStore: There is none, it cannot be read, or a newer version wrote it.
+        DamagedStore: There is none, it cannot be read, or another version wrote it.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DamagedStore(f"{folder.name}: not an activation folder (no {MANIFEST})") from None
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise DamagedStore(f"{folder.name}: {MANIFEST} cannot be read ({error})") from None
-    wanted = {"schema", "model", "settings", "shards", "finished", "rows", "shard_items", "provenance"}
-    if not isinstance(manifest, dict) or not wanted <= set(manifest):
+    if not isinstance(manifest, dict) or not {"schema", "model", "settings", "requests", "shards"} <= set(manifest):
         raise DamagedStore(f"{folder.name}: its {MANIFEST} is not that of an activation folder")
-    if manifest["schema"] > SCHEMA:
-        raise DamagedStore(f"{folder.name}: written by a newer version (schema {manifest['schema']}); update the workbench")
+    if manifest["schema"] != SCHEMA:
+        advice = "update the workbench" if manifest["schema"] > SCHEMA else "capture it again"
+        raise DamagedStore(f"{folder.name}: written by another version (schema {manifest['schema']}, this is {SCHEMA}); {advice}")
     return manifest
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write a file under a temporary name, synchronise it, and rename it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 class Store:
-    """A folder being written shard by shard."""
+    """An activation folder, open for reading and writing. Make one with `open` or `existing`."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._files: dict[str, Any] = {}
+        self._checked: set[tuple[str, str]] = set()
+        self._keys: dict[str, list[str]] = {}
+        self._index: dict[str, dict[str, tuple[str, int]]] = {}
+
+    # ------------------------------------------------------------------ opening
 
     @classmethod
-    def open(cls, folder: Path, *, model: dict[str, Any], settings: dict[str, Any], shard_items: int) -> Store:
-        """Begin a folder, or go on with one of the same content.
+    def existing(cls, folder: Path) -> Store:
+        """Open a folder that is there.
 
         Raises:
-            OutputFolder: It is not empty and no activation folder, or holds other prompts or settings.
+            DamagedStore: It is none, or cannot be read.
+        """
+        return cls(folder, read_manifest(folder))
+
+    @classmethod
+    def open(cls, folder: Path, *, model: Mapping[str, Any], settings: Mapping[str, Any]) -> Store:
+        """Begin a folder, or go on with one of the same model and settings.
+
+        Raises:
+            OutputFolder: It holds something else, or activations of other settings.
             WrongModel: It holds activations of another model.
         """
         if folder.exists() and not folder.is_dir():
             raise OutputFolder(f"{folder.name} is a file; activations go into a folder")
-        if folder.is_dir() and any(folder.iterdir()):
-            if not (folder / MANIFEST).is_file():
-                raise OutputFolder(f"{folder.name} holds something else; choose an empty folder for activations")
-            try:
-                manifest = read_manifest(folder)
-            except DamagedStore as error:
-                raise OutputFolder(f"{error}; choose an empty folder") from None
-            _same_model(manifest["model"], model)
-            for key, value in settings.items():
-                if manifest["settings"].get(key) != value:
-                    raise OutputFolder(
-                        f"{folder.name} holds activations with {key} {manifest['settings'].get(key)!r}, not {value!r}; choose "
-                        "another folder"
-                    )
-            if manifest["shard_items"] == shard_items:
-                return cls(folder, manifest)
         folder.mkdir(parents=True, exist_ok=True)
-        store = cls(
-            folder,
-            {
-                "schema": SCHEMA, "model": model, "settings": settings, "shard_items": shard_items, "shards": {},
-                "finished": False, "provenance": {}, "rows": "",
-            },
-        )  # fmt: skip
-        store._write_manifest()
+        with _full_disk(folder), FileLock(folder / ".manifest.lock"):
+            if not (folder / MANIFEST).is_file():
+                if any(p.name[0] != "." for p in folder.iterdir()):
+                    raise OutputFolder(f"{folder.name} holds something else; choose an empty folder for activations")
+                store = cls(folder, {"schema": SCHEMA, "model": dict(model), "settings": dict(settings), "requests": {}, "shards": {}})
+                store._write_manifest()
+                return store
+        try:
+            store = cls.existing(folder)
+        except DamagedStore as error:
+            raise OutputFolder(f"{error}; choose an empty folder") from None
+        same_model(store.manifest["model"], model)
+        for key, value in settings.items():
+            if (have := store.manifest["settings"].get(key)) != value:
+                raise OutputFolder(f"{folder.name} holds activations with {key} {have!r}, not {value!r}; choose another folder")
         return store
 
+    # ------------------------------------------------------------------ writing
+
     def _write_manifest(self) -> None:
-        text = json.dumps(self.manifest, indent=1, ensure_ascii=False)
-        _replace(self.folder / MANIFEST, lambda p: p.write_text(text, encoding="utf-8"))
+        _replace(self.folder / MANIFEST, json.dumps(self.manifest, indent=1, ensure_ascii=False).encode())
 
-    def write_rows(self, rows: pd.DataFrame, provenance: dict[str, Any]) -> None:
-        """Write the row table and the provenance."""
-        path = self.folder / ROWS
-        if self.manifest["rows"] and path.is_file() and _checksum(path) == self.manifest["rows"]:
-            return
-        _replace(path, lambda p: rows.to_parquet(p))
-        self.manifest |= {"provenance": provenance, "rows": _checksum(path)}
-        self._write_manifest()
-
-    def reopen(self) -> None:
-        """Begin anew in a folder of the same content: until `finish`, loading it refuses."""
-        self.manifest |= {"finished": False, "rows": "", "shards": {}}
-        self._write_manifest()
-
-    def has(self, number: int) -> bool:
-        """Whether a shard is there, entered and undamaged."""
-        name = f"{number:05d}.safetensors"
-        digest = self.manifest["shards"].get(name)
-        return digest is not None and (self.folder / name).is_file() and _checksum(self.folder / name) == digest
-
-    def write(self, number: int, tensors: dict[str, Tensor]) -> None:
-        """Write a shard and enter it into the manifest."""
-        path = self.folder / f"{number:05d}.safetensors"
-        _replace(path, lambda p: save_file(tensors, p))
-        self.manifest["shards"][path.name] = _checksum(path)
-        self._write_manifest()
-
-    def finish(self) -> None:
-        """Mark the folder complete."""
-        if not self.manifest["finished"]:
-            self.manifest["finished"] = True
+    @contextmanager
+    def _updating(self) -> Iterator[dict[str, Any]]:
+        """The manifest as it is on disk, for one change, under the lock."""
+        with _full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
+            self.manifest = read_manifest(self.folder)
+            yield self.manifest
             self._write_manifest()
+
+    def ask(self, prompts: str, rows: pd.DataFrame, keys: Sequence[str], *, parts: Sequence[str], provenance: Mapping[str, Any]) -> None:
+        """Enter what is asked for: a prompt set, its rows and its parts (layers, log-probabilities)."""
+        before = self.manifest["requests"].get(prompts)
+        if before and set(parts) <= set(before["parts"]) and self._rows_good(prompts, before):
+            return
+        path = self.folder / "prompts" / f"{prompts}.parquet"
+        with _full_disk(self.folder):
+            path.parent.mkdir(exist_ok=True)
+            data = rows.assign(**{KEY: list(keys)}).to_parquet()
+        with self._updating() as manifest:
+            _replace(path, data)
+            known = manifest["requests"].get(prompts, {"parts": []})["parts"]
+            manifest["requests"].pop(prompts, None)  # the latest comes last
+            manifest["requests"][prompts] = {
+                "parts": sorted({*known, *parts}, key=_order), "items": len(rows), "sha256": _digest(data), "provenance": dict(provenance),
+            }  # fmt: skip
+
+    def note(self, prompts: str, **facts: Any) -> None:
+        """Add facts to the provenance of a prompt set that was asked for."""
+        with self._updating() as manifest:
+            manifest["requests"][prompts]["provenance"] |= facts
+
+    def write(self, name: str, keys: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
+        """Write a shard and enter it.
+
+        Raises:
+            DiskFull: It does not fit; what was written before is whole and stays.
+        """
+        header = {_HEADER: json.dumps({"items": list(keys)})}
+        data = save({k: t.contiguous() for k, t in tensors.items()}, header)
+        entry = {
+            "sha256": _digest(data), "bytes": len(data), "items": len(keys), "parts": list(tensors),
+            "tensors": {k: _digest(_bytes(t)) for k, t in tensors.items()},
+        }  # fmt: skip
+        with self._updating() as manifest:
+            _replace(self.folder / name, data)
+            manifest["shards"][name] = entry
+        self._stamp([name])
+        self._forget(name)
+
+    @contextmanager
+    def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Claim a shard while computing it; yields whether it is ours. The system frees the claim of a process that dies."""
+        folder = self.folder / ".claims"
+        folder.mkdir(exist_ok=True)
+        lock = FileLock(folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    # ------------------------------------------------------------------ what is there
+
+    def refresh(self) -> None:
+        """See what other processes have written since."""
+        self.manifest = read_manifest(self.folder)
+        self._index.clear()
+
+    def damaged(self, names: Sequence[str] | None = None) -> list[str]:
+        """Return the shards that are missing or differ from their checksums.
+
+        A file of the size and time at which it was last found whole is not read again.
+        """
+        names = list(self.manifest["shards"]) if names is None else list(names)
+        stamps = self._stamps()
+        bad, good = [], []
+        for name in names:
+            path, entry = self.folder / name, self.manifest["shards"][name]
+            try:
+                stat = path.stat()
+                if stamps.get(name) == [stat.st_size, stat.st_mtime_ns, entry["sha256"]]:
+                    continue
+                whole = stat.st_size == entry["bytes"] and _file_digest(path) == entry["sha256"]
+            except OSError:
+                whole = False
+            (good if whole else bad).append(name)
+        if good:
+            self._stamp(good)
+        return bad
+
+    def strike(self, names: Sequence[str]) -> None:
+        """Take damaged shards out of the manifest, so that they are computed again."""
+        if names:
+            with self._updating() as manifest:
+                for name in names:
+                    manifest["shards"].pop(name, None)
+            for name in names:
+                self._forget(name)
+
+    def index(self, part: str) -> dict[str, tuple[str, int]]:
+        """Return where each item of a part lies: shard and row."""
+        if part not in self._index:
+            self._index[part] = {
+                key: (name, row) for name, entry in self.manifest["shards"].items() if part in entry["parts"]
+                for row, key in enumerate(self.keys(name))
+            }  # fmt: skip
+        return self._index[part]
+
+    def keys(self, name: str) -> list[str]:
+        """Return the keys of a shard's items, from its header."""
+        if name not in self._keys:
+            self._keys[name] = json.loads(self._open(name).metadata()[_HEADER])["items"]
+        return self._keys[name]
+
+    def missing(self, keys: Sequence[str], parts: Sequence[str]) -> list[tuple[np.ndarray, list[str]]]:
+        """Return what is not there: groups of items that lack the same parts."""
+        have = {part: self.index(part) for part in parts}
+        lacks = pd.Series([tuple(p for p in parts if key not in have[p]) for key in keys], dtype=object)
+        return [(np.asarray(index), list(lack)) for lack, index in lacks.groupby(lacks, sort=False).indices.items() if lack]  # pyright: ignore
+
+    def tensor(self, name: str, part: str) -> Tensor:
+        """Return one tensor of a shard, mapped into memory; its checksum is compared when it is first read.
+
+        Raises:
+            DamagedStore: It differs.
+        """
+        try:
+            found = self._open(name).get_tensor(part)
+        except (SafetensorError, OSError) as error:
+            raise self._broken(name) from error
+        if (name, part) not in self._checked:
+            if _digest(_bytes(found)) != self.manifest["shards"][name]["tensors"][part]:
+                raise self._broken(name)
+            self._checked.add((name, part))
+        return found
+
+    def request(self, prompts: str | None) -> tuple[str, dict[str, Any]]:
+        """Return a prompt set that was asked for, by its hash or the latest.
+
+        Raises:
+            DamagedStore: Nothing was asked for.
+            WrongModel: Another prompt set was.
+        """
+        requests = self.manifest["requests"]
+        if not requests:
+            raise DamagedStore(f"{self.folder.name}: the capture did not finish; run it again with the same store to resume")
+        if prompts is None:
+            return list(requests.items())[-1]
+        if prompts not in requests:
+            raise WrongModel(
+                f"{self.folder.name} holds no prompt set {prompts}; it holds: {', '.join(requests)}. Capture it with store= to add it"
+            )
+        return prompts, requests[prompts]
+
+    def rows(self, prompts: str) -> tuple[pd.DataFrame, list[str]]:
+        """Return the row table of a prompt set and the keys of its items.
+
+        Raises:
+            DamagedStore: It is missing or damaged.
+        """
+        if not self._rows_good(prompts, self.manifest["requests"][prompts]):
+            raise DamagedStore(
+                f"{self.folder.name}: prompts/{prompts}.parquet is missing or damaged; run the capture again to write it anew"
+            )
+        frame = pd.read_parquet(self.folder / "prompts" / f"{prompts}.parquet")
+        return frame.drop(columns=KEY), frame[KEY].tolist()
+
+    def _rows_good(self, prompts: str, entry: Mapping[str, Any]) -> bool:
+        path = self.folder / "prompts" / f"{prompts}.parquet"
+        return path.is_file() and _file_digest(path) == entry["sha256"]
+
+    def _broken(self, name: str) -> DamagedStore:
+        return DamagedStore(f"{self.folder.name}: shard {name} is missing or damaged; run the capture again to write it anew")
+
+    def _open(self, name: str) -> Any:
+        if name not in self._files:
+            try:
+                self._files[name] = safe_open(self.folder / name, framework="pt")
+            except (SafetensorError, OSError) as error:
+                raise self._broken(name) from error
+        return self._files[name]
+
+    def _forget(self, name: str) -> None:
+        self._files.pop(name, None)
+        self._keys.pop(name, None)
+        self._index.clear()
+        self._checked = {c for c in self._checked if c[0] != name}
+
+    def _stamps(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.folder / ".whole.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def _stamp(self, names: Sequence[str]) -> None:
+        """Remember the size and time of files just found whole: only a convenience, never an authority."""
+        with _full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
+            stamps = self._stamps()
+            for name in names:
+                stat = (self.folder / name).stat()
+                stamps[name] = [stat.st_size, stat.st_mtime_ns, self.manifest["shards"][name]["sha256"]]
+            _replace(self.folder / ".whole.json", json.dumps(stamps).encode())
+
+
+def shard_name(keys: Sequence[str], parts: Sequence[str]) -> str:
+    """Name a shard by what it holds."""
+    return f"{content_hash(list(keys), list(parts))}.safetensors"
+
+
+def _order(part: str) -> tuple[str, int]:
+    head, _, tail = part.partition(".")
+    return head, int(tail) if tail.isdigit() else -1
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
+
+
+def _digest(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, synchronise it, and rename it into place. Callers hold a lock on the name."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _full_disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DiskFull(
+            f"{folder.name}: no room left to write ({error.strerror}). What was written before is whole; free some room and run "
+            "the same capture again to go on"
+        ) from error

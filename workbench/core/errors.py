@@ -82,6 +82,10 @@ class NotFinite(BadInput):
     """NaN or infinity where numbers are needed."""
 
 
+class Overflow(NotFinite):
+    """Numbers that are finite in the model but not in the dtype that they should be kept in."""
+
+
 class SplitLeak(BadInput):
     """A group that would stand on both sides of a split."""
 
@@ -100,6 +104,10 @@ class DamagedStore(WorkbenchError):
 
 class WrongModel(WorkbenchError):
     """Activations or a direction of another model, dtype or weight-processing mode."""
+
+
+class DiskFull(WorkbenchError):
+    """No room to write what was computed; what was written before is whole."""
 
 
 class NetworkNeeded(WorkbenchError):

@@ -12,15 +12,21 @@ import torch
 _CACHE: weakref.WeakKeyDictionary[Any, tuple[tuple[float, ...], str]] = weakref.WeakKeyDictionary()
 
 
-def weights_digest(model: Any) -> str:
-    """Return a hash (16 hex digits) over the configuration and every parameter's shape, dtype and bytes.
-
-    The hash is kept until a parameter is written to or replaced (torch counts in-place changes).
-    """
+def weights_state(model: Any) -> tuple[float, ...]:
+    """Return what changes when a parameter is written to or replaced; cheap, and good within one process only."""
     parameters = list(model.parameters())
     # torch counts in-place changes, but not those through `.data`: a few values of each tensor catch these
     ends = tuple(float(p.detach().flatten()[:: max(1, p.numel() // 8)].double().sum()) for p in parameters if p.device.type != "meta")
-    state = (*(x for p in parameters for x in (id(p), p._version, p.data_ptr())), *ends)
+    return (*(x for p in parameters for x in (id(p), p._version, p.data_ptr())), *ends)
+
+
+def weights_digest(model: Any) -> str:
+    """Return a hash (16 hex digits) over the configuration and every parameter's shape, dtype and bytes.
+
+    The hash is kept until a parameter is written to or replaced.
+    """
+    state = weights_state(model)
+    parameters = list(model.parameters())
     cached = _CACHE.get(model)
     if cached and cached[0] == state:
         return cached[1]

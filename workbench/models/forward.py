@@ -1,4 +1,4 @@
-"""One forward pass over a batch: what capture and the evaluation of answers share."""
+"""One forward pass of a padded batch through the Bridge: the way that edits reach, and what the engine is checked against."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from .tokens import Batch
 
 
 @torch.no_grad()
-def residuals(model: Any, batch: Batch, columns: Tensor, *, site: str, layers: list[int]) -> Tensor:
-    """Run a batch and gather activations at chosen columns.
+def residuals(
+    model: Any, batch: Batch, columns: Tensor, *, site: str, layers: list[int], ask: Tensor | None = None
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """Run a batch and gather activations, and logits if asked, at chosen columns.
 
     Blocks above the highest layer asked for, and the unembedding, are not computed where the model can stop early.
 
@@ -23,10 +25,12 @@ def residuals(model: Any, batch: Batch, columns: Tensor, *, site: str, layers: l
         batch: Padded ids and mask.
         columns: Columns to gather, `row x k`.
         site: One of `SITES`.
-        layers: Blocks, checked.
+        layers: Blocks, checked; none for logits only.
+        ask: Columns at which to return logits, `row x j`.
 
     Returns:
-        `row x layer x k x …` (d_model, or head x d_head for `z`), in the model's dtype, on its device.
+        `row x k x layer x …` (d_model, or head x d_head for `z`) in the model's dtype, on its device (`None` without
+        layers); and the logits, `row x j x vocabulary`, in float32 (`None` where not asked).
     """
     out: dict[int, Tensor] = {}
     rows = torch.arange(len(batch.ids), device=batch.ids.device)[:, None]
@@ -39,16 +43,12 @@ def residuals(model: Any, batch: Batch, columns: Tensor, *, site: str, layers: l
         return Read(site=site, layer=layer, function=keep, label="capture")
 
     with edited(model, [reader(layer) for layer in layers], times=1):
-        run(model, batch, stop=layers[-1] + 1)
+        logits = run(model, batch, stop=layers[-1] + 1 if ask is None else None)
+    picked = None if ask is None else logits[rows.to(logits.device), ask.to(logits.device)].float()
+    if not layers:
+        return None, picked
     first = out[layers[0]].device
-    return torch.stack([out[layer].to(first) for layer in layers], dim=1)
-
-
-@torch.no_grad()
-def last_logits(model: Any, batch: Batch, columns: Tensor) -> Tensor:
-    """Run a batch and return the logits at one column per row, `row x vocabulary`, in float32."""
-    logits = run(model, batch)
-    return logits[torch.arange(len(logits), device=logits.device), columns.to(logits.device)].float()
+    return torch.stack([out[layer].to(first) for layer in layers], dim=2), picked
 
 
 def run(model: Any, batch: Batch, stop: int | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,8 @@ class Edit:
         positions: Columns to change, one row of them per row of the batch (`batch x k`); `None` for all. It fits one
             forward pass of that batch, not generation.
         label: A name for errors and provenance.
+        key: A hash of everything that decides what the function does (the vector, the coefficient); with it, what is read
+            under the edit may go into a store.
     """
 
     site: str
@@ -48,6 +50,7 @@ class Edit:
     function: Callable[[Tensor], Tensor]
     positions: Tensor | None = None
     label: str = "edit"
+    key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,12 +226,80 @@ def edited(model: Any, edits: Edit | Read | Sequence[Edit | Read], *, times: int
             raise HookNotFired(f"{item.label} at {item.site}[{item.layer}] fired {count} times; it should have fired {wanted}")
 
 
-def active_edits(model: Any) -> list[str]:
-    """Return what edits act on a model at this moment, as "label at site[layer]" (readings change nothing and are left out)."""
+def active_edits(model: Any) -> list[Edit]:
+    """Return what edits act on a model at this moment, by layer (readings change nothing and are left out)."""
     mine = set(map(id, model.hook_dict.values()))
-    return [f"{e.label} at {e.site}[{e.layer}]" for m, p in _POINTS.items() if id(m) in mine for e, _ in p.edits]
+    found = [e for m, p in _POINTS.items() if id(m) in mine for e, _ in p.edits]
+    return sorted(found, key=lambda e: (e.layer, e.site))
+
+
+def foreign_hooks(model: Any) -> bool:
+    """Whether hooks that are not ours (TransformerLens's own `add_hook`, torch's) hang on a model or a module inside."""
+    ours = {p.handle.id for p in _POINTS.values()}
+    points = set(map(id, model.hook_dict.values()))
+    for module in model.modules():
+        for number, hook in (*module._forward_hooks.items(), *module._forward_pre_hooks.items()):
+            # the libraries' own recording hooks on plain modules change nothing; on a hook point they carry a user's function
+            library = str(getattr(hook, "__module__", "")).split(".")[0] in ("transformer_lens", "transformers", "accelerate")
+            if number not in ours and (id(module) in points or not library):
+                return True
+    return False
 
 
 def attached_hooks() -> int:
     """Return how many hook points carry something of ours (0 outside every `edited` block)."""
     return len(_POINTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tap:
+    """A reading in the engine's own shell (`trunk.Trunk`), which edits never reach.
+
+    Attributes:
+        module: Where.
+        entry: Read what goes in instead of what comes out.
+        function: Receives the activations, `1 x token x …`.
+    """
+
+    module: nn.Module
+    entry: bool
+    function: Callable[[Tensor], object]
+
+
+class _Enough(Exception):
+    """Every reading has fired: nothing further need be computed."""
+
+
+@contextmanager
+def tapped(taps: Sequence[Tap], *, stop: bool) -> Iterator[Any]:
+    """Let taps read inside a `with` block; yields a context in which to run, which ends early if `stop`.
+
+    Raises:
+        HookNotFired: A tap did not fire exactly once.
+    """
+    fired = 0
+
+    def fire(tap: Tap, value: Any) -> None:
+        nonlocal fired
+        tap.function(value[0] if isinstance(value, tuple) else value)
+        fired += 1
+        if stop and fired == len(taps):
+            raise _Enough
+
+    def attach(tap: Tap) -> Any:
+        if tap.entry:
+            return tap.module.register_forward_pre_hook(
+                lambda _, args, kwargs: fire(tap, args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+            )
+        return tap.module.register_forward_hook(lambda _, args, value: fire(tap, value))
+
+    handles = []
+    try:
+        for tap in taps:
+            handles.append(attach(tap))
+        yield suppress(_Enough)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if fired != len(taps):
+        raise HookNotFired(f"{fired} of {len(taps)} readings fired in the engine's pass")

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded, UnknownModel, WorkbenchError
 from ..core.provenance import content_hash
 from ..core.seeds import derive
-from .digest import weights_digest
+from .digest import weights_digest, weights_state
 from .source import check_complete, check_folder, check_memory, explain, locate
 
 
@@ -62,6 +62,8 @@ class _Known:
     revision: str
     bos: int | None
     folder: Path | None = None
+    trunk: Any = None
+    state: tuple[float, ...] = ()
 
 
 _KNOWN: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
@@ -171,6 +173,9 @@ def folder_of(model: Any) -> Path | None:
 
 def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | None = None, device: Any = None) -> TransformerBridge:
     """Boot a Hugging Face model that is in memory as a `TransformerBridge` and remember what it is."""
+    from .trunk import Trunk
+
+    trunk = Trunk(hf)
     # booting draws initial weights before it is given the real ones: keep the caller's generator out of it
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
@@ -183,8 +188,29 @@ def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | N
         model = TransformerBridge.boot_transformers(source, hf_model=hf, tokenizer=tokenizer, dtype=hf.dtype, **place)
     model.eval()
     model.requires_grad_(False)
-    _KNOWN[model] = _Known(name=name, revision=revision, bos=bos)
+    if device is not None:
+        trunk.to(device)
+    _KNOWN[model] = _Known(name=name, revision=revision, bos=bos, trunk=trunk, state=weights_state(model))
     return model
+
+
+def trunk_of(model: Any) -> Any:
+    """Return the engine's shell around this model's weights (`trunk.Trunk`), or in words why there is none to be read.
+
+    Raises:
+        BadInput: This is not a model.
+    """
+    info(model)
+    known = _KNOWN[model]
+    if known.trunk is None:
+        return "it was booted elsewhere; load it by name or folder through load_model"
+    if known.trunk.why_not:
+        return known.trunk.why_not
+    if known.state != weights_state(model):
+        return "its weights have changed since it was loaded"
+    if model.training:
+        return "it is in training mode"
+    return known.trunk
 
 
 def untrained_copy(model: Any, seed: int = 0) -> TransformerBridge:

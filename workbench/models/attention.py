@@ -1,0 +1,160 @@
+"""Attention over a packed trie: every token is there once and attends to its ancestors, whatever the branch.
+
+The engine lays the tokens of many prompts end to end in one row (`activations.planner`), so that all matrix products see
+each shared prefix once and no padding. What is left to this module is the one operation that mixes positions. A token's
+keys lie in two places: in the *prefix*, ancestors that an earlier pass computed and whose keys and values were kept, and
+in its own *unit*, a small subtree that is computed together. Each part is an ordinary attention; the two are joined by
+their normalisers: with l = log sum exp(scores) of a part, out = sum_parts exp(l_part - l) out_part. This is exact.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NAME = "workbench_trie"
+_FLASH = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """Units of like length, side by side.
+
+    Attributes:
+        index: `unit x position`, places in the packed row; padded with the unit's own first place.
+        mask: `unit x 1 x position x position`, true where a token may look; `None` for chains, which are causal.
+        real: Places in the flattened bucket that hold tokens; the packed places they belong to are `packed`.
+        packed: See `real`.
+    """
+
+    index: Tensor
+    mask: Tensor | None
+    real: Tensor
+    packed: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One packed forward pass.
+
+    Attributes:
+        ids, positions: `token`; positions count from 0 in each prompt.
+        prefixed: (begin, end, prefix): this run of the packed row follows that kept prefix.
+        buckets: All units, in buckets.
+        keep: (begin, end, name, prefix): keep the keys of this run, after those of its own prefix, under a name.
+        drop: Names that no later pass needs.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    prefixed: tuple[tuple[int, int, int], ...]
+    buckets: tuple[Bucket, ...]
+    keep: tuple[tuple[int, int, int, int], ...] = ()
+    drop: tuple[int, ...] = ()
+
+
+@dataclass
+class Kept:
+    """Keys and values of shared prefixes, per layer and name, `1 x head x position x d_head`."""
+
+    tensors: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    windows: dict[int, int | None] = field(default_factory=dict)
+    now: Pass | None = None
+
+    def forget(self, names: tuple[int, ...]) -> None:
+        """Let go of prefixes."""
+        for key in [k for k in self.tensors if k[1] in names]:
+            del self.tensors[key]
+
+
+CURRENT: ContextVar[Kept] = ContextVar("workbench_trie")
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    """Return attention and the logarithm of its normaliser.
+
+    Args:
+        q: `batch x head x query x d_head`.
+        k, v: `batch x head x key x d_head`.
+        mask: True where a query may look, broadcastable to `batch x head x query x key`.
+        causal: A query looks at the keys up to its own place (instead of a mask).
+        scale: Factor of the scores.
+        softcap: c of c tanh(score / c), or `None`.
+
+    Returns:
+        `batch x head x query x d_head`, and `batch x head x query` in float32. Where a query may look at nothing they are
+        0 and minus infinity.
+    """
+    blind = mask is not None and not bool(mask.any(-1).all())
+    if _FLASH is not None and q.device.type == "cpu" and softcap is None and not blind:
+        bias = None if mask is None else torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
+        out, norm = _FLASH(q, k, v, 0.0, causal, attn_mask=bias, scale=scale)
+        return out, norm.float()
+    scores = torch.matmul(q, k.transpose(-1, -2)).float().mul_(scale)
+    if softcap is not None:
+        scores = scores.div_(softcap).tanh_().mul_(softcap)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, float("-inf"))
+    norm = scores.logsumexp(-1)
+    weights = (scores - norm.masked_fill(norm.isneginf(), 0.0)[..., None]).exp_()
+    return torch.matmul(weights.to(v.dtype), v), norm
+
+
+def trie_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, *, scaling: float | None = None,
+    softcap: float | None = None, sliding_window: int | None = None, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Attend over the packed trie of the current pass, in the form that transformers calls (`1 x head x token x d_head`)."""
+    kept = CURRENT.get()
+    now = kept.now
+    assert now is not None
+    layer = id(module)
+    kept.windows[getattr(module, "layer_idx", -1)] = sliding_window
+    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    rules: dict[str, Any] = {"scale": scale, "softcap": softcap}
+    groups = query.shape[1] // key.shape[1]  # grouped queries: each key head serves several
+    # `token x head x d_head`, the layout in which transformers wants the result
+    q, k, v = (x[0].transpose(0, 1) for x in (query, _serve(key, groups), _serve(value, groups)))
+    out = q.new_empty(q.shape)
+    norm = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+    place = now.positions.to(q.device)
+    for bucket in now.buckets:
+        index = bucket.index.to(q.device)
+        qs, ks, vs = (x[index].transpose(1, 2) for x in (q, k, v))
+        mask = None if bucket.mask is None else bucket.mask.to(q.device)
+        if sliding_window is not None and index.shape[1] > sliding_window:
+            near = place[index][:, None, :, None] - place[index][:, None, None, :] < sliding_window
+            mask = near & (mask if mask is not None else torch.ones(near.shape[-2:], dtype=torch.bool, device=q.device).tril())
+        got, own = attend(qs, ks, vs, mask=mask, causal=mask is None, **rules)
+        real, packed = bucket.real.to(q.device), bucket.packed.to(q.device)
+        out[packed] = got.transpose(1, 2).flatten(0, 1)[real]
+        norm[packed] = own.transpose(1, 2).flatten(0, 1)[real]
+    for begin, end, prefix in now.prefixed:
+        pk, pv = (_serve(x, groups) for x in kept.tensors[layer, prefix])
+        mask = None
+        if sliding_window is not None and int(now.positions[begin:end].max()) >= sliding_window:
+            far = place[begin:end, None] - torch.arange(pk.shape[2], device=q.device)
+            mask = (far < sliding_window)[None, None]
+        got, other = attend(q[None, begin:end].transpose(1, 2), pk, pv, mask=mask, causal=False, **rules)
+        got, other = got[0].transpose(0, 1), other[0].transpose(0, 1)
+        both = torch.logaddexp(norm[begin:end], other)
+        mine, theirs = (norm[begin:end] - both).exp_(), (other - both).exp_()
+        out[begin:end] = (out[begin:end] * mine[..., None] + got * theirs[..., None]).to(out.dtype)
+    for begin, end, name, prefix in now.keep:
+        pair = tuple(x[:, :, begin:end].clone() for x in (key, value))
+        if prefix >= 0:
+            pair = tuple(torch.cat([old, new], dim=2) for old, new in zip(kept.tensors[layer, prefix], pair, strict=True))
+        kept.tensors[layer, name] = pair  # pyright: ignore[reportArgumentType]
+    return out[None], None
+
+
+def _serve(x: Tensor, groups: int) -> Tensor:
+    return x if groups == 1 else x.repeat_interleave(groups, dim=1)
