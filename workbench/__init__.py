@@ -13,7 +13,7 @@ _WHERE = {
     "PromptSet": "prompts", "ContrastPair": "prompts", "Split": "prompts", "grouped_split": "prompts",
     "capture": "activations", "Activations": "activations",
     "fit_logistic": "probes", "fit_mass_mean": "probes", "fit_ccs": "probes", "resolve_sign": "probes", "probe_layers": "probes",
-    "answers": "evaluation", "agreement": "evaluation", "false_negatives": "evaluation", "choose_answers": "evaluation",
+    "answers": "evaluation", "answers_of": "evaluation", "agreement": "evaluation", "false_negatives": "evaluation", "choose_answers": "evaluation",
     "run_study": "studies",
 }  # fmt: skip
 _ROOMS = ("activations", "core", "evaluation", "figures", "models", "organism", "probes", "prompts", "studies")
@@ -22,7 +22,7 @@ __all__ = [*_ROOMS, *_WHERE]
 if TYPE_CHECKING:
     from . import activations, core, evaluation, figures, models, organism, probes, prompts, studies
     from .activations import Activations, capture
-    from .evaluation import agreement, answers, choose_answers, false_negatives
+    from .evaluation import agreement, answers, answers_of, choose_answers, false_negatives
     from .models import Edit, Read, bundled_models, edited, load_model, untrained_copy
     from .probes import fit_ccs, fit_logistic, fit_mass_mean, probe_layers, resolve_sign
     from .prompts import ContrastPair, PromptSet, Split, grouped_split

@@ -225,6 +225,10 @@ class Activations:
         """Return the same activations with one more column (or another one of this name) in the row table."""
         return self._with(rows=self.rows.assign(**{name: np.asarray(values)}))
 
+    def with_rows(self, rows: pd.DataFrame) -> Activations:
+        """Return the same activations with another table of their rows, one per item in the same order."""
+        return self._with(rows=rows)
+
     def check_same_model(self, other: Activations) -> None:
         """Raise unless both were read from the same weights in the same mode.
 

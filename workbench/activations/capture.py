@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..core.errors import BadInput, EmptyPromptSet, UnknownPosition, unknown
+from ..core.errors import BadInput, EmptyPromptSet, NotFinite, UnknownPosition, unknown
 from ..core.provenance import provenance
 from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
 from ..models.load import info
@@ -23,6 +24,7 @@ from .planner import build
 from .reading import POSITIONS, Question, item_key, jobs, read_items
 from .store import Store, shard_name
 
+ASK_ITEMS = 2048  # items whose stems make one trie, when only answers are asked
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -113,6 +115,44 @@ def capture(
     return from_store(disk, rows, keys, question.parts, {**record, "layers": question.layers})
 
 
+def answer_logp(
+    model: Any, prompts: PromptSet, *, batch_tokens: int | None = None, progress: bool | None = None, note: str = ""
+) -> Tensor:  # fmt: skip
+    """Return the log-probabilities of both endings of every item right after its stem, without keeping activations.
+
+    Returns:
+        `item x 2` (negative, positive), natural log, each over all token forms of the ending.
+
+    Raises:
+        AnswerTokens: An ending is not a single token, or both share their first token; before any forward pass.
+        NotFinite: The model gives NaN.
+    """
+    encoded = encode_pairs(model, prompts)
+    question = Question(position="stem_last", layers=[], answers=forms_of(model, prompts))
+    reader = choose(model, budget=batch_tokens)
+    out = []
+    with _Bar(reader, encoded, question, note or f"ask {prompts.name}", progress):
+        for start in range(0, len(encoded), ASK_ITEMS):
+            span = slice(start, start + ASK_ITEMS)
+            some = Question(position="stem_last", layers=[], answers=question.answers[span] if question.answers else None)
+            out.append(read_items(reader, encoded[span], some)[0]["logp.answers"])
+    found = torch.cat(out)
+    bad = (~torch.isfinite(found)).any(1).nonzero()
+    if len(bad):
+        raise NotFinite(f"{info(model).name} gives NaN logits, first in item {int(bad[0])}; load it with dtype='float32'")
+    return found
+
+
+def forms_of(model: Any, prompts: PromptSet) -> list[list[list[int]]]:
+    """Return the token ids that count as each ending of each item.
+
+    Raises:
+        AnswerTokens: An ending is not a single token, or both share their first token.
+    """
+    forms = {ending: answer_tokens(model, ending) for ending in sorted({(p.negative, p.positive) for p in prompts})}
+    return [forms[p.negative, p.positive] for p in prompts]
+
+
 def ask(
     model: Any, prompts: PromptSet, *, site: str, layers: Any, position: str, dtype: torch.dtype, logits: str | Sequence[int] | None
 ) -> tuple[Question, list[EncodedPair]]:  # fmt: skip
@@ -131,8 +171,7 @@ def ask(
     if isinstance(logits, str):
         if logits != "answers":
             raise BadInput(f"logits {logits!r}: 'answers' or a list of token ids")
-        forms = {ending: answer_tokens(model, ending) for ending in {(p.negative, p.positive) for p in prompts}}
-        answers = [forms[p.negative, p.positive] for p in prompts]
+        answers = forms_of(model, prompts)
     elif logits is not None:
         tokens = tuple(int(i) for i in logits)
         wrong = [i for i in tokens if not 0 <= i < int(model.cfg.d_vocab)]

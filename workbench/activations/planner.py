@@ -51,7 +51,7 @@ def build(rows: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]] | None 
         rows: Rows of ids, not empty, in any order.
         wanted: Per row, the depths whose places are wanted; `None` for all.
     """
-    order = sorted(range(len(rows)), key=rows.__getitem__)
+    order = sorted(range(len(rows)), key=lambda i: list(rows[i]))
     ids: list[int] = []
     depth: list[int] = []
     end: list[int] = []

@@ -134,21 +134,21 @@ def _assemble(
     out: dict[str, Tensor] = {}
     variants = 1 if question.position in SHARED else 2
     at = reading.at[: variants * len(items)]
-    if question.position == "all" and question.layers:
-        width = max(map(len, at))
-        index = torch.from_numpy(np.stack([np.pad(a, (0, width - len(a))) for a in at]))
-        real = torch.from_numpy(np.stack([np.arange(width) < len(a) for a in at]))
+    width = max(map(len, at), default=0)
+    index = torch.from_numpy(np.stack([np.pad(a, (0, width - len(a))) for a in at])) if at else torch.empty(0)
+    real = torch.from_numpy(np.arange(width) < np.array([[len(a)] for a in at])) if at else torch.empty(0)
+    if question.position == "all":
         out["mask"] = real.unflatten(0, (-1, 2))
     for k, layer in enumerate(question.layers):
         one = reading.values[:, k]  # pyright: ignore[reportOptionalSubscript]
         if question.position == "all":
-            got = one[index] * real.reshape(*real.shape, *[1] * (one.ndim - 1)).to(one.dtype)
+            got = one[index].masked_fill_(~real.reshape(*real.shape, *[1] * (one.ndim - 1)), 0.0)
         elif question.position == "mean":
             # the first special token, where attention comes to rest, is left out
             skip = [x.bos for x in items for _ in range(2)]
             got = torch.stack([one[torch.from_numpy(a[s:])].float().mean(0) for a, s in zip(at, skip, strict=True)])
         else:
-            got = one[torch.from_numpy(np.concatenate(at))]
+            got = one[index[:, 0]]
         got = got.unflatten(0, (-1, variants))
         out[f"layer.{layer}"] = got.expand(-1, 2, *got.shape[2:]) if variants == 1 else got
     if reading.logp is not None:

@@ -345,11 +345,11 @@ def _order(part: str) -> tuple[str, int]:
     return head, int(tail) if tail.isdigit() else -1
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
+def _bytes(tensor: Tensor) -> np.ndarray:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy()
 
 
-def _digest(data: bytes | memoryview) -> str:
+def _digest(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()
 
 

@@ -11,17 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import fisher_exact, mannwhitneyu
-from tqdm.auto import tqdm
 
-from ..activations.capture import batches
-from ..core.errors import AnswerTokens, BadInput, MissingColumn, NotFinite
+from ..activations import Activations, answer_logp
+from ..core.errors import AnswerTokens, BadInput, MissingColumn
 from ..core.provenance import provenance
 from ..core.stats import benjamini_hochberg, mean, proportion, undefined, wilson
-from ..models.forward import last_logits
 from ..models.load import info
-from ..models.tokens import answer_tokens, encode_pairs, pad
+from ..models.tokens import answer_tokens
 from ..prompts import PromptSet
 
 ANSWERS = (("no", "yes"), ("No", "Yes"), ("false", "true"), ("disagree", "agree"), ("A", "B"), ("a", "b"))
@@ -44,7 +41,7 @@ def choose_answers(model: Any, candidates: Sequence[tuple[str, str]] = ANSWERS) 
 
 
 def answers(
-    model: Any, prompts: PromptSet, *, batch_tokens: int = 8192, progress: bool | None = None, note: str = ""
+    model: Any, prompts: PromptSet, *, batch_tokens: int | None = None, progress: bool | None = None, note: str = ""
 ) -> pd.DataFrame:  # fmt: skip
     """Ask every item and return what the model answers.
 
@@ -53,7 +50,7 @@ def answers(
     Args:
         model: What `load_model` returns.
         prompts: Contrast pairs; their two endings are the answers.
-        batch_tokens: Tokens in a batch, padding included.
+        batch_tokens: Tokens in a pass, by default by device.
         progress: Show a progress bar; by default only in a terminal or a notebook.
         note: A name for the progress bar.
 
@@ -65,35 +62,33 @@ def answers(
     Raises:
         AnswerTokens: An answer is not a single token, or both share their first token; before any forward pass.
     """
-    encoded = encode_pairs(model, prompts)
-    endings = sorted({(p.negative, p.positive) for p in prompts})
-    tokens = {ending: answer_tokens(model, ending) for ending in endings}
-    stems = [x.negative[: x.stem] for x in encoded]
-    logp = np.zeros((len(stems), 2))
-    with tqdm(
-        total=len(stems), desc=note or f"ask {prompts.name}", unit="prompt", leave=False,
-        disable=None if progress is None else not progress,
-    ) as bar:  # fmt: skip
-        for chunk in batches([len(s) for s in stems], batch_tokens):
-            batch = pad(model, [stems[i] for i in chunk])
-            columns = batch.place(torch.tensor([len(stems[i]) for i in chunk], device=batch.starts.device) - 1)
-            logps = last_logits(model, batch, columns).log_softmax(-1)
-            if not bool(torch.isfinite(logps.logsumexp(-1)).all()):
-                raise NotFinite(
-                    f"{info(model).name} gives NaN logits, first in one of items {sorted(chunk)[:3]}; load it with dtype='float32'"
-                )
-            for row, item in enumerate(chunk):
-                pair = prompts[item]
-                for k, ids in enumerate(tokens[pair.negative, pair.positive]):
-                    logp[item, k] = float(logps[row, ids].logsumexp(0))
-            bar.update(len(chunk))
-    frame = prompts.to_frame()
+    logp = answer_logp(model, prompts, batch_tokens=batch_tokens, progress=progress, note=note).numpy()
+    frame = _frame(prompts.to_frame(), logp)
+    frame.attrs["provenance"] = provenance(model=info(model).key(), prompts=prompts.hash)
+    return frame
+
+
+def answers_of(acts: Activations) -> pd.DataFrame:
+    """Return what `answers` returns, from activations captured with `logits="answers"`: one pass for both.
+
+    Raises:
+        BadInput: They were captured without.
+    """
+    logp = acts.logp
+    if logp is None or logp.shape[1:] != (2,):
+        raise BadInput('these activations carry no answers; capture them with logits="answers"')
+    frame = _frame(acts.rows.copy(), logp.numpy())
+    frame.attrs["provenance"] = dict(acts.provenance)
+    return frame
+
+
+def _frame(frame: pd.DataFrame, logp: np.ndarray) -> pd.DataFrame:
+    logp = logp.astype(np.float64)
     frame["logp_negative"], frame["logp_positive"] = logp[:, 0], logp[:, 1]
     frame["margin"] = logp[:, 1] - logp[:, 0]
     frame["answered"] = np.exp(logp).sum(1)
     frame["answer"] = (frame["margin"] > 0).astype(int)
     frame["safe"] = (frame["answer"] == frame["label"]).astype(int)
-    frame.attrs["provenance"] = provenance(model=info(model).key(), prompts=prompts.hash)
     return frame
 
 

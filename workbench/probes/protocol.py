@@ -7,7 +7,7 @@ are both columns of the row table; a probe can be fitted on one and compared wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -165,7 +165,7 @@ def probe_layers(
     if untrained is not None:
         if len(untrained) != len(acts) or untrained.rows["stem"].tolist() != acts.rows["stem"].tolist():
             raise WrongModel("the untrained model must have read the same prompts in the same order")
-        untrained = replace(untrained, rows=acts.rows)  # with the columns that were added to the rows since
+        untrained = untrained.with_rows(acts.rows)  # with the columns that were added to the rows since
         blank = untrained.subset(side == "train")
         for method in methods:
             fit = fit_layers(blank, method, target=target, condition=condition, seed=seed, **options.get(method, {}))

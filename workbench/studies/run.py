@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ..activations import Activations
-from ..core.errors import DamagedStore, OutputFolder
+from ..core.errors import DamagedStore, OutputFolder, WrongModel
 from ..core.provenance import content_hash, provenance, source_hash
 
 SCHEMA = 1
@@ -92,14 +92,21 @@ class Run:
         self._log(name, started, cached)
         return out
 
-    def activations(self, name: str, key: Any, make: Callable[[Path], Activations]) -> Activations:
-        """Return cached activations, or capture them into the cache; `make` receives the folder to stream to."""
+    def activations(self, name: str, key: Any, prompts: str, make: Callable[[Path], Activations]) -> Activations:
+        """Return cached activations, or capture them into the cache.
+
+        Args:
+            name: What the step does, for the log.
+            key: What decides the store (model, site, position); prompt sets of one key share a folder.
+            prompts: The hash of the prompt set.
+            make: Receives the folder to stream to.
+        """
         started = time.perf_counter()
-        folder = self.folder / "cache" / f"acts-{content_hash(source_hash(), name, key)}"
+        folder = self.folder / "cache" / f"acts-{content_hash(source_hash(), key)}"
         cached = True
         try:
-            out = Activations.load(folder)
-        except DamagedStore:  # none yet, unfinished or damaged: capture resumes and mends it
+            out = Activations.load(folder, prompts=prompts)
+        except (DamagedStore, WrongModel):  # none yet, unfinished or damaged: capture resumes and mends it
             cached = False
             out = make(folder)
         self._log(name, started, cached)

@@ -19,7 +19,7 @@ from ..activations import Activations, capture
 from ..core.errors import BadInput
 from ..core.seeds import numpy_rng
 from ..core.stats import proportion
-from ..evaluation import agreement, answers, choose_answers, false_negatives, recovery
+from ..evaluation import agreement, answers, answers_of, choose_answers, false_negatives, recovery
 from ..models import info, planted, untrained_copy
 from ..models.tokens import answer_tokens, encode, encode_pairs
 from ..probes import accuracy_by, fit_layers, probe_layers
@@ -149,41 +149,38 @@ class _Study:
         """Read an untrained copy; a model without a Hugging Face configuration has none."""
         if getattr(getattr(self.model, "original_model", None), "config", None) is None:
             return None
-        key = [self.info.key(), base.hash, self.set.seed, "untrained"]
+        key = [self.info.key(), self.set.seed, "untrained"]
 
         def make(folder: Path) -> Activations:
             blank = untrained_copy(self.model, seed=self.set.seed)
             return capture(blank, base, store=folder, progress=self.progress, note="read an untrained copy")
 
-        return self.run.activations("read an untrained copy", key, make)
+        return self.run.activations("read an untrained copy", key, base.hash, make)
 
     def _capture(self, name: str, prompts: PromptSet) -> Activations:
-        key = [self.info.key(), prompts.hash, "resid_post", "last"]
-        return self.run.activations(
-            name, key, lambda folder: capture(self.model, prompts, store=folder, progress=self.progress, note=name)
+        """Read activations and, in the same pass, the answers; all conditions lie in one store."""
+        acts = self.run.activations(
+            name, [self.info.key(), "resid_post", "last"], prompts.hash,
+            lambda folder: capture(self.model, prompts, store=folder, logits="answers", progress=self.progress, note=name),
         )  # fmt: skip
+        asked = answers_of(acts)
+        tokens = [len(x) for x in encode(self.model, asked["identity"].tolist())]
+        return acts.with_column("answer", asked["answer"]).with_column("identity_tokens", np.array(tokens) - (self.info.bos is not None))
 
     def conditions(self) -> tuple[Activations, Activations | None, dict[str, Activations], Activations | None]:
         """Capture the fitted condition (trained and untrained model), every claim, and training rows under "partial"."""
         n = self.set
         base = self._prompts("base_short", None, n.train, "train") + self._prompts("base_short", None, n.test, "test")
 
-        acts = self._with_answer(self._capture(f"read {FIT}", base), base)
+        acts = self._capture(f"read {FIT}", base)
         blank = self._blank(base)
         test = {}
         for claim in n.claims:
-            some = self._pushed(claim, n.test, "test")
-            test[claim] = self._with_answer(self._capture(f"read under {claim}", some), some)
+            test[claim] = self._capture(f"read under {claim}", self._pushed(claim, n.test, "test"))
         train_partial = None
         if "partial" in n.claims:
-            some = self._pushed("partial", n.train, "train")
-            train_partial = self._with_answer(self._capture("read under partial, training rows", some), some)
+            train_partial = self._capture("read under partial, training rows", self._pushed("partial", n.train, "train"))
         return acts, blank, test, train_partial
-
-    def _with_answer(self, acts: Activations, prompts: PromptSet) -> Activations:
-        asked = self._ask(f"ask {prompts.name} (the rows read)", prompts)
-        tokens = [len(x) for x in encode(self.model, asked["identity"].tolist())]
-        return acts.with_column("answer", asked["answer"]).with_column("identity_tokens", np.array(tokens) - (self.info.bos is not None))
 
     def probes(self, acts: Activations, blank: Activations | None, test: dict[str, Activations]) -> pd.DataFrame:
         """Fit without a claim, read under each claim, with every control."""
