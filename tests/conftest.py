@@ -66,8 +66,11 @@ def words():
     return make_tokenizer(text, 400)
 
 
-def tiny_model(kind: str, vocab: int, *, layers: int = 3, seed: int = 0):
-    """A tiny Hugging Face model with random weights, q and k scaled so that faults of attention show."""
+def tiny_model(kind: str, vocab: int, *, layers: int = 3, seed: int = 0, std: float | None = 0.15):
+    """A tiny Hugging Face model with random weights, q and k times 20 so that faults of attention show.
+
+    At the default `std` scores reach hundreds and float32 itself is off by 1e-4 (`std=None`: as Hugging Face draws them).
+    """
     import transformers as tf
 
     common = {"vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
@@ -86,8 +89,8 @@ def tiny_model(kind: str, vocab: int, *, layers: int = 3, seed: int = 0):
         torch.manual_seed(seed)
         model = tf.AutoModelForCausalLM.from_config(configs[kind](), attn_implementation="eager")
         for parameter in model.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.15)
+            if parameter.ndim > 1 and std is not None:
+                torch.nn.init.normal_(parameter, std=std)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("weight") and any(k in name for k in ("q_proj", "k_proj")):
@@ -107,6 +110,15 @@ def tiny_pair(request, words):
     bos = None if request.param == "qwen2" else 0
     bridge = wrap(tiny_model(request.param, len(words)), words, name=request.param, bos=bos, device="cpu")
     return request.param, tiny_model(request.param, len(words)), bridge
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def sharp(request, words):
+    """(name, Bridge) of one architecture, drawn as Hugging Face draws, q and k times 20."""
+    from workbench.models import wrap
+
+    bos = None if request.param == "qwen2" else 0
+    return request.param, wrap(tiny_model(request.param, len(words), std=None), words, name=request.param, bos=bos, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -133,3 +145,31 @@ def gemma_folder(tmp_path_factory, words):
     tiny_model("gemma2", len(words), layers=2).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def ragged():
+    """Items of very different lengths, each text three times."""
+    texts = ["rest", "women have the right to rest", "do you agree? " * 6 + "Statement", "no"]
+    from workbench.prompts import ContrastPair, PromptSet
+
+    return PromptSet(
+        ContrastPair(stem=f"{t}? Answer:", negative=" no", positive=" yes", label=i % 2, identity=str(i)) for i, t in enumerate(texts * 3)
+    )
+
+
+@pytest.fixture(scope="session")
+def branching():
+    """A trie with prefixes on three levels, stems shared by pairs, one prompt inside another, longer than Gemma's window of 8."""
+    heads = ["Statement: women have the right to rest. do you agree? Answer: yes Statement:", "Statement: do you"]
+    middles = [" women have the right", " rest", " do you agree? true or false? Statement: rest have the"]
+    tails = [" to rest?", " to", " agree? have the right? do you agree to rest?"]
+    from workbench.prompts import ContrastPair, PromptSet
+
+    return PromptSet(
+        ContrastPair(
+            stem=f"{h}{m}{t} Answer:", negative=" no", positive=" yes", label=(i + j + k) % 2, identity=f"{i}{j}", group="ab"[i],
+            instruction_end=len(h + m),
+        )
+        for i, h in enumerate(heads) for j, m in enumerate(middles) for k, t in enumerate(tails)
+    )  # fmt: skip

@@ -11,7 +11,8 @@ _WHERE = {
     "load_model": "models", "untrained_copy": "models", "bundled_models": "models", "edited": "models", "Edit": "models",
     "Read": "models",
     "PromptSet": "prompts", "ContrastPair": "prompts", "Split": "prompts", "grouped_split": "prompts",
-    "capture": "activations", "Activations": "activations",
+    "capture": "activations", "Activations": "activations", "attention_patterns": "activations", "stream_statistics": "activations",
+    "capture_parallel": "activations",
     "fit_logistic": "probes", "fit_mass_mean": "probes", "fit_ccs": "probes", "resolve_sign": "probes", "probe_layers": "probes",
     "answers": "evaluation", "answers_of": "evaluation", "agreement": "evaluation", "false_negatives": "evaluation", "choose_answers": "evaluation",
     "run_study": "studies",
@@ -21,7 +22,7 @@ __all__ = [*_ROOMS, *_WHERE]
 
 if TYPE_CHECKING:
     from . import activations, core, evaluation, figures, models, organism, probes, prompts, studies
-    from .activations import Activations, capture
+    from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
     from .evaluation import agreement, answers, answers_of, choose_answers, false_negatives
     from .models import Edit, Read, bundled_models, edited, load_model, untrained_copy
     from .probes import fit_ccs, fit_logistic, fit_mass_mean, probe_layers, resolve_sign

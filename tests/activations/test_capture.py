@@ -1,27 +1,16 @@
 """What is captured equals Hugging Face's hidden states and run_with_cache, whatever the padding and the batch."""
 
-import sys
-
 import pytest
 import torch
 
 import workbench as wb
+from workbench.activations.engine import Engine
 from workbench.core import errors
 from workbench.models import Edit, edited
 from workbench.models.tokens import encode_pairs
 from workbench.prompts import ContrastPair, PromptSet
 
 TOLERANCE = {"gemma2": 1e-4}
-
-
-@pytest.fixture(scope="module")
-def ragged():
-    """Items of very different lengths, so that padding matters."""
-    texts = ["rest", "women have the right to rest", "do you agree? " * 6 + "Statement", "no"]
-    pairs = [
-        ContrastPair(stem=f"{t}? Answer:", negative=" no", positive=" yes", label=i % 2, identity=str(i)) for i, t in enumerate(texts * 3)
-    ]
-    return PromptSet(pairs)
 
 
 def hidden_states(hf, ids):
@@ -107,103 +96,66 @@ def test_residual_stream_adds_up(tiny, ragged):
     assert torch.allclose(part["resid_pre"] + part["attn_out"] + part["mlp_out"], part["resid_post"], atol=1e-4)
 
 
-def test_store_resumes_and_gives_the_same_bytes(tiny, ragged, tmp_path):
-    whole = wb.capture(tiny, ragged, store=tmp_path / "a", shard_items=5, progress=False)
-    assert len(list((tmp_path / "a").glob("*.safetensors"))) == 3
-
-    calls = 0
-    module = sys.modules["workbench.activations.capture"]
-    real = module._shard
-
-    def dies(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    module._shard = dies
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            wb.capture(tiny, ragged, store=tmp_path / "b", shard_items=5, progress=False)
-        with pytest.raises(errors.DamagedStore, match="did not finish"):
-            wb.Activations.load(tmp_path / "b")
-        calls = 10
-        again = wb.capture(tiny, ragged, store=tmp_path / "b", shard_items=5, progress=False)
-        assert calls == 12, "the shard that was there is not computed again"
-    finally:
-        module._shard = real
-    assert torch.equal(again.values, whole.values)
-    for file in (tmp_path / "a").glob("*.safetensors"):
-        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
-    assert torch.equal(wb.capture(tiny, ragged, progress=False).values, whole.values)
-
-
-def test_a_damaged_shard_is_named_and_mended(tiny, ragged, tmp_path):
-    whole = wb.capture(tiny, ragged, store=tmp_path, shard_items=5, progress=False)
-    shard = tmp_path / "00001.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-4] + b"oops")
-    with pytest.raises(errors.DamagedStore, match=r"shard 00001\.safetensors is missing or damaged"):
-        wb.Activations.load(tmp_path)
-    assert torch.equal(wb.capture(tiny, ragged, store=tmp_path, shard_items=5, progress=False).values, whole.values)
-
-
-def test_save_and_load(tiny, ragged, tmp_path):
-    from workbench.models import info
-
-    for position in ("last", "all"):
-        acts = wb.capture(tiny, ragged, position=position, layers=[0, 2], progress=False)
-        acts.save(tmp_path / position)
-        back = wb.Activations.load(tmp_path / position, model=info(tiny).key())
-        assert torch.equal(back.values, acts.values)
-        assert back.layers == (0, 2)
-        assert back.rows.equals(acts.rows)
-        assert back.provenance["model"] == dict(info(tiny).key())
-
-
-def test_activations_of_another_model(tiny, ragged, tmp_path, organism):
-    from workbench.models import info
-
-    acts = wb.capture(tiny, ragged, store=tmp_path / "acts", progress=False)
-    with pytest.raises(errors.WrongModel, match="come from 'tiny llama'"):
-        wb.Activations.load(tmp_path / "acts", model=info(organism).key())
-    with pytest.raises(errors.WrongModel, match="come from 'tiny llama'"):
-        wb.capture(organism, ragged, store=tmp_path / "acts", progress=False)
-    with pytest.raises(errors.WrongModel, match="Capture them again"):
-        acts.check_same_model(wb.capture(organism, ragged, progress=False))
-
-
-def test_folder_of_something_else(tiny, ragged, tmp_path):
-    (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(errors.OutputFolder, match="holds something else"):
-        wb.capture(tiny, ragged, store=tmp_path, progress=False)
-    wb.capture(tiny, ragged, store=tmp_path / "x", progress=False)
-    with pytest.raises(errors.OutputFolder, match=r"with layers \[0, 1, 2\], not \[1\]"):
-        wb.capture(tiny, ragged, store=tmp_path / "x", layers=[1], progress=False)
-    with pytest.raises(errors.DamagedStore, match="not an activation folder"):
-        wb.Activations.load(tmp_path)
-
-
 def test_bad_input_before_any_forward(tiny, ragged, monkeypatch):
-    monkeypatch.setattr(sys.modules["workbench.activations.capture"], "_shard", lambda *a: pytest.fail("a forward pass was run"))
+    monkeypatch.setattr(Engine, "read", lambda *a: pytest.fail("a forward pass was run"))
     with pytest.raises(errors.UnknownSite, match="no site named 'resid'"):
         wb.capture(tiny, ragged, site="resid")
     with pytest.raises(errors.UnknownLayer, match="which has layers 0-2"):
         wb.capture(tiny, ragged, layers=[0, 3])
     with pytest.raises(errors.UnknownPosition, match="Did you mean 'last'"):
         wb.capture(tiny, ragged, position="lsat")
+    with pytest.raises(errors.BadInput, match="use attention_patterns"):
+        wb.capture(tiny, ragged, site="pattern")
+    with pytest.raises(errors.BadInput, match="dtype 'float8'"):
+        wb.capture(tiny, ragged, dtype="float8")
+    with pytest.raises(errors.BadInput, match="logits 'all'"):
+        wb.capture(tiny, ragged, logits="all")
+    with pytest.raises(errors.BadInput, match="logits of token 99999"):
+        wb.capture(tiny, ragged, logits=[1, 99999])
+    with pytest.raises(errors.BadInput, match="batch_tokens 0"):
+        wb.capture(tiny, ragged, batch_tokens=0)
+    with pytest.raises(errors.BadInput, match="engine 'fast'"):
+        wb.capture(tiny, ragged, engine="fast")
     with pytest.raises(errors.PromptTooLong):
         wb.capture(tiny, PromptSet([ContrastPair(stem="women " * 300, negative=" no", positive=" yes", label=1)]))
     with pytest.raises(errors.EmptyPromptSet, match="is empty"):
         PromptSet([])
 
 
-def test_nan_is_named(tiny, ragged):
-    with (
-        edited(tiny, Edit(site="resid_post", layer=1, function=lambda x: x * float("nan"))),
-        pytest.raises(errors.NotFinite, match=r"the first in item \d+, layer 1"),
-    ):
-        wb.capture(tiny, ragged, progress=False)
+def test_not_finite_is_counted_and_placed(tiny, ragged):
+    def spoil(x):
+        return torch.where(torch.arange(x.shape[1])[None, :, None] >= 20, float("nan"), x)
+
+    with edited(tiny, Edit(site="resid_post", layer=1, function=spoil)):
+        with pytest.raises(errors.NotFinite, match=r"384 activations are NaN or infinite, the first in item 2, variant 0, layer 1\."):
+            wb.capture(tiny, ragged, layers=[1, 2], batch_tokens=1, progress=False)
+        # (a prompt at a time: in a padded batch the spoilt padding would reach the others, as nothing times NaN is NaN)
+        acts = wb.capture(tiny, ragged, layers=[1, 2], batch_tokens=1, on_nan="count", progress=False)
+    # items 2, 5, 8, ... are the long ones: variants x layers x d_model of each
+    long = [i for i in range(len(ragged)) if i % 4 == 2]
+    assert acts.provenance["not_finite"] == {"count": len(long) * 2 * 2 * 32, "item": 2, "variant": 0, "layer": 1}
+    assert torch.isnan(acts.values).flatten(1).any(1).nonzero().flatten().tolist() == long
+
+
+def test_float16_that_overflows_is_counted_and_placed(tiny, ragged):
+    def blow(x):
+        return x * 1e6
+
+    with edited(tiny, Edit(site="resid_post", layer=2, function=blow)):
+        with pytest.raises(errors.Overflow, match=r"\d+ activations do not fit float16 .* the first in item 0, variant 0, layer 2, where"):
+            wb.capture(tiny, ragged, dtype="float16", progress=False)
+        assert torch.isfinite(wb.capture(tiny, ragged, dtype="bfloat16", progress=False).values).all()
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [("bfloat16", 2**-8), ("float16", 2**-11)])
+def test_kept_in_half_precision(tiny, ragged, tmp_path, dtype, digits):
+    want = wb.capture(tiny, ragged, progress=False).values
+    acts = wb.capture(tiny, ragged, dtype=dtype, store=tmp_path, progress=False)
+    assert acts.values.dtype == torch.float32
+    assert ((acts.values - want).abs() <= want.abs() * digits + 1e-6).all()
+    assert not torch.equal(acts.values, want)
+    with pytest.raises(errors.OutputFolder, match=f"with dtype '{dtype}', not 'float32'"):
+        wb.capture(tiny, ragged, store=tmp_path, progress=False)
 
 
 def test_activations_object(tiny, ragged):
@@ -217,37 +169,6 @@ def test_activations_object(tiny, ragged):
     assert "Activations" in acts._repr_html_()
     with pytest.raises(errors.ShapeMismatch):
         wb.Activations(values=torch.zeros(3, 2, 2, 4), layers=(0,), site="resid_post", position="last", rows=acts.rows[:3])
-
-
-def test_a_capture_under_an_edit_is_not_taken_for_a_plain_one(tiny, ragged, tmp_path):
-    """Once a store gave back the unedited shards, bit-equal, for a capture inside `edited`."""
-    edit = Edit(site="resid_post", layer=1, function=lambda x: x + 1, label="push")
-    with edited(tiny, edit):
-        assert wb.capture(tiny, ragged, progress=False).provenance["edits"] == ["push at resid_post[1]"]
-        with pytest.raises(errors.BadInput, match=r"push at resid_post\[1\]"):
-            wb.capture(tiny, ragged, store=tmp_path / "s", progress=False)
-    assert not (tmp_path / "s").exists()
-
-
-def test_a_saved_subset_is_not_taken_for_the_whole(tiny, ragged, tmp_path):
-    acts = wb.capture(tiny, ragged, progress=False)
-    acts.subset(range(6, 12)).save(tmp_path)
-    with pytest.raises(errors.OutputFolder, match="choose another folder"):
-        wb.capture(tiny, ragged, store=tmp_path, shard_items=6, progress=False)
-
-
-def test_damaged_rows_and_foreign_manifests(tiny, ragged, tmp_path):
-    whole = wb.capture(tiny, ragged, store=tmp_path / "a", progress=False)
-    (tmp_path / "a" / "rows.parquet").write_bytes(b"oops")
-    with pytest.raises(errors.DamagedStore, match=r"rows\.parquet is missing or damaged"):
-        wb.Activations.load(tmp_path / "a")
-    assert wb.capture(tiny, ragged, store=tmp_path / "a", progress=False).rows.equals(whole.rows)
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "manifest.json").write_text('{"name": "an app"}')
-    with pytest.raises(errors.DamagedStore, match="not that of an activation folder"):
-        wb.Activations.load(tmp_path / "b")
-    with pytest.raises(errors.OutputFolder, match="choose an empty folder"):
-        wb.capture(tiny, ragged, store=tmp_path / "b", progress=False)
 
 
 def test_layers_may_be_numpy_integers(tiny, ragged):

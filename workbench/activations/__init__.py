@@ -2,6 +2,12 @@
 
 from .activations import Activations
 from .capture import answer_logp, capture
+from .parallel import capture_parallel
+from .patterns import AttentionPattern, attention_patterns
 from .reading import POSITIONS
+from .statistics import Statistics, stream_statistics
 
-__all__ = ["POSITIONS", "Activations", "answer_logp", "capture"]
+__all__ = [
+    "POSITIONS", "Activations", "AttentionPattern", "Statistics", "answer_logp", "attention_patterns", "capture", "capture_parallel",
+    "stream_statistics",
+]  # fmt: skip

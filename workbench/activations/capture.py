@@ -17,12 +17,14 @@ from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
 from ..models.load import info
 from ..models.tokens import EncodedPair, answer_tokens, encode_pairs
 from ..prompts import PromptSet
-from .activations import SHARD_ITEMS, Activations, InMemory, from_store
+from .activations import SHARD_ITEMS, Activations, from_store
 from .choose import choose
 from .engine import Engine
+from .files import shard_name
 from .planner import build
 from .reading import POSITIONS, Question, item_key, jobs, read_items
-from .store import Store, shard_name
+from .sources import InMemory
+from .store import Store
 
 ASK_ITEMS = 2048  # items whose stems make one trie, when only answers are asked
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -107,7 +109,7 @@ def capture(
             provenance=record | ({"not_finite": bad} if bad else {}),
         )  # fmt: skip
 
-    disk = Store.open(Path(store), model=info(model).key(), settings=settings)
+    disk = Store.open(Path(store), model=info(model).key(), settings={"origin": "captured", **settings})
     disk.strike(disk.damaged())
     disk.ask(prompts.hash, rows, keys, parts=question.parts, provenance=record)
     _fill(disk, reader, encoded, keys, question, on_nan, shard_items, title, progress, prompts.hash)
@@ -166,6 +168,8 @@ def ask(
     chosen = check_layers(model, layers)
     for layer in chosen:
         hook_point(model, site, layer)
+    if site == "pattern":
+        raise BadInput("attention patterns are not captured in bulk (they grow with the square of the length): use attention_patterns")
     encoded = encode_pairs(model, prompts)
     answers, tokens = None, ()
     if isinstance(logits, str):

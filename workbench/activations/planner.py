@@ -167,12 +167,13 @@ def _pass(trie: Trie, units: list[Unit], drop: tuple[int, ...]) -> tuple[Pass, n
             run = (prefixed.pop()[0], run[1], unit.prefix)
         prefixed.append(run)
     buckets = []
-    order = np.argsort(-sizes, kind="stable")
+    rooted = np.array([u.prefix < 0 for u in units])
+    order = np.lexsort((-sizes, rooted))
     start = 0
     while start < len(order):
         width = int(sizes[order[start]])
         stop = start + 1
-        while stop < len(order) and sizes[order[stop]] * 2 > width:
+        while stop < len(order) and sizes[order[stop]] * 2 > width and rooted[order[stop]] == rooted[order[start]]:
             stop += 1
         buckets.append(_bucket(trie, [units[k] for k in order[start:stop]], begins[order[start:stop]], width))
         start = stop
@@ -200,5 +201,5 @@ def _bucket(trie: Trie, units: list[Unit], begins: np.ndarray, width: int) -> Bu
         mask = torch.from_numpy((column[:, None] >= column) & (column[:, None] < reach[:, None, :]))[:, None]
     return Bucket(
         index=torch.from_numpy(index), mask=mask, real=torch.from_numpy(real.reshape(-1).nonzero()[0]),
-        packed=torch.from_numpy(index[real]),
+        packed=torch.from_numpy(index[real]), rooted=units[0].prefix < 0,
     )  # fmt: skip

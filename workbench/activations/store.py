@@ -12,10 +12,7 @@ frees when the process dies, so several may work on one store and none repeats a
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,19 +20,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..core.errors import DamagedStore, DiskFull, OutputFolder, WrongModel
-from ..core.provenance import content_hash
+from ..core.errors import DamagedStore, OutputFolder, WrongModel
+from .files import digest, file_digest, full_disk, part_order, raw, write_file
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
 KEY = "item_key"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HEADER = "workbench"
 
 
@@ -106,10 +101,10 @@ class Store:
         if folder.exists() and not folder.is_dir():
             raise OutputFolder(f"{folder.name} is a file; activations go into a folder")
         folder.mkdir(parents=True, exist_ok=True)
-        with _full_disk(folder), FileLock(folder / ".manifest.lock"):
+        if not (folder / MANIFEST).is_file() and any(not p.name.startswith(f".{MANIFEST[:8]}") for p in folder.iterdir()):
+            raise OutputFolder(f"{folder.name} holds something else; choose an empty folder for activations")
+        with full_disk(folder), FileLock(folder / ".manifest.lock"):
             if not (folder / MANIFEST).is_file():
-                if any(p.name[0] != "." for p in folder.iterdir()):
-                    raise OutputFolder(f"{folder.name} holds something else; choose an empty folder for activations")
                 store = cls(folder, {"schema": SCHEMA, "model": dict(model), "settings": dict(settings), "requests": {}, "shards": {}})
                 store._write_manifest()
                 return store
@@ -126,12 +121,12 @@ class Store:
     # ------------------------------------------------------------------ writing
 
     def _write_manifest(self) -> None:
-        _replace(self.folder / MANIFEST, json.dumps(self.manifest, indent=1, ensure_ascii=False).encode())
+        write_file(self.folder / MANIFEST, json.dumps(self.manifest, indent=1, ensure_ascii=False).encode())
 
     @contextmanager
     def _updating(self) -> Iterator[dict[str, Any]]:
         """The manifest as it is on disk, for one change, under the lock."""
-        with _full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
+        with full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
             self.manifest = read_manifest(self.folder)
             yield self.manifest
             self._write_manifest()
@@ -142,15 +137,15 @@ class Store:
         if before and set(parts) <= set(before["parts"]) and self._rows_good(prompts, before):
             return
         path = self.folder / "prompts" / f"{prompts}.parquet"
-        with _full_disk(self.folder):
+        with full_disk(self.folder):
             path.parent.mkdir(exist_ok=True)
             data = rows.assign(**{KEY: list(keys)}).to_parquet()
         with self._updating() as manifest:
-            _replace(path, data)
+            write_file(path, data)
             known = manifest["requests"].get(prompts, {"parts": []})["parts"]
             manifest["requests"].pop(prompts, None)  # the latest comes last
             manifest["requests"][prompts] = {
-                "parts": sorted({*known, *parts}, key=_order), "items": len(rows), "sha256": _digest(data), "provenance": dict(provenance),
+                "parts": sorted({*known, *parts}, key=part_order), "items": len(rows), "sha256": digest(data), "provenance": dict(provenance),
             }  # fmt: skip
 
     def note(self, prompts: str, **facts: Any) -> None:
@@ -167,11 +162,11 @@ class Store:
         header = {_HEADER: json.dumps({"items": list(keys)})}
         data = save({k: t.contiguous() for k, t in tensors.items()}, header)
         entry = {
-            "sha256": _digest(data), "bytes": len(data), "items": len(keys), "parts": list(tensors),
-            "tensors": {k: _digest(_bytes(t)) for k, t in tensors.items()},
+            "sha256": digest(data), "bytes": len(data), "items": len(keys), "parts": list(tensors),
+            "tensors": {k: digest(raw(t)) for k, t in tensors.items()},
         }  # fmt: skip
         with self._updating() as manifest:
-            _replace(self.folder / name, data)
+            write_file(self.folder / name, data)
             manifest["shards"][name] = entry
         self._stamp([name])
         self._forget(name)
@@ -213,7 +208,7 @@ class Store:
                 stat = path.stat()
                 if stamps.get(name) == [stat.st_size, stat.st_mtime_ns, entry["sha256"]]:
                     continue
-                whole = stat.st_size == entry["bytes"] and _file_digest(path) == entry["sha256"]
+                whole = stat.st_size == entry["bytes"] and file_digest(path) == entry["sha256"]
             except OSError:
                 whole = False
             (good if whole else bad).append(name)
@@ -262,7 +257,7 @@ class Store:
         except (SafetensorError, OSError) as error:
             raise self._broken(name) from error
         if (name, part) not in self._checked:
-            if _digest(_bytes(found)) != self.manifest["shards"][name]["tensors"][part]:
+            if digest(raw(found)) != self.manifest["shards"][name]["tensors"][part]:
                 raise self._broken(name)
             self._checked.add((name, part))
         return found
@@ -300,7 +295,7 @@ class Store:
 
     def _rows_good(self, prompts: str, entry: Mapping[str, Any]) -> bool:
         path = self.folder / "prompts" / f"{prompts}.parquet"
-        return path.is_file() and _file_digest(path) == entry["sha256"]
+        return path.is_file() and file_digest(path) == entry["sha256"]
 
     def _broken(self, name: str) -> DamagedStore:
         return DamagedStore(f"{self.folder.name}: shard {name} is missing or damaged; run the capture again to write it anew")
@@ -327,59 +322,9 @@ class Store:
 
     def _stamp(self, names: Sequence[str]) -> None:
         """Remember the size and time of files just found whole: only a convenience, never an authority."""
-        with _full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
+        with full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
             stamps = self._stamps()
             for name in names:
                 stat = (self.folder / name).stat()
                 stamps[name] = [stat.st_size, stat.st_mtime_ns, self.manifest["shards"][name]["sha256"]]
-            _replace(self.folder / ".whole.json", json.dumps(stamps).encode())
-
-
-def shard_name(keys: Sequence[str], parts: Sequence[str]) -> str:
-    """Name a shard by what it holds."""
-    return f"{content_hash(list(keys), list(parts))}.safetensors"
-
-
-def _order(part: str) -> tuple[str, int]:
-    head, _, tail = part.partition(".")
-    return head, int(tail) if tail.isdigit() else -1
-
-
-def _bytes(tensor: Tensor) -> np.ndarray:
-    return tensor.contiguous().flatten().view(torch.uint8).numpy()
-
-
-def _digest(data: Any) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, synchronise it, and rename it into place. Callers hold a lock on the name."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _full_disk(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise DiskFull(
-            f"{folder.name}: no room left to write ({error.strerror}). What was written before is whole; free some room and run "
-            "the same capture again to go on"
-        ) from error
+            write_file(self.folder / ".whole.json", json.dumps(stamps).encode())

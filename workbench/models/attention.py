@@ -4,7 +4,8 @@ The engine lays the tokens of many prompts end to end in one row (`activations.p
 each shared prefix once and no padding. What is left to this module is the one operation that mixes positions. A token's
 keys lie in two places: in the *prefix*, ancestors that an earlier pass computed and whose keys and values were kept, and
 in its own *unit*, a small subtree that is computed together. Each part is an ordinary attention; the two are joined by
-their normalisers: with l = log sum exp(scores) of a part, out = sum_parts exp(l_part - l) out_part. This is exact.
+their normalisers: with m the largest score of a part and z = sum exp(score - m), a part's weight is in proportion to
+z exp(m). Kept apart, m and z lose no digits: their logarithm would, where scores are large.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 NAME = "workbench_trie"
-_FLASH = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+SCORES = {"cpu": 2**20}  # scores alive at a time, small enough for the cache; 2^27 on anything else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +30,14 @@ class Bucket:
         mask: `unit x 1 x position x position`, true where a token may look; `None` for chains, which are causal.
         real: Places in the flattened bucket that hold tokens; the packed places they belong to are `packed`.
         packed: See `real`.
+        rooted: Its units follow no prefix: one attention gives the result.
     """
 
     index: Tensor
     mask: Tensor | None
     real: Tensor
     packed: Tensor
+    rooted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +79,8 @@ CURRENT: ContextVar[Kept] = ContextVar("workbench_trie")
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float, softcap: float | None
-) -> tuple[Tensor, Tensor]:
-    """Return attention and the logarithm of its normaliser.
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return attention over one part of the keys, with its normaliser.
 
     Args:
         q: `batch x head x query x d_head`.
@@ -88,24 +91,29 @@ def attend(
         softcap: c of c tanh(score / c), or `None`.
 
     Returns:
-        `batch x head x query x d_head`, and `batch x head x query` in float32. Where a query may look at nothing they are
-        0 and minus infinity.
+        `batch x head x query x d_head`; the largest score m and z = sum exp(score - m), `batch x head x query`, in float32 or better.
+        Where a query may look at nothing they are 0, minus infinity and 0.
     """
-    blind = mask is not None and not bool(mask.any(-1).all())
-    if _FLASH is not None and q.device.type == "cpu" and softcap is None and not blind:
-        bias = None if mask is None else torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
-        out, norm = _FLASH(q, k, v, 0.0, causal, attn_mask=bias, scale=scale)
-        return out, norm.float()
-    scores = torch.matmul(q, k.transpose(-1, -2)).float().mul_(scale)
-    if softcap is not None:
-        scores = scores.div_(softcap).tanh_().mul_(softcap)
     if causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill_(~mask, float("-inf"))
-    norm = scores.logsumexp(-1)
-    weights = (scores - norm.masked_fill(norm.isneginf(), 0.0)[..., None]).exp_()
-    return torch.matmul(weights.to(v.dtype), v), norm
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    exact = torch.promote_types(q.dtype, torch.float32)
+    bias = None if mask is None else torch.zeros(mask.shape, dtype=exact, device=q.device).masked_fill_(~mask, float("-inf"))
+    step = max(1, SCORES.get(q.device.type, 2**27) // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
+    outs, tops, sums = [], [], []
+    for start in range(0, q.shape[2], step):
+        scores = torch.matmul(q[:, :, start : start + step], k.transpose(-1, -2)).to(exact).mul_(scale)
+        if softcap is not None:
+            scores = scores.div_(softcap).tanh_().mul_(softcap)
+        if bias is not None:
+            scores += bias if bias.shape[-2] == 1 else bias[..., start : start + step, :]
+        top = scores.amax(-1, keepdim=True)
+        weights = scores.sub_(top.clamp(min=torch.finfo(exact).min)).exp_()
+        total = weights.sum(-1, keepdim=True)
+        weights = weights.div_(total.clamp(min=torch.finfo(exact).tiny))
+        outs.append(torch.matmul(weights.to(v.dtype), v))
+        tops.append(top[..., 0])
+        sums.append(total[..., 0])
+    return torch.cat(outs, 2), torch.cat(tops, 2), torch.cat(sums, 2)
 
 
 def trie_attention(
@@ -124,30 +132,32 @@ def trie_attention(
     # `token x head x d_head`, the layout in which transformers wants the result
     q, k, v = (x[0].transpose(0, 1) for x in (query, _serve(key, groups), _serve(value, groups)))
     out = q.new_empty(q.shape)
-    norm = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+    top, total = (q.new_zeros(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32)) for _ in range(2))
     place = now.positions.to(q.device)
     for bucket in now.buckets:
-        index = bucket.index.to(q.device)
+        index, real, packed = (x.to(q.device) for x in (bucket.index, bucket.real, bucket.packed))
         qs, ks, vs = (x[index].transpose(1, 2) for x in (q, k, v))
         mask = None if bucket.mask is None else bucket.mask.to(q.device)
         if sliding_window is not None and index.shape[1] > sliding_window:
             near = place[index][:, None, :, None] - place[index][:, None, None, :] < sliding_window
             mask = near & (mask if mask is not None else torch.ones(near.shape[-2:], dtype=torch.bool, device=q.device).tril())
-        got, own = attend(qs, ks, vs, mask=mask, causal=mask is None, **rules)
-        real, packed = bucket.real.to(q.device), bucket.packed.to(q.device)
+        if bucket.rooted and softcap is None:
+            got = torch.nn.functional.scaled_dot_product_attention(qs, ks, vs, attn_mask=mask, is_causal=mask is None, scale=scale)
+        else:
+            got, m, z = attend(qs, ks, vs, mask=mask, causal=mask is None, **rules)
+            top[packed], total[packed] = (x.transpose(1, 2).flatten(0, 1)[real] for x in (m, z))
         out[packed] = got.transpose(1, 2).flatten(0, 1)[real]
-        norm[packed] = own.transpose(1, 2).flatten(0, 1)[real]
     for begin, end, prefix in now.prefixed:
         pk, pv = (_serve(x, groups) for x in kept.tensors[layer, prefix])
         mask = None
         if sliding_window is not None and int(now.positions[begin:end].max()) >= sliding_window:
             far = place[begin:end, None] - torch.arange(pk.shape[2], device=q.device)
             mask = (far < sliding_window)[None, None]
-        got, other = attend(q[None, begin:end].transpose(1, 2), pk, pv, mask=mask, causal=False, **rules)
-        got, other = got[0].transpose(0, 1), other[0].transpose(0, 1)
-        both = torch.logaddexp(norm[begin:end], other)
-        mine, theirs = (norm[begin:end] - both).exp_(), (other - both).exp_()
-        out[begin:end] = (out[begin:end] * mine[..., None] + got * theirs[..., None]).to(out.dtype)
+        got, m, z = (x[0].transpose(0, 1) for x in attend(q[None, begin:end].transpose(1, 2), pk, pv, mask=mask, causal=False, **rules))
+        # a token always sees itself, so that the own part's m is finite and its z at least 1
+        theirs = z * (m - top[begin:end]).exp_()
+        share = torch.where(theirs.isinf(), 1.0, theirs / (theirs + total[begin:end]))[..., None].to(out.dtype)
+        out[begin:end] = torch.lerp(out[begin:end], got, share)
     for begin, end, name, prefix in now.keep:
         pair = tuple(x[:, :, begin:end].clone() for x in (key, value))
         if prefix >= 0:

@@ -27,6 +27,7 @@ SITES = {
     "attn_out": "hook_attn_out",
     "mlp_out": "hook_mlp_out",
     "z": "attn.hook_z",
+    "pattern": "attn.hook_pattern",
 }
 
 

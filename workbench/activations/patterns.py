@@ -1,0 +1,96 @@
+"""Attention patterns of chosen prompts: who looks where. Read through the Bridge, one prompt at a time, never stored in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import BadInput
+from ..core.types import Float
+from ..models.forward import run
+from ..models.hooks import Read, check_layers, edited, hook_point
+from ..models.tokens import encode_pairs, pad
+from ..prompts import PromptSet
+
+MOST_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionPattern:
+    """The attention pattern of one prompt.
+
+    Attributes:
+        item: Which item of the prompt set.
+        variant: 0 negative, 1 positive.
+        tokens: The prompt's tokens as text.
+        values: `layer x head x query x key`, each row summing to 1.
+        layers: The block of each entry of the layer axis.
+    """
+
+    item: int
+    variant: int
+    tokens: tuple[str, ...]
+    values: Float[Tensor, "layer head query key"]
+    layers: tuple[int, ...]
+
+
+@torch.no_grad()
+def attention_patterns(
+    model: Any, prompts: PromptSet, items: Sequence[int], *, variant: int = 1, layers: Sequence[int] | None = None
+) -> list[AttentionPattern]:  # fmt: skip
+    """Return the attention patterns of chosen prompts.
+
+    Args:
+        model: What `load_model` returns; edits that are active act.
+        prompts: Contrast pairs.
+        items: Which of them, by index.
+        variant: 0 for the negative ending, 1 for the positive.
+        layers: Blocks; `None` for all.
+
+    Returns:
+        One pattern per item, in float32 on the CPU.
+
+    Raises:
+        BadInput: No item was named, one does not exist, or the patterns would not fit into 2 GiB.
+        UnknownLayer, UnknownSite: Before any forward pass.
+
+    Example:
+        >>> import workbench as wb
+        >>> one = wb.attention_patterns(wb.load_model("bundled"), wb.prompts.udhr(n=4), [0], layers=[2])[0]
+        >>> one.values.shape[2] == one.values.shape[3] == len(one.tokens)
+        True
+    """
+    if variant not in (0, 1):
+        raise BadInput(f"variant {variant!r}: 0 (negative) or 1 (positive)")
+    chosen = check_layers(model, layers)
+    for layer in chosen:
+        hook_point(model, "pattern", layer)
+    if not list(items):
+        raise BadInput("no item was named")
+    some = prompts.subset(items)
+    rows = [(x.negative, x.positive)[variant] for x in encode_pairs(model, some)]
+    size = sum(len(row) ** 2 for row in rows) * len(chosen) * int(model.cfg.n_heads) * 4
+    if size > MOST_BYTES:
+        raise BadInput(f"these patterns take {size / 2**30:.1f} GiB; name fewer items or layers")
+    out = []
+    for item, row in zip(items, rows, strict=True):
+        found = _read(model, row, chosen)
+        tokens = tuple(model.tokenizer.decode([i]) for i in row)
+        values = torch.stack([found[layer] for layer in chosen])
+        out.append(AttentionPattern(item=int(item), variant=variant, tokens=tokens, values=values, layers=tuple(chosen)))
+    return out
+
+
+def _read(model: Any, row: list[int], layers: list[int]) -> dict[int, Tensor]:
+    found: dict[int, Tensor] = {}
+
+    def keep(layer: int) -> Read:
+        return Read(site="pattern", layer=layer, function=lambda x: found.update({layer: x[0].float().cpu()}), label="pattern")
+
+    with edited(model, [keep(layer) for layer in layers], times=1):
+        run(model, pad(model, [row]), stop=layers[-1] + 1)
+    return found

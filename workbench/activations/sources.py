@@ -1,0 +1,85 @@
+"""Where the numbers of `Activations` lie: in memory, or in a store, read as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class InMemory:
+    """Numbers in memory, by part: "layer.3", "mask", "logp.answers"."""
+
+    parts: Mapping[str, Tensor]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one layer, `item x variant x …`."""
+        return tuple(next(t for k, t in self.parts.items() if k.startswith("layer.")).shape)
+
+    @property
+    def names(self) -> list[str]:
+        """The parts that there are."""
+        return list(self.parts)
+
+    def part(self, name: str) -> Tensor:
+        """Return a part."""
+        return self.parts[name]
+
+    def take(self, items: np.ndarray) -> InMemory:
+        """Return some of the items."""
+        index = torch.as_tensor(items)
+        return InMemory(parts={k: t[index] for k, t in self.parts.items()})
+
+
+class OnDisk:
+    """Numbers in a store: a part is read when it is asked for, and only the rows that are asked for."""
+
+    def __init__(self, store: Store, keys: Sequence[str], parts: Sequence[str]) -> None:
+        self.store, self.keys, self.names = store, list(keys), list(parts)
+        self.ragged = "mask" in self.names
+        first = next(p for p in self.names if p.startswith("layer."))
+        index = self.store.index(first)
+        shapes = {name: self.store.tensor(name, first).shape for name in {index[key][0] for key in self.keys}}
+        shape = list(next(iter(shapes.values())))[1:]
+        if self.ragged:
+            shape[1] = max(s[2] for s in shapes.values())
+        self.shape = (len(self.keys), *shape)
+
+    def part(self, name: str) -> Tensor:
+        """Read a part of these items."""
+        where = self.store.index(name)
+        places: dict[str, tuple[list[int], list[int]]] = {}
+        for item, key in enumerate(self.keys):
+            shard, row = where[key]
+            items, rows = places.setdefault(shard, ([], []))
+            items.append(item)
+            rows.append(row)
+        out: Tensor | None = None
+        widen = self.ragged and not name.startswith("logp")
+        for shard, (items, rows) in places.items():
+            got = self.store.tensor(shard, name)[torch.tensor(rows)]
+            if out is None:
+                shape = list(got.shape[1:])
+                if widen:
+                    shape[1] = self.shape[2]
+                out = torch.zeros(len(self.keys), *shape, dtype=got.dtype)
+            if widen:  # shards are as wide as their own longest row
+                out[torch.tensor(items), :, : got.shape[2]] = got
+            else:
+                out[torch.tensor(items)] = got
+        assert out is not None
+        return out
+
+    def take(self, items: np.ndarray) -> OnDisk:
+        """Return some of the items; nothing is read."""
+        return OnDisk(self.store, [self.keys[i] for i in items], self.names)
+
+
+Source = InMemory | OnDisk

@@ -1,0 +1,184 @@
+"""Streaming statistics: means and covariances of activations over sets too large to keep, in float64.
+
+Blocks are merged by the pairwise update of Chan, Golub and LeVeque (1983), about the running mean: sums of raw squares would
+lose the variance of a stream whose mean is large, and residual streams are such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..core.errors import BadInput, MissingColumn, ShapeMismatch, UnknownLayer, UnknownName, WrongModel, unknown
+from ..core.provenance import provenance
+from ..core.types import Float
+from ..models.hooks import active_edits
+from ..models.load import info
+from ..prompts import PromptSet
+from .capture import ask
+from .choose import choose
+from .reading import read_items
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Statistics:
+    """Statistics of activations, per group of rows and layer.
+
+    Attributes:
+        groups: The groups' names.
+        count: Rows in each group, `group`.
+        mean: `group x layer x d_model`, float64.
+        scatter: Sum over rows of (x - mean)(x - mean)', `group x layer x d_model x d_model`, float64; `None` if not asked for.
+        layers, site, position: Where they were read.
+        provenance: Model, prompt hash, versions.
+    """
+
+    groups: tuple[str, ...]
+    count: Tensor
+    mean: Float[Tensor, "group layer d_model"]
+    scatter: Float[Tensor, "group layer d_model d_model"] | None
+    layers: tuple[int, ...]
+    site: str
+    position: str
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.mean.shape[:2] != (len(self.groups), len(self.layers)) or self.count.shape != (len(self.groups),):
+            raise ShapeMismatch(f"{len(self.groups)} groups, {len(self.layers)} layers and means of {tuple(self.mean.shape)}")
+
+    def _at(self, layer: int, group: str) -> tuple[int, int]:
+        if layer not in self.layers:
+            raise UnknownLayer(f"layer {layer} was not read; there are: {', '.join(map(str, self.layers))}")
+        if group not in self.groups:
+            raise unknown(UnknownName, "group", group, self.groups)
+        return self.groups.index(group), self.layers.index(layer)
+
+    def covariance(self, layer: int, group: str | None = None) -> Float[Tensor, "d_model d_model"]:
+        """Return the covariance of a group, or pooled within all groups (n - number of groups degrees of freedom).
+
+        Raises:
+            BadInput: Second moments were not asked for, or there are too few rows.
+        """
+        if self.scatter is None:
+            raise BadInput("second moments were not kept; call stream_statistics with second=True")
+        names = self.groups if group is None else (group,)
+        at = [self._at(layer, name) for name in names]
+        free = int(sum(int(self.count[g]) for g, _ in at)) - len(names)
+        if free < 1:
+            raise BadInput("a covariance needs at least two rows of a group")
+        return torch.stack([self.scatter[g, k] for g, k in at]).sum(0) / free
+
+    def gram(self, layer: int, group: str) -> Float[Tensor, "d_model d_model"]:
+        """Return the Gram matrix X'X of a group (sums of products about zero)."""
+        if self.scatter is None:
+            raise BadInput("second moments were not kept; call stream_statistics with second=True")
+        g, k = self._at(layer, group)
+        return self.scatter[g, k] + self.count[g] * torch.outer(self.mean[g, k], self.mean[g, k])
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Join the statistics of two disjoint sets of rows read from the same model in the same way.
+
+        Raises:
+            WrongModel: They do not belong together.
+        """
+        for name in ("groups", "layers", "site", "position"):
+            if getattr(self, name) != getattr(other, name):
+                raise WrongModel(f"statistics of {name} {getattr(self, name)!r} and of {getattr(other, name)!r} cannot be joined")
+        if self.provenance.get("model") != other.provenance.get("model") or (self.scatter is None) != (other.scatter is None):
+            raise WrongModel("statistics of two models, or with and without second moments, cannot be joined")
+        total = self.count + other.count
+        share = (other.count / total.clamp(min=1))[:, None, None]
+        apart = other.mean - self.mean
+        scatter = None
+        if self.scatter is not None and other.scatter is not None:
+            weight = (self.count * other.count / total.clamp(min=1))[:, None, None, None]
+            scatter = self.scatter + other.scatter + weight * apart[..., :, None] * apart[..., None, :]
+        return Statistics(
+            groups=self.groups, count=total, mean=self.mean + share * apart, scatter=scatter, layers=self.layers, site=self.site,
+            position=self.position, provenance={**self.provenance, "prompts": [self.provenance["prompts"], other.provenance["prompts"]]},
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{g}: {int(n):,}" for g, n in zip(self.groups, self.count, strict=True))
+        return f"Statistics({self.site} at {self.position!r}, layers {list(self.layers)}, rows {counts})"
+
+
+def stream_statistics(
+    model: Any, prompts: PromptSet, *, by: str = "variant", site: str = "resid_post", layers: Sequence[int] | None = None,
+    position: str = "last", second: bool = True, block_items: int = 512, progress: bool | None = None,
+) -> Statistics:  # fmt: skip
+    """Return means and covariances of activations without keeping the activations.
+
+    Args:
+        model: What `load_model` returns.
+        prompts: Contrast pairs.
+        by: What makes groups: "variant" (negative, positive), "truth" (the false and the true variant) or a column of the row
+            table (both variants of an item count).
+        site, layers, position: As for `capture`; at position="all" every token is a row.
+        second: Keep second moments too: group x layer x d_model x d_model doubles.
+        block_items: Items read at a time; memory grows with it.
+        progress: Show a progress bar; by default only in a terminal or a notebook.
+
+    Returns:
+        Statistics in float64.
+
+    Raises:
+        BadInput: Before any forward pass, as for `capture`; MissingColumn for `by`.
+
+    Example:
+        >>> import workbench as wb
+        >>> stats = wb.stream_statistics(wb.load_model("bundled"), wb.prompts.udhr(n=16), layers=[3], by="truth", progress=False)
+        >>> stats.groups, tuple(stats.covariance(3).shape)
+        (('false', 'true'), (128, 128))
+    """
+    question, encoded = ask(model, prompts, site=site, layers=layers, position=position, dtype=torch.float32, logits=None)
+    rows = prompts.to_frame()
+    if by not in ("variant", "truth") and by not in rows:
+        raise MissingColumn(f"no column {by!r} to group by: 'variant', 'truth', or one of {', '.join(rows.columns)}")
+    if by == "variant":
+        groups, member = ("negative", "positive"), np.tile([0, 1], (len(rows), 1))
+    elif by == "truth":
+        label = rows["label"].to_numpy()
+        groups, member = ("false", "true"), np.stack([1 - label, label], axis=1)
+    else:
+        names = rows[by].astype(str)
+        groups = tuple(sorted(names.unique()))
+        member = np.repeat(names.map({g: k for k, g in enumerate(groups)}).to_numpy()[:, None], 2, axis=1)
+    reader = choose(model, site=site)
+    record = provenance(model=info(model).key(), prompts=prompts.hash, by=by, edits=[e.label for e in active_edits(model)])
+    out: Statistics | None = None
+    # in the order of the trie, so that a block shares the longest prefixes
+    order = sorted(range(len(encoded)), key=lambda i: (encoded[i].negative, encoded[i].positive))
+    with tqdm(
+        total=len(order), desc=f"statistics {prompts.name}", unit="pair", leave=False, disable=None if progress is None else not progress
+    ) as bar:
+        for start in range(0, len(order), block_items):
+            some = order[start : start + block_items]
+            parts, _ = read_items(reader, [encoded[i] for i in some], question, numbers=some)
+            block = _block(parts, member[some], question.layers, groups, second)
+            one = Statistics(**block, groups=groups, layers=tuple(question.layers), site=site, position=position, provenance=record)
+            out = one if out is None else out + one
+            bar.update(len(some))
+    assert out is not None
+    return Statistics(**{**out.__dict__, "provenance": record})
+
+
+def _block(parts: dict[str, Tensor], member: np.ndarray, layers: list[int], groups: tuple[str, ...], second: bool) -> dict[str, Any]:
+    inside = [torch.from_numpy(member == g) for g in range(len(groups))]
+    if "mask" in parts:
+        inside = [m[..., None] & parts["mask"] for m in inside]
+    count = torch.tensor([int(m.sum()) for m in inside], dtype=torch.float64)
+    means, scatters = [], []
+    for m in inside:
+        rows = [parts[f"layer.{layer}"][m].flatten(1).double() for layer in layers]
+        mean = torch.stack([x.mean(0) if len(x) else x.new_zeros(x.shape[1]) for x in rows])
+        means.append(mean)
+        if second:
+            scatters.append(torch.stack([(x - mu).T @ (x - mu) for x, mu in zip(rows, mean, strict=True)]))
+    return {"count": count, "mean": torch.stack(means), "scatter": torch.stack(scatters) if second else None}
