@@ -63,19 +63,19 @@ def test_a_query_that_may_look_at_nothing_gives_nothing():
 # ------------------------------------------------------------------ exactness
 
 
-@pytest.mark.parametrize("budget", [1, 24, 4096])
+@pytest.mark.parametrize("budget", [24, 4096])
 def test_the_trunk_gives_the_bridges_numbers_at_every_site(sharp, branching, budget):
     kind, bridge = sharp
     for site in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z"):
         if kind == "neox" and site == "resid_mid":
             continue  # parallel blocks have none
         fast = wb.capture(bridge, branching, site=site, engine="trunk", batch_tokens=budget, progress=False)
-        slow = wb.capture(bridge, branching, site=site, engine="bridge", batch_tokens=1, progress=False)
+        slow = wb.capture(bridge, branching, site=site, engine="bridge", progress=False)
         assert fast.provenance["reader"] == "trunk"
         assert apart(fast.values, slow.values) < TOLERANCE.get(kind, 1e-5), site
 
 
-@pytest.mark.parametrize("limit", [1, 6, 64])
+@pytest.mark.parametrize("limit", [1, 6])
 def test_wherever_the_trie_is_cut(sharp, branching, limit, monkeypatch):
     kind, bridge = sharp
     monkeypatch.setattr(engine, "LIMIT", limit)
@@ -141,6 +141,9 @@ def test_answers_come_from_the_same_pass(tiny_pair, branching):
             assert asked[column][i] == pytest.approx(float(logp[tokens].logsumexp(0)), abs=1e-3 if kind == "gemma2" else 1e-4)
     assert abs(asked["margin"] - alone["margin"]).max() < 1e-4
     assert apart(acts.values, wb.capture(bridge, branching, progress=False).values) < 1e-5
+    # a kept prefix must reach the blocks above the highest layer read, too
+    low = wb.answers_of(wb.capture(bridge, branching, layers=[0], batch_tokens=24, logits="answers", progress=False))
+    assert abs(low["margin"] - alone["margin"]).max() < (1e-2 if kind == "gemma2" else 1e-3)
     few = wb.capture(bridge, branching, logits=[7, 3], position="instruction_last", progress=False)
     assert few.logp.shape == (len(branching), 2)
     stem = encode_pairs(bridge, branching)[0]

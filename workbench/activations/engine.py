@@ -139,8 +139,9 @@ class Engine:
         for now, current in passes(trie, budget=self.budget, limit=LIMIT):
             here = ask[current]
             found = (here >= 0).nonzero()[0]
-            hidden = self.trunk.run(now, kept, known, hidden=len(found) > 0)
-            if hidden is not None:
+            # where anything is asked, every pass goes to the end: a kept prefix is needed in all blocks
+            hidden = self.trunk.run(now, kept, known, hidden=asked > 0)
+            if hidden is not None and len(found):
                 for some in np.array_split(found, -(-len(found) // ROWS_OF_LOGITS)):
                     logits = self.trunk.logits(hidden[torch.from_numpy(some).to(hidden.device)])
                     store.put_logp(here[some], _log_softmax(logits, ids))
