@@ -37,6 +37,7 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) benchmarks/run.py
+	$(PY) benchmarks/capture.py
 
 notebooks: $(STAMP)
 	$(PY) -m pytest tests/test_notebooks.py

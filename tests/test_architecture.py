@@ -12,7 +12,8 @@ LEVEL = {
 }  # fmt: skip
 FENCED = {
     "transformer_lens": {"models"}, "sae_lens": {"models"}, "peft": {"models"}, "transformers": {"models", "organism"},
-    "plotly": {"figures"}, "circuitsvis": {"figures"}, "kaleido": {"figures"}, "sklearn": {"probes", "directions"},
+    "plotly": {"figures"}, "circuitsvis": {"figures"}, "kaleido": {"figures"}, "ray": {"activations", "studies"},
+    "sklearn": {"probes", "directions"},
 }  # fmt: skip
 # type checking and lazy exports only: the public surface names every room
 EXEMPT = {"__init__.py"}

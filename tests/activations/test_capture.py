@@ -133,7 +133,7 @@ def test_not_finite_is_counted_and_placed(tiny, ragged):
         acts = wb.capture(tiny, ragged, layers=[1, 2], batch_tokens=1, on_nan="count", progress=False)
     # items 2, 5, 8, ... are the long ones: variants x layers x d_model of each
     long = [i for i in range(len(ragged)) if i % 4 == 2]
-    assert acts.provenance["not_finite"] == {"count": len(long) * 2 * 2 * 32, "item": 2, "variant": 0, "layer": 1}
+    assert acts.provenance["not_finite"] == {"count": len(long) * 2 * 2 * 32, "item": 2, "variant": 0, "part": "layer.1"}
     assert torch.isnan(acts.values).flatten(1).any(1).nonzero().flatten().tolist() == long
 
 

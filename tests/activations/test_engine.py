@@ -12,7 +12,7 @@ from workbench.activations.choose import choose as choose_engine
 from workbench.activations.engine import Engine, Job
 from workbench.activations.planner import build
 from workbench.core import errors
-from workbench.models import Edit, attention, edited, wrap
+from workbench.models import Edit, attention, edited, info, wrap
 from workbench.models import trunk as trunk_module
 from workbench.models.attention import attend
 from workbench.models.load import _KNOWN, trunk_of
@@ -232,6 +232,29 @@ def test_changed_weights_are_read_as_they_are(words, branching):
     assert torch.equal(after.values, slow.values)
 
 
+def test_changes_that_torch_does_not_count(words, branching):
+    model = wrap(tiny_model("gpt2", len(words), std=None), words, name="mine", bos=0, device="cpu")
+    assert wb.capture(model, branching, progress=False).provenance["reader"] == "trunk"
+    digest = info(model).digest
+    model.blocks[1].mlp.out.weight.data[5] = 0  # one row, and `.data` leaves no trace
+    acts = wb.capture(model, branching, progress=False)
+    assert acts.provenance["reader"] == "bridge: its weights have changed since it was loaded"
+    assert info(model).digest != digest
+
+
+def test_answers_that_are_nan_are_not_a_no(words, branching):
+    model = wrap(tiny_model("gpt2", len(words), std=None), words, name="mine", bos=0, device="cpu")
+    with torch.no_grad():
+        model.blocks[2].mlp.out.bias[0] = float("nan")  # above the layer that is read
+    with pytest.raises(errors.NotFinite, match="the first in item 0, variant 0, the log-probabilities"):
+        wb.capture(model, branching, layers=[0], logits="answers", progress=False)
+    acts = wb.capture(model, branching, layers=[0], logits="answers", on_nan="count", progress=False)
+    with pytest.raises(errors.NotFinite, match="the answer of item 0 is NaN"):
+        wb.answers_of(acts)
+    with pytest.raises(errors.NotFinite):
+        wb.answers(model, branching, progress=False)
+
+
 def test_hooks_of_others_are_respected(tiny, branching, tmp_path):
     plain = wb.capture(tiny, branching, progress=False)
     with tiny.hooks(fwd_hooks=[("blocks.0.hook_resid_post", lambda x, hook: x * 2)]):
@@ -353,6 +376,6 @@ def test_attention_patterns(tiny_pair, branching):
         wb.attention_patterns(bridge, branching, [])
     with pytest.raises(errors.BadInput, match="index 99"):
         wb.attention_patterns(bridge, branching, [99])
-    long = PromptSet([ContrastPair(stem="women " * 200, negative=" no", positive=" yes", label=1)] * 5000)
+    long = PromptSet([ContrastPair(stem="women " * 200, negative=" no", positive=" yes", label=1)] * 1200)
     with pytest.raises(errors.BadInput, match="GiB; name fewer"):
-        wb.attention_patterns(bridge, long, range(5000))
+        wb.attention_patterns(bridge, long, range(1200))

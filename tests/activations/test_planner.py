@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench.activations.planner import build, cut, passes
+from workbench.activations.planner import build, count, cut, passes
 
 
 def rows_of(seed, n=40, alphabet=3, longest=30):
@@ -17,7 +17,7 @@ def test_every_prefix_once_and_in_its_place(seed):
     rows = rows_of(seed)
     trie = build(rows)
     prefixes = {tuple(r[: k + 1]) for r in rows for k in range(len(r))}
-    assert len(trie) == len(prefixes)
+    assert len(trie) == len(prefixes) == count(rows)
     assert trie.total == sum(map(len, rows))
     named = {}
     for row, places in zip(rows, trie.at, strict=True):

@@ -1,5 +1,6 @@
 """The store: asked again it computes nothing; killed, damaged, full or shared, it stays whole and says what is wrong."""
 
+import errno
 import json
 import os
 import signal
@@ -10,13 +11,14 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_model
 
 import workbench as wb
 from workbench.activations import reading
 from workbench.activations.engine import Engine
 from workbench.activations.store import Store
 from workbench.core import errors
-from workbench.models import info
+from workbench.models import Edit, edited, info, wrap
 from workbench.models.tokens import encode_pairs
 
 
@@ -123,6 +125,85 @@ def test_every_position_comes_back(calm, branching, tmp_path, position, monkeypa
         assert got.subset([0]).values.shape[3] <= want.values.shape[3]
 
 
+@pytest.mark.parametrize("position", ["mean", "all", "stem_last"])
+def test_answers_asked_later(calm, branching, tmp_path, position, work):
+    some = branching.subset(range(7))
+    first = wb.capture(calm, some, position=position, store=tmp_path, progress=False)
+    work.clear()
+    later = wb.capture(calm, some, position=position, logits="answers", store=tmp_path, progress=False)
+    assert work == [(7, ())]
+    assert torch.equal(later.values, first.values)
+    assert torch.allclose(later.logp, wb.capture(calm, some, logits="answers", progress=False).logp, atol=1e-4)
+
+
+def test_answers_are_not_taken_from_other_tokens(calm, branching, tmp_path):
+    answers = wb.capture(calm, branching, logits="answers", store=tmp_path, progress=False).logp
+    other = wb.capture(calm, branching, logits=[7, 3], store=tmp_path, progress=False)
+    assert not torch.allclose(other.logp, answers)
+    with pytest.raises(errors.BadInput, match="carry no answers"):
+        wb.answers_of(other)
+    assert torch.equal(wb.Activations.load(tmp_path).logp, answers)
+
+
+def test_layers_of_different_widths(calm, branching, tmp_path):
+    """Short and long items in shards of their own for one layer, together for another."""
+    order = sorted(range(len(branching)), key=lambda i: len(branching[i].stem))
+    short, long = branching.subset(order[:3]), branching.subset(order[-3:])
+    for some in (short, long):
+        wb.capture(calm, some, layers=[0], position="all", store=tmp_path, progress=False)
+    wb.capture(calm, short + long, layers=[0, 1], position="all", store=tmp_path, progress=False)
+    for some in (short, long, short + long):
+        got = wb.capture(calm, some, layers=[0, 1], position="all", store=tmp_path, progress=False)
+        want = wb.capture(calm, some, layers=[0, 1], position="all", progress=False)
+        assert torch.allclose(got.values, want.values, atol=1e-4)
+        assert torch.equal(got.mask, want.mask)
+
+
+def test_saving_again_keeps_the_new_rows(calm, branching, tmp_path):
+    acts = wb.capture(calm, branching, progress=False)
+    acts.save(tmp_path)
+    acts.with_column("answer", np.arange(len(acts))).save(tmp_path)
+    assert wb.Activations.load(tmp_path).rows["answer"].tolist() == list(range(len(acts)))
+    assert len(shards(tmp_path)) == 1
+
+
+def test_what_is_not_finite_is_known_to_whoever_reads_it(calm, branching, tmp_path):
+    def spoil(x):
+        return torch.where(torch.arange(x.shape[1])[None, :, None] >= 25, float("nan"), x)
+
+    with edited(calm, Edit(site="resid_post", layer=1, function=spoil, key="spoil")):
+        settings = {"store": tmp_path, "layers": [1], "batch_tokens": 1, "shard_items": 4, "progress": False}
+        with pytest.raises(errors.NotFinite, match=r"the first in item \d+, variant 0, layer 1"):
+            wb.capture(calm, branching, **settings)
+        acts = wb.capture(calm, branching, on_nan="count", **settings)
+        ill = torch.isnan(acts.values).flatten(1).any(1).nonzero().flatten().tolist()
+        assert 0 < len(ill) < len(branching)
+        assert acts.provenance["not_finite"] == {"count": len(ill) * 64, "item": ill[0], "variant": 0, "part": "layer.1"}
+        with pytest.raises(errors.NotFinite, match=f"the first in item {ill[0]}, variant 0, layer 1"):
+            wb.capture(calm, branching, **settings)  # all is there, and the default is to raise
+        fine = [i for i in range(len(branching)) if i not in ill]
+        assert "not_finite" not in wb.capture(calm, branching.subset(fine), **settings).provenance
+
+
+def test_training_mode_never_enters_a_store(words, branching, tmp_path):
+    model = wrap(tiny_model("gpt2", len(words), std=None), words, name="mine", bos=0, device="cpu")
+    model.train()
+    with pytest.raises(errors.BadInput, match=r"call model\.eval\(\) first"):
+        wb.capture(model, branching, store=tmp_path / "x", progress=False)
+
+
+def test_a_store_that_cannot_be_written_can_be_read(calm, branching, tmp_path, monkeypatch):
+    want = wb.capture(calm, branching, store=tmp_path, progress=False).values
+    for path in tmp_path.glob("*.safetensors"):
+        os.utime(path)  # as after a copy: the stamps no longer fit
+
+    def refuses(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("workbench.activations.store.write_file", refuses)
+    assert torch.equal(wb.Activations.load(tmp_path).values, want)
+
+
 # ------------------------------------------------------------------ killed, damaged, full
 
 
@@ -225,7 +306,9 @@ def test_damage_that_keeps_size_and_time_is_seen_when_read(calm, branching, tmp_
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     acts = wb.Activations.load(tmp_path)  # nothing read yet
     with pytest.raises(errors.DamagedStore, match="missing or damaged"):
-        acts.layer(2)
+        acts.values
+    again = wb.capture(calm, branching, store=tmp_path, progress=False)  # the advice of the error works
+    assert torch.allclose(again.values, wb.capture(calm, branching, progress=False).values, atol=1e-4)
 
 
 def test_damaged_rows_and_foreign_manifests(calm, branching, tmp_path):

@@ -102,7 +102,7 @@ def test_bad_input(tiny):
 
 def test_nan_logits_are_not_answers(tiny):
     edit = wb.Edit(site="resid_post", layer=0, function=lambda x: x * float("nan"))
-    with wb.edited(tiny, edit), pytest.raises(errors.NotFinite, match="gives NaN logits"):
+    with wb.edited(tiny, edit), pytest.raises(errors.NotFinite, match="the log-probabilities"):
         answers(tiny, wb.prompts.udhr(n=2), progress=False)
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 from ..core.errors import BadInput, DamagedStore, MissingColumn, ShapeMismatch, UnknownLayer
 from ..core.provenance import content_hash
 from ..core.types import Float
-from .files import shard_name
+from .files import digest, raw, shard_name
+from .manifest import same_model
 from .sources import InMemory, OnDisk, Source
-from .store import Store, same_model
+from .store import Store
 
 if TYPE_CHECKING:
     from ..prompts import PromptSet
@@ -94,8 +95,15 @@ class Activations:
     @property
     def logp(self) -> Float[Tensor, "item token"] | None:
         """Log-probabilities right after the stem, where they were asked for (see `capture`)."""
-        names = [n for n in self.source.names if n.startswith("logp.")]
-        return self.source.part(names[-1]) if names else None
+        names = sorted(n for n in self.source.names if n.startswith("logp."))
+        if len(names) > 1 and "logp.answers" not in names:
+            raise BadInput("several sets of tokens were asked for here; capture with the logits= that you want")
+        return self.source.part("logp.answers" if "logp.answers" in names else names[0]) if names else None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the log-probabilities are those of the two endings."""
+        return "logp.answers" in self.source.names
 
     @property
     def labels(self) -> np.ndarray:
@@ -175,14 +183,20 @@ class Activations:
         prompts = str(self.provenance.get("prompts", "")) or content_hash(self.rows.to_dict("list"))
         settings = {"origin": "saved", "prompts": prompts, "site": self.site, "position": self.position, "layers": list(self.layers)}
         store = Store.open(Path(folder), model=dict(self.provenance.get("model", {})), settings=settings)
-        store.strike(list(store.manifest["shards"]))
-        keys = [content_hash(prompts, i) for i in range(len(self))]
+        old = list(store.manifest["shards"])
         parts = [n for n in self.source.names if not n.startswith("layer.") or int(n.partition(".")[2]) in self.layers]
-        store.ask(prompts, self.rows, keys, parts=parts, provenance=self.provenance)
+        keys: list[str] = []
+        new = []
         for start in range(0, len(self), SHARD_ITEMS):
             some = self.source.take(np.arange(start, min(start + SHARD_ITEMS, len(self))))
-            mine = keys[start : start + SHARD_ITEMS]
-            store.write(shard_name(mine, parts), mine, {p: some.part(p) for p in parts})
+            tensors = {p: some.part(p) for p in parts}
+            # by content: what was saved here before stays whole until the new rows are entered
+            mine = [content_hash([digest(raw(t[i])) for t in tensors.values()]) for i in range(some.shape[0])]
+            new.append(shard_name(mine, parts))
+            store.write(new[-1], mine, tensors)
+            keys += mine
+        store.ask(prompts, self.rows, keys, parts=parts, provenance=self.provenance)
+        store.strike([name for name in old if name not in new], remove=True)
 
     @classmethod
     def load(
@@ -207,6 +221,8 @@ class Activations:
             same_model(store.manifest["model"], model)
         name, request = store.request(prompts if prompts is None or isinstance(prompts, str) else prompts.hash)
         rows, keys = store.rows(name)
+        if layers is not None and not list(layers):
+            raise UnknownLayer("no layer was asked for")
         there = [int(p.partition(".")[2]) for p in request["parts"] if p.startswith("layer.")]
         for layer in layers if layers is not None else ():
             if layer not in there:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..core.errors import BadInput, EmptyPromptSet, NotFinite, UnknownPosition, unknown
+from ..core.errors import BadInput, EmptyPromptSet, UnknownPosition, unknown
 from ..core.provenance import provenance
 from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
 from ..models.load import info
@@ -21,8 +21,8 @@ from .activations import SHARD_ITEMS, Activations, from_store
 from .choose import choose
 from .engine import Engine
 from .files import shard_name
-from .planner import build
-from .reading import POSITIONS, Question, item_key, jobs, read_items
+from .planner import count
+from .reading import POSITIONS, Question, item_key, jobs, read_items, refuse, summary
 from .sources import InMemory
 from .store import Store
 
@@ -103,18 +103,20 @@ def capture(
     if store is None:
         bar = _Bar(reader, encoded, question, title, progress)
         with bar:
-            parts, bad = read_items(reader, encoded, question, on_nan=on_nan)
+            parts, ill = read_items(reader, encoded, question, on_nan=on_nan)
         return Activations(
             values=InMemory(parts=parts), layers=question.layers, site=site, position=position, rows=rows,
-            provenance=record | ({"not_finite": bad} if bad else {}),
+            provenance=record | ({"not_finite": summary(ill)} if ill else {}),
         )  # fmt: skip
 
     disk = Store.open(Path(store), model=info(model).key(), settings={"origin": "captured", **settings})
     disk.strike(disk.damaged())
     disk.ask(prompts.hash, rows, keys, parts=question.parts, provenance=record)
-    _fill(disk, reader, encoded, keys, question, on_nan, shard_items, title, progress, prompts.hash)
-    record = disk.request(prompts.hash)[1]["provenance"]
-    return from_store(disk, rows, keys, question.parts, {**record, "layers": question.layers})
+    _fill(disk, reader, encoded, keys, question, on_nan, shard_items, title, progress)
+    ill = disk.ill(keys, question.parts)
+    if ill and on_nan == "raise":
+        refuse(ill)
+    return from_store(disk, rows, keys, question.parts, record | ({"not_finite": summary(ill)} if ill else {}))
 
 
 def answer_logp(
@@ -137,12 +139,9 @@ def answer_logp(
         for start in range(0, len(encoded), ASK_ITEMS):
             span = slice(start, start + ASK_ITEMS)
             some = Question(position="stem_last", layers=[], answers=question.answers[span] if question.answers else None)
-            out.append(read_items(reader, encoded[span], some)[0]["logp.answers"])
-    found = torch.cat(out)
-    bad = (~torch.isfinite(found)).any(1).nonzero()
-    if len(bad):
-        raise NotFinite(f"{info(model).name} gives NaN logits, first in item {int(bad[0])}; load it with dtype='float32'")
-    return found
+            numbers = range(start, start + len(encoded[span]))
+            out.append(read_items(reader, encoded[span], some, numbers=numbers)[0]["logp.answers"])
+    return torch.cat(out)
 
 
 def forms_of(model: Any, prompts: PromptSet) -> list[list[list[int]]]:
@@ -191,13 +190,15 @@ def _storable(model: Any, edits: list[Any]) -> None:
             f"a store does not know functions: give the edit a key=, a hash of what it does ({nameless[0].label} at {nameless[0].site}"
             f"[{nameless[0].layer}]), or capture into memory and save that under a name"
         )
+    if model.training:
+        raise BadInput("the model is in training mode, where dropout makes every reading another: call model.eval() first")
     if foreign_hooks(model):
         raise BadInput("hooks of others hang on this model: a store cannot know what they do. Use Edit and edited(), with a key")
 
 
 def _fill(
     disk: Store, reader: Engine, encoded: list[EncodedPair], keys: list[str], question: Question, on_nan: str, shard_items: int,
-    title: str, progress: bool | None, prompts: str,
+    title: str, progress: bool | None,
 ) -> None:  # fmt: skip
     """Compute what a store lacks, shard by shard; leave alone what another process is at, and come back to it."""
     work: list[tuple[str, np.ndarray, list[str]]] = []
@@ -227,10 +228,8 @@ def _fill(
                         position=question.position, layers=layers, dtype=question.dtype, answers=answers,
                         tokens=question.tokens if said else (),
                     )  # fmt: skip
-                    got, bad = read_items(reader, [encoded[i] for i in items], part, on_nan=on_nan, numbers=items)
-                    disk.write(name, [keys[i] for i in items], {p: got[p] for p in parts})
-                    if bad:
-                        disk.note(prompts, not_finite=bad)
+                    got, ill = read_items(reader, [encoded[i] for i in items], part, on_nan=on_nan, numbers=items)
+                    disk.write(name, [keys[i] for i in items], {p: got[p] for p in parts}, ill={keys[i]: found for i, found in ill.items()})
 
 
 class _Bar:
@@ -238,13 +237,12 @@ class _Bar:
 
     def __init__(self, reader: Engine, items: list[EncodedPair], question: Question, title: str, progress: bool | None) -> None:
         self.reader = reader
-        rows = [j.ids for j in jobs(items, question)]
-        total = sum(map(len, rows))
-        todo = len(build(rows, [()] * len(rows))) if reader.trunk is not None else sum(map(len, {tuple(r): r for r in rows}))
-        self.bar = tqdm(
-            total=todo, desc=title, unit="tok", unit_scale=True, leave=False, disable=None if progress is None else not progress,
-            postfix=f"{1 - todo / total:.0%} of {total:,} tokens saved",
-        )  # fmt: skip
+        self.bar = tqdm(total=0, desc=title, unit="tok", unit_scale=True, leave=False, disable=None if progress is None else not progress)
+        if not self.bar.disable:
+            rows = [j.ids for j in jobs(items, question)]
+            total = sum(map(len, rows))
+            self.bar.total = count(rows) if reader.trunk is not None else sum(map(len, set(map(tuple, rows))))
+            self.bar.set_postfix_str(f"{1 - self.bar.total / total:.0%} of {total:,} tokens saved")
 
     def __enter__(self) -> None:
         self.reader.tick = self.bar.update

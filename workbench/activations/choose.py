@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, OutOfMemory
 from ..core.seeds import numpy_rng
 from ..models.hooks import active_edits, foreign_hooks
 from ..models.load import info, trunk_of
@@ -58,7 +58,7 @@ def _why_bridge(model: Any, site: str) -> tuple[str, bool]:
         return "hooks of others hang on it", False
     trunk = trunk_of(model)
     if isinstance(trunk, str):
-        return trunk, "weights have changed" not in trunk and "training mode" not in trunk
+        return trunk, "weights have changed" not in trunk
     tried = _TRIED.setdefault(model, {})
     if site not in tried:
         tried[site] = _trial(model, trunk, site)
@@ -80,6 +80,8 @@ def _trial(model: Any, trunk: Trunk, site: str) -> str:
         # several passes, so that kept prefixes are tried too
         got = Engine(model=model, site=site, trunk=trunk, budget=16).read(work, layers, ids)
         want = Engine(model=model, site=site, budget=8192).read(work, layers, ids)
+    except OutOfMemory:
+        raise  # says nothing about the architecture
     except Exception as error:
         return f"the trial of the trunk failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]})"
     (x, p), (y, q) = (_of_jobs(reading) for reading in (got, want))

@@ -146,8 +146,8 @@ class Engine:
                     logits = self.trunk.logits(hidden[torch.from_numpy(some).to(hidden.device)])
                     store.put_logp(here[some], _log_softmax(logits, ids))
             tick(len(current))
-        if self.trunk.window_missed(kept):
-            raise HookNotFired("a block that looks through a window did not say so to its attention")
+        # (the highest block read may stop before its attention, at `resid_pre`)
+        self.trunk.check(kept, int(self.model.cfg.n_layers) if asked else max(layers, default=0))
         return Reading(
             values=store.values, at=[slot[places] for places in at], logp=store.logp,
             asked=np.where(asks >= 0, ask[np.maximum(asks, 0)], -1),
@@ -168,7 +168,9 @@ class Engine:
             for depth in asks:
                 asks[depth], asked = asked, asked + 1
         store = _Slots(layers, count, asked, len(ids))
-        for chunk in batches([len(r) for r in rows], self.budget):
+        # the Bridge gives logits of the whole vocabulary at every position: a quarter of a billion of them at a time
+        budget = min(self.budget, max(1, 2**28 // int(self.model.cfg.d_vocab))) if asked else self.budget
+        for chunk in batches([len(r) for r in rows], budget):
             batch = pad(self.model, [rows[i] for i in chunk])
             wants = [merged[rows[i]] for i in chunk]
             columns, slots = _grid([w[0] for w in wants])
@@ -245,4 +247,5 @@ def _log_softmax(logits: Tensor, ids: list[int]) -> Tensor:
 
 
 def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # CPU, MPS, cuBLAS
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)

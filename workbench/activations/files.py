@@ -24,10 +24,10 @@ def shard_name(keys: Sequence[str], parts: Sequence[str]) -> str:
     return f"{content_hash(list(keys), list(parts))}.safetensors"
 
 
-def part_order(part: str) -> tuple[str, int]:
+def part_order(part: str) -> tuple[str, int, str]:
     """Sort layers by number."""
     head, _, tail = part.partition(".")
-    return head, int(tail) if tail.isdigit() else -1
+    return head, int(tail) if tail.isdigit() else -1, tail
 
 
 def raw(tensor: Tensor) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..core.errors import BadInput, MissingTool
+from ..core.errors import BadInput, MissingTool, WorkerLost
 from ..models.load import load_model
 from ..prompts import PromptSet
 from .activations import Activations
@@ -44,13 +44,16 @@ def capture_parallel(
     """
     try:
         import ray
-        from ray.exceptions import RayTaskError
+        from ray.exceptions import RayError, RayTaskError
     except ImportError:
         raise MissingTool("capture_parallel needs Ray: pip install 'workbench-interp[ray]'") from None
     if workers < 1:
         raise BadInput(f"workers {workers}: 1 at least")
     if not isinstance(model, str | Path):
         raise BadInput("every worker loads the model for itself: give its name or folder, not a loaded model")
+    layers = [options["layers"]] if isinstance(options.get("layers"), int) else options.get("layers")
+    if layers is not None and min(layers, default=0) < 0:
+        raise BadInput("count layers from 0 here")
     started = not ray.is_initialized()
     if started:
         local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
@@ -61,10 +64,13 @@ def capture_parallel(
         ray.get([task.remote(str(model), prompts, str(Path(store).resolve()), threads, load or {}, options) for _ in range(workers)])
     except RayTaskError as error:
         raise error.cause from error
+    except RayError as error:
+        raise WorkerLost(
+            f"the workers died more often than they are restarted ({str(error).splitlines()[0][:160]}); what they wrote is kept, run it again"
+        ) from error
     finally:
         if started:
             ray.shutdown()
-    layers = options.get("layers")
     return Activations.load(store, prompts=prompts, layers=layers)
 
 

@@ -77,6 +77,15 @@ def build(rows: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]] | None 
     )  # fmt: skip
 
 
+def count(rows: Sequence[Sequence[int]]) -> int:
+    """Return the number of distinct prefixes of rows, the tokens of their trie, without building it."""
+    total, before = 0, ()
+    for row in sorted(rows, key=list):
+        total += len(row) - shared(before, row)
+        before = row
+    return total
+
+
 def shared(first: Sequence[int], second: Sequence[int]) -> int:
     """Return the length of the common prefix of two rows."""
     count = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ def item_key(item: EncodedPair, position: str) -> str:
 
 def read_items(
     reader: Engine, items: Sequence[EncodedPair], question: Question, *, on_nan: str = "raise", numbers: Sequence[int] | np.ndarray | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:  # fmt: skip
+) -> tuple[dict[str, Tensor], dict[int, list[Any]]]:  # fmt: skip
     """Read items.
 
     Args:
@@ -75,7 +75,7 @@ def read_items(
         numbers: What to call the items in errors; by default from 0.
 
     Returns:
-        The parts, each `item x …`; and the count and first place of what is not finite, if any.
+        The parts, each `item x …`; and what is not finite, per item: how many, and the variant and part of the first.
 
     Raises:
         NotFinite, Overflow: The message says how many and where.
@@ -89,13 +89,10 @@ def read_items(
         for name, part in _assemble(reader.read(jobs(some, question), question.layers, ids), some, question, answers, ids).items():
             out.setdefault(name, []).append(part)
     whole = {name: _join(parts) for name, parts in out.items()}
-    bad = _not_finite(whole, question, numbers)
-    if bad and on_nan == "raise":
-        raise NotFinite(
-            f"{bad['count']} activations are NaN or infinite, the first in item {bad['item']}, variant {bad['variant']}, layer "
-            f"{bad['layer']}. Load the model with dtype='float32' or 'bfloat16', or pass on_nan='count'"
-        )
-    return _cast(whole, question, numbers), bad
+    ill = {int(numbers[item]): found for item, found in _not_finite(whole).items()}
+    if ill and on_nan == "raise":
+        refuse(ill)
+    return _cast(whole, question, numbers), ill
 
 
 def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
@@ -119,7 +116,7 @@ def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
 def _blocks(reader: Engine, items: Sequence[EncodedPair], question: Question) -> Iterator[range]:
     """Cut items into runs whose single tokens fit the memory set aside; at one token a variant, one run."""
     size = len(items)
-    if question.position in ("mean", "all"):
+    if question.layers and question.position in ("mean", "all"):
         token = len(question.layers) * int(reader.model.cfg.d_model) * 4
         longest = max(max(len(x.negative), len(x.positive)) for x in items)
         size = max(1, BLOCK_BYTES // (token * 2 * longest))
@@ -137,7 +134,7 @@ def _assemble(
     width = max(map(len, at), default=0)
     index = torch.from_numpy(np.stack([np.pad(a, (0, width - len(a))) for a in at])) if at else torch.empty(0)
     real = torch.from_numpy(np.arange(width) < np.array([[len(a)] for a in at])) if at else torch.empty(0)
-    if question.position == "all":
+    if question.layers and question.position == "all":
         out["mask"] = real.unflatten(0, (-1, 2))
     for k, layer in enumerate(question.layers):
         one = reading.values[:, k]  # pyright: ignore[reportOptionalSubscript]
@@ -170,15 +167,38 @@ def _join(parts: list[Tensor]) -> Tensor:
     return torch.cat([torch.nn.functional.pad(p, (0, 0) * (p.ndim - 3) + (0, width - p.shape[2])) if p.ndim > 2 else p for p in parts])
 
 
-def _not_finite(parts: dict[str, Tensor], question: Question, numbers: Sequence[int] | np.ndarray) -> dict[str, Any]:
-    count, first = 0, None
-    for layer in question.layers:
-        good = torch.isfinite(parts[f"layer.{layer}"])
-        if not bool(good.all()):
-            places = (~good).nonzero()
-            count += len(places)
-            first = min(first or (len(good), 0, 0), (int(places[0][0]), int(places[0][1]), layer))
-    return {} if first is None else {"count": count, "item": int(numbers[first[0]]), "variant": first[1], "layer": first[2]}
+def _not_finite(parts: dict[str, Tensor]) -> dict[int, list[Any]]:
+    """Per item that is not finite: how many numbers, and the variant and part of the first."""
+    ill: dict[int, list[Any]] = {}
+    for name, value in parts.items():
+        if name == "mask" or bool(torch.isfinite(value).all()):
+            continue
+        wrong = ~torch.isfinite(value)
+        for item in wrong.flatten(1).any(1).nonzero().flatten().tolist():
+            first = int(wrong[item].nonzero()[0][0])
+            ill.setdefault(item, [0, first, name])[0] += int(wrong[item].sum())
+    return ill
+
+
+def summary(ill: Mapping[int, list[Any]]) -> dict[str, Any]:
+    """Count what is not finite and place the first, by item."""
+    item = min(ill)
+    _, variant, part = ill[item]
+    return {"count": sum(n for n, _, _ in ill.values()), "item": item, "variant": variant, "part": part}
+
+
+def refuse(ill: Mapping[int, list[Any]]) -> None:
+    """Raise for what is not finite.
+
+    Raises:
+        NotFinite: With its count and first place.
+    """
+    bad = summary(ill)
+    where = f"layer {bad['part'].partition('.')[2]}" if bad["part"].startswith("layer.") else "the log-probabilities"
+    raise NotFinite(
+        f"{bad['count']} activations are NaN or infinite, the first in item {bad['item']}, variant {bad['variant']}, {where}. "
+        "Load the model with dtype='float32' or 'bfloat16', or pass on_nan='count'"
+    )
 
 
 def _cast(parts: dict[str, Tensor], question: Question, numbers: Sequence[int] | np.ndarray) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ class OnDisk:
         self.ragged = "mask" in self.names
         first = next(p for p in self.names if p.startswith("layer."))
         index = self.store.index(first)
-        shapes = {name: self.store.tensor(name, first).shape for name in {index[key][0] for key in self.keys}}
+        shapes = {name: self.store.shape(name, first) for name in {index[key][0] for key in self.keys}}
         shape = list(next(iter(shapes.values())))[1:]
         if self.ragged:
             shape[1] = max(s[2] for s in shapes.values())
@@ -71,7 +71,8 @@ class OnDisk:
                     shape[1] = self.shape[2]
                 out = torch.zeros(len(self.keys), *shape, dtype=got.dtype)
             if widen:  # shards are as wide as their own longest row
-                out[torch.tensor(items), :, : got.shape[2]] = got
+                width = min(got.shape[2], out.shape[2])
+                out[torch.tensor(items), :, :width] = got[:, :, :width]
             else:
                 out[torch.tensor(items)] = got
         assert out is not None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,45 +27,10 @@ from torch import Tensor
 
 from ..core.errors import DamagedStore, OutputFolder, WrongModel
 from .files import digest, file_digest, full_disk, part_order, raw, write_file
+from .manifest import MANIFEST, SCHEMA, read_manifest, same_model
 
-SCHEMA = 2
-MANIFEST = "manifest.json"
 KEY = "item_key"
 _HEADER = "workbench"
-
-
-def same_model(have: Mapping[str, Any], want: Mapping[str, Any]) -> None:
-    """Raise unless two model keys are of the same weights, dtype, processing mode and tokens.
-
-    Raises:
-        WrongModel: They are not.
-    """
-    for key in ("digest", "dtype", "processing", "vocabulary"):
-        if have.get(key) != want.get(key):
-            raise WrongModel(
-                f"these activations come from {have.get('name')!r} ({key} {have.get(key)!r}), not from {want.get('name')!r} "
-                f"({key} {want.get(key)!r}). Capture them again from the model you mean"
-            )
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a folder's manifest.
-
-    Raises:
-        DamagedStore: There is none, it cannot be read, or another version wrote it.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DamagedStore(f"{folder.name}: not an activation folder (no {MANIFEST})") from None
-    except (ValueError, OSError) as error:
-        raise DamagedStore(f"{folder.name}: {MANIFEST} cannot be read ({error})") from None
-    if not isinstance(manifest, dict) or not {"schema", "model", "settings", "requests", "shards"} <= set(manifest):
-        raise DamagedStore(f"{folder.name}: its {MANIFEST} is not that of an activation folder")
-    if manifest["schema"] != SCHEMA:
-        advice = "update the workbench" if manifest["schema"] > SCHEMA else "capture it again"
-        raise DamagedStore(f"{folder.name}: written by another version (schema {manifest['schema']}, this is {SCHEMA}); {advice}")
-    return manifest
 
 
 class Store:
@@ -101,10 +66,11 @@ class Store:
         if folder.exists() and not folder.is_dir():
             raise OutputFolder(f"{folder.name} is a file; activations go into a folder")
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / MANIFEST).is_file() and any(not p.name.startswith(f".{MANIFEST[:8]}") for p in folder.iterdir()):
-            raise OutputFolder(f"{folder.name} holds something else; choose an empty folder for activations")
         with full_disk(folder), FileLock(folder / ".manifest.lock"):
             if not (folder / MANIFEST).is_file():
+                if any(p.name != ".manifest.lock" for p in folder.iterdir()):
+                    (folder / ".manifest.lock").unlink(missing_ok=True)
+                    raise OutputFolder(f"{folder.name} holds something else; choose an empty folder for activations")
                 store = cls(folder, {"schema": SCHEMA, "model": dict(model), "settings": dict(settings), "requests": {}, "shards": {}})
                 store._write_manifest()
                 return store
@@ -133,13 +99,13 @@ class Store:
 
     def ask(self, prompts: str, rows: pd.DataFrame, keys: Sequence[str], *, parts: Sequence[str], provenance: Mapping[str, Any]) -> None:
         """Enter what is asked for: a prompt set, its rows and its parts (layers, log-probabilities)."""
-        before = self.manifest["requests"].get(prompts)
-        if before and set(parts) <= set(before["parts"]) and self._rows_good(prompts, before):
-            return
         path = self.folder / "prompts" / f"{prompts}.parquet"
+        data = rows.assign(**{KEY: list(keys)}).to_parquet()
+        name, last = next(reversed(self.manifest["requests"].items()), ("", {"parts": [], "sha256": ""}))
+        if name == prompts and set(parts) <= set(last["parts"]) and last["sha256"] == digest(data) and self._rows_good(prompts, last):
+            return
         with full_disk(self.folder):
             path.parent.mkdir(exist_ok=True)
-            data = rows.assign(**{KEY: list(keys)}).to_parquet()
         with self._updating() as manifest:
             write_file(path, data)
             known = manifest["requests"].get(prompts, {"parts": []})["parts"]
@@ -148,13 +114,14 @@ class Store:
                 "parts": sorted({*known, *parts}, key=part_order), "items": len(rows), "sha256": digest(data), "provenance": dict(provenance),
             }  # fmt: skip
 
-    def note(self, prompts: str, **facts: Any) -> None:
-        """Add facts to the provenance of a prompt set that was asked for."""
-        with self._updating() as manifest:
-            manifest["requests"][prompts]["provenance"] |= facts
-
-    def write(self, name: str, keys: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
+    def write(self, name: str, keys: Sequence[str], tensors: Mapping[str, Tensor], *, ill: Mapping[str, Any] | None = None) -> None:
         """Write a shard and enter it.
+
+        Args:
+            name: Its file's name.
+            keys: Its items.
+            tensors: Its parts, `item x …`.
+            ill: By item, what is not finite in it (`reading.read_items`).
 
         Raises:
             DiskFull: It does not fit; what was written before is whole and stays.
@@ -165,6 +132,7 @@ class Store:
             "sha256": digest(data), "bytes": len(data), "items": len(keys), "parts": list(tensors),
             "tensors": {k: digest(raw(t)) for k, t in tensors.items()},
         }  # fmt: skip
+        entry |= {"not_finite": dict(ill)} if ill else {}
         with self._updating() as manifest:
             write_file(self.folder / name, data)
             manifest["shards"][name] = entry
@@ -174,11 +142,11 @@ class Store:
     @contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
         """Claim a shard while computing it; yields whether it is ours. The system frees the claim of a process that dies."""
-        folder = self.folder / ".claims"
-        folder.mkdir(exist_ok=True)
-        lock = FileLock(folder / f"{name}.lock")
+        lock = FileLock(self.folder / ".claims" / f"{name}.lock")
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            with full_disk(self.folder):
+                (self.folder / ".claims").mkdir(exist_ok=True)
+                lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return
@@ -216,14 +184,21 @@ class Store:
             self._stamp(good)
         return bad
 
-    def strike(self, names: Sequence[str]) -> None:
-        """Take damaged shards out of the manifest, so that they are computed again."""
+    def strike(self, names: Sequence[str], *, remove: bool = False) -> None:
+        """Take shards out of the manifest, so that they are computed again, or their files too."""
         if names:
             with self._updating() as manifest:
                 for name in names:
                     manifest["shards"].pop(name, None)
             for name in names:
                 self._forget(name)
+                if remove:
+                    (self.folder / name).unlink(missing_ok=True)
+
+    def ill(self, keys: Sequence[str], parts: Sequence[str]) -> dict[int, list[Any]]:
+        """Return what is not finite in these items, by their number: how many, the variant and the part of the first."""
+        found = {k: v for e in self.manifest["shards"].values() for k, v in e.get("not_finite", {}).items() if set(parts) & set(e["parts"])}
+        return {i: found[key] for i, key in enumerate(keys) if key in found} if found else {}
 
     def index(self, part: str) -> dict[str, tuple[str, int]]:
         """Return where each item of a part lies: shard and row."""
@@ -258,6 +233,7 @@ class Store:
             raise self._broken(name) from error
         if (name, part) not in self._checked:
             if digest(raw(found)) != self.manifest["shards"][name]["tensors"][part]:
+                self._stamp([name], whole=False)  # so that capturing again looks at the whole file
                 raise self._broken(name)
             self._checked.add((name, part))
         return found
@@ -320,11 +296,18 @@ class Store:
         except (OSError, ValueError):
             return {}
 
-    def _stamp(self, names: Sequence[str]) -> None:
-        """Remember the size and time of files just found whole: only a convenience, never an authority."""
-        with full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
+    def shape(self, name: str, part: str) -> tuple[int, ...]:
+        """Return the shape of a shard's tensor, from its header."""
+        return tuple(self._open(name).get_slice(part).get_shape())
+
+    def _stamp(self, names: Sequence[str], *, whole: bool = True) -> None:
+        """Remember the size and time of files just found whole: a convenience, which a full or read-only disk may refuse."""
+        with suppress(OSError), FileLock(self.folder / ".manifest.lock"):
             stamps = self._stamps()
             for name in names:
+                if not whole:
+                    stamps.pop(name, None)
+                    continue
                 stat = (self.folder / name).stat()
                 stamps[name] = [stat.st_size, stat.st_mtime_ns, self.manifest["shards"][name]["sha256"]]
             write_file(self.folder / ".whole.json", json.dumps(stamps).encode())

@@ -130,6 +130,10 @@ class HookNotFired(WorkbenchError):
     """An edit or a read that did not fire as often as it should have."""
 
 
+class WorkerLost(WorkbenchError):
+    """Worker processes that died again and again."""
+
+
 class MissingTool(WorkbenchError):
     """A program outside Python that is needed for this step (for example Chrome for png files)."""
 

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import fisher_exact, mannwhitneyu
 
 from ..activations import Activations, answer_logp
-from ..core.errors import AnswerTokens, BadInput, MissingColumn
+from ..core.errors import AnswerTokens, BadInput, MissingColumn, NotFinite
 from ..core.provenance import provenance
 from ..core.stats import benjamini_hochberg, mean, proportion, undefined, wilson
 from ..models.load import info
@@ -74,9 +74,11 @@ def answers_of(acts: Activations) -> pd.DataFrame:
     Raises:
         BadInput: They were captured without.
     """
-    logp = acts.logp
-    if logp is None or logp.shape[1:] != (2,):
+    logp = acts.logp if acts.answered else None
+    if logp is None:
         raise BadInput('these activations carry no answers; capture them with logits="answers"')
+    if not bool(logp.isfinite().all()):
+        raise NotFinite(f"the answer of item {int((~logp.isfinite()).any(1).nonzero()[0])} is NaN; load the model with dtype='float32'")
     frame = _frame(acts.rows.copy(), logp.numpy())
     frame.attrs["provenance"] = dict(acts.provenance)
     return frame

@@ -9,15 +9,23 @@ from typing import Any
 
 import torch
 
+from ..core.provenance import content_hash
+
 _CACHE: weakref.WeakKeyDictionary[Any, tuple[tuple[float, ...], str]] = weakref.WeakKeyDictionary()
 
 
 def weights_state(model: Any) -> tuple[float, ...]:
-    """Return what changes when a parameter is written to or replaced; cheap, and good within one process only."""
-    parameters = list(model.parameters())
-    # torch counts in-place changes, but not those through `.data`: a few values of each tensor catch these
-    ends = tuple(float(p.detach().flatten()[:: max(1, p.numel() // 8)].double().sum()) for p in parameters if p.device.type != "meta")
-    return (*(x for p in parameters for x in (id(p), p._version, p.data_ptr())), *ends)
+    """Return what changes when a parameter, a buffer or the configuration does; cheap, and good within one process only.
+
+    Note:
+        torch counts in-place changes, but not those through `.data`. These show in a sum over up to 65,536 values of each
+        tensor: a changed row or matrix is seen, a single changed value of a large one may not be.
+    """
+    tensors = [t for t in (*model.parameters(), *model.buffers()) if t.device.type != "meta"]
+    # an odd stride, so that it does not walk along one column
+    some = (t.detach().flatten()[:: max(1, t.numel() // 65536) | 1] for t in tensors)
+    sums = (float(s.double().sum().nan_to_num()) for s in some)
+    return (*(x for t in tensors for x in (id(t), t._version, t.data_ptr())), *sums, float(int(content_hash(_config(model)), 16)))
 
 
 def weights_digest(model: Any) -> str:

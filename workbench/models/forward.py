@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .hooks import Read, edited
-from .load import info
+from .load import n_layers
 from .tokens import Batch
 
 
@@ -54,6 +54,6 @@ def residuals(
 def run(model: Any, batch: Batch, stop: int | None = None) -> Tensor:
     """Run a batch through the model, up to block `stop` if the model can stop there, and return what comes out."""
     kwargs: dict[str, Any] = {"attention_mask": batch.mask}
-    if stop is not None and stop < info(model).n_layers:
+    if stop is not None and stop < n_layers(model):
         kwargs["stop_at_layer"] = stop
     return model(batch.ids, return_type="logits", **kwargs)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import BadInput, HookNotFired, ShapeMismatch, UnknownLayer, UnknownSite, unknown
-from .load import info
+from .load import info, n_layers
 
 SITES = {
     "resid_pre": "hook_resid_pre",
@@ -87,7 +87,7 @@ def check_layer(model: Any, layer: Any) -> int:
     Raises:
         UnknownLayer: It does not.
     """
-    count = info(model).n_layers
+    count = n_layers(model)
     if isinstance(layer, np.integer):
         layer = int(layer)
     if not isinstance(layer, int) or isinstance(layer, bool) or not -count <= layer < count:
@@ -103,11 +103,11 @@ def check_layers(model: Any, layers: Any) -> list[int]:
         UnknownLayer: One does not exist, or none was asked for.
     """
     if layers is None:
-        return list(range(info(model).n_layers))
+        return list(range(n_layers(model)))
     if isinstance(layers, int | np.integer):
         layers = [layers]  # pyright: ignore[reportAssignmentType]
     if not list(layers):
-        raise UnknownLayer(f"no layer was asked for; {info(model).name!r} has layers 0-{info(model).n_layers - 1}")
+        raise UnknownLayer(f"no layer was asked for; {info(model).name!r} has layers 0-{n_layers(model) - 1}")
     return sorted({check_layer(model, layer) for layer in layers})
 
 

@@ -97,6 +97,15 @@ def info(model: Any) -> ModelInfo:
     )  # fmt: skip
 
 
+def n_layers(model: Any) -> int:
+    """Return the number of blocks, without looking at the weights.
+
+    Raises:
+        BadInput: This is not a model.
+    """
+    return int(model.cfg.n_layers) if is_model(model) else info(model).n_layers
+
+
 def load_model(
     name: Any = "bundled", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
     revision: str | None = None, device_map: Any = None, tokenizer: Any = None,

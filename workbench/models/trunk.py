@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.activations import NewGELUActivation
 
+from ..core.errors import HookNotFired
 from .attention import CURRENT, NAME, Kept, Pass, trie_attention
 from .hooks import Tap, hook_point, tapped
 
@@ -110,10 +111,17 @@ class Trunk:
         cap = getattr(self.shell.config, "final_logit_softcapping", None)
         return logits if not cap else torch.tanh(logits / cap) * cap
 
-    def window_missed(self, kept: Kept) -> bool:
-        """Whether a block that looks through a window never told its attention so."""
+    def check(self, kept: Kept, blocks: int) -> None:
+        """See that the attention of the first blocks was the trie's, and knew of its window.
+
+        Raises:
+            HookNotFired: It was not: what came out is not to be used.
+        """
         types = getattr(self.shell.config, "layer_types", None) or []
-        return any(kind == "sliding_attention" and kept.windows.get(i) is None for i, kind in enumerate(types) if i in kept.windows)
+        if len(kept.windows) < blocks:
+            raise HookNotFired(f"{len(kept.windows)} of {blocks} blocks used the attention that packed passes need")
+        if any(kind == "sliding_attention" and kept.windows[i] is None for i, kind in enumerate(types) if i in kept.windows):
+            raise HookNotFired("a block that looks through a window did not say so to its attention")
 
 
 def _refuse(config: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.errors import BadInput, UnknownClaim, UnknownStudy, unknown
 from ..models import info, load_model
+from ..models.hooks import active_edits, foreign_hooks
 from .run import Run, check_output
 
 STUDIES = {"udhr": "what a model says about people's rights under a claim, against what it knows inside"}
@@ -55,6 +56,8 @@ def run_study(
     folder = Path(out) if out else Path("figures") / (name if label == "bundled" else f"{name}-{Path(label).name}")
     check_output(folder, name)
     loaded = load_model(model)
+    if active_edits(loaded) or foreign_hooks(loaded):
+        raise BadInput("a study's cache does not know edits: run it outside `edited` and without hooks of your own")
     say = say or (lambda _: None)
     say(f"study {name} on {info(loaded).name} -> {folder}")
     run = Run.open(folder, study=name, settings=asdict(settings) | {"model": info(loaded).key(), "fast": fast}, say=say)
