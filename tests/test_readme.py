@@ -16,7 +16,7 @@ def test_python_runs(tmp_path, monkeypatch, capsys):
     space: dict = {}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), space)
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     out = capsys.readouterr().out
     assert "safe_score" in out
     assert "ccs" in out

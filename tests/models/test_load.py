@@ -38,7 +38,8 @@ def test_hooked_transformer_is_accepted(words, tmp_path):
     model.eval()
     assert load_model(model) is model
     assert info(model).processing == "compatibility"
-    acts = wb.capture(model, wb.prompts.udhr(n=4), layers=[1], progress=False)
+    with pytest.warns(UserWarning, match="through the Bridge, without sharing prefixes: it was booted elsewhere"):
+        acts = wb.capture(model, wb.prompts.udhr(n=4), layers=[1], progress=False)
     assert acts.values.shape == (4, 2, 1, 16)
 
 

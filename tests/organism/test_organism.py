@@ -106,7 +106,7 @@ def test_the_stance_is_causal(organism):
     """Exchanging the planted component at its layer turns the answer to the other prompt's stance."""
     import workbench as wb
     from workbench.models import planted
-    from workbench.models.forward import last_logits
+    from workbench.models.forward import run
     from workbench.models.tokens import answer_tokens, encode, pad
 
     facts = planted(organism)
@@ -122,7 +122,7 @@ def test_the_stance_is_causal(organism):
 
     def safe(*edits):
         with wb.edited(organism, edits) if edits else torch.no_grad():
-            logits = last_logits(organism, batch, last)
+            logits = run(organism, batch)[torch.arange(len(last)), last]
         return float(((logits[:, yes] > logits[:, no]).int() == torch.tensor(harm.labels)).float().mean())
 
     def exchange(x):

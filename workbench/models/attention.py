@@ -113,6 +113,8 @@ def attend(
         outs.append(torch.matmul(weights.to(v.dtype), v))
         tops.append(top[..., 0])
         sums.append(total[..., 0])
+    if len(outs) == 1:
+        return outs[0], tops[0], sums[0]
     return torch.cat(outs, 2), torch.cat(tops, 2), torch.cat(sums, 2)
 
 
