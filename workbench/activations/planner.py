@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ..models.attention import Bucket, Pass
+from ..models.tokens import shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +85,6 @@ def count(rows: Sequence[Sequence[int]]) -> int:
         total += len(row) - shared(before, row)
         before = row
     return total
-
-
-def shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return the length of the common prefix of two rows."""
-    count = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
 
 
 @dataclass(frozen=True, kw_only=True)

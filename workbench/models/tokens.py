@@ -96,7 +96,7 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
                 )
         head = heads.get(i)
         # where the cut falls inside a token, the token that holds the instruction's last character is the last one
-        instruction = len(stem) if head is None else len(head) if stem[: len(head)] == head else _shared(stem, head) + 1
+        instruction = len(stem) if head is None else len(head) if stem[: len(head)] == head else shared(stem, head) + 1
         out.append(
             EncodedPair(
                 negative=negatives[i], positive=positives[i], stem=len(stem), instruction=min(instruction, len(stem)),
@@ -106,7 +106,8 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
     return out
 
 
-def _shared(first: list[int], second: list[int]) -> int:
+def shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return the length of the common prefix of two rows."""
     count = 0
     for a, b in zip(first, second, strict=False):
         if a != b:
