@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", required=True, help="folder for the model")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--steps", type=int, help="fewer training steps, to try it out")
+    train.add_argument("--checkpoints", type=int, default=0, metavar="N", help="also keep N models on the way, in OUT/checkpoints")
     check = commands.add_parser("check", help="measure a bundled organism against what was planted")
     check.add_argument("--model", default="bundled")
     check.add_argument("--out", help="write the table to this csv file")
@@ -81,7 +82,14 @@ def _dispatch(args: argparse.Namespace) -> int:
     elif args.command == "train":
         from .organism import SPECS, train_organism
 
-        train_organism(args.organism, args.out, seed=args.seed, steps=args.steps, log=lambda line: print(line, flush=True))
+        train_organism(
+            args.organism,
+            args.out,
+            seed=args.seed,
+            steps=args.steps,
+            checkpoints=args.checkpoints,
+            log=lambda line: print(line, flush=True),
+        )
         print(f"known organisms: {', '.join(SPECS)}; check it with: workbench check --model {args.out}")
     elif args.command == "check":
         from .organism import check

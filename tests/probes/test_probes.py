@@ -102,20 +102,18 @@ def test_ccs_finds_a_stronger_distractor_instead():
     assert 0.3 < (said == labels).mean() < 0.7
 
 
-def test_ccs_loss_and_gradient_against_autograd():
-    from workbench.probes.ccs import _loss
+def test_ccs_slopes_against_autograd():
+    from workbench.probes import LOSSES
 
     g = torch.Generator().manual_seed(0)
-    x, y = torch.randn(2, 30, 5, generator=g).double(), torch.randn(2, 30, 5, generator=g).double()
-    w, b = torch.randn(2, 3, 5, generator=g).double().requires_grad_(), torch.randn(2, 3, 1, generator=g).double().requires_grad_()
-    p, q = torch.sigmoid(w @ x.transpose(1, 2) + b), torch.sigmoid(w @ y.transpose(1, 2) + b)
-    literal = ((p - (1 - q)) ** 2).mean(2) + (torch.minimum(p, q) ** 2).mean(2)
-    literal.sum().backward()
+    u, v = (torch.randn(3, 30, generator=g).double().requires_grad_() for _ in range(2))
+    literal = LOSSES["ccs"].function(torch.sigmoid(u), torch.sigmoid(v))
+    slopes = torch.autograd.grad(literal.sum(), (u, v))
     with torch.no_grad():
-        loss, grad_w, grad_b = _loss(x, y, w, b)
-    assert torch.allclose(loss, literal)
-    assert torch.allclose(grad_w, w.grad)
-    assert torch.allclose(grad_b, b.grad)
+        value, low, high = LOSSES["ccs"].slopes(u, v)
+    assert torch.allclose(value, literal)
+    assert torch.allclose(low, slopes[0])
+    assert torch.allclose(high, slopes[1])
 
 
 def test_ccs_layers_do_not_depend_on_one_another_and_seed_is_all():

@@ -74,6 +74,10 @@ class OneClass(BadInput):
     """Labels that are all of one class."""
 
 
+class FlippedLabels(BadInput):
+    """Labels of one part of the rows that say the opposite of the rest."""
+
+
 class ShapeMismatch(BadInput):
     """Arrays whose shapes do not belong together."""
 

@@ -138,11 +138,16 @@ def proportion(hits: ArrayLike, clusters: ArrayLike | None = None, level: float 
     return Estimate(value=p, low=low, high=high, n=n, clusters=m, level=level, method="Wilson, clustered" if m < n else "Wilson")
 
 
+def cluster_draws(clusters: ArrayLike | None, n: int, resamples: int, seed: int) -> tuple[Array, NDArray[np.int64]]:
+    """Return how often each cluster is drawn in each bootstrap resample, `resample x cluster`, and each row's cluster."""
+    codes, m = _codes(clusters, n)
+    return numpy_rng(seed, "bootstrap").multinomial(m, np.full(m, 1 / m), size=resamples).astype(float), codes
+
+
 def cluster_weights(clusters: ArrayLike | None, n: int, resamples: int, seed: int) -> Array:
     """Return how often each row is drawn in each bootstrap resample of whole clusters, `resample x row`."""
-    codes, m = _codes(clusters, n)
-    draws = numpy_rng(seed, "bootstrap").multinomial(m, np.full(m, 1 / m), size=resamples)
-    return draws[:, codes].astype(float)
+    draws, codes = cluster_draws(clusters, n, resamples, seed)
+    return draws[:, codes]
 
 
 def bootstrap(
@@ -168,6 +173,10 @@ def bootstrap(
     value = float(statistic(np.ones((1, n)))[0])
     _, m = _codes(clusters, n)
     draws = statistic(cluster_weights(clusters, n, resamples, seed))
+    return _percentiles(value, draws, n, m, resamples, level, bounded)
+
+
+def _percentiles(value: float, draws: Array, n: int, m: int, resamples: int, level: float, bounded: bool) -> Estimate:
     draws = draws[np.isfinite(draws)]
     if math.isnan(value) or m < 2 or len(draws) < resamples / 2:
         why = "one cluster" if m < 2 else "the statistic is undefined"
@@ -186,7 +195,12 @@ def bootstrap(
 def mean(values: ArrayLike, clusters: ArrayLike | None = None, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Estimate:
     """Estimate a mean with a bootstrap over clusters."""
     x = _finite(values)
-    return bootstrap(lambda w: w @ x / w.sum(1), len(x), clusters, resamples=resamples, level=level, seed=seed)
+    if not len(x):
+        return undefined("no rows")
+    draws, codes = cluster_draws(clusters, len(x), resamples, seed)
+    m = draws.shape[1]
+    means = (draws @ np.bincount(codes, x, m)) / (draws @ np.bincount(codes, minlength=m))
+    return _percentiles(float(x.mean()), means, len(x), m, resamples, level, False)
 
 
 def paired_difference(
@@ -240,9 +254,34 @@ def auroc(
     y = np.asarray(labels)
     if len(np.unique(y)) < 2:
         raise OneClass(f"AUROC needs both classes; all {len(y)} labels are {y[0] if len(y) else 'missing'}")
-    return bootstrap(
-        lambda w: auroc_weighted(scores, y, w), len(y), clusters, resamples=resamples, level=level, seed=seed, bounded=True
-    )  # fmt: skip
+    draws, codes = cluster_draws(clusters, len(y), resamples, seed)
+    m = draws.shape[1]
+    if m > 1000:  # a table of cluster by cluster would be larger than the resamples
+        return bootstrap(
+            lambda w: auroc_weighted(scores, y, w), len(y), clusters, resamples=resamples, level=level, seed=seed, bounded=True
+        )  # fmt: skip
+    wins, pairs = _wins(_finite(scores), y.astype(bool), codes, m)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = np.einsum("rm,rm->r", draws @ wins, draws) / np.einsum("rm,rm->r", draws @ pairs, draws)
+    return _percentiles(float(wins.sum() / pairs.sum()), values, len(y), m, resamples, level, True)
+
+
+def _wins(scores: Array, positive: NDArray[np.bool_], codes: NDArray[np.int64], m: int) -> tuple[Array, Array]:
+    """Count, for each two clusters, the pairs that a positive row of one wins over a negative row of the other, and all pairs.
+
+    The AUROC of any resample of clusters is a ratio of two quadratic forms in how often each is drawn.
+    """
+    order = np.argsort(scores, kind="stable")
+    s, y, c = scores[order], positive[order], codes[order]
+    start = np.flatnonzero(np.r_[True, np.diff(s) != 0])
+    level = np.cumsum(np.r_[True, np.diff(s) != 0]) - 1
+    # negatives of each cluster at each level of the score
+    counts = np.zeros((len(start), m))
+    np.add.at(counts, (level[~y], c[~y]), 1.0)
+    below = np.cumsum(counts, 0) - counts / 2  # a tie counts one half
+    wins = np.zeros((m, m))
+    np.add.at(wins, c[y], below[level[y]])
+    return wins, np.outer(np.bincount(c[y], minlength=m), np.bincount(c[~y], minlength=m)).astype(float)
 
 
 def permutation_p(observed: float, null: ArrayLike, *, two_sided: bool = False) -> float:

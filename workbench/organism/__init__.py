@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..core.errors import UnknownModel, unknown
 from .ground_truth import GroundTruth, ground_truth
-from .train import OrganismSpec, train
+from .train import OrganismSpec, checkpoint_steps, train
 
 SPECS = {
     "udhr-organism": OrganismSpec(),
@@ -20,7 +20,7 @@ SPECS = {
 
 
 def train_organism(
-    name: str, out: str | Path, *, seed: int = 0, steps: int | None = None, log: Callable[[str], None] = print
+    name: str, out: str | Path, *, seed: int = 0, steps: int | None = None, checkpoints: int = 0, log: Callable[[str], None] = print
 ) -> dict[str, Any]:  # fmt: skip
     """Train a bundled organism anew into a folder.
 
@@ -29,6 +29,7 @@ def train_organism(
         out: The folder.
         seed: Draws corpus, held-out lists, weights and order; the shipped weights come from seed 0.
         steps: Fewer training steps, to try it out.
+        checkpoints: Models to keep on the way, evenly spaced in the logarithm of the step, in `out/checkpoints/step-N`.
         log: Receives the loss curve line by line.
 
     Raises:
@@ -37,7 +38,8 @@ def train_organism(
     if name not in SPECS:
         raise unknown(UnknownModel, "organism", name, SPECS)
     spec = replace(SPECS[name], seed=seed)
-    return train(spec if steps is None else replace(spec, steps=steps), out, log=log)
+    spec = spec if steps is None else replace(spec, steps=steps)
+    return train(spec, out, log=log, checkpoints=checkpoint_steps(spec.steps, checkpoints))
 
 
 def check(model: Any = "bundled", *, n: int = 2000, log: Callable[[str], None] = print) -> tuple[pd.DataFrame, bool]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -192,13 +192,24 @@ def _losses(
     return losses
 
 
-def train(spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = print, every: int = 100) -> dict[str, Any]:
+def checkpoint_steps(steps: int, count: int) -> list[int]:
+    """Return up to `count` steps, 1 and the last among them, evenly spaced in the logarithm: early training changes fast."""
+    if count < 2:
+        return []
+    return sorted({round(steps ** (k / (count - 1))) for k in range(count)})
+
+
+def train(
+    spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = print, every: int = 100, checkpoints: Sequence[int] = ()
+) -> dict[str, Any]:  # fmt: skip
     """Train an organism and write it as an ordinary Hugging Face folder.
 
     Args:
         spec: Everything that decides the weights.
         out: Folder for weights, tokenizer, config, `planted.json` and `training.json` (the loss curve).
         log: Receives a line every `every` steps.
+        checkpoints: Steps after which the model is also written to `checkpoints/step-N`, as a folder of its own. Training is
+            the same with them and without.
 
     Returns:
         What `training.json` holds.
@@ -247,6 +258,10 @@ def train(spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = p
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        if step + 1 in checkpoints:
+            place = out / "checkpoints" / f"step-{step + 1}"
+            model.save_pretrained(place)
+            tokenizer.save_pretrained(place)
         for k, v in losses.items():
             running.setdefault(k, []).append(float(v.detach()))
         if (step + 1) % every == 0 or step + 1 == spec.steps:

@@ -1,11 +1,20 @@
 """Probes: tensors in, frozen results out; and the protocol that fits and reads them honestly."""
 
-from .ccs import CCSProbe, fit_ccs, fit_ccs_layers, resolve_sign
-from .linear import LinearProbe, fit_logistic, fit_mass_mean
-from .protocol import Fit, accuracy_by, fit_layers, probe_layers
+from .calibration import brier, calibration_error, platt, reliability
+from .ccs import ContrastProbe, fit_ccs, fit_ccs_layers, fit_contrast, resolve_sign
+from .classes import ClassProbe, fit_multiclass, fit_multilabel
+from .controls import selectivity
+from .linear import LinearProbe, fit_lda, fit_logistic, fit_mass_mean, fit_ridge, fit_svm
+from .losses import LOSSES, Loss
+from .methods import METHODS, Fit, fit_layers
+from .nonlinear import NonlinearProbe, fit_knn, fit_mlp, fit_quadratic, fit_rbf
+from .protocol import accuracy_by, probe_layers
 from .text import bag_of_words
+from .unsupervised import fit_crc, fit_kmeans, fit_vinc
 
 __all__ = [
-    "CCSProbe", "Fit", "LinearProbe", "accuracy_by", "bag_of_words", "fit_ccs", "fit_ccs_layers", "fit_layers",
-    "fit_logistic", "fit_mass_mean", "probe_layers", "resolve_sign",
+    "LOSSES", "METHODS", "ClassProbe", "ContrastProbe", "Fit", "LinearProbe", "Loss", "NonlinearProbe", "accuracy_by", "bag_of_words",
+    "brier", "calibration_error", "fit_ccs", "fit_ccs_layers", "fit_contrast", "fit_crc", "fit_kmeans", "fit_knn", "fit_layers",
+    "fit_lda", "fit_logistic", "fit_mass_mean", "fit_mlp", "fit_multiclass", "fit_multilabel", "fit_quadratic", "fit_rbf", "fit_ridge",
+    "fit_svm", "fit_vinc", "platt", "probe_layers", "reliability", "resolve_sign", "selectivity",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Contrast-consistent search: a direction found without labels (Burns et al. 2022, arXiv 2212.03827).
+"""Directions found without labels: contrast-consistent search and its kin (Burns et al. 2022, arXiv 2212.03827).
 
 Nothing here sees a label. Restarts are chosen by loss alone, and the sign of the direction is left open: a separate,
 named step, `resolve_sign`, sets it from rows and labels that the caller names.
@@ -6,6 +6,7 @@ named step, `resolve_sign`, sets it from rows and labels that the caller names.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,54 +18,75 @@ from torch import Tensor
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.seeds import torch_rng
 from ..core.types import Float
-from .scaling import Scaler, pair, two_classes
+from .losses import Function, Loss, get_loss
+from .minimise import Problem, minimise
+from .scaling import Normaliser, pair, two_classes
+
+BODIES = ("linear", "mlp")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CCSProbe:
-    """The result of a contrast-consistent search.
+class ContrastProbe:
+    """The result of a search without labels.
 
     Attributes:
-        weight, bias: Of the best restart, in normalised units.
-        scalers: Training normalisations of the negative and the positive variant.
-        loss: Its loss (consistency + confidence).
+        weight, bias: Of the best restart, in normalised units (of the last layer, with an MLP body).
+        hidden: Weights `unit x d_model` and biases of the hidden layer of an MLP body.
+        scaler: Training normalisation of the two variants.
+        loss: Its loss.
         losses: The loss of every restart.
+        weights: The weights of every restart, `restart x d_model` (linear body).
         sign: +1 or -1; arbitrary until `oriented_on` says from which rows it was set.
         oriented_on: What `resolve_sign` used, "" before.
+        method: Name of the loss or method.
         n: Training pairs.
     """
 
     weight: Tensor
     bias: float
-    scalers: tuple[Scaler, Scaler]
+    scaler: Normaliser
     loss: float
     losses: tuple[float, ...]
     n: int
+    hidden: tuple[Tensor, Tensor] | None = None
+    weights: Tensor | None = None
     sign: int = 1
     oriented_on: str = ""
     method: str = "ccs"
 
     @property
     def vector(self) -> Tensor:
-        """The oriented direction in raw activation units, `d_model`, not normalised (mean scale of the variants)."""
-        return self.sign * self.weight / torch.stack([s.scale for s in self.scalers]).mean(0)
+        """The oriented direction in raw activation units, `d_model`, not normalised (mean scale of the variants).
 
-    def score(self, positive: Any, negative: Any) -> np.ndarray:
-        """Return sign x (p(x+) + 1 - p(x-) - 1) / 2 per pair: above 0 means that the positive variant is true."""
-        x, y = pair(positive, negative)
-        p = torch.sigmoid(self.scalers[1](x) @ self.weight + self.bias)
-        q = torch.sigmoid(self.scalers[0](y) @ self.weight + self.bias)
-        return (self.sign * (p - q) / 2).numpy()
+        Raises:
+            BadInput: An MLP body has no one direction.
+        """
+        if self.hidden is not None:
+            raise BadInput("a probe with an MLP body has no one direction")
+        return self.sign * self.scaler.raw(self.weight)
 
-    def predict(self, positive: Any, negative: Any) -> np.ndarray:
+    def projections(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
+        """Return w.x + b of the positive and the negative variants, not oriented."""
+        out = []
+        for x in self.scaler(*pair(positive, negative), groups):
+            inside = x if self.hidden is None else torch.tanh(x @ self.hidden[0].T + self.hidden[1])
+            out.append(inside @ self.weight + self.bias)
+        return out[0], out[1]
+
+    def score(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
+        """Return sign x (p(x+) - p(x-)) / 2 per pair: above 0 means that the positive variant is true."""
+        u, v = self.projections(positive, negative, groups)
+        # in float64: two certain answers differ in digits that float32 does not have
+        return (self.sign * (torch.sigmoid(u.double()) - torch.sigmoid(v.double())) / 2).numpy()
+
+    def predict(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
         """Return 1 where the score is above 0."""
-        return (self.score(positive, negative) > 0).astype(np.int64)
+        return (self.score(positive, negative, groups) > 0).astype(np.int64)
 
 
 def fit_ccs(
-    positive: Any, negative: Any, *, restarts: int = 10, epochs: int = 1000, lr: float = 1e-2, weight_decay: float = 1e-2,
-    normalise: str = "mean_std", seed: int = 0,
-) -> CCSProbe:  # fmt: skip
+    positive: Any, negative: Any, *, restarts: int = 10, epochs: int = 1000, normalise: str = "mean_std", seed: int = 0, **options: Any
+) -> ContrastProbe:
     """Search for a direction along which the two variants of a pair contradict each other confidently.
 
     Minimises the mean of (p(x+) - (1 - p(x-)))^2 + min(p(x+), p(x-))^2 with p(x) = sigmoid(w . s(x) + b).
@@ -73,10 +95,10 @@ def fit_ccs(
         positive: Positive variants of training pairs, `item x d_model`.
         negative: Negative variants, pair by pair.
         restarts: Random starts; the one of lowest loss is kept. Raising it costs time and finds lower losses.
-        epochs: Full-batch AdamW steps.
-        lr, weight_decay: Of AdamW.
+        epochs: Steps of L-BFGS at most; it stops by itself when the loss does.
         normalise: Per variant, with the statistics of these rows.
         seed: Draws the starts.
+        options: As for `fit_contrast`.
 
     Returns:
         The best restart, its sign still open: see `resolve_sign`.
@@ -90,70 +112,178 @@ def fit_ccs(
     References:
         Burns et al. 2022, arXiv 2212.03827, equations 1-3.
     """
+    return fit_contrast(positive, negative, loss="ccs", restarts=restarts, epochs=epochs, normalise=normalise, seed=seed, **options)
+
+
+def fit_contrast(
+    positive: Any, negative: Any, *, loss: str | Loss | Function = "ccs", body: str = "linear", hidden: int = 32, restarts: int = 10,
+    epochs: int = 1000, penalty: float | None = None, normalise: str = "mean_std", seed: int = 0, device: str = "cpu", **how: Any,
+) -> ContrastProbe:  # fmt: skip
+    """Search without labels for what minimises any contrastive loss.
+
+    Args:
+        positive, negative: Training pairs, `item x d_model` each.
+        loss: "ccs", "ccs_circle", "infonce", "spin", "hinge", "bimodal"; a `Loss`; or a function of (p_negative, p_positive),
+            each `restart x item`, that returns one loss per restart.
+        body: "linear", or "mlp" with one hidden layer of tanh units.
+        hidden: Units of the MLP.
+        restarts, epochs, seed: As for `fit_ccs`.
+        penalty: L2 penalty on the weights; by default the loss's own. Raising it shortens the weights.
+        normalise, how: As for `Normaliser`.
+        device: Where to compute.
+
+    Returns:
+        The restart of lowest loss (the penalty left out), its sign still open.
+
+    Raises:
+        ShapeMismatch, NotFinite, BadInput, UnknownName: Before fitting.
+
+    Example:
+        >>> import torch, workbench as wb
+        >>> truth = torch.randint(0, 2, (200, 1), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+        >>> x = truth * torch.tensor([[2.0, 0.0]]) + torch.randn(200, 2, generator=torch.Generator().manual_seed(1)) / 3
+        >>> found = wb.fit_contrast(x, -x, loss=lambda p, q: ((p + q - 1) ** 2 + (p * q)).mean(-1))
+        >>> bool(abs(found.vector[0]) > 5 * abs(found.vector[1]))
+        True
+    """
+    chosen = get_loss(loss)
+    if restarts < 1 or epochs < 1:
+        raise BadInput(f"restarts and epochs are at least 1, got {restarts} and {epochs}")
+    if body not in BODIES:
+        raise BadInput(f"body={body!r}: 'linear' or 'mlp'")
     x, y = pair(positive, negative)
-    return fit_ccs_layers(
-        x[:, None], y[:, None], restarts=restarts, epochs=epochs, lr=lr, weight_decay=weight_decay, normalise=normalise, seed=seed
-    )[0]  # fmt: skip
+    if len(x) < 2:
+        raise BadInput("a search needs two pairs at least")
+    scaler = Normaliser.fit(x, y, normalise=normalise, **how)
+    a, b = scaler(x, y, how.get("groups"))
+    stacked = torch.cat([b, a]).to(device)  # negative first
+    if float((a - b).abs().max()) == 0:
+        raise BadInput("both variants are the same in every pair: there is nothing that could contradict itself")
+    strength = chosen.penalty if penalty is None else penalty
+    parts = _Mlp(stacked, hidden) if body == "mlp" else _Linear(stacked)
+    theta = parts.start(restarts, seed)
+    shrink = parts.penalty * strength
+    outer = _outer(chosen, len(x))
+    _check(outer, parts.forward(theta), chosen)
+    old = parts.forward(theta)
+    for k in range(chosen.rounds):
+        if chosen.rounds > 1:
+            outer = _outer(chosen, len(x), old)
+        problem = Problem(forward=parts.forward, outer=outer, back=parts.back, linear=body == "linear", penalty=shrink)
+        theta = minimise(problem, theta, iterations=epochs if k == 0 else max(1, epochs // 4))
+        old = parts.forward(theta)
+    final = outer(old)[0]
+    final = torch.where(torch.isfinite(final), final, torch.inf)
+    best = int(final.argmin())
+    weight, bias, units = parts.read(theta[best].cpu())
+    return ContrastProbe(
+        weight=weight, bias=bias, hidden=units, scaler=scaler, loss=float(final[best]), losses=tuple(final.tolist()), n=len(x),
+        method=chosen.name, weights=theta[:, :-1].cpu().clone() if body == "linear" else None,
+    )  # fmt: skip
 
 
 def fit_ccs_layers(
-    positive: Float[Tensor, "item layer d_model"], negative: Float[Tensor, "item layer d_model"], *, restarts: int = 10,
-    epochs: int = 1000, lr: float = 1e-2, weight_decay: float = 1e-2, normalise: str = "mean_std", seed: int = 0,
-) -> list[CCSProbe]:  # fmt: skip
-    """Run `fit_ccs` for all layers and restarts at once; arguments and results as there, one result per layer."""
-    if restarts < 1 or epochs < 1:
-        raise BadInput(f"restarts and epochs are at least 1, got {restarts} and {epochs}")
+    positive: Float[Tensor, "item layer d_model"], negative: Float[Tensor, "item layer d_model"], **options: Any
+) -> list[ContrastProbe]:
+    """Run `fit_contrast` on every layer; one result per layer, which does not depend on the others."""
     if positive.ndim != 3:
         raise ShapeMismatch(f"item x layer x d_model, got {tuple(positive.shape)}")
-    scalers, xs, ys = [], [], []
-    for layer in range(positive.shape[1]):
-        x, y = pair(positive[:, layer], negative[:, layer])
-        both = Scaler.fit(y, normalise), Scaler.fit(x, normalise)
-        scalers.append(both)
-        xs.append(both[1](x))
-        ys.append(both[0](y))
-    x, y = torch.stack(xs), torch.stack(ys)  # layer, item, d_model
-    layers, n, width = x.shape
-    # every layer starts alike, so that a layer's result does not depend on which others are fitted with it
-    bound = width**-0.5
-    start = torch.empty(restarts, width + 1).uniform_(-bound, bound, generator=torch_rng(seed, "ccs"))
-    w = start[None, :, :width].repeat(layers, 1, 1)
-    b = start[None, :, width:].repeat(layers, 1, 1)
-    moments = [torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(b), torch.zeros_like(b)]
-    loss = torch.zeros(layers, restarts)
-    for step in range(1, epochs + 1):
-        loss, grad_w, grad_b = _loss(x, y, w, b)
-        for parameter, grad, first, second in ((w, grad_w, *moments[:2]), (b, grad_b, *moments[2:])):
-            first.mul_(0.9).add_(grad, alpha=0.1)
-            second.mul_(0.999).addcmul_(grad, grad, value=0.001)
-            parameter.mul_(1 - lr * weight_decay)
-            size = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
-            parameter.sub_(lr / (1 - 0.9**step) * first / size)
-    loss = _loss(x, y, w, b)[0]
-    best = loss.argmin(1)
-    return [
-        CCSProbe(
-            weight=w[k, i].clone(), bias=float(b[k, i, 0]), scalers=scalers[k], loss=float(loss[k, i]),
-            losses=tuple(loss[k].tolist()), n=n,
+    return [fit_contrast(positive[:, k], negative[:, k], **options) for k in range(positive.shape[1])]
+
+
+class _Linear:
+    """u = w.x + b for every restart, as two matrix products."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self.penalty = torch.ones(x.shape[1] + 1, device=x.device)
+        self.penalty[-1] = 0
+
+    def start(self, restarts: int, seed: int) -> Tensor:
+        width = self.x.shape[1]
+        bound = width**-0.5
+        return torch.empty(restarts, width + 1).uniform_(-bound, bound, generator=torch_rng(seed, "ccs")).to(self.x.device)
+
+    def forward(self, theta: Tensor) -> Tensor:
+        return torch.addmm(theta[:, -1:], theta[:, :-1], self.x.T)
+
+    def back(self, theta: Tensor, du: Tensor) -> Tensor:
+        return torch.cat([du @ self.x, du.sum(1, keepdim=True)], 1)
+
+    def read(self, theta: Tensor) -> tuple[Tensor, float, None]:
+        return theta[:-1].clone(), float(theta[-1]), None
+
+
+class _Mlp:
+    """u = v.tanh(W x + a) + b for every restart."""
+
+    def __init__(self, x: Tensor, hidden: int) -> None:
+        if hidden < 1:
+            raise BadInput(f"an MLP has one hidden unit at least, got {hidden}")
+        self.x, self.h = x, hidden
+        d = x.shape[1]
+        self.cuts = [hidden * d, hidden, hidden, 1]
+        self.penalty = torch.ones(sum(self.cuts), device=x.device)
+        self.penalty[-1] = 0
+
+    def start(self, restarts: int, seed: int) -> Tensor:
+        d = self.x.shape[1]
+        rng = torch_rng(seed, "ccs mlp")
+        bounds = torch.cat([torch.full((c,), v**-0.5) for c, v in zip(self.cuts, (d, d, self.h, self.h), strict=True)])
+        return (bounds * (2 * torch.rand(restarts, len(bounds), generator=rng) - 1)).to(self.x.device)
+
+    def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        w, a, v, b = theta.split(self.cuts, dim=1)
+        return w.reshape(len(theta), self.h, -1), a, v, b
+
+    def forward(self, theta: Tensor) -> Tensor:
+        w, a, v, b = self._parts(theta)
+        return torch.bmm(torch.tanh(self.x @ w.transpose(1, 2) + a[:, None]), v[..., None])[..., 0] + b
+
+    def back(self, theta: Tensor, du: Tensor) -> Tensor:
+        w, a, v, _ = self._parts(theta)
+        inside = torch.tanh(self.x @ w.transpose(1, 2) + a[:, None])  # restart, row, unit
+        slope = du[..., None] * v[:, None] * (1 - inside * inside)
+        dw = slope.transpose(1, 2) @ self.x
+        return torch.cat(
+            [dw.flatten(1), slope.sum(1), torch.bmm(inside.transpose(1, 2), du[..., None])[..., 0], du.sum(1, keepdim=True)], 1
         )
-        for k, i in enumerate(best.tolist())
-    ]  # fmt: skip
+
+    def read(self, theta: Tensor) -> tuple[Tensor, float, tuple[Tensor, Tensor]]:
+        w, a, v, b = self._parts(theta[None])
+        return v[0].clone(), float(b), (w[0].clone(), a[0].clone())
 
 
-def _loss(x: Tensor, y: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of every layer and restart, and its gradient, written out (no autograd: it is called thousands of times)."""
-    p = torch.sigmoid(torch.baddbmm(b, w, x.transpose(1, 2)))  # layer, restart, item
-    q = torch.sigmoid(torch.baddbmm(b, w, y.transpose(1, 2)))
-    gap, least = p + q - 1, torch.minimum(p, q)
-    loss = (gap**2 + least**2).mean(2)
-    n = p.shape[2]
-    # the least probability is p where p < q; at a tie either side is a subgradient
-    dp = 2 / n * (gap + p * (p < q)) * p * (1 - p)
-    dq = 2 / n * (gap + q * (p >= q)) * q * (1 - q)
-    return loss, dp @ x + dq @ y, (dp + dq).sum(2, keepdim=True)
+def _outer(loss: Loss, items: int, old: Tensor | None = None) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Losses and their gradients by the projections, `restart x (negative items, positive items)`."""
+    before = () if loss.rounds == 1 else (old[:, :items], old[:, items:]) if old is not None else None
+
+    def outer(u: Tensor) -> tuple[Tensor, Tensor]:
+        if loss.slopes is not None:
+            value, low, high = loss.slopes(u[:, :items], u[:, items:])
+            return value, torch.cat([low, high], 1)
+        with torch.enable_grad():
+            v = u.detach().requires_grad_()
+            said = torch.sigmoid(v) if loss.of == "probability" else v
+            past = (said[:, :items].detach(), said[:, items:].detach()) if before is None else before
+            value = loss.function(said[:, :items], said[:, items:], *past)
+            (slope,) = torch.autograd.grad(value.sum(), v)
+        return value.detach(), slope
+
+    return outer
 
 
-def resolve_sign(result: CCSProbe, acts: Any, labels: ArrayLike, *, rows: str = "training rows") -> CCSProbe:
+def _check(outer: Callable[[Tensor], tuple[Tensor, Tensor]], u: Tensor, loss: Loss) -> None:
+    """Try a loss once, so that one of the wrong shape fails at once and in words."""
+    try:
+        value = outer(u)[0]
+    except (RuntimeError, TypeError) as error:
+        raise BadInput(f"the loss {loss.name!r} cannot be computed or has no gradient: {error}") from error
+    if value.shape != (len(u),):
+        raise ShapeMismatch(f"the loss {loss.name!r} returns shape {tuple(value.shape)}; it should be one per restart, ({len(u)},)")
+
+
+def resolve_sign(result: ContrastProbe, acts: Any, labels: ArrayLike, *, rows: str = "training rows", groups: Any = None) -> ContrastProbe:
     """Set the sign of a search from labelled rows: the one step that sees labels.
 
     Args:
@@ -163,6 +293,7 @@ def resolve_sign(result: CCSProbe, acts: Any, labels: ArrayLike, *, rows: str = 
             makes truth and answer two names of one thing.
         labels: Which variant is true.
         rows: Which rows these are, in words; tables show it.
+        groups: The prompt form of each item, where the search was normalised by form.
 
     Returns:
         The same search with its sign set.
@@ -172,7 +303,7 @@ def resolve_sign(result: CCSProbe, acts: Any, labels: ArrayLike, *, rows: str = 
     """
     positive, negative = _variants(acts)
     y = two_classes(labels, len(positive))
-    right = (replace(result, sign=1).predict(positive, negative) == y).mean()
+    right = (replace(result, sign=1).predict(positive, negative, groups) == y).mean()
     return replace(result, sign=1 if right >= 0.5 else -1, oriented_on=f"{len(y)} {rows}")
 
 

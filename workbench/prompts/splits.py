@@ -89,3 +89,45 @@ def grouped_split(rows: pd.DataFrame, *, by: Sequence[str] = ("identity", "right
     if not test_side:
         raise BadInput(f"nothing to split: each of {', '.join(by)} has a single value")
     return Split(train=train_side, test=test_side, seed=seed)
+
+
+def grouped_folds(
+    rows: pd.DataFrame, k: int = 5, *, by: Sequence[str] = ("identity", "right"), seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Cut rows into k folds that share no value of any column.
+
+    Every column's values are dealt into k parts. Fold j is validated on rows that lie in part j by every column and fitted
+    on rows that lie in it by none; rows in between serve neither.
+
+    Args:
+        rows: Any table with the columns of `by`; a column with fewer than k values is not cut.
+        k: Folds, 2 at least.
+        by: The columns.
+        seed: How the values are dealt.
+
+    Returns:
+        Two boolean arrays, `fold x row`: to fit on and to validate on.
+
+    Raises:
+        BadInput: Fewer rows than folds, or no column has k values.
+    """
+    if k < 2:
+        raise BadInput(f"{k} folds: 2 at least")
+    if len(rows) < 2 * k:
+        raise BadInput(f"{len(rows)} rows for {k} folds: two rows a fold at least; ask for fewer folds")
+    fit, validate, cut = np.ones((k, len(rows)), bool), np.ones((k, len(rows)), bool), []
+    for column in by:
+        if column not in rows:
+            raise MissingColumn(f"no column {column!r} to cut folds by; there are: {', '.join(rows.columns)}")
+        values, codes = np.unique(rows[column].astype(str).to_numpy(), return_inverse=True)
+        if len(values) < k:
+            continue
+        part = (numpy_rng(seed, "folds", column).permutation(len(values)) % k)[codes]
+        here = part[None] == np.arange(k)[:, None]
+        fit, validate = fit & ~here, validate & here
+        cut.append(column)
+    if not cut:
+        counts = ", ".join(f"{rows[c].nunique()} values of {c}" for c in by)
+        raise BadInput(f"{k} folds need {k} groups, and there are {counts}; ask for fewer folds")
+    good = fit.any(1) & validate.any(1)
+    return fit[good], validate[good]

@@ -1,0 +1,166 @@
+"""What stands beside every reading: shuffled labels, random directions, the inflated protocol, a control task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..activations import Activations
+from ..core.errors import BadInput, FlippedLabels
+from ..core.seeds import numpy_rng
+from ..core.stats import Estimate, paired_difference, proportion
+from ..prompts import grouped_split
+from .ccs import ContrastProbe
+from .linear import fit_mass_mean
+from .methods import Fit, Method, fit_layers
+from .scaling import Normaliser, pair
+
+Conditions = Mapping[str, Activations]
+
+
+def _spread(hits: np.ndarray, n: int, **names: Any) -> dict[str, Any]:
+    low, middle, high = np.quantile(hits, (0.025, 0.5, 0.975))
+    return {
+        **names, "split": "test", "metric": "accuracy", "value": middle, "low": low, "high": high, "n": n,
+        "note": f"middle and central 95 % of {len(hits)} draws",
+    }  # fmt: skip
+
+
+def shuffled(
+    train: Activations, read: Conditions, y: np.ndarray, against: Sequence[str], draws: int, seed: int
+) -> Iterable[dict[str, Any]]:
+    """Fit on permuted training labels, many times, and read held-out rows."""
+    rng = numpy_rng(seed, "shuffled labels")
+    orders = [rng.permutation(len(y)) for _ in range(draws)]
+    for layer in train.layers:
+        x = train.layer(layer)
+        # mass-mean, because it takes no time: what is asked is how far chance reaches on these rows
+        probes = [fit_mass_mean(x[:, 1], x[:, 0], y[order]) for order in orders]
+        for where, held in read.items():
+            z = held.layer(layer)
+            guesses = np.stack([p.predict(z[:, 1], z[:, 0]) for p in probes])
+            for name in against:
+                hits = (guesses == held.rows[name].to_numpy()).mean(1)
+                yield _spread(hits, len(held), layer=layer, method="mass_mean", control="shuffled_labels", condition=where, against=name)
+
+
+def random_directions(
+    train: Activations, read: Conditions, y: np.ndarray, against: Sequence[str], draws: int, seed: int
+) -> Iterable[dict[str, Any]]:
+    """Draw directions, orient each on training labels, and read held-out rows."""
+    for layer in train.layers:
+        hits = random_hits(train, read, y, against, layer, draws, seed)
+        for (where, name), h in hits.items():
+            yield _spread(h, len(read[where]), layer=layer, method="random", control="random_directions", condition=where, against=name)
+
+
+def random_hits(
+    train: Activations, read: Conditions, y: np.ndarray, against: Sequence[str], layer: int, draws: int, seed: int
+) -> dict[tuple[str, str], np.ndarray]:  # fmt: skip
+    """Return the accuracy of each random direction, by condition and column."""
+    x = train.layer(layer)
+    positive, negative = pair(x[:, 1], x[:, 0])
+    scaler = Normaliser.fit(positive, negative)
+    directions = torch.tensor(numpy_rng(seed, "random directions", layer).standard_normal((draws, x.shape[-1]))).float()
+
+    def score(z: Tensor) -> np.ndarray:
+        a, b = scaler(*pair(z[:, 1], z[:, 0]))
+        return ((a - b) @ directions.T).numpy()
+
+    sign = np.where(((score(x) > 0) == y[:, None]).mean(0) >= 0.5, 1, -1)
+    out = {}
+    for where, held in read.items():
+        guesses = score(held.layer(layer)) * sign > 0
+        for name in against:
+            out[where, name] = (guesses == held.rows[name].to_numpy()[:, None]).mean(0)
+    return out
+
+
+def inflated(fit: Fit, held: Activations, layer: int, against: str) -> Estimate:
+    """Return what the reference protocol of CCS would claim: test statistics to normalise with, the better sign on test labels.
+
+    Note:
+        At chance it reads .556 with 50 rows and .528 with 200: it is here to be compared with, not to be believed.
+    """
+    probe = fit.probes[layer]
+    if not isinstance(probe, ContrastProbe):
+        raise BadInput("the inflated protocol is that of searches without labels")
+    x = held.layer(layer)
+    own = Normaliser.fit(*pair(x[:, 1], x[:, 0]), normalise=probe.scaler.kind, per="variant")
+    hits = replace(probe, scaler=own).predict(x[:, 1], x[:, 0]) == held.rows[against].to_numpy()
+    hits = hits if hits.mean() >= 0.5 else ~hits
+    return proportion(hits, held.rows["identity"].to_numpy())
+
+
+def selectivity(
+    train: Activations, method: Method, *, target: str = "label", task: str = "right", resamples: int = 1000, seed: int = 0, **options: Any
+) -> dict[int, tuple[Estimate, Estimate]]:  # fmt: skip
+    """Compare a method with itself on a control task, layer by layer.
+
+    The control task gives every value of a column a random label: nothing but memory solves it. Both tasks are fitted on
+    70 % of these identities and read on the rest, who share the column's values.
+
+    Args:
+        train: Training rows.
+        method: As for `fit_layers`.
+        target: The real task.
+        task: The column whose values get random labels.
+        resamples: For the interval.
+        seed: Draws labels and the split.
+        options: Passed to the fit.
+
+    Returns:
+        By layer: accuracy on the real task minus that on the control task, with a paired interval; and the latter.
+
+    References:
+        Hewitt and Liang 2019, arXiv 1909.03368.
+    """
+    values, codes = np.unique(train.rows[task].astype(str), return_inverse=True)
+    if len(values) < 4:
+        raise BadInput(f"a control task needs four values of {task!r} at least; there are {len(values)}")
+    coins = numpy_rng(seed, "control task").permutation(np.arange(len(values)) % 2)
+    acts = train.with_column("control_task", coins[codes])
+    side = grouped_split(acts.rows, by=("identity",), test=0.3, seed=seed).side(acts.rows)
+    part, rest = acts.subset(side == "train"), acts.subset(side == "test")
+    fits = [fit_layers(part, method, target=t, by=("identity",), folds=3, seed=seed, **options) for t in (target, "control_task")]
+    out, people = {}, rest.rows["identity"].to_numpy()
+    for layer in train.layers:
+        real, control = (
+            (f.scores(rest, layer) > 0) == rest.rows[t].to_numpy() for f, t in zip(fits, (target, "control_task"), strict=True)
+        )
+        out[layer] = paired_difference(real, control, people, resamples=resamples, seed=seed), proportion(control, people)
+    return out
+
+
+def check_labels(train: Activations, y: np.ndarray, by: str = "template") -> None:
+    """Raise where the labels of one prompt form are the opposite of what the other forms say, at every layer that reads them.
+
+    Raises:
+        FlippedLabels: The variants of a form were swapped.
+    """
+    if by not in train.rows:
+        return
+    forms = train.rows[by].to_numpy()
+    names = [n for n in np.unique(forms) if (forms == n).sum() >= 20]
+    if len(names) < 2:
+        return
+    for name in names:
+        here = forms == name
+        if len(np.unique(y[here])) < 2 or len(np.unique(y[~here])) < 2:
+            continue
+        for layer in train.layers:
+            x = train.layer(layer)
+            own = x[torch.as_tensor(here)]
+            other = x[torch.as_tensor(~here)]
+            across = (fit_mass_mean(other[:, 1], other[:, 0], y[~here]).predict(own[:, 1], own[:, 0]) == y[here]).mean()
+            within = (fit_mass_mean(own[:, 1], own[:, 0], y[here]).predict(own[:, 1], own[:, 0]) == y[here]).mean()
+            if across < 0.1 and within > 0.9:
+                raise FlippedLabels(
+                    f"{by} {name!r}: at layer {layer} a direction fitted on the other forms is right in {across:.0%} of its items. "
+                    "Are its two variants swapped, or its labels? probe_layers(check_labels=False) goes on"
+                )

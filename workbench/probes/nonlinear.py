@@ -1,0 +1,209 @@
+"""Nonlinear probes on contrast pairs: MLP, quadratic, RBF, nearest neighbours.
+
+Each scores a pair by g(s+(x+)) - g(s-(x-)) (the neighbours by the difference itself), so that exchanging the variants changes
+the sign, as for linear probes. What is tuned is chosen on grouped folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..core.errors import BadInput
+from ..core.seeds import torch_rng
+from .ccs import _Mlp
+from .linear import STRENGTHS, Folds, Problem, fit_penalised
+from .minimise import Problem as Descent
+from .minimise import minimise
+from .scaling import Normaliser, pair, signs, two_classes
+from .solve import Axes
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonlinearProbe:
+    """A fitted nonlinear probe of contrast pairs.
+
+    Attributes:
+        method: "mlp", "quadratic", "rbf" or "knn".
+        scaler: Training normalisation of the two variants.
+        function: From both normalised variants to scores.
+        n: Training pairs.
+        chosen: What the folds chose (strength, penalty or neighbours).
+    """
+
+    method: str
+    scaler: Normaliser
+    function: Callable[[Tensor, Tensor], Tensor]
+    n: int
+    chosen: float
+
+    def score(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
+        """Return one score per pair; above 0 means that the positive variant is true."""
+        return self.function(*self.scaler(*pair(positive, negative), groups)).double().numpy()
+
+    def predict(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
+        """Return 1 where the score is above 0."""
+        return (self.score(positive, negative, groups) > 0).astype(np.int64)
+
+
+def _prepare(
+    positive: Any, negative: Any, labels: ArrayLike, folds: Folds | None, normalise: str, how: dict[str, Any]
+) -> tuple[Tensor, Tensor, np.ndarray, Normaliser, Folds]:  # fmt: skip
+    x, y = pair(positive, negative)
+    classes = two_classes(labels, len(x))
+    if folds is None:
+        raise BadInput("a nonlinear probe is tuned on folds: give folds= (see grouped_folds)")
+    scaler = Normaliser.fit(x, y, normalise=normalise, **how)
+    return *scaler(x, y, how.get("groups")), classes, scaler, folds
+
+
+def _lifted(
+    method: str, lift: Map, x: Tensor, y: Tensor, classes: np.ndarray, scaler: Normaliser, folds: Folds
+) -> NonlinearProbe:  # fmt: skip
+    """Fit a logistic probe on lifted features, its strength chosen on the folds."""
+    features = lift(x) - lift(y)
+    spread = features.pow(2).mean(0).sqrt()
+    spread = torch.where(spread > 1e-6 * spread.max(), spread, torch.ones_like(spread))
+    linear = fit_penalised(Problem(features=features / spread, y=classes, scaler=scaler), "logistic", STRENGTHS[:6], folds)
+    weight = linear.weight / spread
+    return NonlinearProbe(
+        method=method, scaler=scaler, n=len(x), chosen=linear.strength, function=lambda a, b: (lift(a) - lift(b)) @ weight
+    )  # fmt: skip
+
+
+def fit_quadratic(
+    positive: Any, negative: Any, labels: ArrayLike, *, folds: Folds | None = None, axes: int = 40, normalise: str = "mean_std",
+    seed: int = 0, **how: Any,
+) -> NonlinearProbe:  # fmt: skip
+    """Fit g(x) = w.z + z.A z, with z the first principal components of both variants.
+
+    Args:
+        positive, negative, labels: Contrast pairs and which variant is true.
+        folds: To choose the strength of the penalty on.
+        axes: Principal components; there are axes (axes + 3) / 2 features.
+        normalise, how: As for `Normaliser`.
+        seed: Not used.
+    """
+    x, y, classes, scaler, folds = _prepare(positive, negative, labels, folds, normalise, how)
+    found = Axes.of(torch.cat([x, y]))
+    k = min(axes, len(found.values))
+    basis = found.basis[:, -k:].float() / (found.values[-k:].float() / (2 * len(x))).clamp(min=1e-12).sqrt()
+    i, j = torch.triu_indices(k, k)
+
+    def lift(v: Tensor) -> Tensor:
+        z = v @ basis
+        return torch.cat([z, z[:, i] * z[:, j]], 1)
+
+    return _lifted("quadratic", lift, x, y, classes, scaler, folds)
+
+
+def fit_rbf(
+    positive: Any, negative: Any, labels: ArrayLike, *, folds: Folds | None = None, landmarks: int = 300, normalise: str = "mean_std",
+    seed: int = 0, **how: Any,
+) -> NonlinearProbe:  # fmt: skip
+    """Fit a kernel machine with exp(-|x - y|^2 / 2 s^2), s the median distance, by the Nystroem approximation.
+
+    Args:
+        positive, negative, labels, folds, normalise, how: As for `fit_quadratic`.
+        landmarks: Training rows that span the approximation.
+        seed: Draws them.
+
+    References:
+        Williams and Seeger 2000, Advances in Neural Information Processing Systems 13.
+    """
+    x, y, classes, scaler, folds = _prepare(positive, negative, labels, folds, normalise, how)
+    rows = torch.cat([x, y])
+    marks = rows[torch.randperm(len(rows), generator=torch_rng(seed, "landmarks"))[:landmarks]]
+    apart = torch.cdist(marks, marks)
+    width = float(apart[apart > 0].median()) if bool((apart > 0).any()) else 1.0
+    values, vectors = torch.linalg.eigh(torch.exp(-((apart / width) ** 2) / 2).double())
+    keep = values > 1e-6 * values[-1]
+    root = (vectors[:, keep] / values[keep].sqrt()).float()
+    return _lifted("rbf", lambda v: torch.exp(-((torch.cdist(v, marks) / width) ** 2) / 2) @ root, x, y, classes, scaler, folds)
+
+
+def fit_knn(
+    positive: Any, negative: Any, labels: ArrayLike, *, folds: Folds | None = None, neighbours: Sequence[int] = (1, 5, 15, 45),
+    axes: int = 32, normalise: str = "mean_std", seed: int = 0, **how: Any,
+) -> NonlinearProbe:  # fmt: skip
+    """Vote among the nearest training differences and their mirror images.
+
+    Args:
+        positive, negative, labels, folds, normalise, how: As for `fit_quadratic`.
+        neighbours: Numbers to choose from on the folds.
+        axes: Principal components of the differences in which distances are taken.
+        seed: Not used.
+    """
+    x, y, classes, scaler, folds = _prepare(positive, negative, labels, folds, normalise, how)
+    found = Axes.of(x - y)
+    basis = found.basis[:, -min(axes, len(found.values)) :].float()
+    z, t = (x - y) @ basis, signs(classes).float()
+
+    def votes(points: Tensor, targets: Tensor, asked: Tensor, k: int) -> Tensor:
+        both, vote = torch.cat([points, -points]), torch.cat([targets, -targets])
+        near = torch.cdist(asked, both).topk(min(k, len(both)), largest=False)
+        return vote[near.indices].mean(1)
+
+    tried = [k for k in neighbours if k <= len(z)] or [1]
+    hits = torch.zeros(len(tried))
+    for fit, held in zip(*folds, strict=True):
+        hits += torch.stack([(votes(z[fit], t[fit], z[held], k) * t[held] > 0).float().sum() for k in tried])
+    k = tried[int(hits.argmax())]
+    return NonlinearProbe(
+        method="knn", scaler=scaler, n=len(x), chosen=float(k), function=lambda a, b: votes(z, t, (a - b) @ basis, k)
+    )  # fmt: skip
+
+
+def fit_mlp(
+    positive: Any, negative: Any, labels: ArrayLike, *, folds: Folds | None = None, hidden: int = 32,
+    penalties: Sequence[float] = (1e-4, 1e-3, 1e-2), epochs: int = 200, normalise: str = "mean_std", seed: int = 0, **how: Any,
+) -> NonlinearProbe:  # fmt: skip
+    """Fit g(x) = v.tanh(W x + a) by logistic loss on g(x+) - g(x-).
+
+    Args:
+        positive, negative, labels, normalise, how: As for `fit_quadratic`.
+        folds: The first two choose the penalty.
+        hidden: Units.
+        penalties: L2 penalties to choose from.
+        epochs: Steps of L-BFGS at most.
+        seed: Draws the start.
+    """
+    x, y, classes, scaler, folds = _prepare(positive, negative, labels, folds, normalise, how)
+    n, t = len(x), signs(classes).float()
+    net = _Mlp(torch.cat([y, x]), hidden)
+
+    def descend(weights: Tensor, strengths: Tensor) -> Tensor:
+        size = weights.sum(1)
+
+        def outer(u: Tensor) -> tuple[Tensor, Tensor]:
+            margin = (u[:, n:] - u[:, :n]) * t
+            slope = -weights * torch.sigmoid(-margin) * t / size[:, None]
+            return (weights * F.softplus(-margin)).sum(1) / size, torch.cat([-slope, slope], 1)
+
+        start = net.start(1, seed).expand(len(weights), -1)
+        descent = Descent(forward=net.forward, outer=outer, back=net.back, linear=False, penalty=net.penalty * strengths[:, None])
+        return minimise(descent, start, iterations=epochs)
+
+    fit, held = (torch.as_tensor(f[:2]).float() for f in folds)
+    theta = descend(fit.repeat_interleave(len(penalties), 0), torch.tensor(penalties).repeat(len(fit)))
+    u = net.forward(theta)
+    losses = (held.repeat_interleave(len(penalties), 0) * F.softplus(-(u[:, n:] - u[:, :n]) * t)).sum(1).reshape(len(fit), -1).sum(0)
+    chosen = penalties[int(losses.argmin())]
+    v, b, units = net.read(descend(torch.ones(1, n), torch.tensor([chosen]))[0])
+
+    def g(z: Tensor) -> Tensor:
+        return torch.tanh(z @ units[0].T + units[1]) @ v + b
+
+    return NonlinearProbe(method="mlp", scaler=scaler, n=n, chosen=chosen, function=lambda p, q: g(p) - g(q))
+
+
+NONLINEAR: dict[str, Callable[..., NonlinearProbe]] = {"mlp": fit_mlp, "quadratic": fit_quadratic, "rbf": fit_rbf, "knn": fit_knn}
