@@ -38,6 +38,7 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/capture.py
+	$(PY) -W ignore benchmarks/probes.py
 
 notebooks: $(STAMP)
 	$(PY) -m pytest tests/test_notebooks.py

@@ -14,6 +14,7 @@ _WHERE = {
     "capture": "activations", "Activations": "activations", "attention_patterns": "activations", "stream_statistics": "activations",
     "capture_parallel": "activations",
     "fit_logistic": "probes", "fit_mass_mean": "probes", "fit_ccs": "probes", "fit_contrast": "probes", "resolve_sign": "probes", "probe_layers": "probes",
+    "transfer_matrix": "probes", "sample_efficiency": "probes", "ccs_honesty": "probes", "fit_tamper": "probes", "tamper_score": "probes",
     "answers": "evaluation", "answers_of": "evaluation", "agreement": "evaluation", "false_negatives": "evaluation", "choose_answers": "evaluation",
     "run_study": "studies",
 }  # fmt: skip
@@ -25,7 +26,19 @@ if TYPE_CHECKING:
     from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
     from .evaluation import agreement, answers, answers_of, choose_answers, false_negatives
     from .models import Edit, Read, bundled_models, edited, load_model, untrained_copy
-    from .probes import fit_ccs, fit_contrast, fit_logistic, fit_mass_mean, probe_layers, resolve_sign
+    from .probes import (
+        ccs_honesty,
+        fit_ccs,
+        fit_contrast,
+        fit_logistic,
+        fit_mass_mean,
+        fit_tamper,
+        probe_layers,
+        resolve_sign,
+        sample_efficiency,
+        tamper_score,
+        transfer_matrix,
+    )  # fmt: skip
     from .prompts import ContrastPair, PromptSet, Split, grouped_split
     from .studies import run_study
 

@@ -1,9 +1,9 @@
 """Plant the truth and find it, with the null twin beside it; oracles; what must not see a label does not."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from made import activations, cosine, planted
 from sklearn.linear_model import LogisticRegression
 
 import workbench as wb
@@ -20,26 +20,6 @@ from workbench.probes import (
     probe_layers,
     resolve_sign,
 )
-
-
-def planted(n=400, d=32, signal=3.0, seed=0, nuisance=0.0):
-    """Pairs whose difference carries +-signal along a unit direction; returns positive, negative, labels, direction."""
-    rng = numpy_rng(seed, "planted")
-    direction = rng.standard_normal(d)
-    direction /= np.linalg.norm(direction)
-    y = rng.integers(0, 2, n)
-    shared = 5 * rng.standard_normal((n, d))
-    side = (2 * y - 1)[:, None] * signal / 2 * direction
-    other = rng.standard_normal(d)
-    push = nuisance * rng.standard_normal((n, 1)) * other / np.linalg.norm(other)
-    positive = shared + side + push + 1.0 + rng.standard_normal((n, d))
-    negative = shared - side + push - 1.0 + rng.standard_normal((n, d))
-    return torch.tensor(positive).float(), torch.tensor(negative).float(), y, direction
-
-
-def cosine(a, b):
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 @pytest.mark.parametrize("fit", [fit_logistic, fit_mass_mean])
@@ -125,22 +105,6 @@ def test_ccs_layers_do_not_depend_on_one_another_and_seed_is_all():
     assert not torch.equal(fit_ccs(x, y, epochs=50, seed=4).weight, alone.weight)
 
 
-def activations(n_identities=24, n_rights=10, signal=4.0, layers=2, seed=0, d=16):
-    """Planted activations with a row table; layer 0 is noise, the last layer carries the truth."""
-    rows = pd.DataFrame(
-        [{"identity": f"i{i}", "right": f"r{r}", "claim": "none", "template": "t", "statement": f"word{i} word{r}", "stem": f"{i} {r} {k}"}
-         for i in range(n_identities) for r in range(n_rights) for k in range(2)]
-    )  # fmt: skip
-    x, y, labels, _ = planted(len(rows), d, signal, seed)
-    noise = torch.randn(len(rows), 2, d, generator=torch.Generator().manual_seed(seed))
-    values = torch.stack([noise, torch.stack([y, x], 1)], 2)
-    model = {"name": "m", "digest": "d", "dtype": "float32", "processing": "none"}
-    return wb.Activations(
-        values=values, layers=tuple(range(layers)), site="resid_post", position="last", rows=rows.assign(label=labels),
-        provenance={"model": model},
-    )  # fmt: skip
-
-
 def test_protocol_table():
     acts = activations()
     table = probe_layers(acts, test={"pushed": acts}, resamples=100, shuffles=5, random_directions=10, ccs_options={"epochs": 300})
@@ -183,13 +147,15 @@ def test_held_out_rows_never_reach_a_fit():
 
 
 def test_intervals_of_permuted_labels_cover_chance():
-    covered = 0
-    for seed in range(40):
-        acts = activations(signal=0.0, seed=seed, n_identities=20, n_rights=8)
-        table = probe_layers(acts, methods=["mass_mean"], controls=(), resamples=0, seed=seed)
-        row = table[(table["layer"] == 1) & (table["metric"] == "accuracy")].iloc[0]
-        covered += row["low"] <= 0.5 <= row["high"]
-    assert covered >= 35  # .95 of 40 is 38; 35 or fewer has probability .05
+    covered = {"accuracy": 0, "auroc": 0}
+    for seed in range(200):
+        acts = activations(signal=0.0, seed=seed, n_identities=20, n_rights=8).where(layers=[1])
+        table = probe_layers(acts, methods=["mass_mean"], controls=(), resamples=200, metrics=("accuracy", "auroc"), seed=seed)
+        for row in table.itertuples():
+            covered[row.metric] += row.low <= 0.5 <= row.high
+    # .95 of 200 is 190; fewer than 182 has probability .007; the percentile bootstrap of few clusters is a little short
+    assert covered["accuracy"] >= 182
+    assert covered["auroc"] >= 172
 
 
 def test_accuracy_by():

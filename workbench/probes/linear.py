@@ -98,6 +98,8 @@ def prepare(positive: Any, negative: Any, labels: ArrayLike | None, normalise: s
         if x.shape[1] != y.shape[1]:
             raise ShapeMismatch(f"the two classes have widths {x.shape[1]} and {y.shape[1]}")
         rows = torch.cat([x, y])
+        if bool((rows == rows[0]).all()):
+            raise BadInput("no feature varies over these rows: there is nothing to tell the classes apart by")
         scaler = Scaler.fit(rows, normalise)
         return Problem(features=scaler(rows), y=np.r_[np.ones(len(x), np.int64), np.zeros(len(y), np.int64)], scaler=scaler)
     x, y = pair(positive, negative)

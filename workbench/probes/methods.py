@@ -144,7 +144,7 @@ def fit_layers(
     if validate:
         inner = grouped_split(acts.rows, by=[c for c in by if c in acts.rows], seed=seed + 1).side(acts.rows)
         part, rest = acts.subset(inner == "train"), acts.subset(inner == "test")
-        kept = {k: v for k, v in options.items() if k not in ("folds", "groups")}
+        kept = {k: v for k, v in options.items() if k not in ("folds", "groups", "seed")}
         first = fit_layers(part, method, target=target, condition=condition, folds=min(folds, 3), by=by, seed=seed, **kept)
         z = column(rest, target)
         for layer in acts.layers:

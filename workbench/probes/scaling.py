@@ -84,12 +84,12 @@ class Scaler:
             raise BadInput(f"normalise={normalise!r}: one of {', '.join(NORMALISATIONS)}")
         if normalise == "none":
             return cls(mean=torch.zeros(x.shape[1]), scale=torch.ones(x.shape[1]))
-        mean = x.mean(0)
-        if normalise == "mean":
-            return cls(mean=mean, scale=torch.ones_like(mean))
-        deviation = x.std(0, correction=0)
-        floor = 1e-6 * deviation.max().clamp(min=1e-12)
-        return cls(mean=mean, scale=torch.where(deviation > floor, deviation, torch.ones_like(deviation)))
+        mean, deviation = x.mean(0), x.std(0, correction=0)
+        # what is left of a constant after rounding is no variation: dividing by it would make noise of size 1
+        constant = (deviation <= 1e-6 * x.abs().amax(0)) | (deviation <= 1e-6 * deviation.max())
+        mean = torch.where(constant & (x == x[0]).all(0), x[0], mean)
+        one = torch.ones_like(mean)
+        return cls(mean=mean, scale=one if normalise == "mean" else torch.where(constant, one, deviation))
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[-1] != len(self.mean):

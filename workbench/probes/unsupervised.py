@@ -105,13 +105,12 @@ def fit_kmeans(
     difference = x - y
     axes = Axes.of(difference)
     inside = axes.rotated[:, -min(64, axes.rotated.shape[1]) :].double().cpu().numpy()
-    losses, best = [], None
-    for k in range(restarts):
-        found = KMeans(2, n_init=1, random_state=derive(seed, "kmeans", k) % 2**31).fit(inside)
-        if best is None or found.inertia_ < min(losses):
-            best = found
-        losses.append(float(found.inertia_))
-    assert best is not None
+    found = [
+        KMeans(2, n_init=1, random_state=derive(seed, "kmeans", k) % 2**31).fit(inside)  # pyright: ignore[reportArgumentType]
+        for k in range(restarts)
+    ]
+    losses = [float(f.inertia_) for f in found]  # pyright: ignore[reportArgumentType]
+    best = found[int(np.argmin(losses))]
     one, two = (difference[torch.as_tensor(best.labels_ == k)].mean(0) for k in (1, 0))
     return _probe(one - two, x, y, scaler, "kmeans", losses)
 
