@@ -84,7 +84,7 @@ def logistic(layers, sample):
             worst["ours"] = max(worst["ours"], error(found[0][layer][:, k]))
             for name, how in (("to convergence (lbfgs, tol 1e-8)", {"tol": 1e-8, "max_iter": 100_000}), ("at its defaults", {})):
                 model = LogisticRegression(C=c, fit_intercept=False, **how)
-                s, _ = timed(lambda model=model: model.fit(a, b))
+                s, _ = timed(lambda model=model, a=a, b=b: model.fit(a, b))
                 seconds[name] += s
                 worst[name] = max(worst[name], error(model.coef_[0]))
         for name, s in seconds.items():

@@ -14,7 +14,7 @@ SMALL = {"behaviour": 16, "train": 60, "test": 40, "rights_per_identity": 2, "re
 @pytest.fixture
 def no_browser(monkeypatch):
     """Stills take seconds; the module's main run draws them, the others need not."""
-    monkeypatch.setattr("workbench.studies.udhr_report.browser", lambda: None)
+    monkeypatch.setattr("workbench.studies.common.browser", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -267,10 +267,7 @@ def auroc(
 
 
 def _wins(scores: Array, positive: NDArray[np.bool_], codes: NDArray[np.int64], m: int) -> tuple[Array, Array]:
-    """Count, for each two clusters, the pairs that a positive row of one wins over a negative row of the other, and all pairs.
-
-    The AUROC of any resample of clusters is a ratio of two quadratic forms in how often each is drawn.
-    """
+    """Pairs that a positive row of one cluster wins over a negative of another, and all: the AUROC of a resample is their ratio."""
     order = np.argsort(scores, kind="stable")
     s, y, c = scores[order], positive[order], codes[order]
     start = np.flatnonzero(np.r_[True, np.diff(s) != 0])

@@ -17,7 +17,7 @@ def change_point(
     """Estimate the step at which a share of right readings rises, as one step up between two levels.
 
     The change lies after checkpoint k where two constants, one up to k and one after it, fit the curve with least squares;
-    the estimate is the first checkpoint after the change. A rise within one gap between checkpoints is not told from another.
+    the estimate is the first checkpoint after the change, and the interval begins at the last one before it.
 
     Args:
         steps: Of the checkpoints, rising.
@@ -47,10 +47,11 @@ def change_point(
         nan = math.nan
         note = f"no rise: {rise[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
         return Estimate(value=nan, low=nan, high=nan, n=n, clusters=m, level=level, method="one step, cluster bootstrap", note=note)
-    first, last = (float(v) for v in np.quantile(t[at[1:]], ends, method="nearest"))
+    first, last = (int(v) for v in np.quantile(at[1:], ends, method="nearest"))
     value = float(t[at[0]])
+    # the change lies after the last checkpoint before it
     return Estimate(
-        value=value, low=min(first, value), high=max(last, value), n=n, clusters=m, level=level, method="one step, cluster bootstrap",
+        value=value, low=float(t[min(first, at[0]) - 1]), high=max(float(t[last]), value), n=n, clusters=m, level=level, method="one step, cluster bootstrap",
         note=f"rises by {rise[0]:.3f} [{low:.3f}, {high:.3f}]",
     )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """Many L2-penalised linear classifiers on one matrix at once: folds, strengths and targets are columns of one problem.
 
 Newton's method, its steps by preconditioned conjugate gradients in the principal axes of the features. There the diagonal of
-the Hessian is a good preconditioner, so a step costs a few products of the feature matrix with one column per problem,
-and no Hessian is ever formed: memory is that of the features.
+the Hessian is a good preconditioner, so most steps cost a few products of the feature matrix with one column per problem. Where
+they do not converge soon (little penalty, rows that are nearly certain), that column's Hessian is formed and factored. Memory is
+that of the features and of one Hessian.
 """
 
 from __future__ import annotations
@@ -137,9 +138,10 @@ def _conjugate(z: Tensor, h: Tensor, ridge: Tensor, gradient: Tensor, squares: T
     # a loose first step, then as exact as Newton's convergence can use (Dembo, Eisenstat and Steihaug 1982)
     eta = torch.full_like(first, 0.3) if value is None else (first / (1 + value.abs())).sqrt().clamp(max=0.3)
     live = product > 0
-    for _ in range(400):
+    # by then a product of the whole Hessian costs no more than going on
+    for _ in range(max(16, z.shape[1] // 8)):
         if not bool(live.any()):
-            break
+            return x, zx
         zp = z @ p
         curved = z.T @ (h * zp) + ridge * p
         alpha = torch.where(live, product / (p * curved).sum(0).clamp(min=1e-30), 0.0)
@@ -151,4 +153,19 @@ def _conjugate(z: Tensor, h: Tensor, ridge: Tensor, gradient: Tensor, squares: T
         live = live & (new > eta**2 * first)
         p = y + torch.where(live, new / product.clamp(min=1e-30), 0.0) * p
         product = new
+    for j in live.nonzero()[:, 0].tolist():
+        x[:, j] = _direct(z, h[:, j], ridge[:, j], -gradient[:, j])
+        zx[:, j] = z @ x[:, j]
     return x, zx
+
+
+def _direct(z: Tensor, h: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
+    """Solve for one column with its Hessian written out; in float64 where float32 cannot factor it."""
+    keep = h > 0  # a hinge has rows that do not count, and so has a certain logistic
+    rows, weights = z[keep], h[keep, None]
+    for dtype in (z.dtype, torch.float64):
+        hessian = (rows.to(dtype).T @ (weights * rows).to(dtype)) + torch.diag(ridge.to(dtype))
+        factor, failed = torch.linalg.cholesky_ex(hessian)
+        if not int(failed):
+            return torch.cholesky_solve(right.to(dtype)[:, None], factor)[:, 0].to(z.dtype)
+    return torch.linalg.lstsq(hessian, right.double()[:, None], driver="gelsd").solution[:, 0].to(z.dtype)  # pyright: ignore[reportPossiblyUnboundVariable]

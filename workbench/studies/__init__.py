@@ -13,7 +13,10 @@ from ..models import info, load_model
 from ..models.hooks import active_edits, foreign_hooks
 from .run import Run, check_output
 
-STUDIES = {"udhr": "what a model says about people's rights under a claim, against what it knows inside"}
+STUDIES = {
+    "udhr": "what a model says about people's rights under a claim, against what it knows inside",
+    "probes": "every kind of probe on every layer, whether it carries over, how few samples do, what CCS found, tampering",
+}
 
 
 def run_study(
@@ -23,7 +26,7 @@ def run_study(
     """Run a study and write its tables, figures and report to a folder.
 
     Args:
-        name: "udhr".
+        name: One of `STUDIES`.
         model: Anything that `load_model` takes, or a loaded model.
         out: The folder; by default `figures/NAME` (`figures/NAME-MODEL` for a model other than the bundled one).
         fast: A small grid, for a first look.
@@ -41,9 +44,9 @@ def run_study(
     if name not in STUDIES:
         raise unknown(UnknownStudy, "study", name, STUDIES)
     from .. import prompts
-    from . import udhr, udhr_report
 
-    settings = udhr.fast(seed) if fast else udhr.UdhrSettings(seed=seed)
+    study, report = _modules(name)
+    settings = study.fast(seed) if fast else study.SETTINGS(seed=seed)
     try:
         settings = replace(settings, **options)
     except TypeError:
@@ -61,10 +64,20 @@ def run_study(
     say = say or (lambda _: None)
     say(f"study {name} on {info(loaded).name} -> {folder}")
     run = Run.open(folder, study=name, settings=asdict(settings) | {"model": info(loaded).key(), "fast": fast}, say=say)
-    study = udhr.compute(loaded, settings, run, progress)
-    udhr_report.write(run, study)
+    report.write(run, study.compute(loaded, settings, run, progress))
     run.finish()
     return run
+
+
+def _modules(name: str) -> tuple[Any, Any]:
+    """The module of a study (SETTINGS, fast, compute) and that of its report (write)."""
+    if name == "udhr":
+        from . import udhr, udhr_report
+
+        return udhr, udhr_report
+    from . import probes, probes_report
+
+    return probes, probes_report
 
 
 def main_run(name: str, **kwargs: Any) -> Run:

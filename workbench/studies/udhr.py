@@ -8,28 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from .. import prompts as source
-from ..activations import Activations, capture
+from ..activations import Activations
 from ..core.errors import BadInput
-from ..core.seeds import numpy_rng
 from ..core.stats import proportion
-from ..evaluation import agreement, answers, answers_of, choose_answers, false_negatives, recovery
-from ..models import info, planted, untrained_copy
-from ..models.tokens import answer_tokens, encode, encode_pairs
+from ..evaluation import agreement, answers, false_negatives, recovery
+from ..models.tokens import answer_tokens, encode_pairs
 from ..probes import accuracy_by, fit_layers, probe_layers
-from ..prompts import PromptSet, Split, grouped_split
+from ..prompts import PromptSet
+from .common import FIT, Rows
 from .run import Run
 
-FIT = "no claim"
 PLAIN = ("base_short", "base_long", "would_you_rather")
 PUSHED = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
-READ = ("since_claim", "consider_claim")
 CLAIMS = ("good", "neutral", "partial", "harm")
 
 
@@ -65,38 +60,23 @@ class UdhrSettings:
                 raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
 
 
+SETTINGS = UdhrSettings
+
+
 def fast(seed: int = 0) -> UdhrSettings:
     """Return a small grid, for a first look and for tests."""
     return UdhrSettings(behaviour=60, train=240, test=120, rights_per_identity=4, resamples=200, ccs_epochs=400, seed=seed)
 
 
-class _Study:
-    """The steps share the model, its answer words, the split and the run."""
+class _Study(Rows):
+    """The steps of the study."""
+
+    set: UdhrSettings
 
     def __init__(self, model: Any, settings: UdhrSettings, run: Run, progress: bool | None) -> None:
-        self.model = model
-        self.set = settings
-        self.run = run
-        self.progress = progress
-        self.info = info(model)
-        self.planted = planted(model)
-        self.words = choose_answers(model)
+        super().__init__(model, settings, run, progress)
         answer_tokens(model, (" A", " B") if self._can_choose() else tuple(f" {w}" for w in self.words))
-        names = [[i.identity for i in source.identities()], [r.right for r in source.rights()]]
-        self.split = self._split(pd.MultiIndex.from_product(names, names=["identity", "right"]).to_frame(index=False))
         self._check_length()
-
-    def _can_choose(self) -> bool:
-        return all(len(self.model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1 for w in (" A", " B"))
-
-    def _split(self, rows: pd.DataFrame) -> Split:
-        if self.planted is None:
-            return grouped_split(rows, seed=self.set.seed)
-        held = {"identity": self.planted["held_out_identities"], "right": self.planted["held_out_rights"]}
-        return Split(
-            test={k: frozenset(v) for k, v in held.items()},
-            train={k: frozenset(set(rows[k]) - set(v)) for k, v in held.items()},
-        )
 
     def _check_length(self) -> None:
         """Encode every prompt of the study, longest first to fail, before anything is run."""
@@ -115,12 +95,6 @@ class _Study:
             for claim in (None,) if template in PLAIN else self.set.claims:
                 yield template, claim
 
-    def _prompts(self, template: str, claim: str | None, n: int, side: str | None) -> PromptSet:
-        held: dict[str, Any] = {} if side is None else {"identities": sorted(getattr(self.split, side)["identity"])}
-        if side is not None and "right" in getattr(self.split, side):
-            held["rights"] = sorted(getattr(self.split, side)["right"])
-        return source.udhr(template, claim, n=n, answers=self.words, seed=self.set.seed, **held)
-
     def _ask(self, name: str, prompts: PromptSet) -> pd.DataFrame:
         key = [self.info.key(), prompts.hash]
         return self.run.table(name, key, lambda: answers(self.model, prompts, progress=self.progress, note=name))
@@ -137,35 +111,6 @@ class _Study:
         return self.run.keep("behaviour", table)
 
     # ------------------------------------------------------------------ inside
-
-    def _pushed(self, claim: str, size: int, side: str) -> PromptSet:
-        """Each identity and right under one of two prompt forms, by the toss of a coin: neither goes with a form."""
-        one, two = (self._prompts(t, claim, size, side) for t in READ)
-        cells = {(p.identity, p.right): None for p in one}
-        coin = dict(zip(cells, numpy_rng(self.set.seed, "form", side).integers(0, 2, len(cells)), strict=True))
-        return PromptSet((a, b)[coin[a.identity, a.right]] for a, b in zip(one, two, strict=True))
-
-    def _blank(self, base: PromptSet) -> Activations | None:
-        """Read an untrained copy; a model without a Hugging Face configuration has none."""
-        if getattr(getattr(self.model, "original_model", None), "config", None) is None:
-            return None
-        key = [self.info.key(), self.set.seed, "untrained"]
-
-        def make(folder: Path) -> Activations:
-            blank = untrained_copy(self.model, seed=self.set.seed)
-            return capture(blank, base, store=folder, progress=self.progress, note="read an untrained copy")
-
-        return self.run.activations("read an untrained copy", key, base.hash, make)
-
-    def _capture(self, name: str, prompts: PromptSet) -> Activations:
-        """Read activations and, in the same pass, the answers; all conditions lie in one store."""
-        acts = self.run.activations(
-            name, [self.info.key(), "resid_post", "last"], prompts.hash,
-            lambda folder: capture(self.model, prompts, store=folder, logits="answers", progress=self.progress, note=name),
-        )  # fmt: skip
-        asked = answers_of(acts)
-        tokens = [len(x) for x in encode(self.model, asked["identity"].tolist())]
-        return acts.with_column("answer", asked["answer"]).with_column("identity_tokens", np.array(tokens) - (self.info.bos is not None))
 
     def conditions(self) -> tuple[Activations, Activations | None, dict[str, Activations], Activations | None]:
         """Capture the fitted condition (trained and untrained model), every claim, and training rows under "partial"."""
@@ -254,11 +199,6 @@ class _Study:
             return accuracy_by(fit, acts.subset(side == "test"), self.layer, "identity_tokens")
 
         return self.run.keep("by_tokens", self.run.table("accuracy by length of the identity", key, make))
-
-    @property
-    def layer(self) -> int:
-        """The layer that single-layer statements use, fixed before any result: two thirds of the way up."""
-        return min(self.info.n_layers - 1, self.info.n_layers * 2 // 3)
 
     # ------------------------------------------------------------------ says and knows, who is denied
 

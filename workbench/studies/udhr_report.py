@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from ..core.errors import MissingTool
-from ..core.provenance import content_hash
-from ..figures import Panel, browser, export, write_report
+from ..figures import Panel, write_report
 from ..figures import udhr as draw
+from .common import export_panels
 from .run import Run
 from .udhr import FIT, _Study, claim_names
 
@@ -176,28 +174,11 @@ def panels(run: Run, study: _Study) -> list[Panel]:
     return found
 
 
-def _export(run: Run, shown: list[Panel], stills: tuple[str, ...]) -> None:
-    """Write the figures that have changed since they were last written (drawing stills takes a browser and seconds)."""
-    folder, seal = run.folder / "figures", run.folder / "cache" / "figures.json"
-    old = json.loads(seal.read_text(encoding="utf-8")) if seal.is_file() else {}
-    new = {p.name: content_hash(p.figure.to_json(), run.tables[p.table].to_csv(), stills) for p in shown}
-    fresh = [p for p in shown if old.get(p.name) != new[p.name] or not (folder / f"{p.name}.html").is_file()]
-    export({p.name: p.figure for p in fresh}, folder, tables={p.name: run.tables[p.table] for p in fresh}, formats=("html", *stills))
-    seal.write_text(json.dumps(new), encoding="utf-8")
-
-
 def write(run: Run, study: _Study) -> None:
     """Write findings, figures and the report into the run's folder."""
     run.findings = findings(run, study)
     shown = panels(run, study)
-    stills = ("png", "svg") if browser() else ()
-    note = ""
-    try:
-        _export(run, shown, stills)
-    except MissingTool as error:
-        stills, note = (), str(error)
-    if not stills:
-        run.record["figures"] = f"html only: {note or 'no Chrome or Chromium found'}"
+    stills = export_panels(run, shown)
     known = study.info
     parameters = sum(p.numel() for p in study.model.parameters())
     organism = (
