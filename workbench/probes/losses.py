@@ -72,11 +72,11 @@ def circle(p_negative: Tensor, p_positive: Tensor) -> Tensor:
     return (((a + b) / 2) ** 2 + ((1 - torch.maximum(a, b)) / 2) ** 2).mean(-1)
 
 
-def info_nce(u_negative: Tensor, u_positive: Tensor, *, rivals: int = 256, temperature: float = 0.5) -> Tensor:
+def info_nce(u_negative: Tensor, u_positive: Tensor, *, rivals: int = 32, temperature: float = 0.5) -> Tensor:
     """InfoNCE over pairs: -u- should tell which u+ it belongs to, among those of other pairs.
 
     -log exp(-(z+_i - z-_i)^2 / 2T) / sum_j exp(-(z+_i - z-_j)^2 / 2T), with z+ and z- the standardised u+ and -u-; j runs
-    over the pair itself and its next `rivals` neighbours in the order given.
+    over the pair itself and `rivals` others, evenly spaced in the order given.
 
     References:
         van den Oord et al. 2018, arXiv 1807.03748, equation 4.
@@ -84,10 +84,9 @@ def info_nce(u_negative: Tensor, u_positive: Tensor, *, rivals: int = 256, tempe
     both = torch.cat([u_positive, -u_negative], -1)
     middle, spread = both.mean(-1, keepdim=True), both.std(-1, keepdim=True).clamp(min=1e-6)
     a, b = (u_positive - middle) / spread, (-u_negative - middle) / spread
-    count = min(rivals, a.shape[-1] - 1)
-    width = max(1, count // 8)
-    near = torch.arange(1, count + 1, max(1, count // width), device=a.device)
-    rows = (torch.arange(a.shape[-1], device=a.device)[:, None] + near) % a.shape[-1]
+    items = a.shape[-1]
+    near = torch.linspace(1, items - 1, min(rivals, items - 1), device=a.device).long()
+    rows = (torch.arange(items, device=a.device)[:, None] + near) % items
     own = -((a - b) ** 2) / (2 * temperature)
     others = -((a[..., None] - b[..., rows]) ** 2) / (2 * temperature)
     return (torch.logsumexp(torch.cat([own[..., None], others], -1), -1) - own).mean(-1)

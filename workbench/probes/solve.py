@@ -101,12 +101,13 @@ def solve(
     margins = torch.zeros(len(z), count, dtype=dtype, device=device)
     live = torch.arange(count, device=device)
     loss, eps = SHAPES[shape], 2 * torch.finfo(dtype).eps
+    exact = torch.zeros(count, dtype=torch.bool, device=device)
     for step in range(iterations):
         here, m, tt, aa, rr = w[:, live], margins[:, live], t[:, live], a[:, live], ridge[:, live]
         f, g, h = loss(m * tt)
         value = (aa * f).sum(0) + (rr * here * here).sum(0) / 2
         gradient = z.T @ (aa * g * tt) + rr * here
-        move, moved = _conjugate(z, aa * h, rr, gradient, squares, None if step == 0 else value)
+        move, moved = _conjugate(z, aa * h, rr, gradient, squares, None if step == 0 else value, exact[live])
         descent = -(move * gradient).sum(0)
         size = torch.ones_like(descent)
         for _ in range(30):
@@ -117,9 +118,12 @@ def solve(
                 break
             size = torch.where(worse, size / 2, size)
         w[:, live], margins[:, live] = new, ahead  # pyright: ignore[reportPossiblyUnboundVariable]
-        apart = (size * move).norm(dim=0) / new.norm(dim=0).clamp(min=1e-30)  # pyright: ignore[reportPossiblyUnboundVariable]
-        stuck = value - after <= eps * value.abs()  # pyright: ignore[reportPossiblyUnboundVariable]
-        live = live[(apart >= tolerance) & ~stuck]
+        # the length of the whole step: one that the line search cut short says nothing of the distance that is left
+        near = move.norm(dim=0) < tolerance * new.norm(dim=0)  # pyright: ignore[reportPossiblyUnboundVariable]
+        done = near & exact[live]
+        exact[live] = near  # once more, with the step solved exactly
+        stuck = (value - after <= eps * value.abs()) & (step >= 30)  # pyright: ignore[reportPossiblyUnboundVariable]
+        live = live[~(done | stuck)]
         if len(live) == 0:
             break
     bias = w[-1] if intercept else torch.zeros(count, dtype=dtype, device=device)
@@ -127,7 +131,9 @@ def solve(
     return (axes.basis @ inner).float(), bias.float()
 
 
-def _conjugate(z: Tensor, h: Tensor, ridge: Tensor, gradient: Tensor, squares: Tensor, value: Tensor | None) -> tuple[Tensor, Tensor]:
+def _conjugate(
+    z: Tensor, h: Tensor, ridge: Tensor, gradient: Tensor, squares: Tensor, value: Tensor | None, exact: Tensor
+) -> tuple[Tensor, Tensor]:
     """Solve (Z^T h Z + ridge) x = -gradient for every column; return x and Z x."""
     diagonal = squares.T @ h + ridge
     x, zx = torch.zeros_like(gradient), torch.zeros(len(z), gradient.shape[1], dtype=z.dtype, device=z.device)
@@ -137,6 +143,7 @@ def _conjugate(z: Tensor, h: Tensor, ridge: Tensor, gradient: Tensor, squares: T
     first = product.clone()
     # a loose first step, then as exact as Newton's convergence can use (Dembo, Eisenstat and Steihaug 1982)
     eta = torch.full_like(first, 0.3) if value is None else (first / (1 + value.abs())).sqrt().clamp(max=0.3)
+    eta = torch.where(exact, 1e-3, eta)
     live = product > 0
     # by then a product of the whole Hessian costs no more than going on
     for _ in range(max(16, z.shape[1] // 8)):
