@@ -11,6 +11,7 @@ import workbench as wb
 from workbench.core import errors
 from workbench.core.seeds import numpy_rng
 from workbench.probes import (
+    best_layers,
     brier,
     calibration_error,
     change_point,
@@ -368,3 +369,22 @@ def test_folds_have_rows_on_both_sides():
     assert fit.any(1).all()
     assert held.any(1).all()
     assert not (fit & held).any()
+
+
+def test_best_layers_are_those_that_cannot_be_told_from_the_best():
+    """Truth in layers 1 and 2 equally, none in layer 0: the band keeps 1 and 2 and drops 0."""
+    rows = []
+    for layer, value, low, high in ((0, 0.5, 0.4, 0.6), (1, 0.95, 0.9, 0.98), (2, 0.97, 0.92, 0.99)):
+        rows.append({"layer": layer, "method": "logistic", "control": "", "condition": "fit", "against": "label", "metric": "accuracy",
+                     "value": value, "band_low": low, "band_high": high, "n": 100})  # fmt: skip
+    found = best_layers(pd.DataFrame(rows)).iloc[0]
+    assert (found["layer"], found["layers"]) == (2, "1, 2")
+
+
+def test_bands_over_layers_are_wider_than_single_intervals():
+    """A band for all layers at once holds each layer's own interval, and is wider."""
+    table = wb.probe_layers(activations(signal=1.5), methods=["mass_mean"], controls=(), resamples=0)
+    some = table[table["metric"] == "accuracy"]
+    assert (some["band_low"] < some["low"]).all()
+    assert (some["band_high"] > some["high"]).all()
+    assert len(best_layers(table)) == 1

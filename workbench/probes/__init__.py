@@ -11,14 +11,14 @@ from .linear import LinearProbe, fit_lda, fit_logistic, fit_mass_mean, fit_ridge
 from .losses import LOSSES, Loss
 from .methods import METHODS, Fit, fit_layers
 from .nonlinear import NonlinearProbe, fit_knn, fit_mlp, fit_quadratic, fit_rbf
-from .protocol import accuracy_by, probe_layers
+from .protocol import accuracy_by, best_layers, probe_layers
 from .tamper import TamperDetector, fit_tamper, roc_curve, tamper_roc, tamper_score
 from .text import bag_of_words
 from .transfer import transfer_matrix
 from .unsupervised import fit_crc, fit_kmeans, fit_vinc
 
 __all__ = [
-    "LOSSES", "METHODS", "ClassProbe", "ContrastProbe", "Fit", "HonestyPanel", "LinearProbe", "Loss", "NonlinearProbe", "TamperDetector", "accuracy_by", "bag_of_words",
+    "LOSSES", "METHODS", "ClassProbe", "ContrastProbe", "Fit", "HonestyPanel", "LinearProbe", "Loss", "NonlinearProbe", "TamperDetector", "accuracy_by", "bag_of_words", "best_layers",
     "brier", "calibration_error", "ccs_honesty", "change_point", "fit_ccs", "fit_ccs_layers", "fit_contrast", "fit_crc", "fit_kmeans", "fit_knn", "fit_layers",
     "fit_lda", "fit_logistic", "fit_mass_mean", "fit_mlp", "fit_multiclass", "fit_multilabel", "fit_quadratic", "fit_rbf", "fit_ridge",
     "fit_svm", "fit_tamper", "fit_vinc", "platt", "probe_layers", "reliability", "resolve_sign", "roc_curve", "sample_efficiency", "selectivity", "smallest", "tamper_roc", "tamper_score", "transfer_matrix",

@@ -28,21 +28,9 @@ DEFAULT = ("logistic", "mass_mean", "ccs")
 CONTROLS = ("shuffled_labels", "random_directions", "bag_of_words")
 METRICS = ("accuracy", "auroc", "ece", "brier")
 ORDER = [
-    "layer",
-    "site",
-    "method",
-    "control",
-    "fit_condition",
-    "condition",
-    "split",
-    "against",
-    "metric",
-    "value",
-    "low",
-    "high",
-    "n",
-    "note",
-]
+    "layer", "site", "method", "control", "fit_condition", "condition", "split", "against", "metric", "value", "low", "high", "n",
+    "band_low", "band_high", "note",
+]  # fmt: skip
 
 
 def probe_layers(
@@ -92,7 +80,8 @@ def probe_layers(
         sample size; "auroc", "ece" (monotone bins) and "brier" with a bootstrap; all clustered by identity. For nonlinear methods
         also "gap" (accuracy minus that of the linear method that validation rows prefer, paired) and, for these and
         linear methods, "selectivity". Columns: `layer, site, method, control, fit_condition, condition, split, against, metric,
-        value, low, high, n, note`. The bag of words and the embedding have layer -1.
+        value, low, high, n, band_low, band_high, note`. The bag of words and the embedding have layer -1. An accuracy's band holds for
+        all layers at once (Bonferroni): with it, not with `low` and `high`, compare layers (`best_layers`).
 
     Raises:
         WrongModel: A condition was read from other weights.
@@ -144,7 +133,9 @@ def probe_layers(
                 }
                 rows.extend(
                     place | row
-                    for row in _measure(scores, held.rows, against, resamples, seed, metrics, found.probabilities(scores, layer))
+                    for row in _measure(
+                        scores, held.rows, against, resamples, seed, metrics, found.probabilities(scores, layer), len(held.layers)
+                    )
                 )
                 for name in () if control else against:
                     hits[found.method, layer, where, name] = (scores > 0) == held.rows[name].to_numpy()
@@ -202,7 +193,7 @@ def probe_layers(
             scores = bag_of_words(train.rows[text].tolist(), y, held.rows[text].tolist())
             place = {"layer": -1, "method": "bag_of_words", "control": "bag_of_words", "condition": where, **columns}
             rows.extend(place | row for row in _measure(scores, held.rows, against, resamples, seed, ("accuracy", "auroc"), None))
-    table = pd.DataFrame(rows)[ORDER]
+    table = pd.DataFrame(rows, columns=ORDER)
     table.attrs["provenance"] = dict(acts.provenance) | {
         "seed": seed, "fit_condition": condition, "target": target, "train_rows": len(train),
         "ccs_sign": f"resolved on {len(train)} training rows of condition {condition!r} by column {target!r}",
@@ -233,7 +224,7 @@ def _check(
 
 def _measure(
     scores: np.ndarray, rows: pd.DataFrame, against: Sequence[str], resamples: int, seed: int, metrics: Sequence[str],
-    probability: np.ndarray | None,
+    probability: np.ndarray | None, layers: int = 1,
 ) -> list[dict[str, Any]]:  # fmt: skip
     out = []
     clusters = rows["identity"].to_numpy()
@@ -250,6 +241,9 @@ def _measure(
             if "brier" in metrics:
                 found["brier"] = brier(probability, y, clusters, resamples=resamples, seed=seed)
         out += [{"against": name, "metric": metric, **e.row(), "note": e.note} for metric, e in found.items()]
+        if "accuracy" in metrics:
+            wide = proportion((scores > 0) == y, clusters, level=1 - 0.05 / layers)
+            out[-len(found)] |= {"band_low": wide.low, "band_high": wide.high}
     return out
 
 
@@ -269,6 +263,30 @@ def _gaps(
             "layer": layer, "method": method, "control": "", "condition": where, "against": name, "metric": "gap", **gap.row(),
             "note": f"over {best}, which validation rows prefer" + (f"; {gap.note}" if gap.note else ""),
         }  # fmt: skip
+
+
+def best_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """Say at which layers each method reads best: all those that the data cannot tell from the best.
+
+    Args:
+        table: From `probe_layers`.
+
+    Returns:
+        One row per method, condition and `against`: the layer of the highest accuracy, with its band over all layers, and `layers`:
+        those whose band reaches up to the highest lower end of any.
+
+    Note:
+        The highest of several accuracies is itself biased upwards; fix a layer beforehand, or on other rows, to quote one.
+    """
+    some = table[(table["metric"] == "accuracy") & (table["control"] == "")]
+    rows = []
+    for (method, condition, against), part in some.groupby(["method", "condition", "against"], sort=False):
+        part = part.sort_values("layer")
+        best = part.iloc[int(part["value"].argmax())]
+        near = part.loc[part["band_high"] >= part["band_low"].max(), "layer"]
+        columns = {"method": method, "condition": condition, "against": against, "metric": "best layer"}
+        rows.append(columns | dict(best[["layer", "value", "band_low", "band_high", "n"]]) | {"layers": ", ".join(map(str, near))})
+    return pd.DataFrame(rows)
 
 
 def accuracy_by(fit: Fit, acts: Activations, layer: int, by: str, *, against: str = "label") -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..figures import Panel, write_report
 from ..figures import probes as draw
+from ..probes import best_layers
 from .common import FIT, export_panels
 from .probes import Bench
 from .run import Run
@@ -63,6 +64,13 @@ def findings(run: Run, study: Bench) -> list[str]:
             )
         null = _rows(_pick(table, layer=layer, control="random_directions", condition=condition, against="label"))[0]
         out.append(text + "; ".join(parts) + f". Random directions: {null.low:.1%} to {null.high:.1%}.")
+    parts = []
+    where = best_layers(table)
+    for r in _rows(
+        where[(where["condition"] == FIT) & (where["against"] == "label") & where["method"].isin(("logistic", "mass_mean", "ccs"))]
+    ):
+        parts.append(f"{r.method} {r.layers} (highest at {int(r.layer)}: {r.value:.1%}, band [{r.band_low:.1%}, {r.band_high:.1%}])")
+    out.append(f"Where: Layers that cannot be told from the best, by bands over all layers at once, without a claim: {'; '.join(parts)}.")
     gaps = _pick(table, metric="gap", condition=FIT, against="label")
     if len(gaps):
         better = gaps[gaps["low"] > 0]

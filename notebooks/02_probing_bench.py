@@ -1,0 +1,174 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The probe bench
+#
+# **Questions.** At which layer can truth be read? Do nonlinear probes add anything? What does CCS find when nobody tells it what
+# to look for? How few samples are enough? Can the disagreement of probe and answer show that a model was pushed?
+#
+# **Expectation.** The bundled organism carries the truth of its answers, so everything should read it, with labels and without.
+# Its twin was trained on the same answers without ever being asked whether they are right: there CCS should fail, and the panel
+# should say so. On your own model (set `WORKBENCH_MODEL`) nothing is promised.
+#
+# `workbench run probes` does all of this with more items, more methods and a report.
+
+# %%
+import os
+
+import pandas as pd
+
+import workbench as wb
+from workbench.figures import probes as draw
+
+MODEL = os.environ.get("WORKBENCH_MODEL", "bundled")
+model = wb.load_model(MODEL)
+words = wb.choose_answers(model)
+layer = model.cfg.n_layers * 2 // 3  # fixed before anything is read
+
+
+# %% [markdown]
+# ## Data
+#
+# Two conditions, with and without a claim; the answers come from the same pass as the activations. Identities and rights on the
+# held-out side are on neither side of any fit.
+
+
+# %%
+def split_of(model):
+    every, held = wb.prompts.udhr().to_frame(), wb.models.planted(model)
+    if not held:
+        return wb.grouped_split(every, seed=0)
+    test = {"identity": frozenset(held["held_out_identities"]), "right": frozenset(held["held_out_rights"])}
+    return wb.Split(test=test, train={k: frozenset(set(every[k]) - v) for k, v in test.items()})
+
+
+def read(model, split, template="base_short", claim=None, change=lambda p: p, n=(300, 200)):
+    sides = [
+        wb.prompts.udhr(template, claim, n=k, identities=sorted(s["identity"]), rights=sorted(s["right"]), answers=words)
+        for k, s in zip(n, (split.train, split.test), strict=True)
+    ]
+    acts = wb.capture(model, change(sides[0] + sides[1]), logits="answers", progress=False)
+    return acts.with_column("answer", wb.answers_of(acts)["answer"])
+
+
+split = split_of(model)
+clean, pushed = read(model, split), read(model, split, "since_claim", "harm")
+clean
+
+# %% [markdown]
+# ## One table: layers, methods, conditions, controls
+#
+# Fitted without the claim, read without and under it. `gap` is what a nonlinear probe reads beyond the best linear one, paired on
+# the same items; `selectivity` is accuracy minus that on a task that only memory solves.
+
+# %%
+table = wb.probe_layers(
+    clean,
+    test={"harm": pushed},
+    split=split,
+    condition="no claim",
+    methods=["logistic", "lda", "mass_mean", "mlp", "ccs", "crc"],
+    resamples=200,
+)
+accuracy = table[(table["metric"] == "accuracy") & (table["control"] == "")]
+accuracy.pivot_table(index="method", columns=["condition", "layer"], values="value").round(2)
+
+# %%
+draw.curves(table, ["no claim", "harm"])
+
+# %%
+table[table["metric"].isin(["gap", "selectivity"]) & (table["layer"] == layer)][
+    ["method", "condition", "metric", "value", "low", "high", "n", "note"]
+]
+
+# %% [markdown]
+# The controls of the same call: what shuffled labels, random directions and the words alone reach.
+
+# %%
+table[(table["control"] != "") & (table["metric"] == "accuracy") & (table["layer"].isin([layer, -1]))][
+    ["control", "condition", "layer", "value", "low", "high", "note"]
+]
+
+# %% [markdown]
+# ## What did CCS find?
+#
+# The same panel on the organism and on its twin without a verdict. Into half of the prompts a speaker's opinion is put: which
+# feature does a search without labels find then (Farquhar et al. 2023)?
+
+# %%
+panels = {}
+for name in ("udhr-organism", "udhr-organism-no-verdict") if MODEL == "bundled" else (MODEL,):
+    one = model if name in (MODEL, "udhr-organism") else wb.load_model(name)
+    two = split_of(one)
+    told = read(one, two, change=lambda p: wb.prompts.with_distractor(p, "speaker"))
+    panels[name] = wb.ccs_honesty(read(one, two), layer=layer, split=two, distractors={"speaker": told}, draws=100, resamples=200)
+panels[name]
+
+# %%
+pd.concat({name: panel.table.set_index("what")[["value", "low", "high"]].round(2) for name, panel in panels.items()}, axis=1)
+
+# %% [markdown]
+# ## A loss of one's own
+#
+# Any function of the two probabilities (each `restart x item`) is a method: restarts, controls, intervals and all.
+
+
+# %%
+def agree_to_differ(p_negative, p_positive):
+    return ((p_positive + p_negative - 1) ** 2 + p_positive * p_negative).mean(-1)
+
+
+mine = wb.probe_layers(clean, split=split, methods=[agree_to_differ, "ccs"], controls=(), resamples=100)
+mine[mine["metric"] == "accuracy"].pivot(index="method", columns="layer", values="value").round(2)
+
+# %% [markdown]
+# ## How few are enough, and does it carry over?
+
+# %%
+few = wb.sample_efficiency(clean, layer=layer, split=split, methods=["logistic", "ccs"], repeats=5, resamples=200)
+draw.efficiency(few)
+
+# %%
+wb.probes.smallest(few, threshold=0.9)
+
+# %%
+draw.transfer(wb.transfer_matrix({"no claim": clean, "harm": pushed}, layers=[layer], split=split, resamples=0))
+
+# %% [markdown]
+# ## Broken from outside?
+#
+# The detector has seen no pushed prompt: a probe, how sure it is, and a threshold from unpushed prompts.
+
+# %%
+detector = wb.fit_tamper(clean, layer=layer, split=split, false_alarms=0.05)
+wb.probes.tamper_roc(clean, {"harm": pushed}, detector, split=split, resamples=200)
+
+# %%
+held = pushed.subset(split.side(pushed.rows) == "test")
+wb.tamper_score(held, detector)[["identity", "right", "tamper_score", "probe_probability", "answer_probability", "flagged"]].head()
+
+# %% [markdown]
+# ## Conclusion, as code
+#
+# On the organism the findings must hold; on another model these are questions.
+
+# %%
+if MODEL == "bundled":
+    at = accuracy[accuracy["layer"] == layer].set_index(["method", "condition"])
+    assert at.loc[("ccs", "harm"), "low"] > 0.8, "CCS, fitted without labels and without a claim, reads the truth under the claim"
+    assert (table.loc[(table["metric"] == "gap") & (table["layer"] == layer), "value"] <= 0.02).all(), "nonlinear probes add nothing"
+    assert panels["udhr-organism"].found == "truth", "whatever a speaker says"
+    assert panels["udhr-organism-no-verdict"].found == "speaker", "the twin's CCS finds the speaker instead"
+    assert (tamper := wb.tamper_score(held, detector))["tamper_score"].mean() > 0.9, "pushed prompts disagree with the probe"
+
+# %% [markdown]
+# **What this does not show.** A probe reads what is there, not what the model uses; CCS gets its sign from labelled training rows
+# (the panel shows a rule that needs none); and a disagreement says that the answer is not what the probe reads, not why.
