@@ -15,15 +15,27 @@ _WHERE = {
     "capture_parallel": "activations",
     "fit_logistic": "probes", "fit_mass_mean": "probes", "fit_ccs": "probes", "fit_contrast": "probes", "resolve_sign": "probes", "probe_layers": "probes",
     "transfer_matrix": "probes", "sample_efficiency": "probes", "ccs_honesty": "probes", "fit_tamper": "probes", "tamper_score": "probes",
+    "Direction": "directions", "extract_direction": "directions", "compare_directions": "directions", "factorial_geometry": "directions",
+    "compare_subspaces": "directions", "geometry_power": "directions", "erase_and_reprobe": "directions", "compare_spaces": "directions",
     "answers": "evaluation", "answers_of": "evaluation", "agreement": "evaluation", "false_negatives": "evaluation", "choose_answers": "evaluation",
     "run_study": "studies",
 }  # fmt: skip
-_ROOMS = ("activations", "core", "evaluation", "figures", "models", "organism", "probes", "prompts", "studies")
+_ROOMS = ("activations", "core", "directions", "evaluation", "figures", "models", "organism", "probes", "prompts", "studies")
 __all__ = [*_ROOMS, *_WHERE]
 
 if TYPE_CHECKING:
-    from . import activations, core, evaluation, figures, models, organism, probes, prompts, studies
+    from . import activations, core, directions, evaluation, figures, models, organism, probes, prompts, studies
     from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
+    from .directions import (
+        Direction,
+        compare_directions,
+        compare_spaces,
+        compare_subspaces,
+        erase_and_reprobe,
+        extract_direction,
+        factorial_geometry,
+        geometry_power,
+    )  # fmt: skip
     from .evaluation import agreement, answers, answers_of, choose_answers, false_negatives
     from .models import Edit, Read, bundled_models, edited, load_model, untrained_copy
     from .probes import (

@@ -52,7 +52,12 @@ class Statistics:
         if self.mean.shape[:2] != (len(self.groups), len(self.layers)) or self.count.shape != (len(self.groups),):
             raise ShapeMismatch(f"{len(self.groups)} groups, {len(self.layers)} layers and means of {tuple(self.mean.shape)}")
 
-    def _at(self, layer: int, group: str) -> tuple[int, int]:
+    def at(self, layer: int, group: str) -> tuple[int, int]:
+        """Return the indices of a group and a layer.
+
+        Raises:
+            UnknownLayer, UnknownName: There is none.
+        """
         if layer not in self.layers:
             raise UnknownLayer(f"layer {layer} was not read; there are: {', '.join(map(str, self.layers))}")
         if group not in self.groups:
@@ -68,7 +73,7 @@ class Statistics:
         if self.scatter is None:
             raise BadInput("second moments were not kept; call stream_statistics with second=True")
         names = self.groups if group is None else (group,)
-        at = [self._at(layer, name) for name in names]
+        at = [self.at(layer, name) for name in names]
         free = int(sum(int(self.count[g]) for g, _ in at)) - len(names)
         if free < 1:
             raise BadInput("a covariance needs at least two rows of a group")
@@ -78,7 +83,7 @@ class Statistics:
         """Return the Gram matrix X'X of a group (sums of products about zero)."""
         if self.scatter is None:
             raise BadInput("second moments were not kept; call stream_statistics with second=True")
-        g, k = self._at(layer, group)
+        g, k = self.at(layer, group)
         return self.scatter[g, k] + self.count[g] * torch.outer(self.mean[g, k], self.mean[g, k])
 
     def __add__(self, other: Statistics) -> Statistics:

@@ -90,6 +90,18 @@ class Overflow(NotFinite):
     """Numbers that are finite in the model but not in the dtype that they should be kept in."""
 
 
+class TooFew(BadInput):
+    """Fewer rows or clusters than the estimate needs."""
+
+
+class SharedRows(BadInput):
+    """Rows that enter two things which should be independent, without a word that they do."""
+
+
+class ZeroDirection(BadInput):
+    """A direction without length."""
+
+
 class SplitLeak(BadInput):
     """A group that would stand on both sides of a split."""
 

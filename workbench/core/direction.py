@@ -1,0 +1,157 @@
+"""A direction as a plain value: unit vector, length, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import DamagedStore, NotFinite, ShapeMismatch, WrongModel, ZeroDirection
+from .provenance import redact
+from .types import Float
+
+PLACE = ("model", "site", "layer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direction:
+    """A unit vector with its length in raw activation units.
+
+    Attributes:
+        unit: `d_model`, of length 1.
+        scale: Length of the vector that it came from, in raw units: a coefficient of 1 adds that much.
+        method: How it was made.
+        reliability: Half-sample cosine (`nan` where it is not known).
+        n: Rows of the smaller side; `clusters`: independent units among them.
+        provenance: Model, site, layer, position, prompts, versions, and for sums what they were made of.
+    """
+
+    unit: Float[Tensor, " d_model"]
+    scale: float
+    method: str = ""
+    reliability: float = math.nan
+    n: int = 0
+    clusters: int = 0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.unit.ndim != 1:
+            raise ShapeMismatch(f"a direction has one axis, got {tuple(self.unit.shape)}")
+        if abs(float(self.unit.norm()) - 1) > 1e-3:
+            raise ZeroDirection(f"the unit vector of a direction has length 1, got {float(self.unit.norm()):.3g}")
+
+    @classmethod
+    def of(cls, vector: Tensor, **facts: Any) -> Direction:
+        """Return the direction of a vector.
+
+        Raises:
+            NotFinite, ZeroDirection: The vector holds NaN or has no length.
+        """
+        v = vector.detach().double().cpu()
+        if not bool(v.isfinite().all()):
+            raise NotFinite("the vector of a direction holds NaN or infinity")
+        length = float(v.norm())
+        if not length > 0:
+            raise ZeroDirection("a vector of zeros has no direction")
+        return cls(unit=(v / length).float(), scale=length, **facts)
+
+    @property
+    def vector(self) -> Tensor:
+        """The raw vector, unit times scale."""
+        return self.unit * self.scale
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return the coordinate of activations `… x d_model` along the unit vector, in raw units."""
+        if x.shape[-1] != len(self.unit):
+            raise ShapeMismatch(f"a direction of width {len(self.unit)} and activations of width {x.shape[-1]}")
+        return x.float() @ self.unit.to(x.device)
+
+    def check_place(self, other: Mapping[str, Any]) -> None:
+        """Raise unless both come from one place of one model, as far as both say.
+
+        Raises:
+            WrongModel: Another model, processing mode, site or layer.
+        """
+        for key in PLACE:
+            mine, theirs = self.provenance.get(key), other.get(key)
+            if mine is None or theirs is None:
+                continue
+            if key == "model" and isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+                keys = [k for k in ("digest", "processing") if k in mine and k in theirs]
+                if any(mine[k] != theirs[k] for k in keys):
+                    raise WrongModel(
+                        f"a direction of {mine.get('name')!r} and one of {theirs.get('name')!r}, or of another processing mode"
+                    )
+            elif mine != theirs:
+                raise WrongModel(f"a direction read at {key} {mine!r} and something at {key} {theirs!r}")
+
+    def _with(self, vector: Tensor, how: str, *others: Direction) -> Direction:
+        made = [{"method": d.method, "scale": d.scale, "provenance": dict(d.provenance)} for d in (self, *others)]
+        place = {k: self.provenance[k] for k in PLACE if k in self.provenance}
+        return Direction.of(vector, method=how, n=min(d.n for d in (self, *others)), provenance=place | {"made_of": made})
+
+    def __neg__(self) -> Direction:
+        return replace(self, unit=-self.unit, method=f"-({self.method})")
+
+    def __add__(self, other: Direction) -> Direction:
+        self.check_place(other.provenance)
+        return self._with(self.vector.double() + other.vector.double(), f"({self.method}) + ({other.method})", other)
+
+    def __sub__(self, other: Direction) -> Direction:
+        self.check_place(other.provenance)
+        return self._with(self.vector.double() - other.vector.double(), f"({self.method}) - ({other.method})", other)
+
+    def __mul__(self, factor: float) -> Direction:
+        return self._with(self.vector.double() * factor, f"{factor:g} * ({self.method})")
+
+    __rmul__ = __mul__
+
+    def without(self, other: Direction) -> Direction:
+        """Return what is left of this direction orthogonal to another."""
+        self.check_place(other.provenance)
+        v, u = self.vector.double(), other.unit.double()
+        left = v - (v @ u) * u
+        if float(left.norm()) <= 1e-6 * self.scale:
+            raise ZeroDirection("nothing is left: the two directions are one")
+        return self._with(left, f"({self.method}) without ({other.method})", other)
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file, with everything that is known of it."""
+        facts = {"scale": self.scale, "method": self.method, "reliability": self.reliability, "n": self.n, "clusters": self.clusters}
+        text = json.dumps(redact({**facts, "provenance": dict(self.provenance)}), default=str)
+        save_file({"unit": self.unit.contiguous()}, str(path), metadata={"direction": text})
+
+    @classmethod
+    def load(cls, path: str | Path, *, place: Mapping[str, Any] | None = None) -> Direction:
+        """Read a direction.
+
+        Args:
+            path: What `save` wrote.
+            place: Model key, site and layer that it must come from; `None` accepts any.
+
+        Raises:
+            DamagedStore: Not such a file.
+            WrongModel: It comes from elsewhere.
+        """
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                unit, text = file.get_tensor("unit"), (file.metadata() or {})["direction"]
+            out = cls(unit=unit, **json.loads(text))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DamagedStore(f"{Path(path).name} holds no direction ({type(error).__name__})") from None
+        out.check_place(place or {})
+        return out
+
+    def __repr__(self) -> str:
+        where = ", ".join(f"{k} {self.provenance[k]}" for k in ("site", "layer", "position") if k in self.provenance)
+        text = f"reliability {self.reliability:.2f}" if self.reliability == self.reliability else "reliability unknown"
+        return (
+            f"Direction({self.method}, d_model {len(self.unit)}, scale {self.scale:.3g}, {text}, n={self.n}{', ' + where if where else ''})"
+        )

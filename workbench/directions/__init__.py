@@ -1,0 +1,20 @@
+"""Directions: how they are extracted, how they lie to each other, what is left when one is erased. Tensors in, frozen results out."""
+
+from ..core.direction import Direction
+from .alignment import SpaceMap, carried, compare_spaces, fit_map, linear_cka, mutual_knn
+from .cells import Cells
+from .compare import compare_directions
+from .erasure import ERASERS, erase_and_reprobe, fit_eraser
+from .extract import METHODS, direction_efficiency, extract_direction, from_statistics, head_directions, optimise_direction, place_of
+from .factorial import FactorialReport, factorial_geometry
+from .geometry import VERDICTS, GeometryReport, between, table_of, verdict
+from .metrics import METRICS
+from .power import geometry_power, plant
+from .subspace import SubspaceReport, compare_subspaces
+
+__all__ = [
+    "ERASERS", "METHODS", "METRICS", "VERDICTS", "Cells", "Direction", "FactorialReport", "GeometryReport", "SpaceMap", "SubspaceReport",
+    "between", "carried", "compare_directions", "compare_spaces", "compare_subspaces", "direction_efficiency", "erase_and_reprobe",
+    "extract_direction", "factorial_geometry", "fit_eraser", "fit_map", "from_statistics", "geometry_power", "head_directions", "linear_cka",
+    "mutual_knn", "optimise_direction", "place_of", "plant", "table_of", "verdict",
+]  # fmt: skip

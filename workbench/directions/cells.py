@@ -1,0 +1,157 @@
+"""Rows in cells (harm, its baseline, safety, ...), who belongs to which cluster, and what was wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.errors import BadInput, NotFinite, ShapeMismatch, SharedRows, TooFew
+from ..core.types import Float
+
+FEWEST = 16
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """Rows of several cells in one space, with what may depend on what.
+
+    Attributes:
+        names: Of the cells.
+        rows: All rows, `row x d`, in float64, less the mean of the cells' means (which no contrast sees). Where there are fewer
+            rows than dimensions they are rotated into as many dimensions as rows: inner products are the same.
+        cell: Index of each row's cell.
+        cluster: Code of each row's cluster: what is independent of what.
+        block: Code of each row's item: inside one, permuted labels stay.
+    """
+
+    names: tuple[str, ...]
+    rows: Float[Tensor, "row d"]
+    cell: Codes
+    cluster: Codes
+    block: Codes
+
+    @classmethod
+    def of(
+        cls, cells: Mapping[str, Any], *, items: Mapping[str, Any] | None = None, clusters: Mapping[str, Any] | None = None,
+        fewest: int = FEWEST,
+    ) -> Cells:  # fmt: skip
+        """Check rows and put them together.
+
+        Args:
+            cells: Rows of each cell, `row x d_model`.
+            items: Ids of each cell's rows, by cell; rows of one id were read from one item. `None`: every row is its own.
+            clusters: Names of each cell's clusters; `None`: every item is its own.
+            fewest: Fewest rows of a cell.
+
+        Raises:
+            TooFew, ShapeMismatch, NotFinite, SharedRows, BadInput: See their messages.
+        """
+        names = tuple(cells)
+        parts = {name: _matrix(rows, name, fewest) for name, rows in cells.items()}
+        widths = {name: part.shape[1] for name, part in parts.items()}
+        if len(set(widths.values())) > 1:
+            raise ShapeMismatch(f"rows of different widths do not come from one place of one model: {widths}")
+        ids = _labels(items, parts, "items")
+        if ids is None:
+            _check_shared(parts)
+            sizes = np.cumsum([0, *(len(p) for p in parts.values())])
+            block = np.arange(sizes[-1])
+        else:
+            block = np.unique(np.concatenate([ids[name] for name in names]), return_inverse=True)[1]
+        people = _labels(clusters, parts, "clusters")
+        cluster = block if people is None else np.unique(np.concatenate([people[name] for name in names]), return_inverse=True)[1]
+        if people is not None and ids is None:
+            block = cluster
+        elif people is not None:
+            first = np.full(block.max() + 1, -1)
+            first[block] = cluster
+            if (first[block] != cluster).any():
+                raise BadInput("an item lies in two clusters: an id in items= must always go with the same name in clusters=")
+        cell = np.repeat(np.arange(len(names)), [len(parts[name]) for name in names])
+        few = {n: len(np.unique(cluster[cell == k])) for k, n in enumerate(names)}
+        if min(few.values()) < 4:
+            name = min(few, key=lambda n: few[n])
+            raise TooFew(f"{name}: {few[name]} clusters; four at least are needed to say how much they differ")
+        origin = torch.stack([parts[n].mean(0) for n in names]).mean(0)
+        rows = torch.cat([parts[n] for n in names]) - origin
+        if len(rows) < rows.shape[1]:
+            rows = torch.linalg.qr(rows.T, mode="r").R.T.contiguous()
+        return cls(names=names, rows=rows, cell=cell, cluster=cluster.astype(np.int64), block=block.astype(np.int64))
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters there are."""
+        return int(self.cluster.max()) + 1
+
+    def sums(self) -> tuple[Float[Tensor, "cluster cell d"], Float[Tensor, "cluster cell"]]:
+        """Return the sum and the number of each cluster's rows in each cell."""
+        m, k = self.clusters, len(self.names)
+        place = torch.as_tensor(self.cluster * k + self.cell)
+        out = torch.zeros(m * k, self.rows.shape[1], dtype=self.rows.dtype).index_add_(0, place, self.rows)
+        counts = torch.bincount(place, minlength=m * k).to(self.rows.dtype)
+        return out.view(m, k, -1), counts.view(m, k)
+
+
+def _matrix(rows: Any, name: str, fewest: int) -> Tensor:
+    x = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows).detach().double().cpu()
+    if x.ndim != 2:
+        raise ShapeMismatch(f"{name}: rows x d_model, got {tuple(x.shape)}")
+    bad = ~torch.isfinite(x).all(1)
+    if bool(bad.any()):
+        raise NotFinite(f"{name}: {int(bad.sum())} of {len(x)} rows hold NaN or infinity, the first is row {int(bad.nonzero()[0])}")
+    if len(x) < fewest:
+        raise TooFew(f"{name}: {len(x)} rows; an angle needs {fewest} at least, and says more with hundreds (see geometry_power)")
+    return x
+
+
+def _labels(given: Mapping[str, Any] | None, parts: Mapping[str, Tensor], what: str) -> dict[str, np.ndarray] | None:
+    if given is None:
+        return None
+    out = {}
+    for name, part in parts.items():
+        if name not in given:
+            raise BadInput(f"{what}= says nothing of {name!r}; it names: {', '.join(map(str, given))}")
+        out[name] = np.asarray(given[name]).astype(str)
+        if out[name].shape != (len(part),):
+            raise ShapeMismatch(f"{what}= of {name!r}: {out[name].shape} for {len(part)} rows")
+    return out
+
+
+def _check_shared(parts: Mapping[str, Tensor]) -> None:
+    """Without ids rows are independent; the same row in two cells is not."""
+    seen: dict[bytes, str] = {}
+    for name, part in parts.items():
+        mine = {row.numpy().tobytes() for row in part}
+        hit = [seen[key] for key in mine if key in seen]
+        if hit:
+            raise SharedRows(
+                f"{len(hit)} rows of {name!r} stand in {hit[0]!r} too: their noise is common to both, and makes angles. Say which row is "
+                "which with items= (equal ids for equal items), or use other rows"
+            )
+        seen |= dict.fromkeys(mine, name)
+
+
+def unpair(concepts: Mapping[str, tuple[Any, Any]], given: Any, what: str, cells: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
+    """Return ids by cell from ids by concept: one sequence for all, or by concept one (rows and baseline alike) or two."""
+    if given is None:
+        return None
+    out: dict[str, Any] = {}
+    for concept in concepts:
+        mine = given
+        if isinstance(given, Mapping):
+            if concept not in given:
+                raise BadInput(f"{what}= says nothing of {concept!r}; it names: {', '.join(map(str, given))}")
+            mine = given[concept]
+        two = mine if isinstance(mine, tuple) and len(mine) == 2 and np.ndim(mine[0]) == 1 else (mine, mine)
+        for cell, ids in zip(cells[concept], two, strict=True):
+            if cell in out and list(np.asarray(out[cell]).astype(str)) != list(np.asarray(ids).astype(str)):
+                raise BadInput(f"{what}= names the rows of the shared baseline in two ways")
+            out[cell] = ids
+    return out

@@ -1,0 +1,143 @@
+"""Two concepts, each rows and a baseline, compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import BadInput, ShapeMismatch, ZeroDirection
+from .cells import Cells, unpair
+from .cross import cross
+from .geometry import MARGINS, GeometryReport, between
+from .metrics import root
+
+
+def compare_directions(
+    *, clusters: Any = None, items: Any = None, paired: bool = False, metric: str = "raw", covariance: Any = None,
+    unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, variance: str = "auto", draws: int = 1000,
+    resamples: int = 0, seed: int = 0, **concepts: tuple[Any, Any],
+) -> GeometryReport:  # fmt: skip
+    """Say how two concepts' directions lie to each other, with an interval, or that the data cannot tell.
+
+    Each concept is (rows, baseline); its direction is the difference of their means. cosine = a.b / sqrt(a.a b.b), every product
+    averaged over pairs of rows of *different* clusters (a ratio of averages, never an average of ratios), so that noise enters none.
+    The interval is Fieller's, from a jackknife over clusters; the verdict is the class that holds all of it.
+
+    Args:
+        concepts: Two, by name: `harm=(rows, baseline), safety=(rows, baseline)`, `row x d_model` each. Cells that are equal by value
+            are one cell: a baseline given twice is a shared baseline.
+        clusters: What is independent of what (identities): one sequence for all cells, or by concept one for rows and baseline
+            alike, or a pair. `None`: every item is its own.
+        items: Ids of the rows, in the same forms; rows of one id were read from one item. Without ids every row stands alone,
+            unless `paired`.
+        paired: Row i and baseline i are one item (and, with a shared baseline, row i of both concepts).
+        metric: "raw"; "whitened", with a covariance from rows that enter neither direction; "causal" (Park et al. 2023).
+        covariance: Rows for "whitened".
+        unembedding: `d_model x vocabulary` for "causal".
+        margins: The class edges .2 and .9.
+        level: Confidence level.
+        variance: "auto", "jackknife" or "jackknife - degenerate" (see `pair`).
+        draws: Permutations for the null; 0 for none.
+        resamples: Bootstrap draws for a second interval; 0 for none.
+        seed: Draws both.
+
+    Returns:
+        A report. "refused" where a reliability's lower bound is 0 or less, or where both concepts are one contrast (the cosine is
+        then +1 or -1 by construction); "undetermined" where the interval meets two classes.
+
+    Raises:
+        TooFew: Under 16 rows in a cell, or four clusters.
+        SharedRows: The same row in two cells, without ids that say so.
+        ZeroDirection, NotFinite, ShapeMismatch, BadInput: See their messages.
+
+    Example:
+        >>> import torch, workbench as wb
+        >>> g = torch.Generator().manual_seed(0)
+        >>> x, y, u, v = torch.randn(4, 400, 32, generator=g) + 3 * torch.eye(32)[[0, 1, 0, 2], None]
+        >>> wb.compare_directions(harm=(x, y), safety=(u, v)).verdict
+        'partly aligned'
+
+    Note:
+        An angle between mean differences is about this contrast, these rows and this inner product. It is not about what the model
+        does with them: see erasure and cross-steering.
+
+    References:
+        The half-split form and its closed form: a U-statistic (Hoeffding 1948). Disattenuation: Spearman 1904.
+    """
+    names, table, weights, ids, people = _cells(concepts, items, clusters, paired)
+    matrix = root(metric, covariance=covariance, unembedding=unembedding)
+    shown = dict(table)
+    table = transformed(table, matrix)
+    cells = Cells.of(table, items=ids, clusters=people)
+    massive = _without_massive(shown, weights, ids, people) if metric == "raw" else (0, math.nan)
+    return between(
+        cells, weights, names, margins=margins, level=level, variance=variance, draws=draws, resamples=resamples, seed=seed, metric=metric,
+        massive=massive,
+    )  # fmt: skip
+
+
+def _cells(
+    concepts: Mapping[str, tuple[Any, Any]], items: Any, clusters: Any, paired: bool
+) -> tuple[tuple[str, str], dict[str, Tensor], Tensor, dict[str, Any] | None, dict[str, Any] | None]:
+    if len(concepts) != 2:
+        raise BadInput(f"two concepts by name, each (rows, baseline); got {', '.join(concepts) or 'none'}")
+    first, second = concepts
+    table: dict[str, Tensor] = {}
+    where: dict[str, list[str]] = {}
+    for concept, given in concepts.items():
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise BadInput(f"{concept}=: a pair (rows, baseline)")
+        where[concept] = []
+        for name, rows in zip((concept, f"{concept} baseline"), given, strict=True):
+            x = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows).detach()
+            same = next((k for k, v in table.items() if v.shape == x.shape and torch.equal(v, x)), None)
+            table.setdefault(same or name, x)
+            where[concept].append(same or name)
+        one, two = (table[k] for k in where[concept])
+        if where[concept][0] == where[concept][1]:
+            raise ZeroDirection(f"{concept}: rows and baseline are the same")
+        if paired and len(one) != len(two):
+            raise ShapeMismatch(f"{concept}: paired rows, but {len(one)} and {len(two)} of them")
+    order = list(table)
+    weights = torch.zeros(2, len(order), dtype=torch.float64)
+    for k, concept in enumerate(concepts):
+        weights[k, order.index(where[concept][0])] += 1
+        weights[k, order.index(where[concept][1])] -= 1
+    ids = unpair(concepts, items, "items", where)
+    if ids is None and paired:
+        together = len(order) < 4
+        ids = {}
+        for concept in concepts:
+            for cell in where[concept]:
+                ids.setdefault(cell, [f"{'' if together else concept}{i}" for i in range(len(table[cell]))])
+    return (first, second), table, weights, ids, unpair(concepts, clusters, "clusters", where)
+
+
+def transformed(table: Mapping[str, Tensor], matrix: Tensor | None) -> dict[str, Tensor]:
+    """Return rows in another inner product.
+
+    Raises:
+        ShapeMismatch: The matrix is of another width.
+    """
+    if matrix is None:
+        return dict(table)
+    for name, x in table.items():
+        if x.ndim != 2 or x.shape[1] != len(matrix):
+            raise ShapeMismatch(f"{name}: {tuple(x.shape)}, and the metric is of {len(matrix)} dimensions")
+    return {name: x.double().cpu() @ matrix.T for name, x in table.items()}
+
+
+def _without_massive(table: Mapping[str, Tensor], weights: Tensor, ids: Any, people: Any) -> tuple[int, float]:
+    spread = torch.stack([v.double().var(0) for v in table.values()]).mean(0)
+    massive = spread > 100 * spread.median()
+    count = int(massive.sum())
+    if not count or count == len(massive):
+        return count, math.nan
+    found = cross(Cells.of({k: v[:, ~massive.to(v.device)] for k, v in table.items()}, items=ids, clusters=people), weights)
+    a, b = float(found.value[0, 0]), float(found.value[1, 1])
+    return count, float(found.value[0, 1]) / math.sqrt(a * b) if a > 0 and b > 0 else math.nan

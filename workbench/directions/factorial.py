@@ -1,0 +1,157 @@
+"""The 2x2: main effects, interaction, and whether a cell is the sum of its parts."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+from ..core.errors import BadInput
+from ..core.stats import permutation_p
+from .cells import Cells
+from .compare import transformed
+from .cross import cross
+from .geometry import MARGINS, GeometryReport, between, freedom
+from .metrics import root
+from .null import permuted
+
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def design(first: str, second: str) -> dict[str, list[float]]:
+    """Return the contrasts of a 2x2 over the cells 00, 01, 10, 11 (first factor, second factor)."""
+    return {
+        first: [-0.5, -0.5, 0.5, 0.5], second: [-0.5, 0.5, -0.5, 0.5], f"{first} x {second}": [0.5, -0.5, -0.5, 0.5],
+        f"{first} without {second}": [-1.0, 0.0, 1.0, 0.0], f"{first} with {second}": [0.0, -1.0, 0.0, 1.0],
+        f"{second} without {first}": [-1.0, 1.0, 0.0, 0.0], f"{second} with {first}": [0.0, 0.0, -1.0, 1.0],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorialReport:
+    """Directions of a 2x2 design and how they lie.
+
+    Attributes:
+        factors: Names of the two factors.
+        effects: By effect: cross-fitted length (`value`, raw units of the metric) with an interval, `reliability`, permutation `p`, `share` of the
+            summed squared lengths of the three orthogonal effects.
+        pairs: By two effects: verdict, cosine, interval and so on.
+        reports: The same as reports.
+        additive: Is "both" the sum of "first alone" and "second alone"? The report of the two, and of the other diagonal.
+        cells: Coordinates of the four cell means in the plane of the two main effects, in units of their lengths.
+    """
+
+    factors: tuple[str, str]
+    effects: pd.DataFrame
+    pairs: pd.DataFrame
+    reports: Mapping[tuple[str, str], GeometryReport]
+    additive: Mapping[str, GeometryReport]
+    cells: pd.DataFrame
+
+    def __str__(self) -> str:
+        a, b = self.factors
+        main = self.reports[a, b]
+        joint = self.effects.set_index("effect").loc[f"{a} x {b}"]
+        return (
+            f"{main}\nInteraction: {joint['share']:.0%} of the effects' squared length (p = {joint['p']:.3g})."
+            + "".join(f"\n{k}: {v.verdict}. {v.reason}" for k, v in self.additive.items())
+        )  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p>{html.escape(str(self)).replace(chr(10), '<br>')}</p>{self.effects.to_html(index=False)}{self.pairs.to_html(index=False)}"
+        )
+
+
+def factorial_geometry(
+    cells: Mapping[tuple[int, int], Any], factors: tuple[str, str] = ("input harm", "claim harm"), *, items: Any = None, clusters: Any = None,
+    metric: str = "raw", covariance: Any = None, unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95,
+    draws: int = 1000, seed: int = 0,
+) -> FactorialReport:  # fmt: skip
+    """Return main effects, interaction and simple effects of a 2x2 design, and the angles among them.
+
+    Args:
+        cells: Rows `row x d_model` by (first factor, second factor), each 0 or 1.
+        factors: Their names.
+        items, clusters: Of the rows: one sequence for all cells (row i of each is one item), or by cell. As for `compare_directions`.
+        metric, covariance, unembedding, margins, level, draws, seed: As there.
+
+    Raises:
+        BadInput: Not the four cells.
+        TooFew, ShapeMismatch, NotFinite, SharedRows, ZeroDirection: As there.
+
+    Note:
+        "Additive" compares the step from one corner to the opposite one with the sum of its two parts from the same corner. It is
+        *aligned* where the interaction is small beside the main effects; the interaction's own p says whether it is there at all.
+    """
+    if set(cells) != set(CORNERS):
+        raise BadInput(f"cells= of a 2x2 are {', '.join(map(str, CORNERS))}; got {', '.join(map(str, cells))}")
+    names = {c: f"{c[0]}{c[1]}" for c in CORNERS}
+
+    def by_cell(given: Any) -> dict[str, Any] | None:
+        return None if given is None else {names[c]: (given[c] if isinstance(given, Mapping) else given) for c in CORNERS}
+
+    matrix = root(metric, covariance=covariance, unembedding=unembedding)
+    rows = {names[c]: torch.as_tensor(np.asarray(cells[c]) if not isinstance(cells[c], Tensor) else cells[c]) for c in CORNERS}
+    table = Cells.of(transformed(rows, matrix), items=by_cell(items), clusters=by_cell(clusters))
+    first, second = factors
+    contrasts = design(first, second)
+    weights = torch.tensor(list(contrasts.values()), dtype=torch.float64)
+    found = cross(table, weights)
+    crossed = permuted(table, weights, draws=draws, seed=seed)[0] if draws else None
+    q = float(student.ppf(0.5 + level / 2, freedom(table)))
+    squares = {k: max(0.0, float(found.value[i, i])) for i, k in enumerate(contrasts)}
+    whole = sum(squares[k] for k in list(contrasts)[:3]) or 1.0
+    effects = []
+    for i, name in enumerate(contrasts):
+        left = found.left[:, i, i].numpy()
+        centre = np.bincount(found.strata, left)[found.strata] / np.bincount(found.strata)[found.strata]
+        error = q * math.sqrt(float((found.factor.numpy() * (left - centre) ** 2).sum()))
+        value = float(found.value[i, i])
+        effects.append(
+            {"effect": name, "metric": "length", "value": math.sqrt(max(0.0, value)), "low": math.sqrt(max(0.0, value - error)),
+             "high": math.sqrt(max(0.0, value + error)), "n": len(table.cell), "reliability": found.reliability(i),
+             "share": squares[name] / whole if i < 3 else math.nan,
+             "p": permutation_p(value, crossed[:, i, i].numpy()) if crossed is not None else math.nan}
+        )  # fmt: skip
+    how: dict[str, Any] = {"margins": margins, "level": level, "draws": draws, "seed": seed, "metric": metric}
+    reports = {
+        (a, b): between(table, weights[[list(contrasts).index(a), list(contrasts).index(b)]], (a, b), **how)
+        for a, b in itertools.combinations(contrasts, 2)
+        if not _same(contrasts[a], contrasts[b])
+    }
+    ends = {
+        f"both: {first} and {second} against the sum of each alone": ([-1, 0, 0, 1], [-2, 1, 1, 0]),
+        f"{first} in place of {second} against the sum of its two steps": ([0, -1, 1, 0], [1, -2, 0, 1]),
+    }
+    additive = {
+        name: between(table, torch.tensor(two, dtype=torch.float64), ("observed", "sum of parts"), **how) for name, two in ends.items()
+    }
+    pairs = pd.DataFrame([r.row() for r in reports.values()])
+    return FactorialReport(
+        factors=factors, effects=pd.DataFrame(effects), pairs=pairs, reports=reports, additive=additive,
+        cells=_plane(found.value, table, weights[:2], factors),
+    )  # fmt: skip
+
+
+def _same(a: list[float], b: list[float]) -> bool:
+    return np.allclose(a, b) or np.allclose(a, np.negative(b))
+
+
+def _plane(value: Tensor, cells: Cells, weights: Tensor, factors: tuple[str, str]) -> pd.DataFrame:
+    """Where the cell means lie along the two main effects, each measured with the other clusters' effect (no cell is its own ruler)."""
+    k = len(cells.names)
+    centred = torch.eye(k, dtype=torch.float64) - 1 / k
+    all_products = cross(cells, torch.cat([centred, weights])).value
+    lengths = value.diagonal()[:2].clamp(min=1e-300).sqrt()
+    spots = all_products[:k, k:] / lengths**2
+    return pd.DataFrame({"cell": cells.names, factors[0]: spots[:, 0].tolist(), factors[1]: spots[:, 1].tolist()})

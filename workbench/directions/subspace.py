@@ -1,0 +1,234 @@
+"""Concepts of more than one dimension: principal angles, effective rank, cones, what two subspaces share; all cross-fitted."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+from ..core.errors import BadInput, TooFew
+from ..core.seeds import numpy_rng
+from .cells import Cells
+from .compare import transformed
+from .cross import Cross, cross
+from .geometry import MARGINS, between, freedom
+from .metrics import root
+
+Parts = Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubspaceReport:
+    """How two concepts, each of several contrasts, lie to each other.
+
+    Attributes:
+        names: The two concepts.
+        dimensions: Of each: components whose cross-fitted squared length has a lower bound above 0.
+        effective_rank: Of each: (tr G)^2 / tr G^2 of its contrasts' cross-fitted products, less its jackknife bias.
+        angles: Principal cosines, chosen on half of the clusters and measured on the other half, both ways: `component, value, low, high,
+            verdict`.
+        shared: Share of each concept's squared length that lies in the other's subspace, with an interval.
+        cones: Of each concept: smallest and mean cosine between two of its contrasts, and the half-angle of the cone around their mean.
+    """
+
+    names: tuple[str, str]
+    dimensions: Mapping[str, int]
+    effective_rank: Mapping[str, float]
+    angles: pd.DataFrame
+    shared: pd.DataFrame
+    cones: pd.DataFrame
+
+    def __str__(self) -> str:
+        a, b = self.names
+        first = f"principal cosine {self.angles['value'].iloc[0]:.2f}" if len(self.angles) else "no principal angle"
+        share = "; ".join(f"{r.value:.0%} [{r.low:.0%}, {r.high:.0%}] of {r.concept} lies in the other" for r in self.shared.itertuples())
+        return f"{a}: {self.dimensions[a]} dimensions, {b}: {self.dimensions[b]}; {first}; {share}."
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>{self.angles.to_html(index=False)}{self.shared.to_html(index=False)}{self.cones.to_html(index=False)}"
+
+
+def compare_subspaces(
+    *, items: Mapping[str, Any] | None = None, clusters: Mapping[str, Any] | None = None, metric: str = "raw", covariance: Any = None,
+    unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, seed: int = 0, **concepts: Parts,
+) -> SubspaceReport:  # fmt: skip
+    """Compare two concepts that are each read in several ways (areas, languages, wordings), as subspaces.
+
+    Principal cosines are singular values of A^(-1/2) C B^(-1/2), A, B and C the cross-fitted products within and between the
+    concepts, in the components that have a measurable length.
+
+    Args:
+        concepts: Two, by name; each maps a part's name to (rows, baseline). Cells equal by value are one cell.
+        items, clusters: By part: ids of rows and baseline (one sequence, or a pair of them); `None`: every row is its own.
+        metric, covariance, unembedding, margins, level: As for `compare_directions`.
+        seed: Splits the clusters.
+
+    Raises:
+        BadInput, TooFew, ShapeMismatch, NotFinite, SharedRows: See their messages.
+
+    References:
+        Bjorck and Golub 1973, Math. Comp. 27:579 (principal angles); Wollschlaeger et al. 2025, arXiv 2502.17420 (concept cones).
+    """
+    if len(concepts) != 2:
+        raise BadInput(f"two concepts by name, each a mapping of parts; got {', '.join(concepts) or 'none'}")
+    names = (*concepts,)
+    cells, weights, sizes = _cells(concepts, items, clusters, root(metric, covariance=covariance, unembedding=unembedding))
+    found = cross(cells, weights)
+    q = float(student.ppf(0.5 + level / 2, freedom(cells)))
+    spans = {name: list(range(s, s + n)) for name, s, n in zip(names, (0, sizes[0]), sizes, strict=True)}
+    bases = {name: _components(found, spans[name], q) for name in names}
+    return SubspaceReport(
+        names=(names[0], names[1]), dimensions={n: bases[n].shape[1] for n in names},
+        effective_rank={n: _corrected(found, lambda g, s=spans[n]: _participation(g[s][:, s])) for n in names},
+        angles=_angles(cells, weights, spans, names, margins, level, seed), shared=_shared(found, spans, bases, names, q),
+        cones=_cones(found, spans, names, list(concepts.values())),
+    )  # fmt: skip
+
+
+def _cells(
+    concepts: Mapping[str, Parts], items: Mapping[str, Any] | None, clusters: Mapping[str, Any] | None, matrix: Tensor | None
+) -> tuple[Cells, Tensor, list[int]]:
+    table: dict[str, Tensor] = {}
+    labels: list[dict[str, Any]] = [{}, {}]
+    pairs: list[tuple[str, str]] = []
+    for concept, parts in concepts.items():
+        if len(parts) < 2:
+            raise BadInput(f"{concept}: a subspace needs two parts at least; for one use compare_directions")
+        for part, two in parts.items():
+            mine = []
+            for k, (suffix, rows) in enumerate(zip(("", " baseline"), two, strict=True)):
+                x = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows).detach()
+                same = next((n for n, v in table.items() if v.shape == x.shape and torch.equal(v, x)), None)
+                name = same or f"{concept}: {part}{suffix}"
+                table.setdefault(name, x)
+                mine.append(name)
+                for out, given in zip(labels, (items, clusters), strict=True):
+                    if given is not None:
+                        if part not in given:
+                            raise BadInput(f"items= and clusters= go by part; there is nothing for {part!r}")
+                        out[name] = given[part][k] if isinstance(given[part], tuple) else given[part]
+            pairs.append((mine[0], mine[1]))
+    order = list(table)
+    weights = torch.zeros(len(pairs), len(order), dtype=torch.float64)
+    for k, (one, two) in enumerate(pairs):
+        weights[k, order.index(one)] += 1
+        weights[k, order.index(two)] -= 1
+    cells = Cells.of(transformed(table, matrix), items=labels[0] if items else None, clusters=labels[1] if clusters else None)
+    return cells, weights, [len(p) for p in concepts.values()]
+
+
+def _components(found: Cross, span: Sequence[int], q: float) -> Tensor:
+    """Weights of the components with a measurable length, scaled to length 1, `contrast x component`."""
+    g = found.value[span][:, span]
+    values, vectors = torch.linalg.eigh(g)
+    left = found.left[:, span][:, :, span]
+    keep = []
+    for k in reversed(range(len(values))):
+        v = vectors[:, k]
+        one = torch.einsum("i,cij,j->c", v, left, v).numpy()
+        if float(values[k]) - q * _error(found, one) > 0:
+            keep.append(v / values[k].sqrt())
+    return torch.stack(keep, 1) if keep else torch.zeros(len(span), 0, dtype=g.dtype)
+
+
+def _error(found: Cross, left: np.ndarray) -> float:
+    centre = np.bincount(found.strata, left)[found.strata] / np.bincount(found.strata)[found.strata]
+    return math.sqrt(float((found.factor.numpy() * (left - centre) ** 2).sum()))
+
+
+def _participation(g: Tensor) -> float:
+    return float(g.trace() ** 2 / (g * g).sum().clamp(min=1e-300))
+
+
+def _corrected(found: Cross, statistic: Any) -> float:
+    """A statistic of the products less its jackknife bias."""
+    whole = statistic(found.value)
+    left = np.array([statistic(one) for one in found.left])
+    size = 1 / (1 - found.factor.numpy())
+    centre = np.bincount(found.strata, left)[found.strata] / np.bincount(found.strata)[found.strata]
+    bias = float(((size - 1) / size * (centre - whole)).sum())
+    return whole - bias
+
+
+def _angles(
+    cells: Cells,
+    weights: Tensor,
+    spans: Mapping[str, list[int]],
+    names: Sequence[str],
+    margins: tuple[float, float],
+    level: float,
+    seed: int,
+) -> pd.DataFrame:
+    order = numpy_rng(seed, "subspace halves").permutation(cells.clusters)
+    halves = [_part(cells, order[k::2]) for k in (0, 1)]
+    found: list[list[Any]] = []
+    for choose, measure in (halves, halves[::-1]):
+        some = cross(choose, weights)
+        q = float(student.ppf(0.5 + level / 2, freedom(choose)))
+        one, two = (_components(some, spans[n], q) for n in names)
+        between_them = some.value[spans[names[0]]][:, spans[names[1]]]
+        left, _, right = torch.linalg.svd(one.T @ between_them @ two, full_matrices=False)
+        reports = []
+        for k in range(left.shape[1]):
+            w = torch.stack([(one @ left[:, k]) @ weights[spans[names[0]]], (two @ right[k]) @ weights[spans[names[1]]]])
+            reports.append(between(measure, w, (names[0], names[1]), margins=margins, level=level, draws=0))
+        found.append(reports)
+    rows = []
+    for k, both in enumerate(zip(*found, strict=False)):
+        low, high = (float(np.mean([r.interval[i] for r in both])) for i in (0, 1))
+        words = {r.verdict for r in both}
+        rows.append(
+            {"component": k + 1, "metric": "principal cosine", "value": float(np.mean([r.cosine for r in both])), "low": low, "high": high,
+             "n": cells.clusters, "verdict": words.pop() if len(words) == 1 else "undetermined"}
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=["component", "metric", "value", "low", "high", "n", "verdict"])
+
+
+def _part(cells: Cells, clusters: np.ndarray) -> Cells:
+    keep = np.isin(cells.cluster, clusters)
+    here = [np.unique(cells.cluster[keep & (cells.cell == k)]) for k in range(len(cells.names))]
+    if min(map(len, here)) < 4:
+        raise TooFew("too few clusters to choose angles on one half of them and measure on the other")
+    rows, cell, cluster, block = cells.rows[torch.as_tensor(keep)], cells.cell[keep], cells.cluster[keep], cells.block[keep]
+    return Cells(names=cells.names, rows=rows, cell=cell, cluster=np.unique(cluster, return_inverse=True)[1], block=block)
+
+
+def _shared(found: Cross, spans: Mapping[str, list[int]], bases: Mapping[str, Tensor], names: Sequence[str], q: float) -> pd.DataFrame:
+    rows = []
+    for name, other in (names, names[::-1]):
+        basis = bases[other]
+
+        def share(g: Tensor, name: str = name, other: str = other, basis: Tensor = basis) -> float:
+            inside = g[spans[name]][:, spans[other]] @ basis
+            return float((inside * inside).sum() / g[spans[name]][:, spans[name]].trace().clamp(min=1e-300))
+
+        error = _error(found, np.array([share(one) for one in found.left]))
+        value = _corrected(found, share)
+        rows.append({"concept": name, "metric": "share in the other's subspace", "value": value, "low": value - q * error, "high": value + q * error,
+                     "n": found.clusters})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _cones(found: Cross, spans: Mapping[str, list[int]], names: Sequence[str], parts: Sequence[Parts]) -> pd.DataFrame:
+    rows = []
+    for name, some in zip(names, parts, strict=True):
+        g = found.value[spans[name]][:, spans[name]]
+        length = g.diagonal().clamp(min=0).sqrt()
+        cosines = g / (length[:, None] * length)
+        mean = g.sum(1) / (length * g.sum().clamp(min=1e-300).sqrt())
+        off = cosines[~torch.eye(len(g), dtype=torch.bool)]
+        good = bool((length > 0).all())
+        rows.append(
+            {"concept": name, "parts": len(some), "smallest_cosine": float(off.min()) if good else math.nan,
+             "mean_cosine": float(off.mean()) if good else math.nan,
+             "half_angle": math.degrees(math.acos(min(1.0, max(-1.0, float(mean.min()))))) if good else math.nan, "n": found.clusters}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
