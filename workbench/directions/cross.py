@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -33,7 +34,6 @@ class Cross:
         factor: Of each cluster in a jackknife variance, (m - 1) / m of those that fill the same cells; zero sum within them.
         strata: Code of those that fill the same cells.
         noise: What each cluster adds to each contrast beyond its expectation, `contrast x cluster x d`.
-        rank: Effective rank (tr S)^2 / tr S^2 of each contrast's noise.
         clusters: How many there are.
     """
 
@@ -43,7 +43,6 @@ class Cross:
     factor: Float[Tensor, " m"]
     strata: np.ndarray
     noise: Float[Tensor, "k m d"]
-    rank: Float[Tensor, " k"]
     clusters: int
 
     def reliability(self, k: int) -> float:
@@ -80,24 +79,15 @@ def cross(cells: Cells, weights: Tensor) -> Cross:
     upper = total @ total.T - with_total - with_total.transpose(1, 2) + 2 * own - own.sum(0)
     some = number - counts
     left = upper / (some[:, :, None] * some[:, None, :] - (pairs.sum(0) - pairs))
-    strata = np.unique((counts > 0).numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+    strata = np.unique((counts > 0).numpy(), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     size = torch.as_tensor(np.bincount(strata)[strata]).double()
     present = (counts > 0).sum(0).double()
     scale = (present / (present - 1)).sqrt() / number
     noise = torch.einsum("kg,cgd->kcd", w, (sums - counts[..., None] * means) * scale[:, None])
     return Cross(
         value=w @ value @ w.T, naive=(w @ means) @ (w @ means).T, left=w @ left @ w.T, factor=(size - 1) / size, strata=strata, noise=noise,
-        rank=torch.stack([effective_rank(n) for n in noise]), clusters=len(sums),
+        clusters=len(sums),
     )  # fmt: skip
-
-
-def effective_rank(noise: Float[Tensor, "m d"]) -> Tensor:
-    """(tr S)^2 / tr S^2 of centred rows, the squares taken over pairs of different rows."""
-    gram = noise @ noise.T if len(noise) <= noise.shape[1] else noise.T @ noise
-    diagonal = (noise * noise).sum(1)
-    m = len(noise)
-    squares = (gram * gram).sum() - (diagonal * diagonal).sum()
-    return (diagonal.sum() / m) ** 2 / (squares / (m * (m - 1))).clamp(min=1e-300)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +98,7 @@ class Pair:
         n, r: Cross-fitted; `r` is nan where a product of a contrast with itself is not positive.
         covariance: `2 x 2`.
         alone: Variances of a.a and b.b.
+        rank: Effective rank (tr S)^2 / tr S^2 of the noise of a and of b, the squares taken over pairs of different clusters.
         method: Which variance.
     """
 
@@ -115,6 +106,7 @@ class Pair:
     r: float
     covariance: np.ndarray
     alone: tuple[float, float]
+    rank: tuple[float, float]
     method: str
 
 
@@ -136,18 +128,20 @@ def pair(found: Cross, i: int = 0, j: int = 1, *, variance: str = "auto") -> Pai
         [found.left[:, i, j], ga * found.left[:, i, i] + gb * found.left[:, j, j], found.left[:, i, i], found.left[:, j, j]], 1
     )
     jack = _jackknife(left, found.factor, found.strata)
+    basis, rank = _kernels(found.noise[i], found.noise[j])
     if variance == "auto":
-        variance = "jackknife - degenerate" if float(found.rank[[i, j]].min()) >= ENOUGH_RANK else "jackknife"
+        variance = "jackknife - degenerate" if min(rank) >= ENOUGH_RANK else "jackknife"
     if variance != "jackknife":
-        jack = _less(jack, 2 * _kernels(found.noise[i], found.noise[j], ga, gb))
+        mix = np.array([[1, 0, 0], [0, ga, gb], [0, 1, 0], [0, 0, 1]])
+        jack = _less(jack, 2 * mix @ basis @ mix.T)
     return Pair(
-        n=n, r=(a * b) ** 0.5 if ok else float("nan"), covariance=jack[:2, :2], alone=(float(jack[2, 2]), float(jack[3, 3])),
+        n=n, r=(a * b) ** 0.5 if ok else float("nan"), covariance=jack[:2, :2], alone=(float(jack[2, 2]), float(jack[3, 3])), rank=rank,
         method=variance,
     )  # fmt: skip
 
 
-def _kernels(x: Tensor, y: Tensor, ga: float, gb: float) -> np.ndarray:
-    """Sums over c != c' of products of two of the kernels of a.b, ga a.a + gb b.b, a.a and b.b, `4 x 4`."""
+def _kernels(x: Tensor, y: Tensor) -> tuple[np.ndarray, tuple[float, float]]:
+    """Sums over c != c' of products of two of the kernels of a.b, a.a and b.b, `3 x 3`; and the effective ranks of both."""
     if len(x) > x.shape[1]:  # in the space of the rows or in that of the clusters, whichever is smaller
         sx, sy, sxy = x.T @ x, y.T @ y, x.T @ y
         square = (
@@ -165,9 +159,11 @@ def _kernels(x: Tensor, y: Tensor, ga: float, gb: float) -> np.ndarray:
     dx, dy, dxy = (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)
     own = (dxy * dxy).sum(), (dxy * dx).sum(), (dxy * dy).sum(), (dx * dx).sum(), (dy * dy).sum(), (dx * dy).sum()
     pp, pa, pb, aa, bb, ab = (float(s - o) for s, o in zip(square, own, strict=True))
-    basis = np.array([[pp, pa, pb], [pa, aa, ab], [pb, ab, bb]])
-    mix = np.array([[1, 0, 0], [0, ga, gb], [0, 1, 0], [0, 0, 1]])
-    return mix @ basis @ mix.T
+    ranks = []
+    for d, squares in ((dx, aa), (dy, bb)):
+        m = int((d > 0).sum())
+        ranks.append(float(d.sum()) ** 2 / max(squares, 1e-300) * (m - 1) / m if m > 1 else 0.0)
+    return np.array([[pp, pa, pb], [pa, aa, ab], [pb, ab, bb]]), (ranks[0], ranks[1])
 
 
 def _jackknife(left: Tensor, factor: Tensor, strata: np.ndarray) -> np.ndarray:
@@ -207,12 +203,8 @@ def resampled(cells: Cells, weights: Tensor, *, resamples: int = 2000, seed: int
     A cluster that is drawn twice meets itself: these pairs are left out too.
     """
     sums, counts = cells.sums()
-    strata = np.unique((counts > 0).numpy(), axis=0, return_inverse=True)[1].reshape(-1)
-    rng = numpy_rng(seed, "geometry bootstrap")
-    draws = np.zeros((resamples, len(sums)))
-    for s in range(strata.max() + 1):
-        mine = np.flatnonzero(strata == s)
-        draws[:, mine] = rng.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=resamples)
+    strata = np.unique((counts > 0).numpy(), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    draws = _draws(strata.tobytes(), resamples, seed)
     u = torch.as_tensor(draws)
     _, k, d = sums.shape
     w = weights.double()
@@ -221,3 +213,14 @@ def resampled(cells: Cells, weights: Tensor, *, resamples: int = 2000, seed: int
     total = (u.float() @ sums.flatten(1).float()).view(-1, k, d)
     products = (total @ total.transpose(1, 2)).double() - ((u * u) @ _products(sums).flatten(1)).view(-1, k, k)
     return w @ (products / pairs) @ w.T
+
+
+@lru_cache(maxsize=4)  # the same for every layer and metric of one data set
+def _draws(codes: bytes, resamples: int, seed: int) -> np.ndarray:
+    strata = np.frombuffer(codes, dtype=np.int64)
+    rng = numpy_rng(seed, "geometry bootstrap")
+    draws = np.zeros((resamples, len(strata)))
+    for s in range(strata.max() + 1):
+        mine = np.flatnonzero(strata == s)
+        draws[:, mine] = rng.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=resamples)
+    return draws

@@ -150,11 +150,12 @@ def between(
     naive = _cosine(found.naive)
     common: dict[str, Any] = {
         "names": names, "naive_cosine": naive, "metric": metric, "n": sizes, "clusters": found.clusters, "level": level, "margins": margins,
-        "rank": {name: float(found.rank[k]) for k, name in enumerate(names)}, "massive": massive,
+        "massive": massive,
         "reliability": {name: found.reliability(k) for k, name in enumerate(names)},
         "lengths": {name: math.sqrt(max(0.0, float(found.value[k, k]))) for k, name in enumerate(names)},
     }  # fmt: skip
     both = pair(found, variance=variance)
+    common["rank"] = dict(zip(names, both.rank, strict=True))
     q = float(student.ppf(0.5 + level / 2, freedom(cells)))
     bounds = {name: _reliable(found, k, both.alone[k], q) for k, name in enumerate(names)}
     if torch.equal(weights[0], weights[1]) or torch.equal(weights[0], -weights[1]):

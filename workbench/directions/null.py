@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,21 +30,21 @@ def permuted(
         seed: Draws them.
     """
     pools = _pools(weights)[cells.cell]
-    pair_first, pair_second, kernel = _inside(cells)
-    rows, w = cells.rows.float(), weights.double()
-    k = len(cells.names)
-    cross, naive = [], []
-    rng = numpy_rng(seed, "geometry null")
-    shuffle = _shuffler(cells, pools)
+    first, second, kernel = _inside(cells)
+    rows, w, k = cells.rows.float(), weights.double(), len(cells.names)
+    every, inside = _labels(cells.cell.tobytes(), cells.cluster.tobytes(), cells.block.tobytes(), pools.tobytes(), draws, seed)
+    cross, naive, pairs = [], [], None
     step = max(1, CHUNK // (len(rows) * k))
     for start in range(0, draws, step):
-        labels = np.stack([shuffle(rng) for _ in range(min(step, draws - start))])
+        labels = every[start : start + step]
         count = len(labels)
-        hot = torch.zeros(count, k, len(rows)).scatter_(1, torch.as_tensor(labels)[:, None, :], 1.0)
-        total, number = (hot @ rows).double(), hot.sum(2).double()
-        code = labels[:, pair_first] * k + labels[:, pair_second] + np.arange(count)[:, None] * k * k
-        own = torch.as_tensor(np.bincount(code.ravel(), np.tile(kernel, count), count * k * k)).view(count, k, k)
-        pairs = torch.as_tensor(np.bincount(code.ravel(), minlength=count * k * k)).double().view(count, k, k)
+        hot = torch.zeros(count, k, len(rows)).scatter_(1, torch.as_tensor(labels.astype(np.int64))[:, None, :], 1.0)
+        total, number = (hot.view(-1, len(rows)) @ rows).view(count, k, -1).double(), hot.sum(2).double()
+        code = (labels[:, first].astype(np.int32) * k + labels[:, second] + np.arange(count, dtype=np.int32)[:, None] * k * k).ravel()
+        own = torch.as_tensor(np.bincount(code, np.tile(kernel, count), count * k * k)).view(count, k, k)
+        if pairs is None or not inside:  # inside a cluster the labels only change places
+            codes = code.reshape(count, -1)[0] if inside else code
+            pairs = torch.as_tensor(np.bincount(codes, minlength=k * k * (1 if inside else count))).double().view(-1, k, k)
         inner, size = total @ total.transpose(1, 2), number[:, :, None] * number[:, None, :]
         cross.append(w @ ((inner - own) / (size - pairs)) @ w.T)
         naive.append(w @ (inner / size) @ w.T)
@@ -73,34 +75,29 @@ def _inside(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first, second, kernel
 
 
-def _shuffler(cells: Cells, pools: np.ndarray):
-    """Return a function that draws new cell labels, row by row."""
-
-    def several(unit: np.ndarray) -> bool:
-        _, seen = np.unique(np.stack([unit, pools, cells.cell]), axis=1, return_index=True)
-        codes = np.unique(np.stack([unit[seen], pools[seen]]), axis=1, return_counts=True)[1]
-        return bool((codes > 1).any())
-
-    whole = np.arange(len(cells.cell))
-    for unit in (cells.block, cells.cluster):
-        if several(unit):
-            group = np.unique(np.stack([unit, pools]), axis=1, return_inverse=True)[1].reshape(-1)
-            order = np.argsort(group, kind="stable")
-
-            def inside(rng: np.random.Generator, group: np.ndarray = group, order: np.ndarray = order) -> np.ndarray:
-                out = np.empty_like(cells.cell)
-                out[order] = cells.cell[np.lexsort((rng.random(len(whole)), group))]
-                return out
-
-            return inside
+@lru_cache(maxsize=4)  # the same for every layer and metric of one data set
+def _labels(cell: bytes, cluster: bytes, block: bytes, pool: bytes, draws: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Permuted cell labels, `draw x row`, and whether every label stays in its cluster."""
+    cells, clusters, blocks, pools = (np.frombuffer(b, dtype=np.int64) for b in (cell, cluster, block, pool))
+    rng = numpy_rng(seed, "geometry null")
+    for unit in (blocks, clusters):
+        group = np.unique(np.stack([unit, pools]), axis=1, return_inverse=True)[1].reshape(-1)
+        kinds = np.unique(np.stack([group, cells]), axis=1)[0]
+        if len(kinds) > len(np.unique(kinds)):  # some have rows of several cells
+            stays = len(np.unique(np.stack([unit, clusters]), axis=1)[0]) == len(np.unique(unit))
+            return _inside_groups(cells, group, draws, rng), stays
     # every cluster lies in one cell: whole clusters change places, among those of one pool
-    clusters, first = np.unique(cells.cluster, return_index=True)
-    mine, pool = cells.cell[first], pools[first]
-    order = np.argsort(pool, kind="stable")
+    _, first, codes = np.unique(clusters, return_index=True, return_inverse=True)
+    return _inside_groups(cells[first], pools[first], draws, rng)[:, codes.reshape(-1)], False
 
-    def among(rng: np.random.Generator) -> np.ndarray:
-        out = np.empty_like(mine)
-        out[order] = mine[np.lexsort((rng.random(len(clusters)), pool))]
-        return out[cells.cluster]
 
-    return among
+def _inside_groups(labels: np.ndarray, group: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Permute labels inside each group; groups of one size together."""
+    out = np.tile(labels.astype(np.uint8), (draws, 1))
+    order = np.argsort(group, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    for size in {len(p) for p in parts} - {1}:
+        place = np.stack([p for p in parts if len(p) == size])
+        shape = (draws, len(place), size)
+        out[:, place.ravel()] = rng.permuted(np.broadcast_to(labels[place].astype(np.uint8), shape), axis=2).reshape(draws, -1)
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -16,6 +17,7 @@ from .run import Run, check_output
 STUDIES = {
     "udhr": "what a model says about people's rights under a claim, against what it knows inside",
     "probes": "every kind of probe on every layer, whether it carries over, how few samples do, what CCS found, tampering",
+    "geometry": "are harm and safety opposite, orthogonal or something else: as directions, as information, as causes",
 }
 
 
@@ -71,13 +73,7 @@ def run_study(
 
 def _modules(name: str) -> tuple[Any, Any]:
     """The module of a study (SETTINGS, fast, compute) and that of its report (write)."""
-    if name == "udhr":
-        from . import udhr, udhr_report
-
-        return udhr, udhr_report
-    from . import probes, probes_report
-
-    return probes, probes_report
+    return importlib.import_module(f".{name}", __name__), importlib.import_module(f".{name}_report", __name__)
 
 
 def main_run(name: str, **kwargs: Any) -> Run:

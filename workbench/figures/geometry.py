@@ -1,0 +1,249 @@
+"""Figures of directions: angle by layer with verdicts, the 2x2 plane, erasure and cross-steering matrices, models against models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, band, style
+
+VERDICT_COLOURS = {
+    "opposite": RED, "partly opposite": ORANGE, "orthogonal": GREEN, "partly aligned": SKY, "aligned": BLUE, "undetermined": FAINT, "refused": "#ffffff",
+}  # fmt: skip
+SHORT = {
+    "opposite": "opp.", "partly opposite": "p. opp.", "orthogonal": "orth.", "partly aligned": "p. al.", "aligned": "al.", "undetermined": "?",
+    "refused": "–",
+}  # fmt: skip
+CLIP = 1.15
+
+
+def angles(table: pd.DataFrame, title: str, *, columns: str = "position") -> go.Figure:
+    """Draw the cosine by layer, one panel per position, with its interval, the null band, the naive cosine and a strip of verdicts."""
+    groups = list(dict.fromkeys(table[columns]))
+    metrics = list(dict.fromkeys(table["metric"]))
+    looks = dict(zip(("raw", "whitened", "causal"), ((INK, "circle"), (PURPLE, "square"), (BLUE, "diamond")), strict=True))
+    figure = make_subplots(
+        rows=2, cols=len(groups), row_heights=[0.8, 0.2], shared_xaxes=True, vertical_spacing=0.06, horizontal_spacing=0.06,
+        subplot_titles=[str(g).replace("_", " ") for g in groups],
+    )  # fmt: skip
+    for k, group in enumerate(groups):
+        here = table[table[columns] == group]
+        for edge in (-0.9, -0.2, 0.2, 0.9):
+            figure.add_hline(y=edge, line={"color": FAINT, "width": 1}, row=1, col=k + 1)  # pyright: ignore[reportArgumentType]
+        base = here[here["metric"] == metrics[0]].sort_values("layer")
+        if "null_low" in base and base["null_low"].notna().any():
+            spots = base.dropna(subset=["null_low", "null_high"])
+            x = [*spots["layer"], *spots["layer"][::-1]]
+            y = np.clip([*spots["null_low"], *spots["null_high"][::-1]], -CLIP, CLIP)
+            figure.add_scatter(
+                x=x, y=y, fill="toself", fillcolor=band(GREY, 0.2), line={"width": 0}, hoverinfo="skip", name=f"labels permuted, 95 % ({metrics[0]})",
+                showlegend=k == 0, legendgroup="null", row=1, col=k + 1,
+            )  # fmt: skip
+        figure.add_scatter(
+            x=base["layer"], y=base["naive_cosine"], mode="markers", name=f"naive cosine ({metrics[0]})", showlegend=k == 0, legendgroup="naive",
+            marker={"symbol": "x-thin", "size": 9, "color": RED, "line": {"width": 2, "color": RED}}, row=1, col=k + 1,
+        )  # fmt: skip
+        for step, metric in enumerate(metrics):
+            colour, symbol = looks.get(metric, (GREEN, "cross"))
+            rows = here[(here["metric"] == metric) & here["value"].notna() & ~here["verdict"].eq("refused")].sort_values("layer")
+            value = rows["value"].clip(-CLIP, CLIP)
+            shift = (step - (len(metrics) - 1) / 2) * 0.14
+            figure.add_scatter(
+                x=rows["layer"] + shift, y=value, mode="markers+lines", name=f"cross-fitted, {metric}", showlegend=k == 0, legendgroup=metric,
+                error_y={"type": "data", "symmetric": False, "array": (rows["high"].clip(upper=CLIP) - value).clip(lower=0),
+                         "arrayminus": (value - rows["low"].clip(lower=-CLIP)).clip(lower=0), "thickness": 1.3, "width": 3},
+                marker={"color": colour, "symbol": symbol, "size": 8}, line={"color": colour, "width": 1, "dash": "dot"},
+                hovertext=[f"{r.verdict}: {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()], hoverinfo="text+name", row=1, col=k + 1,
+            )  # fmt: skip
+        for metric in metrics:
+            rows = here[here["metric"] == metric].sort_values("layer")
+            figure.add_scatter(
+                x=rows["layer"], y=[metric] * len(rows), mode="markers+text", text=[SHORT[v] for v in rows["verdict"]], textfont={"size": 9.5, "color": INK},
+                marker={"symbol": "square", "size": 34 if len(rows) <= 8 else 20, "color": [VERDICT_COLOURS[v] for v in rows["verdict"]],
+                        "line": {"color": FAINT, "width": 1}, "opacity": 0.6},
+                hovertext=rows["verdict"], hoverinfo="text", showlegend=False, row=2, col=k + 1,
+            )  # fmt: skip
+        figure.update_yaxes(range=[-CLIP - 0.05, CLIP + 0.05], tickvals=[-1, -0.9, -0.2, 0.2, 0.9, 1], row=1, col=k + 1, showgrid=False)
+        figure.update_yaxes(
+            categoryorder="array", categoryarray=metrics[::-1], range=[-0.6, len(metrics) - 0.4], row=2, col=k + 1, showgrid=False,
+            showticklabels=k == 0,
+        )  # fmt: skip
+        figure.update_xaxes(title="layer", dtick=1 if base["layer"].nunique() <= 16 else None, showgrid=False, row=2, col=k + 1)
+    figure.update_yaxes(title="cosine", row=1, col=1)
+    style(figure, title, height=470 + 36 * len(metrics))
+    figure.update_layout(margin={"t": 138, "l": 86}, legend={"y": 1.09, "font": {"size": 11}})
+    return figure
+
+
+def plane(cells: pd.DataFrame, factors: tuple[str, str]) -> go.Figure:
+    """Draw the four cell means of a 2x2, by layer: along the two main effects, in their lengths; a square would be plain addition."""
+    layers = sorted(cells["layer"].unique())
+    shown = layers if len(layers) <= 6 else [layers[i] for i in np.linspace(0, len(layers) - 1, 6).round().astype(int)]
+    across = min(3, len(shown))
+    down = -(-len(shown) // across)
+    figure = make_subplots(
+        rows=down, cols=across, subplot_titles=[f"layer {n}" for n in shown], horizontal_spacing=0.06, vertical_spacing=0.16 if down > 1 else 0
+    )  # fmt: skip
+    colours = {"00": GREY, "10": RED, "01": GREEN, "11": PURPLE}
+    names = {"00": "neither", "10": f"{factors[0]} only", "01": f"{factors[1]} only", "11": "both"}
+    for k, layer in enumerate(shown):
+        rows = cells[cells["layer"] == layer].astype({"cell": str})
+        rows = rows.assign(cell=rows["cell"].str.zfill(2)).set_index("cell")
+        spot = {"row": k // across + 1, "col": k % across + 1}
+        for one, two in (("00", "10"), ("00", "01"), ("10", "11"), ("01", "11")):
+            figure.add_scatter(
+                x=rows.loc[[one, two], "harm"], y=rows.loc[[one, two], "safety"], mode="lines", line={"color": FAINT, "width": 1.5}, showlegend=False,
+                hoverinfo="skip", **spot,
+            )  # fmt: skip
+        for cell, colour in colours.items():
+            figure.add_scatter(
+                x=[rows.loc[cell, "harm"]], y=[rows.loc[cell, "safety"]], mode="markers", name=names[cell], legendgroup=cell, showlegend=k == 0,
+                marker={"color": colour, "size": 13, "symbol": {"00": "circle-open", "10": "diamond", "01": "square", "11": "star"}[cell]}, **spot,
+            )  # fmt: skip
+        figure.update_xaxes(range=[-1.25, 1.25], title=f"along {factors[0]}" if k // across == down - 1 else "", **spot)
+        figure.update_yaxes(range=[-1.25, 1.25], title=f"along {factors[1]}" if k % across == 0 else "", **spot)
+    style(figure, f"The 2x2: {factors[0]} x {factors[1]}", height=190 + 250 * down)
+    figure.update_layout(margin={"t": 118}, legend={"y": 1 + 44 / (250 * down)})
+    return figure
+
+
+def points(table: pd.DataFrame) -> go.Figure:
+    """Draw held-out requests in the plane of the harm direction and what is left of the safety direction beside it."""
+    figure = go.Figure()
+    for h, s, name, colour, symbol in (
+        (0, 1, "harmless, protected", GREEN, "square"), (0, 0, "harmless, jailbreak", GREY, "circle-open"), (1, 1, "harmful, protected", RED, "diamond"),
+        (1, 0, "harmful, jailbreak", PURPLE, "star"),
+    ):  # fmt: skip
+        rows = table[(table["input_harm"] == h) & (table["claim_safety"] == s)]
+        figure.add_scatter(
+            x=rows["along_harm"], y=rows["beside_harm"], mode="markers", name=name,
+            marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.65},
+        )  # fmt: skip
+    figure.update_xaxes(title="along the harm direction (raw units)")
+    figure.update_yaxes(title="along what safety has beside it (raw units)", scaleanchor="x")
+    style(figure, f"Held-out requests in the plane of both directions, layer {int(table['layer'].iloc[0])}", height=520)
+    return figure
+
+
+def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
+    """Draw accuracy of fresh probes after each erasure: what is erased down, what is read across."""
+    some = table[(table["layer"] == layer) & (table["metric"] == "accuracy")]
+    rows = [
+        f"{m.replace('_', ' ')}: {e}" if e != "nothing" else "nothing erased"
+        for e, m in some[["erased", "method"]].drop_duplicates().itertuples(index=False)
+    ]
+    some = some.assign(
+        row=[
+            f"{m.replace('_', ' ')}: {e}" if e != "nothing" else "nothing erased"
+            for e, m in zip(some["erased"], some["method"], strict=True)
+        ],
+        column=[f"{r}, {p}" for r, p in zip(some["read"], some["probe"], strict=True)],
+    )
+    columns = list(dict.fromkeys(some["column"]))
+    rows = list(dict.fromkeys(rows))
+    grid = {c: some.pivot(index="row", columns="column", values=c).loc[rows, columns].to_numpy() for c in ("value", "low", "high")}
+    text = [
+        [f"<b>{v:.2f}</b><br>{a:.2f} to {b:.2f}" for v, a, b in zip(*line, strict=True)]
+        for line in zip(grid["value"], grid["low"], grid["high"], strict=True)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid["value"], x=[c.replace(", ", "<br>") for c in columns], y=rows, text=text, texttemplate="%{text}", textfont={"size": 10.5}, zmin=0, zmax=1,
+            colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]], colorbar={"title": {"text": "accuracy"}, "thickness": 12}, xgap=1, ygap=1, hoverinfo="text",
+        )
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="read by a fresh probe")
+    style(figure, f"Erase one, read the other (layer {layer})", height=150 + 42 * len(rows), legend=False)
+    figure.update_layout(margin={"l": 210, "t": 60, "b": 90})
+    return figure
+
+
+def cross(table: pd.DataFrame, layer: int, *, position: str = "stem_last") -> go.Figure:
+    """Draw what a push along each direction does to the reading along each other, and to the behaviour; both signs."""
+    some = table[(table["layer"] == layer) & (table["position"] == position) & (table["kind"] != "ablate")]
+    order = [n for n in dict.fromkeys(some["pushed"]) if n != "random"] + (["random"] if (some["pushed"] == "random").any() else [])
+    reads = [r for r in dict.fromkeys(some["read"]) if r != "behaviour"] + ["behaviour"]
+    figure = make_subplots(
+        rows=1, cols=2, subplot_titles=["added", "subtracted"], shared_yaxes=True, horizontal_spacing=0.03
+    )  # fmt: skip
+    for k, kind in enumerate(("add", "subtract")):
+        rows = some[some["kind"] == kind]
+        grid = {c: rows.pivot(index="pushed", columns="read", values=c).loc[order, reads].to_numpy() for c in ("value", "low", "high")}
+        text = [
+            [f"<b>{v:+.1f}</b><br>{a:+.1f} to {b:+.1f}" for v, a, b in zip(*line, strict=True)]
+            for line in zip(grid["value"], grid["low"], grid["high"], strict=True)
+        ]
+        top = float(np.nanmax(np.abs(some["value"]))) or 1.0
+        figure.add_heatmap(
+            z=grid["value"], x=[*reads[:-1], "behaviour<br>(log-odds)"], y=order, text=text, texttemplate="%{text}", textfont={"size": 10},
+            zmin=-top, zmax=top, colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]], showscale=False, xgap=1, ygap=1, hoverinfo="text", row=1, col=k + 1,
+        )  # fmt: skip
+    figure.update_yaxes(autorange="reversed", title="pushed along", row=1, col=1)
+    figure.update_yaxes(autorange="reversed", row=1, col=2)
+    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
+    style(
+        figure,
+        f"Push along one, read the others: layer {layer}, {position.replace('_', ' ')}, equal KL",
+        height=170 + 54 * len(order),
+        legend=False,
+    )
+    figure.update_layout(margin={"l": 90, "t": 84, "b": 70}, width=860)
+    return figure
+
+
+def spaces(table: pd.DataFrame, metric: str | None = None) -> go.Figure:
+    """Draw the similarity of every layer of one model with every layer of another."""
+    name = metric or table["metric"].iloc[0]
+    grid = table[table["metric"] == name].pivot(index="layer", columns="other_layer", values="value")
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(), x=grid.columns, y=grid.index, zmin=0, zmax=1, colorscale=[[0, "#ffffff"], [1, BLUE]], texttemplate="%{z:.2f}",
+            textfont={"size": 10.5}, colorbar={"title": {"text": name}, "thickness": 12}, xgap=1, ygap=1,
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="layer of the other model", dtick=1)
+    figure.update_yaxes(title="layer", dtick=1)
+    return style(figure, f"Same space? {name}", height=460, legend=False)
+
+
+def calibration(table: pd.DataFrame) -> go.Figure:
+    """Draw the calibration cells: coverage where there is a signal, silence where there is none, and the naive cosine's error."""
+    shown = table.assign(
+        name=[
+            f"{a if a == 'none' else a + '°'}, {s:g}σ, n={n}, {z}, {c}, {m}"
+            for a, s, n, z, c, m in zip(*(table[k] for k in ("angle", "signal", "n", "noise", "construction", "metric")), strict=True)
+        ]
+    )
+    figure = make_subplots(
+        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=["share of runs", "mean error of the cosine"]
+    )
+    parts = (
+        ("right", "right verdict", GREEN, "circle"), ("quiet", "refused or undetermined", GREY, "circle-open"), ("wrong", "wrong verdict", RED, "diamond"),
+        ("cover", "interval covers", BLUE, "square-open"),
+    )  # fmt: skip
+    for column, name, colour, symbol in parts:
+        figure.add_scatter(
+            x=shown[column], y=shown["name"], mode="markers", name=name, marker={"color": colour, "symbol": symbol, "size": 7}, row=1, col=1
+        )
+    figure.add_scatter(
+        x=shown["naive_error"], y=shown["name"], mode="markers", name="naive cosine", marker={"color": RED, "symbol": "x-thin", "size": 8, "line": {"width": 2, "color": RED}},
+        row=1, col=2,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=shown["error"],
+        y=shown["name"],
+        mode="markers",
+        name="cross-fitted",
+        marker={"color": INK, "symbol": "circle", "size": 6},
+        row=1,
+        col=2,
+    )
+    figure.add_vline(x=0.95, line={"color": FAINT, "width": 1}, row=1, col=1)  # pyright: ignore[reportArgumentType]
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 9.5}, dtick=1)
+    figure.update_xaxes(range=[-0.03, 1.03])
+    style(figure, "Planted angles: how often the instrument is right", height=160 + 17 * len(shown))
+    figure.update_layout(margin={"l": 290, "t": 110}, width=900, legend={"y": 1 + 30 / (17 * len(shown))})
+    return figure
