@@ -138,7 +138,7 @@ def _check_shared(parts: Mapping[str, Tensor]) -> None:
         seen |= dict.fromkeys(mine, name)
 
 
-def unpair(concepts: Mapping[str, tuple[Any, Any]], given: Any, what: str, cells: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
+def unpair(concepts: Mapping[str, Any], given: Any, what: str, cells: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
     """Return ids by cell from ids by concept: one sequence for all, or by concept one (rows and baseline alike) or two."""
     if given is None:
         return None

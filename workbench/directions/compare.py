@@ -20,7 +20,7 @@ from .metrics import root
 def compare_directions(
     *, clusters: Any = None, items: Any = None, paired: bool = False, metric: str = "raw", covariance: Any = None,
     unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, variance: str = "auto", draws: int = 1000,
-    resamples: int = 0, seed: int = 0, **concepts: tuple[Any, Any],
+    resamples: int = 0, seed: int = 0, **concepts: Any,
 ) -> GeometryReport:  # fmt: skip
     """Say how two concepts' directions lie to each other, with an interval, or that the data cannot tell.
 
@@ -70,7 +70,7 @@ def compare_directions(
         The half-split form and its closed form: a U-statistic (Hoeffding 1948). Disattenuation: Spearman 1904.
     """
     names, table, weights, ids, people = _cells(concepts, items, clusters, paired)
-    matrix = root(metric, covariance=covariance, unembedding=unembedding)
+    matrix = root(metric, covariance=covariance, unembedding=unembedding, cells=table)
     shown = dict(table)
     table = transformed(table, matrix)
     cells = Cells.of(table, items=ids, clusters=people)
@@ -82,7 +82,7 @@ def compare_directions(
 
 
 def _cells(
-    concepts: Mapping[str, tuple[Any, Any]], items: Any, clusters: Any, paired: bool
+    concepts: Mapping[str, Any], items: Any, clusters: Any, paired: bool
 ) -> tuple[tuple[str, str], dict[str, Tensor], Tensor, dict[str, Any] | None, dict[str, Any] | None]:
     if len(concepts) != 2:
         raise BadInput(f"two concepts by name, each (rows, baseline); got {', '.join(concepts) or 'none'}")

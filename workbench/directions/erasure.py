@@ -40,7 +40,9 @@ class Projection:
         return x - (x - self.mean) @ self.basis @ self.basis.T
 
 
-def fit_eraser(rows: Any, labels: ArrayLike, method: str = "leace", *, rank: int = 1, seed: int = 0) -> Callable[[Tensor], Tensor]:
+def fit_eraser(
+    rows: Any, labels: ArrayLike, method: str = "leace", *, rank: int | None = None, seed: int = 0
+) -> Callable[[Tensor], Tensor]:
     """Return a map of rows that takes a binary concept out.
 
     Args:
@@ -49,7 +51,7 @@ def fit_eraser(rows: Any, labels: ArrayLike, method: str = "leace", *, rank: int
         method: "leace" (Belrose et al. 2023: no linear probe can read it, the least change), "mean_projection" (the mean difference is
             projected out), "inlp" (Ravfogel et al. 2020, arXiv 2004.07667: logistic directions in turn, until training accuracy falls below
             .55, at most `rank`), "random" (`rank` random directions: the control).
-        rank: Directions of "random" (1 by default); at most so many of "inlp" (8 by default if 1).
+        rank: Directions of "random" (1 by default); at most so many of "inlp" (32 by default).
         seed: Of the random directions.
 
     Raises:
@@ -67,9 +69,9 @@ def fit_eraser(rows: Any, labels: ArrayLike, method: str = "leace", *, rank: int
         v = x[y == 1].mean(0) - x[y == 0].mean(0)
         return Projection(basis=(v / v.norm().clamp(min=1e-12))[:, None], mean=mean)
     if method == "random":
-        draw = torch.randn(x.shape[1], rank, generator=torch_rng(seed, "random eraser"))
+        draw = torch.randn(x.shape[1], rank or 1, generator=torch_rng(seed, "random eraser"))
         return Projection(basis=torch.linalg.qr(draw).Q, mean=mean)
-    return _inlp(x, y, mean, rank if rank > 1 else 8)
+    return _inlp(x, y, mean, min(rank or 32, x.shape[1] - 1))
 
 
 def _inlp(x: Tensor, y: np.ndarray, mean: Tensor, most: int) -> Projection:
@@ -90,7 +92,7 @@ def _scores(kind: str, x: Tensor, y: np.ndarray, held: Tensor) -> np.ndarray:
     if kind == "linear":
         return fit_logistic(x[y == 1], x[y == 0], c=0.1).score(held)
     scaler = Scaler.fit(x)
-    return SVC(kernel="rbf", C=1.0).fit(scaler(x).numpy(), y).decision_function(scaler(held).numpy())
+    return SVC(kernel="rbf", C=1.0, random_state=0).fit(scaler(x).numpy(), y).decision_function(scaler(held).numpy())
 
 
 def erase_and_reprobe(

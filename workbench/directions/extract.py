@@ -61,12 +61,18 @@ def _lat(x: Tensor, y: Tensor, seed: int) -> Tensor:
     return _oriented(_top(differences / length.clamp(min=1e-12)), x, y)
 
 
+def _mixed(x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Exchange the two rows of a random half of the pairs: a search that normalises each side by itself would else erase the difference."""
+    coin = torch.randint(0, 2, (len(x), 1), generator=torch_rng(seed, "sides")).bool()
+    return torch.where(coin, x, y), torch.where(coin, y, x)
+
+
 def _kmeans(x: Tensor, y: Tensor, seed: int) -> Tensor:
-    return _oriented(fit_kmeans(x, y, seed=seed).vector, x, y)
+    return _oriented(fit_kmeans(*_mixed(x, y, seed), seed=seed).vector, x, y)
 
 
 def _ccs(x: Tensor, y: Tensor, seed: int) -> Tensor:
-    return _oriented(fit_ccs(x, y, seed=seed).vector, x, y)
+    return _oriented(fit_ccs(*_mixed(x, y, seed), seed=seed).vector, x, y)
 
 
 Fit = Callable[[Tensor, Tensor, int], Tensor]
@@ -87,7 +93,8 @@ def extract_direction(
         positive, negative: `row x d_model` each.
         method: "mean_difference"; "whitened_mean_difference" (Fisher's discriminant, covariance shrunk); "logistic" (C = 1);
             "pca" (top component of paired differences), "lat" (of differences of random rows, Zou et al. 2023); "kmeans" (two clusters of
-            paired differences); "ccs". The searches among these that see no labels get their sign, and their length, from the mean difference.
+            paired differences); "ccs". The last two see pairs of which a random half is turned round; "pca", "lat" and they get their sign,
+            and their length, from the mean difference.
         paired: Row i of both is one item; by default so where the method needs it.
         clusters: Of the rows (one sequence where paired, else a pair of them): halves share no cluster.
         halves: Random splits for the reliability; 0 leaves it out.
@@ -246,9 +253,10 @@ def optimise_direction(
             unit = inside(v)
             loss = objective(unit)
             loss.backward()
-        if not losses or float(loss) < min(losses):
+        value = float(loss.detach())
+        if not losses or value < min(losses):
             best = unit.detach()
-        losses.append(float(loss))
+        losses.append(value)
         optimiser.step()
         with torch.no_grad():
             v.copy_(inside(v))

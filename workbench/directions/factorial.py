@@ -100,8 +100,8 @@ def factorial_geometry(
     def by_cell(given: Any) -> dict[str, Any] | None:
         return None if given is None else {names[c]: (given[c] if isinstance(given, Mapping) else given) for c in CORNERS}
 
-    matrix = root(metric, covariance=covariance, unembedding=unembedding)
     rows = {names[c]: torch.as_tensor(np.asarray(cells[c]) if not isinstance(cells[c], Tensor) else cells[c]) for c in CORNERS}
+    matrix = root(metric, covariance=covariance, unembedding=unembedding, cells=rows)
     table = Cells.of(transformed(rows, matrix), items=by_cell(items), clusters=by_cell(clusters))
     first, second = factors
     contrasts = design(first, second)

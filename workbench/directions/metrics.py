@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
-from ..core.errors import BadInput, ShapeMismatch
+from ..core.errors import BadInput, ShapeMismatch, SharedRows
 from ..core.types import Float
 from ..probes.scaling import matrix
 
@@ -32,6 +33,19 @@ def whitener(rows: Any) -> Float[Tensor, "d_model d_model"]:
     return (vectors * values.clamp(min=1e-12 * float(values[-1])) ** -0.5) @ vectors.T
 
 
+def _check_apart(covariance: Any, cells: Mapping[str, Any]) -> None:
+    seen = {row.tobytes() for row in matrix(covariance, "covariance rows").numpy()}
+    for name, rows in cells.items():
+        x = torch.as_tensor(rows).detach().cpu()
+        for one in (x, x - x.mean(0)):
+            count = sum(row.tobytes() in seen for row in one.float().numpy())
+            if count:
+                raise SharedRows(
+                    f"covariance=: {count} of its rows enter {name!r} too. A covariance of the same rows makes directions out of their noise; "
+                    "give rows of other items"
+                )
+
+
 def causal_root(unembedding: Any) -> Float[Tensor, "d_model d_model"]:
     """Return C^(1/2), C the covariance of the unembedding's rows: |C^(1/2) x| is how much x spreads the logits.
 
@@ -52,17 +66,24 @@ def causal_root(unembedding: Any) -> Float[Tensor, "d_model d_model"]:
     return (vectors * values.clamp(min=0) ** 0.5) @ vectors.T
 
 
-def root(metric: str, *, covariance: Any = None, unembedding: Any = None) -> Tensor | None:
+def root(metric: str, *, covariance: Any = None, unembedding: Any = None, cells: Mapping[str, Any] | None = None) -> Tensor | None:
     """Return the matrix M with <x, y> = (M x).(M y), or `None` for the raw product.
+
+    Args:
+        metric: One of `METRICS`.
+        covariance, unembedding: What "whitened" and "causal" need.
+        cells: Rows that will enter the directions; those of the covariance must be others.
 
     Raises:
         BadInput: No such metric, or it lacks what it needs.
+        SharedRows: A row of the covariance is a row of a cell, as it is or less the cell's mean.
     """
     if metric not in METRICS:
         raise BadInput(f"metric={metric!r}: one of {', '.join(METRICS)}")
     if metric == "whitened":
         if covariance is None:
             raise BadInput("metric='whitened' needs covariance=: rows of the same place that enter neither direction")
+        _check_apart(covariance, cells or {})
         return whitener(covariance)
     if metric == "causal":
         if unembedding is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,9 @@ def compare_subspaces(
     if len(concepts) != 2:
         raise BadInput(f"two concepts by name, each a mapping of parts; got {', '.join(concepts) or 'none'}")
     names = (*concepts,)
-    cells, weights, sizes = _cells(concepts, items, clusters, root(metric, covariance=covariance, unembedding=unembedding))
+    cells, weights, sizes = _cells(
+        concepts, items, clusters, lambda c: root(metric, covariance=covariance, unembedding=unembedding, cells=c)
+    )
     found = cross(cells, weights)
     q = float(student.ppf(0.5 + level / 2, freedom(cells)))
     spans = {name: list(range(s, s + n)) for name, s, n in zip(names, (0, sizes[0]), sizes, strict=True)}
@@ -94,7 +96,10 @@ def compare_subspaces(
 
 
 def _cells(
-    concepts: Mapping[str, Parts], items: Mapping[str, Any] | None, clusters: Mapping[str, Any] | None, matrix: Tensor | None
+    concepts: Mapping[str, Parts],
+    items: Mapping[str, Any] | None,
+    clusters: Mapping[str, Any] | None,
+    metric: Callable[[Mapping[str, Any]], Tensor | None],
 ) -> tuple[Cells, Tensor, list[int]]:
     table: dict[str, Tensor] = {}
     labels: list[dict[str, Any]] = [{}, {}]
@@ -121,7 +126,7 @@ def _cells(
     for k, (one, two) in enumerate(pairs):
         weights[k, order.index(one)] += 1
         weights[k, order.index(two)] -= 1
-    cells = Cells.of(transformed(table, matrix), items=labels[0] if items else None, clusters=labels[1] if clusters else None)
+    cells = Cells.of(transformed(table, metric(table)), items=labels[0] if items else None, clusters=labels[1] if clusters else None)
     return cells, weights, [len(p) for p in concepts.values()]
 
 

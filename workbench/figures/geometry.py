@@ -30,15 +30,13 @@ def angles(table: pd.DataFrame, title: str, *, columns: str = "position") -> go.
     )  # fmt: skip
     for k, group in enumerate(groups):
         here = table[table[columns] == group]
-        for edge in (-0.9, -0.2, 0.2, 0.9):
-            figure.add_hline(y=edge, line={"color": FAINT, "width": 1}, row=1, col=k + 1)  # pyright: ignore[reportArgumentType]
         base = here[here["metric"] == metrics[0]].sort_values("layer")
         if "null_low" in base and base["null_low"].notna().any():
             spots = base.dropna(subset=["null_low", "null_high"])
             x = [*spots["layer"], *spots["layer"][::-1]]
             y = np.clip([*spots["null_low"], *spots["null_high"][::-1]], -CLIP, CLIP)
             figure.add_scatter(
-                x=x, y=y, fill="toself", fillcolor=band(GREY, 0.2), line={"width": 0}, hoverinfo="skip", name=f"labels permuted, 95 % ({metrics[0]})",
+                x=x, y=y, fill="toself", mode="lines", fillcolor=band(GREY, 0.2), line={"width": 0}, hoverinfo="skip", name=f"labels permuted, 95 % ({metrics[0]})",
                 showlegend=k == 0, legendgroup="null", row=1, col=k + 1,
             )  # fmt: skip
         figure.add_scatter(
@@ -61,11 +59,13 @@ def angles(table: pd.DataFrame, title: str, *, columns: str = "position") -> go.
             rows = here[here["metric"] == metric].sort_values("layer")
             figure.add_scatter(
                 x=rows["layer"], y=[metric] * len(rows), mode="markers+text", text=[SHORT[v] for v in rows["verdict"]], textfont={"size": 9.5, "color": INK},
-                marker={"symbol": "square", "size": 34 if len(rows) <= 8 else 20, "color": [VERDICT_COLOURS[v] for v in rows["verdict"]],
-                        "line": {"color": FAINT, "width": 1}, "opacity": 0.6},
+                marker={"symbol": "square", "size": 26 if len(rows) <= 8 else 18, "color": [VERDICT_COLOURS[v] for v in rows["verdict"]],
+                        "line": {"color": FAINT, "width": 1}, "opacity": 0.55},
                 hovertext=rows["verdict"], hoverinfo="text", showlegend=False, row=2, col=k + 1,
             )  # fmt: skip
-        figure.update_yaxes(range=[-CLIP - 0.05, CLIP + 0.05], tickvals=[-1, -0.9, -0.2, 0.2, 0.9, 1], row=1, col=k + 1, showgrid=False)
+        for edge in (-0.9, -0.2, 0.2, 0.9):
+            figure.add_hline(y=edge, line={"color": FAINT, "width": 1}, layer="below", row=1, col=k + 1)  # pyright: ignore[reportArgumentType]
+        figure.update_yaxes(range=[-CLIP - 0.05, CLIP + 0.05], tickvals=[-0.9, -0.2, 0, 0.2, 0.9], row=1, col=k + 1)
         figure.update_yaxes(
             categoryorder="array", categoryarray=metrics[::-1], range=[-0.6, len(metrics) - 0.4], row=2, col=k + 1, showgrid=False,
             showticklabels=k == 0,
@@ -73,13 +73,18 @@ def angles(table: pd.DataFrame, title: str, *, columns: str = "position") -> go.
         figure.update_xaxes(title="layer", dtick=1 if base["layer"].nunique() <= 16 else None, showgrid=False, row=2, col=k + 1)
     figure.update_yaxes(title="cosine", row=1, col=1)
     style(figure, title, height=470 + 36 * len(metrics))
+    figure.update_yaxes(showgrid=False)
+    figure.update_xaxes(showgrid=False)
     figure.update_layout(margin={"t": 138, "l": 86}, legend={"y": 1.09, "font": {"size": 11}})
     return figure
 
 
 def plane(cells: pd.DataFrame, factors: tuple[str, str]) -> go.Figure:
     """Draw the four cell means of a 2x2, by layer: along the two main effects, in their lengths; a square would be plain addition."""
-    layers = sorted(cells["layer"].unique())
+    # an effect without measurable length is no ruler
+    good = cells.groupby("layer")[["harm", "safety"]].agg(lambda v: v.abs().max()).max(axis=1) < 3
+    layers = sorted(good[good].index) or sorted(cells["layer"].unique())
+    reach = max(1.25, 1.12 * float(cells.loc[cells["layer"].isin(layers), ["harm", "safety"]].abs().max().max()))
     shown = layers if len(layers) <= 6 else [layers[i] for i in np.linspace(0, len(layers) - 1, 6).round().astype(int)]
     across = min(3, len(shown))
     down = -(-len(shown) // across)
@@ -102,8 +107,8 @@ def plane(cells: pd.DataFrame, factors: tuple[str, str]) -> go.Figure:
                 x=[rows.loc[cell, "harm"]], y=[rows.loc[cell, "safety"]], mode="markers", name=names[cell], legendgroup=cell, showlegend=k == 0,
                 marker={"color": colour, "size": 13, "symbol": {"00": "circle-open", "10": "diamond", "01": "square", "11": "star"}[cell]}, **spot,
             )  # fmt: skip
-        figure.update_xaxes(range=[-1.25, 1.25], title=f"along {factors[0]}" if k // across == down - 1 else "", **spot)
-        figure.update_yaxes(range=[-1.25, 1.25], title=f"along {factors[1]}" if k % across == 0 else "", **spot)
+        figure.update_xaxes(range=[-reach, reach], title=f"along {factors[0]}" if k // across == down - 1 else "", **spot)
+        figure.update_yaxes(range=[-reach, reach], title=f"along {factors[1]}" if k % across == 0 else "", **spot)
     style(figure, f"The 2x2: {factors[0]} x {factors[1]}", height=190 + 250 * down)
     figure.update_layout(margin={"t": 118}, legend={"y": 1 + 44 / (250 * down)})
     return figure
@@ -176,10 +181,11 @@ def cross(table: pd.DataFrame, layer: int, *, position: str = "stem_last") -> go
             [f"<b>{v:+.1f}</b><br>{a:+.1f} to {b:+.1f}" for v, a, b in zip(*line, strict=True)]
             for line in zip(grid["value"], grid["low"], grid["high"], strict=True)
         ]
-        top = float(np.nanmax(np.abs(some["value"]))) or 1.0
+        said = some["read"] == "behaviour"  # in other units than the readings, and coloured on its own scale
+        top = [float(np.nanmax(np.abs(some.loc[said == (r == "behaviour"), "value"]))) or 1.0 for r in reads]
         figure.add_heatmap(
-            z=grid["value"], x=[*reads[:-1], "behaviour<br>(log-odds)"], y=order, text=text, texttemplate="%{text}", textfont={"size": 10},
-            zmin=-top, zmax=top, colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]], showscale=False, xgap=1, ygap=1, hoverinfo="text", row=1, col=k + 1,
+            z=grid["value"] / np.array(top), x=[*reads[:-1], "behaviour<br>(log-odds)"], y=order, text=text, texttemplate="%{text}", textfont={"size": 10},
+            zmin=-1.2, zmax=1.2, colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]], showscale=False, xgap=1, ygap=1, hoverinfo="text", row=1, col=k + 1,
         )  # fmt: skip
     figure.update_yaxes(autorange="reversed", title="pushed along", row=1, col=1)
     figure.update_yaxes(autorange="reversed", row=1, col=2)
