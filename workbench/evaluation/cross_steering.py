@@ -205,7 +205,7 @@ def _scaled(
         return _say(model, where, read_layer, layer, lambda x, c=sign * size: x + c * unit.to(x))
 
     few = _Said(logp=base.logp[some], stream=base.stream[some])
-    size, ratio = _sought(lambda c: _distance(few, push(c, trial)), kl, norm, tolerance), 1.0
+    size, slope = _sought(lambda c: _distance(few, push(c, trial)), kl, norm, tolerance)
     best: tuple[float, _Said, float] | None = None
     for _ in range(4):
         said = push(size, batches)
@@ -215,28 +215,34 @@ def _scaled(
         ratio = kl / max(apart, 1e-12)
         if abs(ratio - 1) <= tolerance or not 0.2 < ratio < 5:
             break
-        size *= ratio**0.5
+        size *= ratio ** (1 / slope)
     assert best is not None
     return best
 
 
-def _sought(distance: Callable[[float], float], kl: float, norm: float, tolerance: float) -> float:
-    """Bisection in the logarithm, begun with the square-root law of small pushes; the size that comes nearest."""
-    low, high, size = 0.0, 64 * norm, 0.3 * norm
-    tried: dict[float, float] = {}
+def _sought(distance: Callable[[float], float], kl: float, norm: float, tolerance: float) -> tuple[float, float]:
+    """The size that comes nearest to `kl`, and the slope of log distance on log size around it.
+
+    Begun with the square-root law of small pushes; once the size is bracketed, interpolated in the logarithms of both.
+    """
+    low: tuple[float, float] | None = None
+    high: tuple[float, float] | None = None
+    size, tried = 0.3 * norm, {}
     for _ in range(14):
-        apart = tried[size] = distance(size)
-        if abs(apart / kl - 1) <= tolerance or size >= 64 * norm:
+        apart = tried[size] = max(distance(size), 1e-12)
+        if abs(apart / kl - 1) <= tolerance or (apart < kl and size >= 64 * norm):
             break
-        low, high = (size, high) if apart < kl else (low, size)
-        guess = size * (kl / max(apart, 1e-12)) ** 0.5
-        if low * 1.02 < guess < high * 0.98:
-            size = guess
-        elif high < 64 * norm:
-            size = (low * high) ** 0.5 if low > 0 else high / 8
+        low, high = ((size, apart), high) if apart < kl else (low, (size, apart))
+        if low and high:
+            reach = np.log(high[0] / low[0])
+            step = np.log(kl / low[1]) / np.log(high[1] / low[1])
+            size = low[0] * float(np.exp(reach * min(0.85, max(0.15, step))))
         else:
-            size = min(4 * size, 64 * norm)
-    return min(tried, key=lambda c: abs(np.log(max(tried[c], 1e-12) / kl)))
+            size *= min(4.0, max(0.1, (kl / apart) ** 0.5))
+        size = min(size, 64 * norm)
+    near = sorted(tried, key=lambda c: abs(np.log(tried[c] / kl)))
+    slope = 2.0 if len(near) < 2 else float(np.log(tried[near[1]] / tried[near[0]]) / np.log(near[1] / near[0]))
+    return near[0], min(20.0, max(1.0, slope))
 
 
 def _odds(logp: Tensor, tokens: Sequence[Sequence[Sequence[int]]]) -> Tensor:
