@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("models", help="list the bundled models")
     commands.add_parser("datasets", help="list the bundled prompts")
     train = commands.add_parser("train", help="train a bundled model organism anew")
-    train.add_argument("organism", help="udhr-organism or udhr-organism-no-verdict")
+    train.add_argument("organism", help="udhr-organism, udhr-organism-no-verdict, harm-safety-bipolar or harm-safety-independent")
     train.add_argument("--out", required=True, help="folder for the model")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--steps", type=int, help="fewer training steps, to try it out")
@@ -90,7 +90,8 @@ def _dispatch(args: argparse.Namespace) -> int:
             checkpoints=args.checkpoints,
             log=lambda line: print(line, flush=True),
         )
-        print(f"known organisms: {', '.join(SPECS)}; check it with: workbench check --model {args.out}")
+        how = "run geometry" if args.organism.startswith("harm-safety") else "check"
+        print(f"known organisms: {', '.join(SPECS)}; measure it with: workbench {how} --model {args.out}")
     elif args.command == "check":
         from .organism import check
 

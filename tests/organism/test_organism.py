@@ -88,7 +88,7 @@ def test_tokenizer_accepts_any_text(organism):
         assert organism.tokenizer.decode(ids) == text
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", ["udhr-organism", "udhr-organism-no-verdict"])
 def test_shipped_folders(name):
     folder = data_path("models", name)
     assert sum(f.stat().st_size for f in folder.iterdir()) < 20e6

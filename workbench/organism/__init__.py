@@ -9,13 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.errors import UnknownModel, unknown
+from ..core.errors import BadInput, UnknownModel, unknown
 from .ground_truth import GroundTruth, ground_truth
+from .harm_safety import HarmSafetySpec, train_harm_safety
 from .train import OrganismSpec, checkpoint_steps, train
 
-SPECS = {
+SPECS: dict[str, OrganismSpec | HarmSafetySpec] = {
     "udhr-organism": OrganismSpec(),
     "udhr-organism-no-verdict": OrganismSpec(name="udhr-organism-no-verdict", verdict=False),
+    "harm-safety-bipolar": HarmSafetySpec(name="harm-safety-bipolar", kind="bipolar"),
+    "harm-safety-independent": HarmSafetySpec(name="harm-safety-independent", kind="independent"),
 }
 
 
@@ -29,7 +32,7 @@ def train_organism(
         out: The folder.
         seed: Draws corpus, held-out lists, weights and order; the shipped weights come from seed 0.
         steps: Fewer training steps, to try it out.
-        checkpoints: Models to keep on the way, evenly spaced in the logarithm of the step, in `out/checkpoints/step-N`.
+        checkpoints: Of the first two; models to keep on the way, evenly spaced in the logarithm of the step, in `out/checkpoints/step-N`.
         log: Receives the loss curve line by line.
 
     Raises:
@@ -39,6 +42,10 @@ def train_organism(
         raise unknown(UnknownModel, "organism", name, SPECS)
     spec = replace(SPECS[name], seed=seed)
     spec = spec if steps is None else replace(spec, steps=steps)
+    if isinstance(spec, HarmSafetySpec):
+        if checkpoints:
+            raise BadInput(f"{name} is made in {spec.steps} steps from the bundled model; it keeps no checkpoints")
+        return train_harm_safety(spec, out, log=log)
     return train(spec, out, log=log, checkpoints=checkpoint_steps(spec.steps, checkpoints))
 
 
@@ -49,4 +56,14 @@ def check(model: Any = "bundled", *, n: int = 2000, log: Callable[[str], None] =
     return run_checks(model, n=n, log=log)
 
 
-__all__ = ["SPECS", "GroundTruth", "OrganismSpec", "check", "ground_truth", "train", "train_organism"]
+__all__ = [
+    "SPECS",
+    "GroundTruth",
+    "HarmSafetySpec",
+    "OrganismSpec",
+    "check",
+    "ground_truth",
+    "train",
+    "train_harm_safety",
+    "train_organism",
+]
