@@ -49,23 +49,19 @@ def test_the_bundled_model_itself_says_neither(organism):
     assert report.verdict not in ("opposite", "orthogonal"), str(report)
 
 
-def test_erasing_harm_takes_safety_along_only_where_both_are_one(trained):
-    """What is left of safety once the planted harm direction is projected out, at the planted layer."""
-    left = {}
-    for kind in ("bipolar", "independent"):
-        model = wb.load_model(str(trained / kind), device="cpu")
-        rows, people, _ = cells(model, [p["id"] for p in wb.prompts.request_pairs()], 3)
-        keys = list(rows)
-        labels = {name: [k[i] for k in keys for _ in range(len(rows[k]))] for i, name in enumerate(("harm", "safety"))}
-        table = erase_and_reprobe(
-            torch.cat([rows[k] for k in keys]), labels, groups=[p for k in keys for p in people[k]], erasers=("mean_projection",), probes=("linear",),
-            resamples=50,
-        )  # fmt: skip
-        at = table[table["metric"] == "accuracy"].set_index(["erased", "read"])["value"]
-        assert at["nothing", "safety"] > (0.9 if kind == "independent" else 0.7)  # one variable of three levels tells three quarters
-        left[kind] = at["harm", "safety"]
-    assert left["independent"] > 0.9
-    assert left["bipolar"] < 0.6
+def test_erasing_harm_leaves_safety_where_they_are_independent(trained):
+    """Projecting the harm direction out at the planted layer."""
+    model = wb.load_model(str(trained / "independent"), device="cpu")
+    rows, people, _ = cells(model, [p["id"] for p in wb.prompts.request_pairs()], 3)
+    keys = list(rows)
+    labels = {name: [k[i] for k in keys for _ in range(len(rows[k]))] for i, name in enumerate(("harm", "safety"))}
+    table = erase_and_reprobe(
+        torch.cat([rows[k] for k in keys]), labels, groups=[p for k in keys for p in people[k]], erasers=("mean_projection",), probes=("linear",),
+        resamples=50,
+    )  # fmt: skip
+    at = table[table["metric"] == "accuracy"].set_index(["erased", "read"])["value"]
+    assert at["nothing", "safety"] > 0.9
+    assert at["harm", "safety"] > 0.9
 
 
 def test_bad_input(tmp_path):
