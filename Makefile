@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: study test check bench notebooks organism clean system
+.PHONY: study test check bench calibrate notebooks organism clean system
 
 # torch first and pinned, so that the build in constraints.txt is what everything else finds
 $(STAMP): pyproject.toml constraints.txt
@@ -39,6 +39,11 @@ bench: $(STAMP)
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/capture.py
 	$(PY) -W ignore benchmarks/probes.py
+	$(PY) -W ignore benchmarks/geometry.py
+
+# 48 cells of planted angles x 1,000 runs (about half an hour on two cores); --full for the whole grid
+calibrate: $(STAMP)
+	$(PY) -W ignore benchmarks/calibrate.py --csv docs/geometry-calibration.csv
 
 notebooks: $(STAMP)
 	$(PY) -m pytest tests/test_notebooks.py

@@ -14,11 +14,11 @@ from ..core.errors import BadInput, ShapeMismatch, ZeroDirection
 from .cells import Cells, unpair
 from .cross import cross
 from .geometry import MARGINS, GeometryReport, between
-from .metrics import root
+from .metrics import Metric, root
 
 
 def compare_directions(
-    *, clusters: Any = None, items: Any = None, paired: bool = False, metric: str = "raw", covariance: Any = None,
+    *, clusters: Any = None, items: Any = None, paired: bool = False, metric: str | Metric = "raw", covariance: Any = None,
     unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, variance: str = "auto", draws: int = 1000,
     resamples: int = 0, seed: int = 0, **concepts: Any,
 ) -> GeometryReport:  # fmt: skip
@@ -36,7 +36,8 @@ def compare_directions(
         items: Ids of the rows, in the same forms; rows of one id were read from one item. Without ids every row stands alone,
             unless `paired`.
         paired: Row i and baseline i are one item (and, with a shared baseline, row i of both concepts).
-        metric: "raw"; "whitened", with a covariance from rows that enter neither direction; "causal" (Park et al. 2023).
+        metric: "raw"; "whitened", with a covariance from rows that enter neither direction; "causal" (Park et al. 2023), or a
+            `causal_metric` made once for many layers.
         covariance: Rows for "whitened".
         unembedding: `d_model x vocabulary` for "causal".
         margins: The class edges .2 and .9.
@@ -76,8 +77,8 @@ def compare_directions(
     cells = Cells.of(table, items=ids, clusters=people)
     massive = _without_massive(shown, weights, ids, people) if metric == "raw" else (0, math.nan)
     return between(
-        cells, weights, names, margins=margins, level=level, variance=variance, draws=draws, resamples=resamples, seed=seed, metric=metric,
-        massive=massive,
+        cells, weights, names, margins=margins, level=level, variance=variance, draws=draws, resamples=resamples, seed=seed,
+        metric=metric if isinstance(metric, str) else metric.name, massive=massive,
     )  # fmt: skip
 
 

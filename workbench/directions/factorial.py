@@ -21,7 +21,7 @@ from .cells import Cells
 from .compare import transformed
 from .cross import cross
 from .geometry import MARGINS, GeometryReport, between, freedom
-from .metrics import root
+from .metrics import Metric, root
 from .null import permuted
 
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -44,7 +44,7 @@ class FactorialReport:
         factors: Names of the two factors.
         effects: By effect: cross-fitted length (`value`, raw units of the metric) with an interval, `reliability`, permutation `p`, `share` of the
             summed squared lengths of the three orthogonal effects.
-        pairs: By two effects: verdict, cosine, interval and so on.
+        pairs: By two effects: verdict, cosine, interval and so on; the null only for the two main effects.
         reports: The same as reports.
         additive: Is "both" the sum of "first alone" and "second alone"? The report of the two, and of the other diagonal.
         cells: Coordinates of the four cell means in the plane of the two main effects, in units of their lengths.
@@ -74,7 +74,7 @@ class FactorialReport:
 
 def factorial_geometry(
     cells: Mapping[tuple[int, int], Any], factors: tuple[str, str] = ("input harm", "claim harm"), *, items: Any = None, clusters: Any = None,
-    metric: str = "raw", covariance: Any = None, unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95,
+    metric: str | Metric = "raw", covariance: Any = None, unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95,
     draws: int = 1000, seed: int = 0,
 ) -> FactorialReport:  # fmt: skip
     """Return main effects, interaction and simple effects of a 2x2 design, and the angles among them.
@@ -123,9 +123,18 @@ def factorial_geometry(
              "share": squares[name] / whole if i < 3 else math.nan,
              "p": permutation_p(value, crossed[:, i, i].numpy()) if crossed is not None else math.nan}
         )  # fmt: skip
-    how: dict[str, Any] = {"margins": margins, "level": level, "draws": draws, "seed": seed, "metric": metric}
+    how: dict[str, Any] = {
+        "margins": margins,
+        "level": level,
+        "seed": seed,
+        "metric": metric if isinstance(metric, str) else metric.name,
+        "draws": 0,
+    }
+    null = {"draws": draws}  # for the main effects only: the others are many, and their intervals say as much
     reports = {
-        (a, b): between(table, weights[[list(contrasts).index(a), list(contrasts).index(b)]], (a, b), **how)
+        (a, b): between(
+            table, weights[[list(contrasts).index(a), list(contrasts).index(b)]], (a, b), **how | (null if (a, b) == factors else {})
+        )
         for a, b in itertools.combinations(contrasts, 2)
         if not _same(contrasts[a], contrasts[b])
     }

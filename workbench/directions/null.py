@@ -33,13 +33,15 @@ def permuted(
     first, second, kernel = _inside(cells)
     rows, w, k = cells.rows.float(), weights.double(), len(cells.names)
     every, inside = _labels(cells.cell.tobytes(), cells.cluster.tobytes(), cells.block.tobytes(), pools.tobytes(), draws, seed)
-    cross, naive, pairs = [], [], None
+    cross, naive, pairs, whole = [], [], None, rows.double().sum(0)
     step = max(1, CHUNK // (len(rows) * k))
     for start in range(0, draws, step):
         labels = every[start : start + step]
         count = len(labels)
-        hot = torch.zeros(count, k, len(rows)).scatter_(1, torch.as_tensor(labels.astype(np.int64))[:, None, :], 1.0)
-        total, number = (hot.view(-1, len(rows)) @ rows).view(count, k, -1).double(), hot.sum(2).double()
+        hot = torch.stack([torch.as_tensor(labels == g) for g in range(k - 1)], 1).float()
+        most, number = (hot.view(-1, len(rows)) @ rows).view(count, k - 1, -1).double(), hot.sum(2).double()
+        total = torch.cat([most, whole - most.sum(1, keepdim=True)], 1)  # every row lies in some cell
+        number = torch.cat([number, len(rows) - number.sum(1, keepdim=True)], 1)
         code = (labels[:, first].astype(np.int32) * k + labels[:, second] + np.arange(count, dtype=np.int32)[:, None] * k * k).ravel()
         own = torch.as_tensor(np.bincount(code, np.tile(kernel, count), count * k * k)).view(count, k, k)
         if pairs is None or not inside:  # inside a cluster the labels only change places
@@ -64,15 +66,20 @@ def _pools(weights: Tensor) -> np.ndarray:
 
 def _inside(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pairs of rows of one cluster, and their inner products."""
-    order = np.argsort(cells.cluster, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(cells.cluster[order])) + 1)
-    first = np.concatenate([np.repeat(g, len(g)) for g in groups])
-    second = np.concatenate([np.tile(g, len(g)) for g in groups])
+    first, second = _meet(cells.cluster.tobytes())
     kernel = np.empty(len(first))
     for start in range(0, len(first), 65536):  # a row of many pairs is not copied for all of them at once
         part = slice(start, start + 65536)
-        kernel[part] = (cells.rows[first[part]] * cells.rows[second[part]]).sum(1).numpy()
+        kernel[part] = torch.einsum("rd,rd->r", cells.rows[first[part]], cells.rows[second[part]]).numpy()
     return first, second, kernel
+
+
+@lru_cache(maxsize=4)
+def _meet(cluster: bytes) -> tuple[np.ndarray, np.ndarray]:
+    codes = np.frombuffer(cluster, dtype=np.int64)
+    order = np.argsort(codes, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    return np.concatenate([np.repeat(g, len(g)) for g in groups]), np.concatenate([np.tile(g, len(g)) for g in groups])
 
 
 @lru_cache(maxsize=4)  # the same for every layer and metric of one data set

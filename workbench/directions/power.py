@@ -106,8 +106,8 @@ def geometry_power(
     Example:
         >>> import workbench as wb
         >>> table = wb.geometry_power(cosine=0.0, reliability=0.5, n=64, rank=100, ns=(32, 256), runs=20)
-        >>> table["value"].tolist()
-        [0.0, 1.0]
+        >>> bool(table["value"].iloc[0] < 0.2 < 0.8 < table["value"].iloc[1])
+        True
     """
     if pilot is not None:
         cosine = min(1.0, max(-1.0, pilot.cosine)) if cosine is None else cosine

@@ -20,7 +20,7 @@ from .cells import Cells
 from .compare import transformed
 from .cross import Cross, cross
 from .geometry import MARGINS, between, freedom
-from .metrics import root
+from .metrics import Metric, root
 
 Parts = Mapping[str, tuple[Any, Any]]
 
@@ -57,7 +57,7 @@ class SubspaceReport:
 
 
 def compare_subspaces(
-    *, items: Mapping[str, Any] | None = None, clusters: Mapping[str, Any] | None = None, metric: str = "raw", covariance: Any = None,
+    *, items: Mapping[str, Any] | None = None, clusters: Mapping[str, Any] | None = None, metric: str | Metric = "raw", covariance: Any = None,
     unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, seed: int = 0, **concepts: Parts,
 ) -> SubspaceReport:  # fmt: skip
     """Compare two concepts that are each read in several ways (areas, languages, wordings), as subspaces.

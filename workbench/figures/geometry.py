@@ -223,9 +223,7 @@ def calibration(table: pd.DataFrame) -> go.Figure:
             for a, s, n, z, c, m in zip(*(table[k] for k in ("angle", "signal", "n", "noise", "construction", "metric")), strict=True)
         ]
     )
-    figure = make_subplots(
-        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=["share of runs", "mean error of the cosine"]
-    )
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=["share of runs", "how far off"])
     parts = (
         ("right", "right verdict", GREEN, "circle"), ("quiet", "refused or undetermined", GREY, "circle-open"), ("wrong", "wrong verdict", RED, "diamond"),
         ("cover", "interval covers", BLUE, "square-open"),
@@ -235,7 +233,7 @@ def calibration(table: pd.DataFrame) -> go.Figure:
             x=shown[column], y=shown["name"], mode="markers", name=name, marker={"color": colour, "symbol": symbol, "size": 7}, row=1, col=1
         )
     figure.add_scatter(
-        x=shown["naive_error"], y=shown["name"], mode="markers", name="naive cosine", marker={"color": RED, "symbol": "x-thin", "size": 8, "line": {"width": 2, "color": RED}},
+        x=shown["naive_error"], y=shown["name"], mode="markers", name="naive cosine: mean error", marker={"color": RED, "symbol": "x-thin", "size": 8, "line": {"width": 2, "color": RED}},
         row=1, col=2,
     )  # fmt: skip
     figure.add_scatter(

@@ -21,7 +21,7 @@ from .. import prompts as source
 from ..activations import Activations, capture
 from ..core.errors import BadInput, ZeroDirection
 from ..core.seeds import numpy_rng
-from ..directions import compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
+from ..directions import causal_metric, compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
 from ..evaluation import answers_of, cross_steering
 from ..models import unembedding
 from ..models.tokens import encode_pairs
@@ -97,7 +97,7 @@ class Geometry(Rows):
         self.main = "stem_last" if "stem_last" in settings.positions else settings.positions[-1]
         for prompts in (*self.stances("train").values(), self.requests(), self.replies()):
             encode_pairs(model, prompts)
-        self.unembedding = unembedding(model) if "causal" in settings.metrics else None
+        self.causal = causal_metric(unembedding(model)) if "causal" in settings.metrics else None
 
     # ------------------------------------------------------------------ prompts
 
@@ -146,7 +146,7 @@ class Geometry(Rows):
         if metric == "whitened":
             more["covariance"] = self._covariance(layer, position)
         elif metric == "causal":
-            more["unembedding"] = self.unembedding
+            more["metric"] = self.causal
         return more
 
     def cells(self, design: str, layer: int, position: str) -> tuple[dict[tuple[int, int], Tensor], dict[tuple[int, int], list[str]]]:
