@@ -21,6 +21,7 @@ from workbench.directions import (
     mutual_knn,
     optimise_direction,
     place_of,
+    sample,
 )
 
 PLACE = {"model": {"name": "m", "digest": "d", "processing": "none"}, "site": "resid_post", "layer": 3}
@@ -338,3 +339,40 @@ def test_spaces_of_the_organism_and_its_twin(organism):
     assert same["value"].tolist() == pytest.approx([1.0] * 4, abs=1e-6)
     with pytest.raises(errors.BadInput, match="same prompts"):
         wb.compare_spaces(ours, theirs.subset(range(10)))
+
+
+# ------------------------------------------------------------------ rows that know their place
+
+
+def test_samples_bring_their_ids_and_refuse_strangers(organism):
+    """Harm and good claim over the same statements, one neutral baseline: as with ids given by hand."""
+    acts = {c: wb.capture(organism, wb.prompts.udhr("consider_claim", c, n=48), layers=[2, 3], position="stem_last", progress=False)
+            for c in ("harm", "good", "neutral")}  # fmt: skip
+    some = {c: sample(a, 3, items="statement") for c, a in acts.items()}
+    report = wb.compare_directions(harm=(some["harm"], some["neutral"]), good=(some["good"], some["neutral"]), draws=0)
+    x = {c: a.layer(3)[:, 0] for c, a in acts.items()}
+    rows = acts["harm"].rows
+    by_hand = wb.compare_directions(
+        harm=(x["harm"], x["neutral"]), good=(x["good"], x["neutral"]), items=rows["statement"].tolist(), clusters=rows["identity"].tolist(), draws=0
+    )  # fmt: skip
+    assert report.row() == by_hand.row()
+    for match, other in (
+        ("layer 3 and", sample(acts["good"], 2, items="statement")),
+        ("position", sample(wb.capture(organism, wb.prompts.udhr("consider_claim", "good", n=48), layers=[3], progress=False), 3, items="statement")),
+        ("different models", sample(wb.capture(wb.load_model("udhr-organism-no-verdict"), wb.prompts.udhr("consider_claim", "good", n=48), layers=[3],
+                                               position="stem_last", progress=False), 3, items="statement")),
+    ):  # fmt: skip
+        with pytest.raises(errors.WrongModel, match=match):
+            wb.compare_directions(harm=(some["harm"], some["neutral"]), good=(other, some["neutral"]), draws=0)
+    with pytest.raises(errors.BadInput, match="all rows are samples"):
+        wb.compare_directions(harm=(some["harm"], some["neutral"]), good=(x["good"], some["neutral"]))
+    with pytest.raises(errors.BadInput, match="leave items="):
+        wb.compare_directions(harm=(some["harm"], some["neutral"]), good=(some["good"], some["neutral"]), items=["a"] * 48)
+    assert len(sample(acts["harm"], 3, where={"label": 1}).rows) == int((rows["label"] == 1).sum())
+
+
+def test_a_2x2_of_samples(organism):
+    acts = wb.capture(organism, wb.prompts.factorial(n=30), layers=[4], position="stem_last", progress=False)
+    cells = {(h, s): sample(acts, 4, where={"input_harm": h, "claim_harm": 1 - s}, clusters="right") for h in (0, 1) for s in (0, 1)}
+    found = wb.factorial_geometry(cells, ("harm", "safety"), draws=0)
+    assert found.reports["harm", "safety"].clusters == 30

@@ -10,11 +10,12 @@ from .factorial import FactorialReport, factorial_geometry
 from .geometry import VERDICTS, GeometryReport, between, table_of, verdict
 from .metrics import METRICS, Metric, causal_metric
 from .power import geometry_power, plant
+from .sample import Sample, sample
 from .subspace import SubspaceReport, compare_subspaces
 
 __all__ = [
-    "ERASERS", "METHODS", "METRICS", "VERDICTS", "Cells", "Direction", "FactorialReport", "GeometryReport", "Metric", "SpaceMap", "SubspaceReport",
+    "ERASERS", "METHODS", "METRICS", "VERDICTS", "Cells", "Direction", "FactorialReport", "GeometryReport", "Metric", "Sample", "SpaceMap", "SubspaceReport",
     "between", "carried", "causal_metric", "compare_directions", "compare_spaces", "compare_subspaces", "direction_efficiency", "erase_and_reprobe",
     "extract_direction", "factorial_geometry", "fit_eraser", "fit_map", "from_statistics", "geometry_power", "head_directions", "linear_cka",
-    "mutual_knn", "optimise_direction", "place_of", "plant", "table_of", "verdict",
+    "mutual_knn", "optimise_direction", "place_of", "plant", "sample", "table_of", "verdict",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from .cells import Cells, unpair
 from .cross import cross
 from .geometry import MARGINS, GeometryReport, between
 from .metrics import Metric, root
+from .sample import Sample, unwrap
 
 
 def compare_directions(
@@ -29,8 +30,8 @@ def compare_directions(
     The interval is Fieller's, from a jackknife over clusters; the verdict is the class that holds all of it.
 
     Args:
-        concepts: Two, by name: `harm=(rows, baseline), safety=(rows, baseline)`, `row x d_model` each. Cells that are equal by value
-            are one cell: a baseline given twice is a shared baseline.
+        concepts: Two, by name: `harm=(rows, baseline), safety=(rows, baseline)`, `row x d_model` each, or samples (`sample`), which know
+            their ids and their place. Cells that are equal by value are one cell: a baseline given twice is a shared baseline.
         clusters: What is independent of what (identities): one sequence for all cells, or by concept one for rows and baseline
             alike, or a pair. `None`: every item is its own.
         items: Ids of the rows, in the same forms; rows of one id were read from one item. Without ids every row stands alone,
@@ -52,6 +53,7 @@ def compare_directions(
         then +1 or -1 by construction); "undetermined" where the interval meets two classes.
 
     Raises:
+        WrongModel: Samples of different models, layers, sites, positions or processing modes.
         TooFew: Under 16 rows in a cell, or four clusters.
         SharedRows: The same row in two cells, without ids that say so.
         ZeroDirection, NotFinite, ShapeMismatch, BadInput: See their messages.
@@ -70,6 +72,11 @@ def compare_directions(
     References:
         The half-split form and its closed form: a U-statistic (Hoeffding 1948). Disattenuation: Spearman 1904.
     """
+    flat = {(k, i): v for k, two in concepts.items() if isinstance(two, tuple | list) and len(two) == 2 for i, v in enumerate(two)}
+    if any(isinstance(v, Sample) for v in flat.values()):
+        rows, ids, people = unwrap(flat, items, clusters)
+        concepts = {k: (rows[k, 0], rows[k, 1]) for k in concepts}
+        items, clusters = ({k: (v[k, 0], v[k, 1]) for k in concepts} for v in (ids, people))
     names, table, weights, ids, people = _cells(concepts, items, clusters, paired)
     matrix = root(metric, covariance=covariance, unembedding=unembedding, cells=table)
     shown = dict(table)

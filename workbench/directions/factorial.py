@@ -23,6 +23,7 @@ from .cross import cross
 from .geometry import MARGINS, GeometryReport, between, freedom
 from .metrics import Metric, root
 from .null import permuted
+from .sample import unwrap
 
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -80,7 +81,7 @@ def factorial_geometry(
     """Return main effects, interaction and simple effects of a 2x2 design, and the angles among them.
 
     Args:
-        cells: Rows `row x d_model` by (first factor, second factor), each 0 or 1.
+        cells: Rows `row x d_model` (or samples) by (first factor, second factor), each 0 or 1.
         factors: Their names.
         items, clusters: Of the rows: one sequence for all cells (row i of each is one item), or by cell. As for `compare_directions`.
         metric, covariance, unembedding, margins, level, draws, seed: As there.
@@ -95,6 +96,7 @@ def factorial_geometry(
     """
     if set(cells) != set(CORNERS):
         raise BadInput(f"cells= of a 2x2 are {', '.join(map(str, CORNERS))}; got {', '.join(map(str, cells))}")
+    cells, items, clusters = unwrap(cells, items, clusters)
     names = {c: f"{c[0]}{c[1]}" for c in CORNERS}
 
     def by_cell(given: Any) -> dict[str, Any] | None:
@@ -130,7 +132,7 @@ def factorial_geometry(
         "metric": metric if isinstance(metric, str) else metric.name,
         "draws": 0,
     }
-    null = {"draws": draws}  # for the main effects only: the others are many, and their intervals say as much
+    null: dict[str, Any] = {"draws": draws}  # for the main effects only: the others are many, and their intervals say as much
     reports = {
         (a, b): between(
             table, weights[[list(contrasts).index(a), list(contrasts).index(b)]], (a, b), **how | (null if (a, b) == factors else {})

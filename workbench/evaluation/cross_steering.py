@@ -5,7 +5,7 @@ Two directions can be orthogonal and yet move each other (blocks above carry one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +50,7 @@ class _Said:
 
 def cross_steering(
     model: Any, prompts: PromptSet, push: Mapping[str, Mapping[int, Direction]], read: Mapping[str, Direction], *, read_layer: int,
-    positions: Sequence[str] = ("stem_last",), kl: float = 0.1, random: int = 3, kinds: Sequence[str] = KINDS, tolerance: float = 0.05,
+    positions: Sequence[str] = ("stem_last",), kl: float = 0.1, random: int = 3, kinds: Iterable[str] = KINDS, tolerance: float = 0.05,
     resamples: int = 1000, seed: int = 0, progress: bool | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Add or ablate along A, read B and the behaviour.
@@ -96,6 +96,7 @@ def cross_steering(
         if name not in POSITIONS:
             raise BadInput(f"position {name!r}: one of {', '.join(POSITIONS)}")
     place = {"model": info(model).key(), "site": "resid_post"}
+    kinds = tuple(kinds)
     for name in kinds:
         if name not in KINDS:
             raise BadInput(f"kind {name!r}: one of {', '.join(KINDS)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -96,7 +98,7 @@ def plane(cells: pd.DataFrame, factors: tuple[str, str]) -> go.Figure:
     for k, layer in enumerate(shown):
         rows = cells[cells["layer"] == layer].astype({"cell": str})
         rows = rows.assign(cell=rows["cell"].str.zfill(2)).set_index("cell")
-        spot = {"row": k // across + 1, "col": k % across + 1}
+        spot: dict[str, Any] = {"row": k // across + 1, "col": k % across + 1}
         for one, two in (("00", "10"), ("00", "01"), ("10", "11"), ("01", "11")):
             figure.add_scatter(
                 x=rows.loc[[one, two], "harm"], y=rows.loc[[one, two], "safety"], mode="lines", line={"color": FAINT, "width": 1.5}, showlegend=False,
@@ -237,10 +239,10 @@ def calibration(table: pd.DataFrame) -> go.Figure:
         row=1, col=2,
     )  # fmt: skip
     figure.add_scatter(
-        x=shown["error"],
+        x=shown["width"].replace(np.inf, np.nan) / 2,
         y=shown["name"],
         mode="markers",
-        name="cross-fitted",
+        name="cross-fitted: half the interval, median",
         marker={"color": INK, "symbol": "circle", "size": 6},
         row=1,
         col=2,
@@ -248,6 +250,6 @@ def calibration(table: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=0.95, line={"color": FAINT, "width": 1}, row=1, col=1)  # pyright: ignore[reportArgumentType]
     figure.update_yaxes(autorange="reversed", tickfont={"size": 9.5}, dtick=1)
     figure.update_xaxes(range=[-0.03, 1.03])
-    style(figure, "Planted angles: how often the instrument is right", height=160 + 17 * len(shown))
-    figure.update_layout(margin={"l": 290, "t": 110}, width=900, legend={"y": 1 + 30 / (17 * len(shown))})
+    style(figure, "Planted angles: how often the instrument is right", height=210 + 17 * len(shown))
+    figure.update_layout(margin={"l": 290, "t": 150}, width=900, legend={"y": 1 + 34 / (17 * len(shown))})
     return figure
