@@ -143,12 +143,9 @@ class Geometry(Rows):
         return torch.cat([x - x.mean(0) for x in parts])
 
     def _metric(self, metric: str, layer: int, position: str) -> dict[str, Any]:
-        more: dict[str, Any] = {"metric": metric}
         if metric == "whitened":
-            more["covariance"] = self._covariance(layer, position)
-        elif metric == "causal":
-            more["metric"] = self.causal
-        return more
+            return {"metric": metric, "covariance": self._covariance(layer, position)}
+        return {"metric": self.causal if metric == "causal" else metric}
 
     def cells(self, design: str, layer: int, position: str) -> tuple[dict[tuple[int, int], Tensor], dict[tuple[int, int], list[str]]]:
         """Rows and clusters (pairs of requests) of the four cells, (harm, safety)."""

@@ -107,7 +107,7 @@ def panels(run: Run, study: Geometry) -> list[Panel]:
         ),
         Panel(
             name="reply", table="angles", figure=draw.angles(_pick(t["angles"], design="reply"), "Request harm and response safety, at the reply"),
-            caption=base.format("pairs of requests") + f"Main effects of the 2x2 of {pairs} matched pairs with a refusal and with compliance (refusing is safe for the harmful one of a pair, complying for the harmless one: the word itself cancels). {how}",
+            caption=base.format("pairs of requests") + f"Main effects of the 2x2 of {pairs} matched pairs with a refusal and with compliance (refusing is safe for the harmful one of a pair, complying for the harmless one: the word itself cancels out of both, and is their interaction). {how}",
         ),
         Panel(
             name="plane", table="cells", figure=draw.plane(_pick(t["cells"], design="request", position=study.main), DESIGNS["request"]),
