@@ -66,6 +66,9 @@ def requests(
     return PromptSet(pairs, name=f"requests/{form.name}/{name}")
 
 
-def factorial(*, template: str | Template = "claim_request", n: int | None = None, seed: int = 0) -> PromptSet:
+def factorial(
+    *, template: str | Template = "claim_request", n: int | None = None, answers: tuple[str, str] = ("Sorry", "Sure"), seed: int = 0
+) -> PromptSet:  # fmt: skip
     """Return the 2x2 design *input harm x claim harm*: every drawn pair under "jailbreak" and under "protect"."""
-    return requests(template, "jailbreak", n=n, seed=seed) + requests(template, "protect", n=n, seed=seed)
+    one, two = (requests(template, claim, n=n, answers=answers, seed=seed) for claim in ("jailbreak", "protect"))
+    return one + two

@@ -22,7 +22,8 @@ from ..activations import Activations, capture
 from ..core.errors import BadInput, ZeroDirection
 from ..core.seeds import numpy_rng
 from ..directions import causal_metric, compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
-from ..evaluation import answers_of, cross_steering
+from ..evaluation import answers_of, choose_answers, cross_steering
+from ..evaluation.agreement import ANSWERS
 from ..models import unembedding
 from ..models.tokens import encode_pairs
 from ..prompts import PromptSet
@@ -84,7 +85,7 @@ SETTINGS = GeometrySettings
 
 
 def fast(seed: int = 0) -> GeometrySettings:
-    """Return a small grid, for a first look and for tests."""
+    """Return a small grid, for a first look."""
     return GeometrySettings(items=96, requests=48, metrics=("raw",), draws=100, resamples=200, random=2, pushed=1, seed=seed)
 
 
@@ -95,6 +96,7 @@ class Geometry(Rows):
 
     def __init__(self, model: Any, settings: GeometrySettings, run: Run, progress: bool | None) -> None:
         super().__init__(model, settings, run, progress)
+        self.reply_words = choose_answers(model, (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS))
         self.main = "stem_last" if "stem_last" in settings.positions else settings.positions[-1]
         for prompts in (*self.stances("train").values(), self.requests(), self.replies()):
             encode_pairs(model, prompts)
@@ -108,11 +110,11 @@ class Geometry(Rows):
 
     def requests(self) -> PromptSet:
         """Harmful and harmless requests under a sentence that asks for every answer, and under one that protects."""
-        return source.factorial(n=self.set.requests or None, seed=self.set.seed)
+        return source.factorial(n=self.set.requests or None, answers=self.reply_words, seed=self.set.seed)
 
     def replies(self) -> PromptSet:
         """Requests without a claim, each with a refusal and with compliance."""
-        return source.requests(n=self.set.requests or None, seed=self.set.seed)
+        return source.requests(n=self.set.requests or None, answers=self.reply_words, seed=self.set.seed)
 
     # ------------------------------------------------------------------ reading
 
@@ -128,8 +130,7 @@ class Geometry(Rows):
             )  # fmt: skip
 
         both = {side: self.stances(side) for side in ("train", "test")}
-        statements = [p.to_frame()["statement"].tolist() for p in both["train"].values()]
-        if any(some != statements[0] for some in statements):
+        if len({tuple(p.to_frame()["statement"]) for p in both["train"].values()}) > 1:
             raise BadInput("the statements under the three claims are not the same, in the same order")
         self.stance = {(p, c): at(f"{c} claim", both["train"][c], p) for p in self.set.positions for c in self.set.claims}
         # rows that enter no direction, for whitening
@@ -150,8 +151,7 @@ class Geometry(Rows):
     def cells(self, design: str, layer: int, position: str) -> tuple[dict[tuple[int, int], Tensor], dict[tuple[int, int], list[str]]]:
         """Rows and clusters (pairs of requests) of the four cells, (harm, safety)."""
         acts = self.request[position] if design == "request" else self.reply
-        x, rows = acts.layer(layer), acts.rows
-        harm = rows["input_harm"].to_numpy()
+        x, rows, harm = acts.layer(layer), acts.rows, acts.rows["input_harm"].to_numpy()
         out, people = {}, {}
         for h, s in CORNERS:
             if design == "request":
