@@ -180,25 +180,25 @@ def cross(table: pd.DataFrame, layer: int, *, position: str = "stem_last") -> go
         rows = some[some["kind"] == kind]
         grid = {c: rows.pivot(index="pushed", columns="read", values=c).loc[order, reads].to_numpy() for c in ("value", "low", "high")}
         text = [
-            [f"<b>{v:+.1f}</b><br>{a:+.1f} to {b:+.1f}" for v, a, b in zip(*line, strict=True)]
+            [f"<b>{v:+.1f}</b><br>[{a:.1f}, {b:.1f}]" for v, a, b in zip(*line, strict=True)]
             for line in zip(grid["value"], grid["low"], grid["high"], strict=True)
         ]
         said = some["read"] == "behaviour"  # in other units than the readings, and coloured on its own scale
         top = [float(np.nanmax(np.abs(some.loc[said == (r == "behaviour"), "value"]))) or 1.0 for r in reads]
         figure.add_heatmap(
-            z=grid["value"] / np.array(top), x=[*reads[:-1], "behaviour<br>(log-odds)"], y=order, text=text, texttemplate="%{text}", textfont={"size": 10},
+            z=grid["value"] / np.array(top), x=[*reads[:-1], "log-odds"], y=order, text=text, texttemplate="%{text}", textfont={"size": 9},
             zmin=-1.2, zmax=1.2, colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]], showscale=False, xgap=1, ygap=1, hoverinfo="text", row=1, col=k + 1,
         )  # fmt: skip
     figure.update_yaxes(autorange="reversed", title="pushed along", row=1, col=1)
     figure.update_yaxes(autorange="reversed", row=1, col=2)
-    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
+    figure.update_xaxes(tickangle=0, tickfont={"size": 10.5})
     style(
         figure,
         f"Push along one, read the others: layer {layer}, {position.replace('_', ' ')}, equal KL",
         height=170 + 54 * len(order),
         legend=False,
     )
-    figure.update_layout(margin={"l": 90, "t": 84, "b": 70}, width=860)
+    figure.update_layout(margin={"l": 84, "r": 12, "t": 84, "b": 70})
     return figure
 
 
