@@ -75,6 +75,10 @@ def test_arithmetic_keeps_provenance_and_refuses_strangers():
         wb.Direction.of(torch.zeros(4))
     with pytest.raises(errors.NotFinite, match="NaN"):
         wb.Direction.of(torch.full((4,), float("nan")))
+    with pytest.raises(errors.ShapeMismatch, match="width 24 and 3"):
+        one + wb.Direction.of(torch.ones(3))
+    with pytest.raises(errors.ZeroDirection, match="length 1"):
+        wb.Direction(unit=torch.full((3,), float("nan")), scale=1.0)
     with pytest.raises(errors.ShapeMismatch, match="width 24"):
         one.project(torch.zeros(3, 5))
 
@@ -228,6 +232,12 @@ def test_subspaces_without_common_axes_are_orthogonal():
     found = compare_subspaces(harm=parts([(1,), (2,)], seed=1), safety=parts([(3,), (4,)], seed=2))
     assert found.shared["value"].abs().max() < 0.05
     assert found.angles["value"].abs().max() < 0.2
+    g = numpy_rng(0, "no signal")
+    noise = [{f"p{k}": tuple(g.standard_normal((2, 60, 30))) for k in range(2)} for _ in range(2)]
+    nothing = compare_subspaces(harm=noise[0], safety=noise[1])
+    assert nothing.shared["value"].isna().all(), "no length to have a share of"
+    with pytest.raises(errors.BadInput, match="mapping of parts"):
+        compare_subspaces(harm=parts([(1,), (2,)])["p0"], safety=parts([(3,), (4,)]))
     with pytest.raises(errors.BadInput, match="two parts"):
         compare_subspaces(harm=parts([(1,)]), safety=parts([(3,), (4,)]))
 
@@ -368,6 +378,10 @@ def test_samples_bring_their_ids_and_refuse_strangers(organism):
         wb.compare_directions(harm=(some["harm"], some["neutral"]), good=(x["good"], some["neutral"]))
     with pytest.raises(errors.BadInput, match="leave items="):
         wb.compare_directions(harm=(some["harm"], some["neutral"]), good=(some["good"], some["neutral"]), items=["a"] * 48)
+    with pytest.raises(errors.BadInput, match="leave paired="):
+        wb.compare_directions(harm=(some["harm"], some["neutral"]), good=(some["good"], some["neutral"]), paired=True)
+    d = wb.extract_direction(some["harm"], some["neutral"])
+    assert (d.provenance["layer"], d.provenance["position"]) == (3, "stem_last")
     assert len(sample(acts["harm"], 3, where={"label": 1}).rows) == int((rows["label"] == 1).sum())
 
 

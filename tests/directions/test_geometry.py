@@ -286,10 +286,17 @@ def test_bad_input_says_what_to_do():
     cases = [
         (errors.TooFew, "16 at least", {"harm": (x[:8], y), "safety": (u, y)}),
         (errors.ZeroDirection, "the same", {"harm": (x, x), "safety": (u, y)}),
-        (errors.ZeroDirection, "same mean", {"harm": (x, x.flip(0)), "safety": (u, y), "items": [f"{i}" for i in range(40)]}),
+        (errors.ZeroDirection, "same mean", {"harm": (x, 2 * x.mean(0) - x), "safety": (u, y)}),
         (errors.ShapeMismatch, "widths", {"harm": (x, y), "safety": (u[:, :4], y[:, :4])}),
         (errors.NotFinite, "first is row 3", {"harm": (torch.where(torch.arange(40)[:, None] == 3, torch.nan, x), y), "safety": (u, y)}),
         (errors.SharedRows, "items=", {"harm": (x, y), "safety": (u, torch.cat([y[:30], torch.randn(10, 8, generator=g)]))}),
+        (errors.SharedRows, "items=", {"harm": (x, y), "safety": (u, y.flip(0)), "paired": True}),
+        (errors.BadInput, "level=95", {"harm": (x, y), "safety": (u, y), "level": 95}),
+        (errors.BadInput, "variance='jacknife'", {"harm": (x, y), "safety": (u, y), "variance": "jacknife"}),
+        (errors.BadInput, "label is missing", {"harm": (x, y), "safety": (u, y), "clusters": [None, *range(39)]}),
+        (errors.BadInput, "one label per row", {"harm": (x, y), "safety": (u, y), "clusters": "identity"}),
+        (errors.BadInput, "margins", {"harm": (x, y), "safety": (u, y), "margins": (0.1, 0.2, 0.9)}),
+        (errors.NotFinite, "unembedding", {"harm": (x, y), "safety": (u, y), "metric": "causal", "unembedding": torch.full((8, 20), torch.nan)}),
         (errors.BadInput, "two concepts", {"harm": (x, y)}),
         (errors.BadInput, r"pair \(rows, baseline\)", {"harm": x, "safety": (u, y)}),
         (errors.BadInput, "needs unembedding", {"harm": (x, y), "safety": (u, y), "metric": "causal"}),
@@ -303,6 +310,50 @@ def test_bad_input_says_what_to_do():
     for error, match, arguments in cases:
         with pytest.raises(error, match=match):
             wb.compare_directions(**arguments)
+
+
+def test_clusters_that_lie_in_some_cells_only_are_one_stratum():
+    """Each identity lies in each cell by the toss of a coin, no common noise: the interval covers as often as it says."""
+    hits, count = 0, 120
+    for seed in range(count):
+        g = numpy_rng(seed, "incomplete")
+        a, b = 3 * np.eye(40)[0], 3 * np.eye(40)[1]
+        people = {k: [f"p{i}" for i in range(48) if g.random() < 0.5] for k in ("harm", "base", "safety")}
+        rows = {k: g.standard_normal((len(v), 40)) + {"harm": a, "safety": b}.get(k, 0) for k, v in people.items()}
+        clusters = {"harm": (people["harm"], people["base"]), "safety": (people["safety"], people["base"])}
+        found = wb.compare_directions(harm=(rows["harm"], rows["base"]), safety=(rows["safety"], rows["base"]), clusters=clusters, draws=0)
+        hits += found.interval[0] <= 0 <= found.interval[1]
+    assert hits / count > 0.88, "three standard errors below .95"
+
+
+def test_names_that_look_like_cells_do_not_collide():
+    harm, safety = rows(0, 5, n=64, construction="disjoint")
+    plain = wb.compare_directions(a=harm, b=safety, draws=0)
+    odd = wb.compare_directions(**{"a": harm, "a baseline": safety}, draws=0)
+    assert (odd.cosine, odd.interval) == (plain.cosine, plain.interval)
+
+
+def test_dead_dimensions_and_numbers_as_clusters():
+    harm, safety = rows(0, 5, n=64, d=16)
+    wide = [tuple(np.concatenate([v, np.zeros((64, 40))], 1) for v in pair) for pair in (harm, safety)]
+    one = wb.compare_directions(harm=wide[0], safety=wide[1], draws=0)
+    assert one.cosine == pytest.approx(wb.compare_directions(harm=harm, safety=safety, draws=0).cosine, abs=1e-9)
+    two = wb.compare_directions(harm=harm, safety=safety, clusters={"harm": np.arange(64), "safety": np.arange(64) * 1.0}, draws=0)
+    assert two.clusters == 64
+
+
+def test_a_pilot_is_read_by_its_clusters():
+    made = plant(numpy_rng(0, "pilot"), cosine=0, signal=6, n=256, d=64, rows_per_cluster=8)
+    people = {
+        "harm": (made.clusters, [f"b{c}" for c in made.clusters]),
+        "safety": ([f"s{c}" for c in made.clusters], [f"b{c}" for c in made.clusters]),
+    }
+    pilot = wb.compare_directions(harm=made.harm, safety=made.safety, clusters=people, draws=0)
+    assert pilot.independent == 32
+    by_hand = wb.geometry_power(
+        cosine=min(1.0, max(-1.0, pilot.cosine)), reliability=min(pilot.reliability.values()), n=32, rank=min(pilot.rank.values()), ns=(64,), runs=5
+    )  # fmt: skip
+    assert wb.geometry_power(pilot, ns=(64,), runs=5).equals(by_hand)
 
 
 def test_report_reads_well():

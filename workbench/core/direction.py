@@ -42,9 +42,11 @@ class Direction:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, kind in (("scale", float), ("reliability", float), ("n", int), ("clusters", int)):
+            object.__setattr__(self, name, kind(getattr(self, name)))  # numpy's scalars do not survive being saved
         if self.unit.ndim != 1:
             raise ShapeMismatch(f"a direction has one axis, got {tuple(self.unit.shape)}")
-        if abs(float(self.unit.norm()) - 1) > 1e-3:
+        if not abs(float(self.unit.norm()) - 1) <= 1e-3:
             raise ZeroDirection(f"the unit vector of a direction has length 1, got {float(self.unit.norm()):.3g}")
 
     @classmethod
@@ -92,20 +94,26 @@ class Direction:
             elif mine != theirs:
                 raise WrongModel(f"a direction read at {key} {mine!r} and something at {key} {theirs!r}")
 
+    def _check(self, other: Direction) -> None:
+        self.check_place(other.provenance)
+        if len(self.unit) != len(other.unit):
+            raise ShapeMismatch(f"directions of width {len(self.unit)} and {len(other.unit)}")
+
     def _with(self, vector: Tensor, how: str, *others: Direction) -> Direction:
         made = [{"method": d.method, "scale": d.scale, "provenance": dict(d.provenance)} for d in (self, *others)]
-        place = {k: self.provenance[k] for k in PLACE if k in self.provenance}
+        same = [k for k in (*PLACE, "position") if k in self.provenance and all(d.provenance.get(k) == self.provenance[k] for d in others)]
+        place = {k: self.provenance[k] for k in same}
         return Direction.of(vector, method=how, n=min(d.n for d in (self, *others)), provenance=place | {"made_of": made})
 
     def __neg__(self) -> Direction:
         return replace(self, unit=-self.unit, method=f"-({self.method})")
 
     def __add__(self, other: Direction) -> Direction:
-        self.check_place(other.provenance)
+        self._check(other)
         return self._with(self.vector.double() + other.vector.double(), f"({self.method}) + ({other.method})", other)
 
     def __sub__(self, other: Direction) -> Direction:
-        self.check_place(other.provenance)
+        self._check(other)
         return self._with(self.vector.double() - other.vector.double(), f"({self.method}) - ({other.method})", other)
 
     def __mul__(self, factor: float) -> Direction:
@@ -115,7 +123,7 @@ class Direction:
 
     def without(self, other: Direction) -> Direction:
         """Return what is left of this direction orthogonal to another."""
-        self.check_place(other.provenance)
+        self._check(other)
         v, u = self.vector.double(), other.unit.double()
         left = v - (v @ u) * u
         if float(left.norm()) <= 1e-6 * self.scale:

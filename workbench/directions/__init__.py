@@ -5,12 +5,12 @@ from .alignment import SpaceMap, carried, compare_spaces, fit_map, linear_cka, m
 from .cells import Cells
 from .compare import compare_directions
 from .erasure import ERASERS, erase_and_reprobe, fit_eraser
-from .extract import METHODS, direction_efficiency, extract_direction, from_statistics, head_directions, optimise_direction, place_of
+from .extract import METHODS, direction_efficiency, extract_direction, from_statistics, head_directions, optimise_direction
 from .factorial import FactorialReport, factorial_geometry
 from .geometry import VERDICTS, GeometryReport, between, table_of, verdict
 from .metrics import METRICS, Metric, causal_metric
 from .power import geometry_power, plant
-from .sample import Sample, sample
+from .sample import Sample, place_of, sample
 from .subspace import SubspaceReport, compare_subspaces
 
 __all__ = [

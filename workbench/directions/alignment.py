@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from ..activations import Activations
 from ..core.direction import Direction
 from ..core.errors import BadInput, ShapeMismatch, TooFew
 from ..core.seeds import numpy_rng
-from ..core.stats import Estimate, auroc, mean
+from ..core.stats import Estimate, auroc, mean, undefined
 from ..core.types import Float
 from ..probes.scaling import matrix, two_classes
 
@@ -76,6 +77,8 @@ def linear_cka(first: Any, second: Any, *, clusters: ArrayLike | None = None, le
         raise TooFew(f"{count} clusters; four at least")
     deal = (numpy_rng(seed, "cka").permutation(count) % parts)[names]
     value = _cka(k, m)
+    if math.isnan(value):
+        return undefined("one of the two sets of rows does not vary", len(x))
     left = []
     for g in range(parts):
         keep = torch.as_tensor(np.flatnonzero(deal != g))
@@ -103,7 +106,7 @@ def mutual_knn(
     x, y = _two(first, second)
     names = np.arange(len(x)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     own = torch.as_tensor(names[:, None] == names[None])
-    if k >= int((~own).sum(1).min()):
+    if k < 1 or k >= int((~own).sum(1).min()):
         raise BadInput(f"k={k}: there are {int((~own).sum(1).min())} candidates for neighbours")
     near = []
     for z in (x, y):
@@ -197,6 +200,8 @@ def carried(
     Returns:
         AUROC of the carried direction, and the middle and central 95 % of the shuffled maps'.
     """
+    if shuffles < 1:
+        raise BadInput(f"shuffles={shuffles}: 1 at least, the carried direction needs its control")
     y = matrix(held, "held")
     truth = two_classes(labels, len(y))
     found = fit_map(first, second, method=method).carry(direction)

@@ -24,7 +24,8 @@ class Cells:
 
     Attributes:
         names: Of the cells.
-        rows: All rows, `row x d`, in float64, less the mean of the cells' means (which no contrast sees). Where there are fewer
+        rows: All rows, `row x d`, in float64, less the mean of the cells' means (so that where clusters have unequal shares in cells a
+            large common mean does not enter). Where there are fewer
             rows than dimensions they are rotated into as many dimensions as rows: inner products are the same.
         cell: Index of each row's cell.
         cluster: Code of each row's cluster: what is independent of what.
@@ -40,7 +41,7 @@ class Cells:
     @classmethod
     def of(
         cls, cells: Mapping[str, Any], *, items: Mapping[str, Any] | None = None, clusters: Mapping[str, Any] | None = None,
-        fewest: int = FEWEST,
+        fewest: int = FEWEST, matrix: Tensor | None = None, check_shared: bool = True,
     ) -> Cells:  # fmt: skip
         """Check rows and put them together.
 
@@ -49,6 +50,8 @@ class Cells:
             items: Ids of each cell's rows, by cell; rows of one id were read from one item. `None`: every row is its own.
             clusters: Names of each cell's clusters; `None`: every item is its own.
             fewest: Fewest rows of a cell.
+            matrix: Of an inner product (see `metrics`): rows are multiplied by it.
+            check_shared: Refuse equal rows in two cells that do not have equal ids.
 
         Raises:
             TooFew, ShapeMismatch, NotFinite, SharedRows, BadInput: See their messages.
@@ -60,11 +63,12 @@ class Cells:
             raise ShapeMismatch(f"rows of different widths do not come from one place of one model: {widths}")
         ids = _labels(items, parts, "items")
         if ids is None:
-            _check_shared(parts)
             sizes = np.cumsum([0, *(len(p) for p in parts.values())])
             block = np.arange(sizes[-1])
         else:
             block = np.unique(np.concatenate([ids[name] for name in names]), return_inverse=True)[1]
+        if check_shared:
+            _check_shared(parts, block)
         people = _labels(clusters, parts, "clusters")
         cluster = block if people is None else np.unique(np.concatenate([people[name] for name in names]), return_inverse=True)[1]
         if people is not None and ids is None:
@@ -79,6 +83,10 @@ class Cells:
         if min(few.values()) < 4:
             name = min(few, key=lambda n: few[n])
             raise TooFew(f"{name}: {few[name]} clusters; four at least are needed to say how much they differ")
+        if matrix is not None:
+            if next(iter(widths.values())) != len(matrix):
+                raise ShapeMismatch(f"rows of width {next(iter(widths.values()))}, and the metric is of {len(matrix)} dimensions")
+            parts = {name: part @ matrix.T for name, part in parts.items()}
         origin = torch.stack([parts[n].mean(0) for n in names]).mean(0)
         rows = torch.cat([parts[n] for n in names]) - origin
         if len(rows) < rows.shape[1]:
@@ -118,24 +126,45 @@ def _labels(given: Mapping[str, Any] | None, parts: Mapping[str, Tensor], what: 
     for name, part in parts.items():
         if name not in given:
             raise BadInput(f"{what}= says nothing of {name!r}; it names: {', '.join(map(str, given))}")
-        out[name] = np.asarray(given[name]).astype(str)
+        out[name] = _text(given[name], f"{what}= of {name!r}")
         if out[name].shape != (len(part),):
             raise ShapeMismatch(f"{what}= of {name!r}: {out[name].shape} for {len(part)} rows")
     return out
 
 
-def _check_shared(parts: Mapping[str, Tensor]) -> None:
-    """Without ids rows are independent; the same row in two cells is not."""
-    seen: dict[bytes, str] = {}
+def _text(labels: Any, what: str) -> np.ndarray:
+    """Labels as text: 1 and 1.0 are one, and a missing one is none."""
+    if isinstance(labels, str):
+        raise BadInput(f"{what}: one label per row, got the text {labels!r}")
+    out = np.asarray(labels)
+    if out.dtype.kind == "f":
+        if not np.isfinite(out).all():
+            raise BadInput(f"{what}: a label is missing (NaN)")
+        out = out.astype(np.int64) if (out == np.round(out)).all() else out
+    elif out.dtype == object and any(v is None or v != v for v in out.ravel()):
+        raise BadInput(f"{what}: a label is missing")
+    return out.astype(str)
+
+
+def _check_shared(parts: Mapping[str, Tensor], block: np.ndarray) -> None:
+    """Rows of different ids are independent; the same row under two of them is not."""
+    seen: dict[bytes, tuple[str, int]] = {}
+    start = 0
     for name, part in parts.items():
-        mine = {row.numpy().tobytes() for row in part}
-        hit = [seen[key] for key in mine if key in seen]
-        if hit:
+        mine: dict[bytes, tuple[str, int]] = {}
+        count, where = 0, ""
+        for i, row in enumerate(part.numpy()):
+            key, own = row.tobytes(), int(block[start + i])
+            mine.setdefault(key, (name, own))
+            if key in seen and seen[key][1] != own:
+                count, where = count + 1, seen[key][0]
+        if count:
             raise SharedRows(
-                f"{len(hit)} rows of {name!r} stand in {hit[0]!r} too: their noise is common to both, and makes angles. Say which row is "
+                f"{count} rows of {name!r} stand in {where!r} too: their noise is common to both, and makes angles. Say which row is "
                 "which with items= (equal ids for equal items), or use other rows"
             )
-        seen |= dict.fromkeys(mine, name)
+        seen = mine | seen
+        start += len(part)
 
 
 def unpair(concepts: Mapping[str, Any], given: Any, what: str, cells: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:

@@ -74,15 +74,15 @@ def compare_directions(
     """
     flat = {(k, i): v for k, two in concepts.items() if isinstance(two, tuple | list) and len(two) == 2 for i, v in enumerate(two)}
     if any(isinstance(v, Sample) for v in flat.values()):
+        if paired:
+            raise BadInput("samples carry their items: leave paired= out, and give equal items where rows go in pairs")
         rows, ids, people = unwrap(flat, items, clusters)
         concepts = {k: (rows[k, 0], rows[k, 1]) for k in concepts}
         items, clusters = ({k: (v[k, 0], v[k, 1]) for k in concepts} for v in (ids, people))
     names, table, weights, ids, people = _cells(concepts, items, clusters, paired)
     matrix = root(metric, covariance=covariance, unembedding=unembedding, cells=table)
-    shown = dict(table)
-    table = transformed(table, matrix)
-    cells = Cells.of(table, items=ids, clusters=people)
-    massive = _without_massive(shown, weights, ids, people) if metric == "raw" else (0, math.nan)
+    cells = Cells.of(table, items=ids, clusters=people, matrix=matrix)
+    massive = _without_massive(table, weights, ids, people) if metric == "raw" else (0, math.nan)
     return between(
         cells, weights, names, margins=margins, level=level, variance=variance, draws=draws, resamples=resamples, seed=seed,
         metric=metric if isinstance(metric, str) else metric.name, massive=massive,
@@ -103,9 +103,9 @@ def _cells(
         where[concept] = []
         for name, rows in zip((concept, f"{concept} baseline"), given, strict=True):
             x = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows).detach()
-            same = next((k for k, v in table.items() if v.shape == x.shape and torch.equal(v, x)), None)
-            table.setdefault(same or name, x)
-            where[concept].append(same or name)
+            key = cell_name(table, name, x)
+            table.setdefault(key, x)
+            where[concept].append(key)
         one, two = (table[k] for k in where[concept])
         if where[concept][0] == where[concept][1]:
             raise ZeroDirection(f"{concept}: rows and baseline are the same")
@@ -126,26 +126,22 @@ def _cells(
     return (first, second), table, weights, ids, unpair(concepts, clusters, "clusters", where)
 
 
-def transformed(table: Mapping[str, Tensor], matrix: Tensor | None) -> dict[str, Tensor]:
-    """Return rows in another inner product.
-
-    Raises:
-        ShapeMismatch: The matrix is of another width.
-    """
-    if matrix is None:
-        return dict(table)
-    for name, x in table.items():
-        if x.ndim != 2 or x.shape[1] != len(matrix):
-            raise ShapeMismatch(f"{name}: {tuple(x.shape)}, and the metric is of {len(matrix)} dimensions")
-    return {name: x.double().cpu() @ matrix.T for name, x in table.items()}
+def cell_name(table: Mapping[str, Tensor], name: str, x: Tensor) -> str:
+    """Return the name of the cell that these rows are: that of equal rows, or one that is free."""
+    same = next((k for k, v in table.items() if v.shape == x.shape and torch.equal(v, x)), None)
+    while same is None and name in table:
+        name += "'"
+    return same or name
 
 
 def _without_massive(table: Mapping[str, Tensor], weights: Tensor, ids: Any, people: Any) -> tuple[int, float]:
     spread = torch.stack([v.double().var(0) for v in table.values()]).mean(0)
-    massive = spread > 100 * spread.median()
+    massive = spread > 100 * spread[spread > 0].median() if bool((spread > 0).any()) else spread > 0
     count = int(massive.sum())
     if not count or count == len(massive):
         return count, math.nan
-    found = cross(Cells.of({k: v[:, ~massive.to(v.device)] for k, v in table.items()}, items=ids, clusters=people), weights)
+    found = cross(
+        Cells.of({k: v[:, ~massive.to(v.device)] for k, v in table.items()}, items=ids, clusters=people, check_shared=False), weights
+    )
     a, b = float(found.value[0, 0]), float(found.value[1, 1])
     return count, float(found.value[0, 1]) / math.sqrt(a * b) if a > 0 and b > 0 else math.nan

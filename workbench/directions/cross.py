@@ -31,8 +31,8 @@ class Cross:
         value: `contrast x contrast`, unbiased.
         naive: The same with all pairs.
         left: The value without each cluster, `cluster x contrast x contrast`.
-        factor: Of each cluster in a jackknife variance, (m - 1) / m of those that fill the same cells; zero sum within them.
-        strata: Code of those that fill the same cells.
+        factor: Of each cluster in a jackknife variance, (m - 1) / m of its stratum.
+        strata: Code of each cluster's stratum: cells that share clusters belong together, with all their clusters.
         noise: What each cluster adds to each contrast beyond its expectation, `contrast x cluster x d`.
         clusters: How many there are.
     """
@@ -49,6 +49,16 @@ class Cross:
         """Half-sample cosine of a contrast: a1.a2 / |a1||a2| over all splits in halves, as a ratio of averages."""
         signal, noise = float(self.value[k, k]), float(self.naive[k, k] - self.value[k, k])
         return signal / (signal + 2 * noise) if signal + 2 * noise > 0 else 0.0
+
+
+def _strata(counts: Tensor) -> np.ndarray:
+    """Code of each cluster's group of cells: two cells are of one group where a cluster, or a chain of them, lies in both."""
+    there = (counts > 0).numpy()
+    group = np.arange(there.shape[1])
+    for _ in group:
+        for row in there:
+            group[row] = group[row].min()
+    return np.unique(group[there.argmax(1)], return_inverse=True)[1].astype(np.int64)
 
 
 def _products(sums: Tensor) -> Tensor:
@@ -79,7 +89,7 @@ def cross(cells: Cells, weights: Tensor) -> Cross:
     upper = total @ total.T - with_total - with_total.transpose(1, 2) + 2 * own - own.sum(0)
     some = number - counts
     left = upper / (some[:, :, None] * some[:, None, :] - (pairs.sum(0) - pairs))
-    strata = np.unique((counts > 0).numpy(), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    strata = _strata(counts)
     size = torch.as_tensor(np.bincount(strata)[strata]).double()
     present = (counts > 0).sum(0).double()
     scale = (present / (present - 1)).sqrt() / number
@@ -121,6 +131,8 @@ def pair(found: Cross, i: int = 0, j: int = 1, *, variance: str = "auto") -> Pai
         i, j: Which contrasts.
         variance: "jackknife", "jackknife - degenerate", or "auto": the second where both effective ranks are 30 or more.
     """
+    if variance not in ("auto", "jackknife", "jackknife - degenerate"):
+        raise BadInput(f"variance={variance!r}: auto, jackknife or jackknife - degenerate")
     n, a, b = (float(found.value[p]) for p in ((i, j), (i, i), (j, j)))
     ok = a > 0 and b > 0
     ga, gb = (0.5 * (b / a) ** 0.5, 0.5 * (a / b) ** 0.5) if ok else (0.5, 0.5)
@@ -198,12 +210,12 @@ def fieller(n: float, r: float, covariance: np.ndarray, quantile: float) -> tupl
 
 
 def resampled(cells: Cells, weights: Tensor, *, resamples: int = 2000, seed: int = 0) -> Float[Tensor, "resample k k"]:
-    """Return the cross-fitted products under a bootstrap over clusters, those that fill the same cells among themselves.
+    """Return the cross-fitted products under a bootstrap over clusters, stratum by stratum.
 
     A cluster that is drawn twice meets itself: these pairs are left out too.
     """
     sums, counts = cells.sums()
-    strata = np.unique((counts > 0).numpy(), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    strata = _strata(counts)
     draws = _draws(strata.tobytes(), resamples, seed)
     u = torch.as_tensor(draws)
     _, k, d = sums.shape

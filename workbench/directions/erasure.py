@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 from ..core.errors import BadInput, OneClass, ShapeMismatch, TooFew, UnknownName, unknown
-from ..core.seeds import numpy_rng, torch_rng
+from ..core.seeds import derive, numpy_rng, torch_rng
 from ..core.stats import auroc, paired_difference, proportion
 from ..core.types import Float
 from ..probes import fit_logistic
@@ -110,7 +110,7 @@ def erase_and_reprobe(
         erasers: Of `ERASERS`.
         probes: "linear" (logistic), "nonlinear" (support vector machine with a Gaussian kernel).
         test: Share of the groups that is held out.
-        draws: Random directions of the control; their mean is reported.
+        draws: Random single directions of the control; their mean is reported, with the smallest and the largest.
         resamples: For the intervals of AUROC and of the loss.
         seed: Draws groups and directions.
 
@@ -127,8 +127,8 @@ def erase_and_reprobe(
     names = np.asarray(groups).astype(str)
     if names.shape != (len(x),):
         raise ShapeMismatch(f"{len(x)} rows and groups of shape {names.shape}")
-    if not concepts:
-        raise BadInput("concepts= is empty")
+    if not concepts or draws < 1:
+        raise BadInput("concepts= is empty" if draws >= 1 else f"draws={draws}: 1 at least")
     stray = [p for p in probes if p not in PROBES]
     if stray:
         raise unknown(UnknownName, "probe", stray[0], PROBES)
@@ -169,6 +169,6 @@ def erase_and_reprobe(
     read("nothing", "none", [lambda v: v])
     for name, y in labels.items():
         for eraser in erasers:
-            seeds = range(draws) if eraser == "random" else [seed]
+            seeds = [derive(seed, "random eraser", k) for k in range(draws)] if eraser == "random" else [seed]
             read(name, eraser, [fit_eraser(train, y[~held], eraser, seed=s) for s in seeds])
     return pd.DataFrame(out)

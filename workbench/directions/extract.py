@@ -12,7 +12,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ..activations import Activations
 from ..activations.statistics import Statistics
 from ..core.direction import Direction
 from ..core.errors import BadInput, ShapeMismatch, TooFew, UnknownName, unknown
@@ -20,6 +19,7 @@ from ..core.provenance import provenance as record
 from ..core.seeds import derive, numpy_rng, torch_rng
 from ..probes import fit_ccs, fit_kmeans, fit_lda, fit_logistic
 from ..probes.scaling import matrix, pair
+from .sample import Sample, unwrap
 
 FEWEST = 4
 
@@ -90,7 +90,7 @@ def extract_direction(
     """Return the direction from negative to positive rows.
 
     Args:
-        positive, negative: `row x d_model` each.
+        positive, negative: `row x d_model` each, or samples.
         method: "mean_difference"; "whitened_mean_difference" (Fisher's discriminant, covariance shrunk); "logistic" (C = 1);
             "pca" (top component of paired differences), "lat" (of differences of random rows, Zou et al. 2023); "kmeans" (two clusters of
             paired differences); "ccs". The last two see pairs of which a random half is turned round; "pca", "lat" and they get their sign,
@@ -122,6 +122,10 @@ def extract_direction(
     """
     if method not in METHODS:
         raise unknown(UnknownName, "method", method, METHODS)
+    if isinstance(positive, Sample) or isinstance(negative, Sample):
+        rows, _, people = unwrap({"positive": positive, "negative": negative}, None, clusters)
+        provenance = dict(positive.place) if provenance is None else provenance
+        clusters, positive, negative = (people["positive"], people["negative"]), rows["positive"], rows["negative"]
     together = method in PAIRED if paired is None else paired
     x, y = pair(positive, negative) if together else (matrix(positive, "positive"), matrix(negative, "negative"))
     if method in PAIRED and not together:
@@ -162,11 +166,6 @@ def _halves(fit: Fit, x: Tensor, y: Tensor, p: np.ndarray, q: np.ndarray, halves
         one, two = (fit(x[torch.as_tensor(s)], y[torch.as_tensor(t)], derive(seed, k)).double() for s, t in ((a, b), (~a, ~b)))
         found.append(float(one @ two / (one.norm() * two.norm()).clamp(min=1e-300)))
     return float(np.mean(found)) if found else math.nan
-
-
-def place_of(acts: Activations, layer: int) -> dict[str, Any]:
-    """Return the provenance of a direction read from these activations at this layer."""
-    return {**acts.provenance, "site": acts.site, "layer": layer, "position": acts.position}
 
 
 def from_statistics(statistics: Statistics, layer: int, positive: str, negative: str, *, whitened: bool = False) -> Direction:

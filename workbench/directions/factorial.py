@@ -18,7 +18,6 @@ from torch import Tensor
 from ..core.errors import BadInput
 from ..core.stats import permutation_p
 from .cells import Cells
-from .compare import transformed
 from .cross import cross
 from .geometry import MARGINS, GeometryReport, between, freedom
 from .metrics import Metric, root
@@ -96,15 +95,19 @@ def factorial_geometry(
     """
     if set(cells) != set(CORNERS):
         raise BadInput(f"cells= of a 2x2 are {', '.join(map(str, CORNERS))}; got {', '.join(map(str, cells))}")
+    if factors[0] == factors[1]:
+        raise BadInput(f"two factors are needed, got {factors[0]!r} twice")
     cells, items, clusters = unwrap(cells, items, clusters)
     names = {c: f"{c[0]}{c[1]}" for c in CORNERS}
 
     def by_cell(given: Any) -> dict[str, Any] | None:
+        if isinstance(given, Mapping) and set(given) != set(CORNERS):
+            raise BadInput(f"items= and clusters= by cell name {', '.join(map(str, CORNERS))}; got {', '.join(map(str, given))}")
         return None if given is None else {names[c]: (given[c] if isinstance(given, Mapping) else given) for c in CORNERS}
 
     rows = {names[c]: torch.as_tensor(np.asarray(cells[c]) if not isinstance(cells[c], Tensor) else cells[c]) for c in CORNERS}
     matrix = root(metric, covariance=covariance, unembedding=unembedding, cells=rows)
-    table = Cells.of(transformed(rows, matrix), items=by_cell(items), clusters=by_cell(clusters))
+    table = Cells.of(rows, items=by_cell(items), clusters=by_cell(clusters), matrix=matrix)
     first, second = factors
     contrasts = design(first, second)
     weights = torch.tensor(list(contrasts.values()), dtype=torch.float64)

@@ -46,7 +46,7 @@ class GeometryReport:
         lengths: Cross-fitted length of each direction, by concept.
         metric, variance: In which inner product; which variance.
         n: Rows, by cell.
-        clusters: Independent units.
+        clusters: Independent units; `independent`: of them, those in the cell that has the fewest.
         level: Confidence level.
         margins: The class edges.
     """
@@ -69,6 +69,7 @@ class GeometryReport:
     variance: str = ""
     n: Mapping[str, int] = field(default_factory=dict)
     clusters: int = 0
+    independent: int = 0
     level: float = 0.95
     margins: tuple[float, float] = MARGINS
 
@@ -114,7 +115,7 @@ def verdict(interval: tuple[float, float], margins: tuple[float, float] = MARGIN
     Raises:
         BadInput: Margins out of order.
     """
-    near, far = margins
+    near, far = margins if len(margins) == 2 else (1.0, 0.0)
     if not 0 < near < far < 1:
         raise BadInput(f"margins={margins}: 0 < first < second < 1")
     low, high = interval
@@ -143,13 +144,16 @@ def between(
     Raises:
         ZeroDirection: The means of a contrast cancel.
     """
+    verdict((0.0, 0.0), margins)
+    if not 0 < level < 1:
+        raise BadInput(f"level={level}: between 0 and 1")
     sizes = {k: int((cells.cell == i).sum()) for i, k in enumerate(cells.names)}
     for name, w in zip(names, weights, strict=True):
         check_direction(cells, w, name)
     found = cross(cells, weights)
     naive = _cosine(found.naive)
     common: dict[str, Any] = {
-        "names": names, "naive_cosine": naive, "metric": metric, "n": sizes, "clusters": found.clusters, "level": level, "margins": margins,
+        "names": names, "naive_cosine": naive, "metric": metric, "n": sizes, "clusters": found.clusters, "independent": freedom(cells) + 1, "level": level, "margins": margins,
         "massive": massive,
         "reliability": {name: found.reliability(k) for k, name in enumerate(names)},
         "lengths": {name: math.sqrt(max(0.0, float(found.value[k, k]))) for k, name in enumerate(names)},

@@ -11,7 +11,7 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
-from ..core.errors import BadInput, ShapeMismatch, SharedRows
+from ..core.errors import BadInput, NotFinite, ShapeMismatch, SharedRows
 from ..core.types import Float
 from ..probes.scaling import matrix
 
@@ -72,7 +72,11 @@ def causal_metric(unembedding: Any) -> Metric:
     u = torch.as_tensor(np.asarray(unembedding) if not isinstance(unembedding, Tensor) else unembedding).detach().float().cpu()
     if u.ndim != 2 or u.shape[1] <= u.shape[0]:
         raise ShapeMismatch(f"unembedding: d_model x vocabulary, got {tuple(u.shape)}")
+    if not bool(u.isfinite().all()):
+        raise NotFinite("unembedding: it holds NaN or infinity")
     u = u - u.mean(1, keepdim=True)
+    if not float(u.abs().max()) > 0:
+        raise BadInput("unembedding: all tokens have the same row, so no direction changes the logits")
     return Metric(name="causal", matrix=_root((u @ u.T).double() / u.shape[1]))
 
 
@@ -108,6 +112,7 @@ def root(metric: str | Metric, *, covariance: Any = None, unembedding: Any = Non
     if metric == "whitened":
         if covariance is None:
             raise BadInput("metric='whitened' needs covariance=: rows of the same place that enter neither direction")
+        covariance = getattr(covariance, "rows", covariance)  # of a sample
         _check_apart(covariance, cells or {})
         return whitener(covariance)
     if metric == "causal":

@@ -34,7 +34,7 @@ def permuted(
     rows, w, k = cells.rows.float(), weights.double(), len(cells.names)
     every, inside = _labels(cells.cell.tobytes(), cells.cluster.tobytes(), cells.block.tobytes(), pools.tobytes(), draws, seed)
     cross, naive, pairs, whole = [], [], None, rows.double().sum(0)
-    step = max(1, CHUNK // (len(rows) * k))
+    step = max(1, CHUNK // max(len(rows) * k, len(first)))
     for start in range(0, draws, step):
         labels = every[start : start + step]
         count = len(labels)

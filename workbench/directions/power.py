@@ -93,7 +93,7 @@ def geometry_power(
             effective rank of the noise.
         ns: Clusters in a cell to try.
         runs: Draws each.
-        margins: Class edges.
+        margins: Class edges; a pilot's own where there is one.
         seed: Draws the rows.
 
     Returns:
@@ -110,11 +110,17 @@ def geometry_power(
         True
     """
     if pilot is not None:
+        if cosine is None and math.isnan(pilot.cosine):
+            raise BadInput("the pilot has no cosine (it was refused): give cosine= and reliability= to plan for")
         cosine = min(1.0, max(-1.0, pilot.cosine)) if cosine is None else cosine
         reliability = min(pilot.reliability.values()) if reliability is None else reliability
-        n, rank = n or min(pilot.n.values()), rank or min(pilot.rank.values())
+        n = pilot.independent if n is None else n
+        rank = min(pilot.rank.values()) if rank is None else rank
+        margins = pilot.margins
     if cosine is None or reliability is None or n is None or rank is None:
         raise BadInput("geometry_power needs a report, or cosine=, reliability=, n= and rank=")
+    if n < 1 or runs < 1:
+        raise BadInput(f"n={n}, runs={runs}: 1 at least")
     if not -1 <= cosine <= 1 or not 0 < reliability < 1:
         raise BadInput(f"a cosine in [-1, 1] and a reliability between 0 and 1; got {cosine} and {reliability}")
     d = int(min(1024, max(3, round(rank))))

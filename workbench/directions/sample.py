@@ -12,7 +12,6 @@ import torch
 from ..activations import Activations
 from ..core.errors import BadInput, ShapeMismatch, WrongModel
 from ..core.types import Float, Tensor
-from .extract import place_of
 
 SAME = ("site", "layer", "position")
 
@@ -36,6 +35,11 @@ class Sample:
     def __post_init__(self) -> None:
         if not len(self.rows) == len(self.items) == len(self.clusters):
             raise ShapeMismatch(f"{len(self.rows)} rows, {len(self.items)} items and {len(self.clusters)} clusters do not belong together")
+
+
+def place_of(acts: Activations, layer: int) -> dict[str, Any]:
+    """Return the provenance of a direction read from these activations at this layer."""
+    return {**acts.provenance, "site": acts.site, "layer": layer, "position": acts.position}
 
 
 def sample(
@@ -82,7 +86,7 @@ def unwrap(cells: Mapping[Any, Any], items: Any, clusters: Any) -> tuple[dict[An
         for key in SAME:
             if first.place.get(key) != one.place.get(key):
                 raise WrongModel(f"{name} was read at {key} {first.place.get(key)!r} and {other} at {key} {one.place.get(key)!r}")
-        mine, theirs = (dict(s.place.get("model", {})) for s in (first, one))
+        mine, theirs = (dict(s.place.get("model") or {}) for s in (first, one))
         for key in ("digest", "processing"):
             if mine.get(key) != theirs.get(key):
                 raise WrongModel(f"{name} and {other} were read from different models or processing modes ({key})")

@@ -17,10 +17,11 @@ from torch import Tensor
 from ..core.errors import BadInput, TooFew
 from ..core.seeds import numpy_rng
 from .cells import Cells
-from .compare import transformed
+from .compare import cell_name
 from .cross import Cross, cross
 from .geometry import MARGINS, between, freedom
 from .metrics import Metric, root
+from .sample import unwrap
 
 Parts = Mapping[str, tuple[Any, Any]]
 
@@ -77,6 +78,8 @@ def compare_subspaces(
     References:
         Bjorck and Golub 1973, Math. Comp. 27:579 (principal angles); Wollschlaeger et al. 2025, arXiv 2502.17420 (concept cones).
     """
+    if not 0 < level < 1:
+        raise BadInput(f"level={level}: between 0 and 1")
     if len(concepts) != 2:
         raise BadInput(f"two concepts by name, each a mapping of parts; got {', '.join(concepts) or 'none'}")
     names = (*concepts,)
@@ -104,29 +107,38 @@ def _cells(
     table: dict[str, Tensor] = {}
     labels: list[dict[str, Any]] = [{}, {}]
     pairs: list[tuple[str, str]] = []
+    flat = {}
+    for concept, parts in concepts.items():
+        if not isinstance(parts, Mapping) or any(not isinstance(v, tuple | list) or len(v) != 2 for v in parts.values()):
+            raise BadInput(f"{concept}=: a mapping of parts, each a pair (rows, baseline)")
+        flat |= {(concept, part, k): v for part, two in parts.items() for k, v in enumerate(two)}
+    given = unwrap(flat, None, None)
     for concept, parts in concepts.items():
         if len(parts) < 2:
             raise BadInput(f"{concept}: a subspace needs two parts at least; for one use compare_directions")
-        for part, two in parts.items():
+        for part in parts:
             mine = []
-            for k, (suffix, rows) in enumerate(zip(("", " baseline"), two, strict=True)):
+            for k, suffix in enumerate(("", " baseline")):
+                rows = given[0][concept, part, k]
                 x = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows).detach()
-                same = next((n for n, v in table.items() if v.shape == x.shape and torch.equal(v, x)), None)
-                name = same or f"{concept}: {part}{suffix}"
+                name = cell_name(table, f"{concept}: {part}{suffix}", x)
                 table.setdefault(name, x)
                 mine.append(name)
-                for out, given in zip(labels, (items, clusters), strict=True):
-                    if given is not None:
-                        if part not in given:
+                for out, asked, own in zip(labels, (items, clusters), given[1:], strict=True):
+                    if own is not None:
+                        out[name] = own[concept, part, k]
+                    elif asked is not None:
+                        if part not in asked:
                             raise BadInput(f"items= and clusters= go by part; there is nothing for {part!r}")
-                        out[name] = given[part][k] if isinstance(given[part], tuple) else given[part]
+                        two = isinstance(asked[part], tuple) and len(asked[part]) == 2 and np.ndim(asked[part][0]) == 1
+                        out[name] = asked[part][k] if two else asked[part]
             pairs.append((mine[0], mine[1]))
     order = list(table)
     weights = torch.zeros(len(pairs), len(order), dtype=torch.float64)
     for k, (one, two) in enumerate(pairs):
         weights[k, order.index(one)] += 1
         weights[k, order.index(two)] -= 1
-    cells = Cells.of(transformed(table, metric(table)), items=labels[0] if items else None, clusters=labels[1] if clusters else None)
+    cells = Cells.of(table, items=labels[0] or None, clusters=labels[1] or None, matrix=metric(table))
     return cells, weights, [len(p) for p in concepts.values()]
 
 
@@ -217,7 +229,10 @@ def _shared(found: Cross, spans: Mapping[str, list[int]], bases: Mapping[str, Te
 
         error = _error(found, np.array([share(one) for one in found.left]))
         value = _corrected(found, share)
-        rows.append({"concept": name, "metric": "share in the other's subspace", "value": value, "low": value - q * error, "high": value + q * error,
+        own = found.left[:, spans[name]][:, :, spans[name]].diagonal(dim1=1, dim2=2).sum(1).numpy()
+        if float(found.value[spans[name]][:, spans[name]].trace()) - q * _error(found, own) <= 0:  # no length to have a share of
+            value = error = math.nan
+        rows.append({"concept": name, "metric": "share in the other's subspace", "value": value, "low": max(0.0, value - q * error) if value == value else value, "high": value + q * error,
                      "n": found.clusters})  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -38,6 +38,7 @@ class _Batch:
     batch: Any
     last: Tensor
     place: Tensor
+    own: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,8 @@ def cross_steering(
         if name not in KINDS:
             raise BadInput(f"kind {name!r}: one of {', '.join(KINDS)}")
     for name, by_layer in push.items():
+        if name.startswith(RANDOM):
+            raise BadInput(f"a push named {name!r}: names that begin with {RANDOM!r} are the control's")
         for layer, d in by_layer.items():
             if check_layer(model, layer) > read_layer:
                 raise BadInput(f"{name!r} is pushed at layer {layer}, above the reading layer {read_layer}: nothing could arrive")
@@ -160,7 +163,9 @@ def _batches(model: Any, prompts: PromptSet, position: str) -> Iterator[_Batch]:
             width = max(i.stem for i in some)
             columns = [[min(c, i.stem - 1) for c in range(i.bos, width)] for i in some]
             place = batch.starts[:, None] + torch.tensor(columns, device=batch.ids.device)
-        yield _Batch(batch=batch, last=last, place=place)
+        own = torch.ones(place.shape, dtype=torch.bool)
+        own[:, 1:] = (place[:, 1:] != place[:, :-1]).cpu()  # a repeated column is the same token again
+        yield _Batch(batch=batch, last=last, place=place, own=own)
 
 
 def _say(model: Any, batches: Sequence[_Batch], read_layer: int, layer: int | None = None, change: Any = None) -> _Said:
@@ -190,9 +195,9 @@ def _norms(model: Any, batches: Sequence[_Batch], layer: int, unit: Tensor) -> t
     for b in batches:
         values, _ = residuals(model, b.batch, b.place, site="resid_post", layers=[layer])
         assert values is not None
-        x = values[:, :, 0].float().cpu()
-        norms.append(x.norm(dim=-1).flatten())
-        along.append((x @ unit).flatten())
+        x = values[:, :, 0].float().cpu()[b.own]
+        norms.append(x.norm(dim=-1))
+        along.append(x @ unit)
     return float(torch.cat(norms).mean()), float(torch.cat(along).mean())
 
 
