@@ -59,7 +59,7 @@ class SubspaceReport:
 
 def compare_subspaces(
     *, items: Mapping[str, Any] | None = None, clusters: Mapping[str, Any] | None = None, metric: str | Metric = "raw", covariance: Any = None,
-    unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, seed: int = 0, **concepts: Parts,
+    unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, seed: int = 0, **concepts: Any,
 ) -> SubspaceReport:  # fmt: skip
     """Compare two concepts that are each read in several ways (areas, languages, wordings), as subspaces.
 
