@@ -99,7 +99,7 @@ def compare_subspaces(
 
 
 def _cells(
-    concepts: Mapping[str, Parts],
+    concepts: Mapping[str, Any],
     items: Mapping[str, Any] | None,
     clusters: Mapping[str, Any] | None,
     metric: Callable[[Mapping[str, Any]], Tensor | None],
