@@ -180,7 +180,7 @@ def unpair(concepts: Mapping[str, Any], given: Any, what: str, cells: Mapping[st
             mine = given[concept]
         two = mine if isinstance(mine, tuple) and len(mine) == 2 and np.ndim(mine[0]) == 1 else (mine, mine)
         for cell, ids in zip(cells[concept], two, strict=True):
-            if cell in out and list(np.asarray(out[cell]).astype(str)) != list(np.asarray(ids).astype(str)):
+            if cell in out and not np.array_equal(_text(out[cell], what), _text(ids, what)):
                 raise BadInput(f"{what}= names the rows of the shared baseline in two ways")
             out[cell] = ids
     return out
