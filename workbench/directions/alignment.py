@@ -223,6 +223,12 @@ def carried(
     return pd.DataFrame(rows)
 
 
+def _chance(clusters: np.ndarray, k: int) -> float:
+    """Share of neighbours that two unrelated sets of rows agree on: k of those that are candidates."""
+    _, codes, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    return float((k / (len(codes) - sizes[codes])).mean())
+
+
 def compare_spaces(
     first: Activations, second: Activations, *, variant: int = 1, k: int = 10, layers: Iterable[int] | None = None, seed: int = 0
 ) -> pd.DataFrame:
@@ -236,19 +242,24 @@ def compare_spaces(
         seed: For the intervals.
 
     Returns:
-        One row per layer x layer x metric, clustered by identity.
+        One row per layer x layer x metric, clustered by identity; `chance` is what unrelated rows would have.
     """
     if len(first) != len(second) or first.rows["stem"].tolist() != second.rows["stem"].tolist():
         raise BadInput("both models must have read the same prompts in the same order")
     people = first.rows["identity"].to_numpy()
     ours = {a: first.layer(a)[:, variant] for a in (layers or first.layers)}
-    rows = []
+    rows, chance = [], _chance(people, k)
     for b in second.layers:
         y = second.layer(b)[:, variant]
         for a, x in ours.items():
             place = {"layer": a, "other_layer": b, "site": first.site}
-            rows.append(place | {"metric": "linear CKA", **linear_cka(x, y, clusters=people, seed=seed).row()})
+            rows.append(place | {"metric": "linear CKA", "chance": 0.0, **linear_cka(x, y, clusters=people, seed=seed).row()})
             rows.append(
-                place | {"metric": f"mutual {k}-neighbours", **mutual_knn(x, y, k=k, clusters=people, resamples=200, seed=seed).row()}
+                place
+                | {
+                    "metric": f"mutual {k}-neighbours",
+                    "chance": chance,
+                    **mutual_knn(x, y, k=k, clusters=people, resamples=200, seed=seed).row(),
+                }
             )
     return pd.DataFrame(rows)

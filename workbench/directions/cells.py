@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ..core.errors import BadInput, NotFinite, ShapeMismatch, SharedRows, TooFew
@@ -146,6 +148,11 @@ def _text(labels: Any, what: str) -> np.ndarray:
     return out.astype(str)
 
 
+def fingerprint(row: np.ndarray) -> bytes:
+    """Return a short hash of a row, equal for equal rows: of many wide rows the bytes themselves would double the memory."""
+    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+
+
 def _check_shared(parts: Mapping[str, Tensor], block: np.ndarray) -> None:
     """Rows of different ids are independent; the same row under two of them is not."""
     seen: dict[bytes, tuple[str, int]] = {}
@@ -154,7 +161,7 @@ def _check_shared(parts: Mapping[str, Tensor], block: np.ndarray) -> None:
         mine: dict[bytes, tuple[str, int]] = {}
         count, where = 0, ""
         for i, row in enumerate(part.numpy()):
-            key, own = row.tobytes(), int(block[start + i])
+            key, own = fingerprint(row), int(block[start + i])
             mine.setdefault(key, (name, own))
             if key in seen and seen[key][1] != own:
                 count, where = count + 1, seen[key][0]
@@ -165,6 +172,16 @@ def _check_shared(parts: Mapping[str, Tensor], block: np.ndarray) -> None:
             )
         seen = mine | seen
         start += len(part)
+
+
+def two_of(ids: Any) -> tuple[Any, Any]:
+    """Return the ids of rows and of baseline: a pair of sequences as it is, one sequence for both."""
+    return ids if isinstance(ids, tuple) and len(ids) == 2 and np.ndim(ids[0]) == 1 else (ids, ids)
+
+
+def joined(there: NDArray[np.bool_]) -> Codes:
+    """Return the code of each column's group: columns are of one group where a row, or a chain of rows, holds both."""
+    return connected_components(there.T.astype(int) @ there)[1].astype(np.int64)
 
 
 def unpair(concepts: Mapping[str, Any], given: Any, what: str, cells: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
@@ -178,8 +195,7 @@ def unpair(concepts: Mapping[str, Any], given: Any, what: str, cells: Mapping[st
             if concept not in given:
                 raise BadInput(f"{what}= says nothing of {concept!r}; it names: {', '.join(map(str, given))}")
             mine = given[concept]
-        two = mine if isinstance(mine, tuple) and len(mine) == 2 and np.ndim(mine[0]) == 1 else (mine, mine)
-        for cell, ids in zip(cells[concept], two, strict=True):
+        for cell, ids in zip(cells[concept], two_of(mine), strict=True):
             if cell in out and not np.array_equal(_text(out[cell], what), _text(ids, what)):
                 raise BadInput(f"{what}= names the rows of the shared baseline in two ways")
             out[cell] = ids

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core.errors import BadInput
 from ..core.seeds import numpy_rng
 from ..core.types import Float
-from .cells import Cells
+from .cells import Cells, joined
 
 ENOUGH_RANK = 30.0  # below it the noise is so far from Gaussian in its products that the plain jackknife is the honest one
 
@@ -50,15 +50,26 @@ class Cross:
         signal, noise = float(self.value[k, k]), float(self.naive[k, k] - self.value[k, k])
         return signal / (signal + 2 * noise) if signal + 2 * noise > 0 else 0.0
 
+    def middle(self, left: np.ndarray) -> np.ndarray:
+        """Return the mean of leave-one-cluster-out values, `cluster x …`, over each cluster's stratum."""
+        sums = np.zeros((self.strata.max() + 1, *left.shape[1:]))
+        np.add.at(sums, self.strata, left)
+        return (sums.T / np.bincount(self.strata)).T[self.strata]
+
+    def jackknife(self, left: np.ndarray) -> np.ndarray:
+        """Return the jackknife covariance of statistics from their leave-one-cluster-out values, `cluster x statistic`."""
+        x = left - self.middle(left)
+        return (x * self.factor.numpy()[:, None]).T @ x
+
+    def error(self, left: np.ndarray) -> float:
+        """Return the jackknife standard error of one statistic."""
+        return math.sqrt(float(self.jackknife(left[:, None])[0, 0]))
+
 
 def _strata(counts: Tensor) -> np.ndarray:
     """Code of each cluster's group of cells: two cells are of one group where a cluster, or a chain of them, lies in both."""
     there = (counts > 0).numpy()
-    group = np.arange(there.shape[1])
-    for _ in group:
-        for row in there:
-            group[row] = group[row].min()
-    return np.unique(group[there.argmax(1)], return_inverse=True)[1].astype(np.int64)
+    return joined(there)[there.argmax(1)]
 
 
 def _products(sums: Tensor) -> Tensor:
@@ -139,7 +150,7 @@ def pair(found: Cross, i: int = 0, j: int = 1, *, variance: str = "auto") -> Pai
     left = torch.stack(
         [found.left[:, i, j], ga * found.left[:, i, i] + gb * found.left[:, j, j], found.left[:, i, i], found.left[:, j, j]], 1
     )
-    jack = _jackknife(left, found.factor, found.strata)
+    jack = found.jackknife(left.numpy())
     basis, rank = _kernels(found.noise[i], found.noise[j])
     if variance == "auto":
         variance = "jackknife - degenerate" if min(rank) >= ENOUGH_RANK else "jackknife"
@@ -176,14 +187,6 @@ def _kernels(x: Tensor, y: Tensor) -> tuple[np.ndarray, tuple[float, float]]:
         m = int((d > 0).sum())
         ranks.append(float(d.sum()) ** 2 / max(squares, 1e-300) * (m - 1) / m if m > 1 else 0.0)
     return np.array([[pp, pa, pb], [pa, aa, ab], [pb, ab, bb]]), (ranks[0], ranks[1])
-
-
-def _jackknife(left: Tensor, factor: Tensor, strata: np.ndarray) -> np.ndarray:
-    x = left.numpy()
-    codes = strata
-    centre = np.stack([np.bincount(codes, x[:, k]) for k in range(x.shape[1])], 1) / np.bincount(codes)[:, None]
-    x = x - centre[codes]
-    return (x * factor.numpy()[:, None]).T @ x
 
 
 def _less(jack: np.ndarray, degenerate: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from ..core.provenance import provenance as record
 from ..core.seeds import derive, numpy_rng, torch_rng
 from ..probes import fit_ccs, fit_kmeans, fit_lda, fit_logistic
 from ..probes.scaling import matrix, pair
+from .cells import two_of
 from .sample import Sample, unwrap
 
 FEWEST = 4
@@ -146,11 +147,20 @@ def extract_direction(
 def _clusters(given: Any, n: int, m: int, together: bool) -> tuple[np.ndarray, np.ndarray]:
     if given is None:
         return np.arange(n).astype(str), (np.arange(m) + (0 if together else n)).astype(str)
-    two = given if isinstance(given, tuple) and len(given) == 2 and np.ndim(given[0]) == 1 else (given, given)
-    p, q = (np.asarray(c).astype(str) for c in two)
+    p, q = (np.asarray(c).astype(str) for c in two_of(given))
     if p.shape != (n,) or q.shape != (m,):
         raise ShapeMismatch(f"clusters of {len(p)} and {len(q)} for {n} and {m} rows")
     return p, q
+
+
+def _half(rng: np.random.Generator, names: np.ndarray, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows of both sides lie in a random half of the clusters."""
+    first = rng.permutation(names)[: len(names) // 2]
+    return np.isin(p, first), np.isin(q, first)
+
+
+def _cosine(one: Tensor, two: Tensor) -> float:
+    return float(one @ two / (one.norm() * two.norm()).clamp(min=1e-300))
 
 
 def _halves(fit: Fit, x: Tensor, y: Tensor, p: np.ndarray, q: np.ndarray, halves: int, seed: int) -> float:
@@ -159,12 +169,11 @@ def _halves(fit: Fit, x: Tensor, y: Tensor, p: np.ndarray, q: np.ndarray, halves
     names = np.unique(np.concatenate([p, q]))
     found = []
     for k in range(halves):
-        first = set(rng.permutation(names)[: len(names) // 2].tolist())
-        a, b = np.array([v in first for v in p]), np.array([v in first for v in q])
+        a, b = _half(rng, names, p, q)
         if min(a.sum(), (~a).sum(), b.sum(), (~b).sum()) < 2:
             continue
         one, two = (fit(x[torch.as_tensor(s)], y[torch.as_tensor(t)], derive(seed, k)).double() for s, t in ((a, b), (~a, ~b)))
-        found.append(float(one @ two / (one.norm() * two.norm()).clamp(min=1e-300)))
+        found.append(_cosine(one, two))
     return float(np.mean(found)) if found else math.nan
 
 
@@ -293,15 +302,14 @@ def direction_efficiency(
             found = []
             for k in range(repeats):
                 rng = numpy_rng(seed, "efficiency", size, k)
-                first = set(rng.permutation(names)[: len(names) // 2].tolist())
-                a, b = np.array([v in first for v in p]), np.array([v in first for v in q])
+                a, b = _half(rng, names, p, q)
                 i = rng.permutation(np.flatnonzero(a))[:size]
                 j = i if together else rng.permutation(np.flatnonzero(b))[:size]
                 if min(len(i), len(j)) < size:
                     continue
                 one = METHODS[method](x[i], y[j], derive(seed, k)).double()
                 two = METHODS[method](x[np.flatnonzero(~a)], y[np.flatnonzero(~b)], derive(seed, k)).double()
-                found.append(float(one @ two / (one.norm() * two.norm()).clamp(min=1e-300)))
+                found.append(_cosine(one, two))
             if found:
                 low, high = np.quantile(found, [0.025, 0.975])
                 rows.append(

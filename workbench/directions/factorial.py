@@ -118,9 +118,7 @@ def factorial_geometry(
     whole = sum(squares[k] for k in list(contrasts)[:3]) or 1.0
     effects = []
     for i, name in enumerate(contrasts):
-        left = found.left[:, i, i].numpy()
-        centre = np.bincount(found.strata, left)[found.strata] / np.bincount(found.strata)[found.strata]
-        error = q * math.sqrt(float((found.factor.numpy() * (left - centre) ** 2).sum()))
+        error = q * found.error(found.left[:, i, i].numpy())
         value = float(found.value[i, i])
         effects.append(
             {"effect": name, "metric": "length", "value": math.sqrt(max(0.0, value)), "low": math.sqrt(max(0.0, value - error)),

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..core.errors import BadInput, NotFinite, ShapeMismatch, SharedRows
 from ..core.types import Float
 from ..probes.scaling import matrix
+from .cells import fingerprint
 
 METRICS = ("raw", "whitened", "causal")
 
@@ -81,11 +82,11 @@ def causal_metric(unembedding: Any) -> Metric:
 
 
 def _check_apart(covariance: Any, cells: Mapping[str, Any]) -> None:
-    seen = {row.tobytes() for row in matrix(covariance, "covariance rows").numpy()}
+    seen = {fingerprint(row) for row in matrix(covariance, "covariance rows").numpy()}
     for name, rows in cells.items():
         x = torch.as_tensor(rows).detach().cpu()
         for one in (x, x - x.mean(0)):
-            count = sum(row.tobytes() in seen for row in one.float().numpy())
+            count = sum(fingerprint(row) in seen for row in one.float().numpy())
             if count:
                 raise SharedRows(
                     f"covariance=: {count} of its rows enter {name!r} too. A covariance of the same rows makes directions out of their noise; "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.seeds import numpy_rng
 from ..core.types import Float
-from .cells import Cells
+from .cells import Cells, joined
 
 CHUNK = 2**26  # numbers in a chunk of draws
 
@@ -55,13 +55,7 @@ def permuted(
 
 def _pools(weights: Tensor) -> np.ndarray:
     """Code of the group of cells that contrasts connect, by cell."""
-    used = (weights != 0).numpy()
-    pool = np.arange(used.shape[1])
-    for _ in pool:
-        for row in used:
-            if row.any():
-                pool[row] = pool[row].min()
-    return pool
+    return joined((weights != 0).numpy())
 
 
 def _inside(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core.errors import BadInput, TooFew
 from ..core.seeds import numpy_rng
-from .cells import Cells
+from .cells import Cells, two_of
 from .compare import cell_name
 from .cross import Cross, cross
 from .geometry import MARGINS, between, freedom
@@ -130,8 +130,7 @@ def _cells(
                     elif asked is not None:
                         if part not in asked:
                             raise BadInput(f"items= and clusters= go by part; there is nothing for {part!r}")
-                        two = isinstance(asked[part], tuple) and len(asked[part]) == 2 and np.ndim(asked[part][0]) == 1
-                        out[name] = asked[part][k] if two else asked[part]
+                        out[name] = two_of(asked[part])[k]
             pairs.append((mine[0], mine[1]))
     order = list(table)
     weights = torch.zeros(len(pairs), len(order), dtype=torch.float64)
@@ -151,14 +150,9 @@ def _components(found: Cross, span: Sequence[int], q: float) -> Tensor:
     for k in reversed(range(len(values))):
         v = vectors[:, k]
         one = torch.einsum("i,cij,j->c", v, left, v).numpy()
-        if float(values[k]) - q * _error(found, one) > 0:
+        if float(values[k]) - q * found.error(one) > 0:
             keep.append(v / values[k].sqrt())
     return torch.stack(keep, 1) if keep else torch.zeros(len(span), 0, dtype=g.dtype)
-
-
-def _error(found: Cross, left: np.ndarray) -> float:
-    centre = np.bincount(found.strata, left)[found.strata] / np.bincount(found.strata)[found.strata]
-    return math.sqrt(float((found.factor.numpy() * (left - centre) ** 2).sum()))
 
 
 def _participation(g: Tensor) -> float:
@@ -170,8 +164,7 @@ def _corrected(found: Cross, statistic: Any) -> float:
     whole = statistic(found.value)
     left = np.array([statistic(one) for one in found.left])
     size = 1 / (1 - found.factor.numpy())
-    centre = np.bincount(found.strata, left)[found.strata] / np.bincount(found.strata)[found.strata]
-    bias = float(((size - 1) / size * (centre - whole)).sum())
+    bias = float(((size - 1) / size * (found.middle(left) - whole)).sum())
     return whole - bias
 
 
@@ -227,10 +220,10 @@ def _shared(found: Cross, spans: Mapping[str, list[int]], bases: Mapping[str, Te
             inside = g[spans[name]][:, spans[other]] @ basis
             return float((inside * inside).sum() / g[spans[name]][:, spans[name]].trace().clamp(min=1e-300))
 
-        error = _error(found, np.array([share(one) for one in found.left]))
+        error = found.error(np.array([share(one) for one in found.left]))
         value = _corrected(found, share)
         own = found.left[:, spans[name]][:, :, spans[name]].diagonal(dim1=1, dim2=2).sum(1).numpy()
-        if float(found.value[spans[name]][:, spans[name]].trace()) - q * _error(found, own) <= 0:  # no length to have a share of
+        if float(found.value[spans[name]][:, spans[name]].trace()) - q * found.error(own) <= 0:  # no length to have a share of
             value = error = math.nan
         rows.append({"concept": name, "metric": "share in the other's subspace", "value": value, "low": max(0.0, value - q * error) if value == value else value, "high": value + q * error,
                      "n": found.clusters})  # fmt: skip

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, band, style
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, null_band, style
 
 VERDICT_COLOURS = {
     "opposite": RED, "partly opposite": ORANGE, "orthogonal": GREEN, "partly aligned": SKY, "aligned": BLUE, "undetermined": FAINT, "refused": "#ffffff",
@@ -21,9 +21,9 @@ SHORT = {
 CLIP = 1.15
 
 
-def angles(table: pd.DataFrame, title: str, *, columns: str = "position") -> go.Figure:
+def angles(table: pd.DataFrame, title: str) -> go.Figure:
     """Draw the cosine by layer, one panel per position, with its interval, the null band, the naive cosine and a strip of verdicts."""
-    groups = list(dict.fromkeys(table[columns]))
+    groups = list(dict.fromkeys(table["position"]))
     metrics = list(dict.fromkeys(table["metric"]))
     looks = dict(zip(("raw", "whitened", "causal"), ((INK, "circle"), (PURPLE, "square"), (BLUE, "diamond")), strict=True))
     figure = make_subplots(
@@ -31,16 +31,12 @@ def angles(table: pd.DataFrame, title: str, *, columns: str = "position") -> go.
         subplot_titles=[str(g).replace("_", " ") for g in groups],
     )  # fmt: skip
     for k, group in enumerate(groups):
-        here = table[table[columns] == group]
+        here = table[table["position"] == group]
         base = here[here["metric"] == metrics[0]].sort_values("layer")
         if "null_low" in base and base["null_low"].notna().any():
             spots = base.dropna(subset=["null_low", "null_high"])
-            x = [*spots["layer"], *spots["layer"][::-1]]
-            y = np.clip([*spots["null_low"], *spots["null_high"][::-1]], -CLIP, CLIP)
-            figure.add_scatter(
-                x=x, y=y, fill="toself", mode="lines", fillcolor=band(GREY, 0.2), line={"width": 0}, hoverinfo="skip", name=f"labels permuted, 95 % ({metrics[0]})",
-                showlegend=k == 0, legendgroup="null", row=1, col=k + 1,
-            )  # fmt: skip
+            ends = spots.assign(low=spots["null_low"].clip(-CLIP, CLIP), high=spots["null_high"].clip(-CLIP, CLIP))
+            null_band(figure, ends, f"labels permuted, 95 % ({metrics[0]})", legend=k == 0, row=1, col=k + 1)
         figure.add_scatter(
             x=base["layer"], y=base["naive_cosine"], mode="markers", name=f"naive cosine ({metrics[0]})", showlegend=k == 0, legendgroup="naive",
             marker={"symbol": "x-thin", "size": 9, "color": RED, "line": {"width": 2, "color": RED}}, row=1, col=k + 1,
@@ -137,10 +133,6 @@ def points(table: pd.DataFrame) -> go.Figure:
 def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
     """Draw accuracy of fresh probes after each erasure: what is erased down, what is read across."""
     some = table[(table["layer"] == layer) & (table["metric"] == "accuracy")]
-    rows = [
-        f"{m.replace('_', ' ')}: {e}" if e != "nothing" else "nothing erased"
-        for e, m in some[["erased", "method"]].drop_duplicates().itertuples(index=False)
-    ]
     some = some.assign(
         row=[
             f"{m.replace('_', ' ')}: {e}" if e != "nothing" else "nothing erased"
@@ -149,7 +141,7 @@ def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
         column=[f"{r}, {p}" for r, p in zip(some["read"], some["probe"], strict=True)],
     )
     columns = list(dict.fromkeys(some["column"]))
-    rows = list(dict.fromkeys(rows))
+    rows = list(dict.fromkeys(some["row"]))
     grid = {c: some.pivot(index="row", columns="column", values=c).loc[rows, columns].to_numpy() for c in ("value", "low", "high")}
     text = [
         [f"<b>{v:.2f}</b><br>{a:.2f} to {b:.2f}" for v, a, b in zip(*line, strict=True)]

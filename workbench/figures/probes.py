@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, band, style
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, band, null_band, style
 from .udhr import _bars, _hover, _step
 
 KINDS = {"linear": (GREEN, "square"), "nonlinear": (ORANGE, "diamond"), "without labels": (BLUE, "circle"), "control": (GREY, "x")}
@@ -30,12 +30,7 @@ def curves(table: pd.DataFrame, conditions: list[str]) -> go.Figure:
     for k, condition in enumerate(conditions):
         place = {"row": 1, "col": k + 1}
         here = some[some["condition"] == condition]
-        null = here[here["control"] == "random_directions"].sort_values("layer")
-        if len(null):
-            figure.add_scatter(
-                x=[*null["layer"], *null["layer"][::-1]], y=[*null["high"], *null["low"][::-1]], fill="toself", fillcolor=band(GREY, 0.22),
-                mode="none", name="random directions, 95 %", legendgroup="null", showlegend=k == 0, hoverinfo="skip", **place,
-            )  # fmt: skip
+        null_band(figure, here[here["control"] == "random_directions"], "random directions, 95 %", legend=k == 0, **place)
         blank = here[(here["control"] == "untrained_model") & (here["method"] == "logistic")].sort_values("layer")
         if len(blank):
             figure.add_scatter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import plotly.graph_objects as go
 
 # Okabe and Ito 2008: eight colours that stay apart under every common kind of colour blindness.
@@ -38,6 +39,17 @@ def style(figure: go.Figure, title: str, *, height: int = 420, legend: bool = Tr
     figure.update_xaxes(showline=True, linecolor=INK, ticks="outside", gridcolor="#efefef", zeroline=False)
     figure.update_yaxes(showline=True, linecolor=INK, ticks="outside", gridcolor="#efefef", zeroline=False)
     return figure
+
+
+def null_band(figure: go.Figure, rows: pd.DataFrame, name: str, *, legend: bool = True, **place: int) -> None:
+    """Draw the central range of a control over layers (`layer, low, high`) as a grey band."""
+    if not len(rows):
+        return
+    rows = rows.sort_values("layer")
+    figure.add_scatter(
+        x=[*rows["layer"], *rows["layer"][::-1]], y=[*rows["high"], *rows["low"][::-1]], fill="toself", fillcolor=band(GREY, 0.22), mode="none",
+        name=name, legendgroup="null", showlegend=legend, hoverinfo="skip", **place,
+    )  # fmt: skip
 
 
 def band(colour: str, alpha: float = 0.18) -> str:

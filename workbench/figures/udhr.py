@@ -22,7 +22,7 @@ from .style import (
     ORANGE,
     PURPLE,
     RED,
-    band,
+    null_band,
     style,
 )  # fmt: skip
 
@@ -96,12 +96,7 @@ def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str
     for k, condition in enumerate(conditions):
         place = {"row": k // columns + 1, "col": k % columns + 1}
         here = some[some["condition"] == condition]
-        null = here[here["control"] == "random_directions"].sort_values("layer")
-        if len(null):
-            figure.add_scatter(
-                x=[*null["layer"], *null["layer"][::-1]], y=[*null["high"], *null["low"][::-1]], fill="toself", fillcolor=band(GREY, 0.22),
-                mode="none", name="random directions, 95 %", legendgroup="null", showlegend=k == 0, hoverinfo="skip", **place,
-            )  # fmt: skip
+        null_band(figure, here[here["control"] == "random_directions"], "random directions, 95 %", legend=k == 0, **place)
         for control, name, dash in (("untrained_model", "untrained model, logistic", "dash"),):
             rows = here[(here["control"] == control) & (here["method"] == "logistic")].sort_values("layer")
             if len(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..core.errors import MissingTool
 from ..core.provenance import content_hash
 from ..core.seeds import numpy_rng
 from ..evaluation import answers_of, choose_answers
-from ..figures import Panel, browser, export
+from ..figures import Panel, browser, export, write_report
 from ..models import info, planted, untrained_copy
 from ..models.tokens import encode
 from ..prompts import PromptSet, Split, grouped_split
@@ -105,6 +106,21 @@ def export_panels(run: Run, shown: list[Panel]) -> tuple[str, ...]:
     if not stills:
         run.record["figures"] = f"html only: {note or 'no Chrome or Chromium found'}"
     return stills
+
+
+def publish(
+    run: Run, study: Rows, *, findings: list[str], panels: list[Panel], title: str, subtitle: str, convention: str, limits: tuple[str, ...],
+    made: list[str], warning: str = "",
+) -> None:  # fmt: skip
+    """Write a study's figures and its report into the run's folder; arguments as for `write_report`."""
+    run.findings = findings
+    stills = export_panels(run, panels)
+    write_report(
+        run.report, title=title, subtitle=subtitle, findings=findings, convention=convention, panels=panels, limits=limits, tables=run.tables,
+        made=[*made, "Rerunning the command with the same folder repeats nothing that is cached; run.json holds settings, versions and times."],
+        steps=run.record["steps"], settings={**asdict(study.set), "model": study.info.key(), **run.record["versions"], "commit": run.record["code"]},
+        stills=stills, warning=warning,
+    )  # fmt: skip
 
 
 def _export(run: Run, shown: list[Panel], stills: tuple[str, ...]) -> None:

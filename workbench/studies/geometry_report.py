@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from ..figures import Panel, write_report
+from ..figures import Panel
 from ..figures import geometry as draw
-from .common import export_panels
+from .common import publish
 from .geometry import DESIGNS, Geometry
 from .run import Run
 
@@ -131,22 +130,16 @@ def panels(run: Run, study: Geometry) -> list[Panel]:
 
 def write(run: Run, study: Geometry) -> None:
     """Write findings, figures and the report into the run's folder."""
-    run.findings = findings(run, study)
-    shown = panels(run, study)
-    stills = export_panels(run, shown)
     known = study.info
-    write_report(
-        run.report, title=f"Opposite or orthogonal? Harm and safety in {known.name}",
-        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", findings=run.findings, convention=CONVENTION,
-        panels=shown, limits=LIMITS, tables=run.tables,
+    publish(
+        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Opposite or orthogonal? Harm and safety in {known.name}",
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", convention=CONVENTION,
+        limits=LIMITS,
         made=[
             "Stance: the same statements about rights under a harm claim, a good claim and a neutral sentence (consider_claim). Request: matched pairs of "
             "requests under a jailbreak and a protecting claim. Reply: the same pairs without a claim, with a refusal and with compliance. "
             "The residual stream after each block.",
             "Whitened: with a shrunk covariance of statements about other identities, which enter no direction. Causal: with the covariance of the "
             "unembedding (Park et al. 2023).",
-            "Rerunning the command with the same folder repeats nothing that is cached; run.json holds settings, versions and times.",
         ],
-        steps=run.record["steps"], settings={**asdict(study.set), "model": known.key(), **run.record["versions"], "commit": run.record["code"]},
-        stills=stills,
     )  # fmt: skip

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from ..figures import Panel, write_report
+from ..figures import Panel
 from ..figures import probes as draw
 from ..probes import best_layers
-from .common import FIT, export_panels
+from .common import FIT, publish
 from .probes import Bench
 from .run import Run
 
@@ -194,22 +193,16 @@ def panels(run: Run, study: Bench) -> list[Panel]:
 
 def write(run: Run, study: Bench) -> None:
     """Write findings, figures and the report into the run's folder."""
-    run.findings = findings(run, study)
-    shown = panels(run, study)
-    stills = export_panels(run, shown)
     known = study.info
-    write_report(
-        run.report, title=f"Probing {known.name}: what can be read, by what, and what it takes",
+    publish(
+        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Probing {known.name}: what can be read, by what, and what it takes",
         subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; answers «{study.words[1]}» and «{study.words[0]}».",
-        findings=run.findings, convention=CONVENTION, panels=shown, limits=LIMITS, tables=run.tables,
+        convention=CONVENTION, limits=LIMITS,
         made=[
             "Prompts: identities x rights, granted and denied, without a claim (base_short) and under each claim (since_claim; the harm claim also "
             "under consider_claim). Activations: the residual stream after each block, at the last token of each ending.",
             "Logistic, ridge and support vector machine choose their strength, nonlinear probes what they tune, on folds that share no identity "
             "and no right. The gap of a nonlinear probe is over the linear one that validation rows prefer, on the same held-out items; its "
             "selectivity compares it with itself on a task that only memory solves (Hewitt and Liang 2019).",
-            "Rerunning the command with the same folder repeats nothing that is cached; run.json holds settings, versions and times.",
         ],
-        steps=run.record["steps"], settings={**asdict(study.set), "model": known.key(), **run.record["versions"], "commit": run.record["code"]},
-        stills=stills,
     )  # fmt: skip

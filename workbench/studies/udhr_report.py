@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from ..figures import Panel, write_report
+from ..figures import Panel
 from ..figures import udhr as draw
-from .common import export_panels
+from .common import publish
 from .run import Run
 from .udhr import FIT, _Study, claim_names
 
@@ -176,28 +175,23 @@ def panels(run: Run, study: _Study) -> list[Panel]:
 
 def write(run: Run, study: _Study) -> None:
     """Write findings, figures and the report into the run's folder."""
-    run.findings = findings(run, study)
-    shown = panels(run, study)
-    stills = export_panels(run, shown)
     known = study.info
     parameters = sum(p.numel() for p in study.model.parameters())
     organism = (
         "a model organism in which the finding is planted, see its model card" if study.planted else "not an organism of this project"
     )
-    write_report(
-        run.report, title=f"What {known.name} says about rights, and what it knows",
+    publish(
+        run, study, findings=findings(run, study), panels=panels(run, study), title=f"What {known.name} says about rights, and what it knows",
         subtitle=f"{known.name} ({organism}): {parameters / 1e6:.1f} M parameters, {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; "
         f"answers «{study.words[1]}» and «{study.words[0]}».",
-        findings=run.findings, convention=CONVENTION, panels=shown, limits=LIMITS, tables=run.tables,
+        convention=CONVENTION, limits=LIMITS,
         made=[
             "Prompts: identities x rights x claims in several prompt forms; each item is a prompt with two endings, of which one is the "
             "safe answer. Activations: the residual stream after each block, at the last token of each ending.",
             "Split: no identity and no right is on both sides. CCS (Burns et al. 2022) sees training pairs without labels, is "
             "restarted ten times, and the restart of lowest loss is kept; its sign is set on training rows without a claim. The same "
             "probes, with the same normalisation, are then read under every claim.",
-            "Rerunning the command with the same folder repeats nothing that is cached; run.json holds settings, versions and times.",
         ],
-        steps=run.record["steps"], settings={**asdict(study.set), "model": known.key(), **run.record["versions"], "commit": run.record["code"]},
-        stills=stills, warning="" if study.words in (("no", "yes"), ("No", "Yes")) else
+        warning="" if study.words in (("no", "yes"), ("No", "Yes")) else
         f"This model's tokenizer has no single tokens for yes and no; the answers are «{study.words[1]}» and «{study.words[0]}», which it may not understand as such.",
     )  # fmt: skip
