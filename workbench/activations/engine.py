@@ -29,11 +29,16 @@ ROWS_OF_LOGITS = 64  # vocabulary-wide rows alive at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of ids: at which depths to read activations, and at which to read what comes next (-1: nowhere)."""
+    """One row of ids: at which depths to read activations, and at which to read what comes next (-1: nowhere).
+
+    `prompt` and `instruction` count the tokens that belong to them, for edits that ask (-1: all are prompt, nobody said).
+    """
 
     ids: Sequence[int]
     read: Sequence[int] = ()
     ask: int = -1
+    prompt: int = -1
+    instruction: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +160,13 @@ class Engine:
 
     def _padded(self, jobs: Sequence[Job], layers: list[int], ids: list[int], tick: Callable[[int], None]) -> Reading:
         """Read through the Bridge: rows of like length side by side, each distinct row once."""
-        merged: dict[tuple[int, ...], tuple[dict[int, int], dict[int, int]]] = {}
+        merged: dict[tuple[Any, ...], tuple[dict[int, int], dict[int, int]]] = {}
+
+        def key(job: Job) -> tuple[Any, ...]:
+            return (tuple(job.ids), job.prompt, job.instruction)
+
         for job in jobs:
-            reads, asks = merged.setdefault(tuple(job.ids), ({}, {}))
+            reads, asks = merged.setdefault(key(job), ({}, {}))
             reads.update(dict.fromkeys(job.read, 0))
             asks.update({job.ask: 0} if job.ask >= 0 else {})
         rows = list(merged)
@@ -170,8 +179,13 @@ class Engine:
         store = _Slots(layers, count, asked, len(ids))
         # the Bridge gives logits of the whole vocabulary at every position: a quarter of a billion of them at a time
         budget = min(self.budget, max(1, 2**28 // int(self.model.cfg.d_vocab))) if asked else self.budget
-        for chunk in batches([len(r) for r in rows], budget):
-            batch = pad(self.model, [rows[i] for i in chunk])
+        for chunk in batches([len(r[0]) for r in rows], budget):
+            some_rows = [rows[i] for i in chunk]
+            said = all(r[2] >= 0 for r in some_rows)
+            batch = pad(
+                self.model, [r[0] for r in some_rows], prompt=[r[1] if r[1] >= 0 else len(r[0]) for r in some_rows],
+                instruction=[r[2] for r in some_rows] if said else None,
+            )  # fmt: skip
             wants = [merged[rows[i]] for i in chunk]
             columns, slots = _grid([w[0] for w in wants])
             asks, places = _grid([w[1] for w in wants])
@@ -186,9 +200,9 @@ class Engine:
                 for row in range(len(chunk)):
                     some = places[row] >= 0
                     store.put_logp(places[row][some], _log_softmax(logits[row][torch.from_numpy(some).to(logits.device)], ids))
-            tick(sum(len(rows[i]) for i in chunk))
-        at = [np.array([merged[tuple(j.ids)][0][d] for d in j.read], dtype=np.int64) for j in jobs]
-        picked = np.array([merged[tuple(j.ids)][1].get(j.ask, -1) for j in jobs])
+            tick(sum(len(r[0]) for r in some_rows))
+        at = [np.array([merged[key(j)][0][d] for d in j.read], dtype=np.int64) for j in jobs]
+        picked = np.array([merged[key(j)][1].get(j.ask, -1) for j in jobs])
         return Reading(values=store.values, at=at, logp=store.logp, asked=picked)
 
 

@@ -100,16 +100,19 @@ def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
     out = []
     whole = question.position in ("mean", "all")
     for x in items if question.layers else ():
+        made = {"prompt": x.stem, "instruction": x.instruction}
         if question.position in SHARED:
             row = x.negative[: x.stem if question.position == "stem_last" else x.instruction]
-            out.append(Job(ids=row, read=[len(row) - 1]))
+            out.append(Job(ids=row, read=[len(row) - 1], **made))
         else:
             for row in (x.negative, x.positive):
-                out.append(Job(ids=row, read=range(len(row)) if whole else [len(row) - 1]))
+                out.append(Job(ids=row, read=range(len(row)) if whole else [len(row) - 1], **made))
     if question.ids:
         # on the negative variant where it is read anyway: nothing after the stem reaches the stem
         alone = question.position in SHARED or not question.layers
-        out += [Job(ids=x.negative[: x.stem] if alone else x.negative, ask=x.stem - 1) for x in items]
+        out += [
+            Job(ids=x.negative[: x.stem] if alone else x.negative, ask=x.stem - 1, prompt=x.stem, instruction=x.instruction) for x in items
+        ]
     return out
 
 

@@ -102,6 +102,14 @@ class ZeroDirection(BadInput):
     """A direction without length."""
 
 
+class EmptyScope(BadInput):
+    """A choice of tokens that selects none, or that needs something which the batch does not have."""
+
+
+class Alignment(BadInput):
+    """Two prompts whose tokens cannot be laid beside each other."""
+
+
 class SplitLeak(BadInput):
     """A group that would stand on both sides of a split."""
 

@@ -1,12 +1,15 @@
 """The one door to TransformerLens: loading, tokens, hooks, forward passes."""
 
-from .hooks import SITES, Edit, Fired, Read, edited
+from .edits import Edit, Edits, Gate, Read
+from .generate import Generated, generate_texts
+from .hooks import SITES, Fired, edited
 from .load import ModelInfo, info, load_model, untrained_copy, wrap
 from .planted import planted
+from .scopes import Scope
 from .source import bundled_models
-from .weights import head_outputs, unembedding
+from .weights import Change, head_outputs, reweighted, unembedding, writers
 
 __all__ = [
-    "SITES", "Edit", "Fired", "ModelInfo", "Read", "bundled_models", "edited", "head_outputs", "info", "load_model", "planted",
-    "unembedding", "untrained_copy", "wrap",
+    "SITES", "Change", "Edit", "Edits", "Fired", "Gate", "Generated", "ModelInfo", "Read", "Scope", "bundled_models", "edited",
+    "generate_texts", "head_outputs", "info", "load_model", "planted", "reweighted", "unembedding", "untrained_copy", "wrap", "writers",
 ]  # fmt: skip

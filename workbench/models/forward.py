@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from .hooks import Read, edited
 from .load import n_layers
+from .scopes import laid_out
 from .tokens import Batch
 
 
@@ -56,4 +58,5 @@ def run(model: Any, batch: Batch, stop: int | None = None) -> Tensor:
     kwargs: dict[str, Any] = {"attention_mask": batch.mask}
     if stop is not None and stop < n_layers(model):
         kwargs["stop_at_layer"] = stop
-    return model(batch.ids, return_type="logits", **kwargs)
+    with laid_out(batch.layout) if batch.layout is not None else nullcontext():
+        return model(batch.ids, return_type="logits", **kwargs)

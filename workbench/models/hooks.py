@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import difflib
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from ..core.errors import BadInput, HookNotFired, ShapeMismatch, UnknownLayer, UnknownSite, unknown
+from ..core.errors import BadInput, EmptyScope, HookNotFired, UnknownLayer, UnknownSite, unknown
+from .edits import Edit, Read
+from .firing import Entry, Point, fire
 from .load import info, n_layers
+from .origin import check_origin
+from .scopes import Watch
 
 SITES = {
     "resid_pre": "hook_resid_pre",
@@ -31,54 +34,9 @@ SITES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edit:
-    """A change of the activations at one place, as a value.
-
-    Attributes:
-        site: One of `SITES`.
-        layer: Block, counted from 0.
-        function: Maps the activations, `batch x position x …`, to new ones of the same shape. Gradients pass through.
-        positions: Columns to change, one row of them per row of the batch (`batch x k`); `None` for all. It fits one
-            forward pass of that batch, not generation.
-        label: A name for errors and provenance.
-        key: A hash of everything that decides what the function does (the vector, the coefficient); with it, what is read
-            under the edit may go into a store.
-    """
-
-    site: str
-    layer: int
-    function: Callable[[Tensor], Tensor]
-    positions: Tensor | None = None
-    label: str = "edit"
-    key: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Read:
-    """A reading at one place. It fires after all edits there, so that it sees the edited stream.
-
-    Attributes:
-        site, layer: As for `Edit`.
-        function: Receives the activations; what it returns is ignored. Clone what you keep.
-    """
-
-    site: str
-    layer: int
-    function: Callable[[Tensor], object]
-    label: str = "read"
-
-
-@dataclass
-class _Point:
-    """What acts at one hook point: edits in the order in which they were entered, then readings."""
-
-    edits: list[tuple[Edit, list[int]]] = field(default_factory=list)
-    reads: list[tuple[Read, list[int]]] = field(default_factory=list)
-    handle: Any = None
-
-
-_POINTS: weakref.WeakKeyDictionary[nn.Module, _Point] = weakref.WeakKeyDictionary()
+_POINTS: weakref.WeakKeyDictionary[nn.Module, Point] = weakref.WeakKeyDictionary()
+_WATCHES: weakref.WeakKeyDictionary[Any, Watch] = weakref.WeakKeyDictionary()
+ORDER = ("resid_pre", "pattern", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")  # in which a block computes its sites
 
 
 def check_layer(model: Any, layer: Any) -> int:
@@ -131,63 +89,36 @@ def hook_point(model: Any, site: str, layer: int) -> nn.Module:
     return point
 
 
-def _merge(edit: Edit, before: Tensor, after: Tensor) -> Tensor:
-    if not isinstance(after, Tensor) or after.shape != before.shape:
-        shape = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
-        raise ShapeMismatch(f"{edit.label} at {edit.site}[{edit.layer}] turned {tuple(before.shape)} into {shape}")
-    after = after.to(before.dtype)
-    if edit.positions is None:
-        return after
-    rows = edit.positions
-    if rows.ndim != 2 or len(rows) != len(before) or rows.shape[1] == 0 or int(rows.max()) >= before.shape[1] or int(rows.min()) < 0:
-        raise ShapeMismatch(
-            f"{edit.label}: positions of shape {tuple(rows.shape)} for a batch of {tuple(before.shape[:2])} tokens; give "
-            "one row of columns per row of the batch"
-        )
-    keep = torch.zeros(before.shape[:2], dtype=torch.bool, device=before.device)
-    keep.scatter_(1, rows.to(before.device), True)
-    return torch.where(keep.reshape(*keep.shape, *[1] * (before.ndim - 2)), after, before)
-
-
-def _fire(module: nn.Module, point: _Point, value: Tensor) -> Tensor | None:
-    conversion = getattr(module, "hook_conversion", None)
-    seen = conversion.convert(value) if conversion is not None else value
-    start = seen
-    for edit, count in point.edits:
-        count[0] += 1
-        seen = _merge(edit, seen, edit.function(seen))
-    for read, count in point.reads:
-        count[0] += 1
-        read.function(seen)
-    if seen is start:
-        return None
-    return conversion.revert(seen) if conversion is not None else seen
-
-
-def _hook(point: _Point) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-    return lambda module, _, value: _fire(module, point, value)
+def _hook(point: Point) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+    return lambda module, _, value: fire(module, point, value)
 
 
 @dataclass(frozen=True)
 class Fired:
     """How often each edit and reading has fired so far, in the order given."""
 
-    counts: tuple[list[int], ...]
+    entries: tuple[Entry, ...]
 
     def __iter__(self) -> Iterator[int]:
-        return (c[0] for c in self.counts)
+        return (e.fired for e in self.entries)
+
+    @property
+    def open(self) -> list[Tensor | None]:
+        """Per edit, which rows of the last prompt its gate let through (`None` without a gate)."""
+        return [None if e.holder is None else e.holder.open for e in self.entries]
 
 
 @contextmanager
-def edited(model: Any, edits: Edit | Read | Sequence[Edit | Read], *, times: int | None = None) -> Iterator[Fired]:
+def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int | None = None) -> Iterator[Fired]:
     """Let edits and readings act on a model inside a `with` block.
 
     Everything is checked before anything is attached. Blocks nest: edits act in the order in which their blocks were
-    entered, readings after all edits at their place. On the way out, also by an exception, the model is as before.
+    entered, and within a block in the order given; readings after all edits at their place. On the way out, also by an
+    exception, the model is as before.
 
     Args:
         model: What `load_model` returns.
-        edits: One or several.
+        edits: One or several (`wb.add(…) | wb.ablate(…)`).
         times: How often each must fire in the block; `None` for at least once, and all equally often.
 
     Yields:
@@ -195,48 +126,110 @@ def edited(model: Any, edits: Edit | Read | Sequence[Edit | Read], *, times: int
 
     Raises:
         UnknownSite, UnknownLayer: Before the block.
+        WrongModel, ShapeMismatch: An edit was made from another model, or for another width; before the block.
         HookNotFired: After the block, if it did not fire as it should (not if the block raised).
+        EmptyScope: After the block, if an edit's scope never selected a token.
+
+    Note:
+        Without a cache, TransformerLens's `generate` gives the whole text anew at each step: rows that are those of the pass before
+        plus one token are taken as generation going on.
     """
     items = [edits] if isinstance(edits, Edit | Read) else list(edits)
     for item in items:
         if not isinstance(item, Edit | Read):
             raise BadInput(f"an edit is an Edit or a Read, got {type(item).__name__}")
     points = [hook_point(model, item.site, item.layer) for item in items]
-    counts: list[list[int]] = [[0] for _ in items]
-    attached: list[tuple[nn.Module, list[Any], Any]] = []
+    check_origin(model, [i for i in items if isinstance(i, Edit)])
+    gated = [i for i in items if isinstance(i, Edit) and i.gate is not None]
+    gates = {id(i.gate): hook_point(model, i.gate.site, i.gate.layer) for i in gated if i.gate is not None}
+    for item in gated:
+        _early(model, item)
+    follow = any(isinstance(i, Edit) and (i.gate or (i.scope and i.scope.kind != "all")) for i in items)
+    watch = _watch(model) if follow else None
+    entries = [Entry(item, watch) for item in items]
+    attached: list[tuple[nn.Module, list[Entry], Entry]] = []
+
+    def attach(module: nn.Module, kind: str, entry: Entry) -> None:
+        point = _POINTS.setdefault(module, Point())
+        if point.handle is None:
+            point.handle = module.register_forward_hook(_hook(point))
+        store: list[Entry] = getattr(point, kind)
+        store.append(entry)
+        attached.append((module, store, entry))
+
     try:
-        for item, module, count in zip(items, points, counts, strict=True):
-            point = _POINTS.setdefault(module, _Point())
-            if point.handle is None:
-                point.handle = module.register_forward_hook(_hook(point))
-            store: list[Any] = point.edits if isinstance(item, Edit) else point.reads
-            entry = (item, count)
-            store.append(entry)
-            attached.append((module, store, entry))
-        yield Fired(tuple(counts))
+        holders: dict[int, Entry] = {}
+        for item in gated:
+            if id(item.gate) not in holders:
+                holders[id(item.gate)] = Entry(item.gate, watch)
+                attach(gates[id(item.gate)], "gates", holders[id(item.gate)])
+        for entry, module in zip(entries, points, strict=True):
+            entry.holder = holders.get(id(getattr(entry.item, "gate", None)))
+            attach(module, "edits" if isinstance(entry.item, Edit) else "reads", entry)
+            if isinstance(entry.item, Edit) and _beside(model, entry.item, module):
+                entry.carry = True
+                attach(hook_point(model, "resid_post", entry.item.layer), "carried", entry)
+        yield Fired(tuple(entries))
     finally:
         for module, store, entry in reversed(attached):
             store[:] = [e for e in store if e is not entry]
             point = _POINTS[module]
-            if not point.edits and not point.reads:
+            if not (point.edits or point.reads or point.gates or point.carried):
                 point.handle.remove()
                 del _POINTS[module]
-    for item, (count,) in zip(items, counts, strict=True):
-        if (times is not None and count != times) or (times is None and (count == 0 or count != counts[0][0])):
+        if watch is not None:
+            watch.users -= 1
+            if not watch.users:
+                watch.close()
+                del _WATCHES[model]
+    for entry in entries:
+        item, count = entry.item, entry.fired
+        if (times is not None and count != times) or (times is None and (count == 0 or count != entries[0].fired)):
             wanted = f"{times} times" if times is not None else "at least once, and all equally often"
             raise HookNotFired(f"{item.label} at {item.site}[{item.layer}] fired {count} times; it should have fired {wanted}")
+        if isinstance(item, Edit) and item.scope is not None and not entry.touched:
+            raise EmptyScope(
+                f"{item.label} at {item.site}[{item.layer}] touched nothing: its scope, {item.scope}, selected no token of any pass"
+            )
+
+
+def _watch(model: Any) -> Watch:
+    watch = _WATCHES.get(model)
+    if watch is None:
+        watch = _WATCHES[model] = Watch(model)
+    watch.users += 1
+    return watch
+
+
+def _beside(model: Any, edit: Edit, module: nn.Module) -> bool:
+    """Whether the stream runs past this hook point: a change there must be carried to the end of the block."""
+    if edit.site != "resid_mid":
+        return False
+    norm = getattr(model.blocks[check_layer(model, edit.layer)], "ln2", None)
+    return getattr(norm, "hook_in", None) is module
+
+
+def _early(model: Any, edit: Edit) -> None:
+    """Raise unless an edit's gate is read before the edit acts."""
+    gate = edit.gate
+    assert gate is not None
+    here, there = (check_layer(model, edit.layer), ORDER.index(edit.site)), (check_layer(model, gate.layer), ORDER.index(gate.site))
+    if there > here:
+        raise BadInput(
+            f"{edit.label} acts at {edit.site}[{edit.layer}], and its gate is read later, at {gate.site}[{gate.layer}]: it would come too late"
+        )
 
 
 def active_edits(model: Any) -> list[Edit]:
     """Return what edits act on a model at this moment, by layer (readings change nothing and are left out)."""
     mine = set(map(id, model.hook_dict.values()))
-    found = [e for m, p in _POINTS.items() if id(m) in mine for e, _ in p.edits]
+    found = [e.item for m, p in _POINTS.items() if id(m) in mine for e in p.edits]
     return sorted(found, key=lambda e: (e.layer, e.site))
 
 
 def foreign_hooks(model: Any) -> bool:
     """Whether hooks that are not ours (TransformerLens's own `add_hook`, torch's) hang on a model or a module inside."""
-    ours = {p.handle.id for p in _POINTS.values()}
+    ours = {p.handle.id for p in _POINTS.values()} | {w.handle.id for w in _WATCHES.values()}
     points = set(map(id, model.hook_dict.values()))
     for module in model.modules():
         for number, hook in (*module._forward_hooks.items(), *module._forward_pre_hooks.items()):
@@ -249,58 +242,4 @@ def foreign_hooks(model: Any) -> bool:
 
 def attached_hooks() -> int:
     """Return how many hook points carry something of ours (0 outside every `edited` block)."""
-    return len(_POINTS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tap:
-    """A reading in the engine's own shell (`trunk.Trunk`), which edits never reach.
-
-    Attributes:
-        module: Where.
-        entry: Read what goes in instead of what comes out.
-        function: Receives the activations, `1 x token x …`.
-    """
-
-    module: nn.Module
-    entry: bool
-    function: Callable[[Tensor], object]
-
-
-class _Enough(Exception):
-    """Every reading has fired: nothing further need be computed."""
-
-
-@contextmanager
-def tapped(taps: Sequence[Tap], *, stop: bool) -> Iterator[Any]:
-    """Let taps read inside a `with` block; yields a context in which to run, which ends early if `stop`.
-
-    Raises:
-        HookNotFired: A tap did not fire exactly once.
-    """
-    fired = 0
-
-    def fire(tap: Tap, value: Any) -> None:
-        nonlocal fired
-        tap.function(value[0] if isinstance(value, tuple) else value)
-        fired += 1
-        if stop and fired == len(taps):
-            raise _Enough
-
-    def attach(tap: Tap) -> Any:
-        if tap.entry:
-            return tap.module.register_forward_pre_hook(
-                lambda _, args, kwargs: fire(tap, args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-            )
-        return tap.module.register_forward_hook(lambda _, args, value: fire(tap, value))
-
-    handles = []
-    try:
-        for tap in taps:
-            handles.append(attach(tap))
-        yield suppress(_Enough)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if fired != len(taps):
-        raise HookNotFired(f"{fired} of {len(taps)} readings fired in the engine's pass")
+    return len(_POINTS) + len(_WATCHES)

@@ -174,6 +174,24 @@ def load_model(
     return model
 
 
+def bos_of(model: Any) -> int | None:
+    """Return the id put in front of every prompt, or `None`, without looking at the weights."""
+    known = _KNOWN.get(model)
+    return info(model).bos if known is None else known.bos
+
+
+def same_weights(model: Any) -> bool:
+    """Whether the weights are, as far as can be seen cheaply, those that were loaded."""
+    known = _KNOWN.get(model)
+    return known is not None and known.state == weights_state(model)
+
+
+def vouch(model: Any) -> None:
+    """Take the weights as they are now for those that were loaded: they were changed and have been put back bit for bit."""
+    if model in _KNOWN:
+        _KNOWN[model] = replace(_KNOWN[model], state=weights_state(model))
+
+
 def folder_of(model: Any) -> Path | None:
     """Return the folder that a model was loaded from, `None` for one from the hub or made in memory."""
     known = _KNOWN.get(model)

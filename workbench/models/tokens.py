@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..core.errors import AnswerTokens, BadInput, PromptTooLong, TokenBoundary
 from .load import info
+from .scopes import Layout
 
 
 @runtime_checkable
@@ -118,24 +119,29 @@ def shared(first: Sequence[int], second: Sequence[int]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A rectangle of ids with its mask: `ids`, `mask` of shape `row x position`, and where each row begins."""
+    """A rectangle of ids with its mask: `ids`, `mask` of shape `row x position`, where each row begins, and what it is made of."""
 
     ids: Tensor
     mask: Tensor
     starts: Tensor
+    layout: Layout | None = None
 
     def place(self, index: Tensor) -> Tensor:
         """Return the column of the `index`-th real token of each row, whatever the padding side."""
         return self.starts + index
 
 
-def pad(model: Any, rows: Sequence[Sequence[int]], side: str = "right") -> Batch:
+def pad(
+    model: Any, rows: Sequence[Sequence[int]], side: str = "right", *, prompt: Sequence[int] | None = None, instruction: Sequence[int] | None = None
+) -> Batch:  # fmt: skip
     """Pad rows of ids to one width.
 
     Args:
         model: Its device is where the tensors go, its padding token what fills them (masked, so any would do).
         rows: Ids, not empty.
         side: "right" or "left".
+        prompt: How many tokens of each row are prompt (the rest is continuation), for edits that ask; by default all.
+        instruction: How many up to and with the instruction's last.
     """
     if side not in ("left", "right"):
         raise BadInput(f"padding side {side!r}: 'left' or 'right'")
@@ -150,7 +156,11 @@ def pad(model: Any, rows: Sequence[Sequence[int]], side: str = "right") -> Batch
         ids[i, start : start + len(row)] = torch.tensor(row)
         mask[i, start : start + len(row)] = 1
     device = next(model.parameters()).device
-    return Batch(ids=ids.to(device), mask=mask.to(device), starts=starts.to(device))
+    layout = None
+    if prompt is not None or instruction is not None:
+        sizes = [len(row) for row in rows] if prompt is None else list(prompt)
+        layout = Layout(prompt=torch.tensor(sizes), instruction=None if instruction is None else torch.tensor(list(instruction)))
+    return Batch(ids=ids.to(device), mask=mask.to(device), starts=starts.to(device), layout=layout)
 
 
 def single_token(model: Any, text: str) -> int | None:

@@ -18,7 +18,8 @@ from transformers.activations import NewGELUActivation
 
 from ..core.errors import HookNotFired
 from .attention import CURRENT, NAME, Kept, Pass, trie_attention
-from .hooks import Tap, hook_point, tapped
+from .hooks import hook_point
+from .taps import Tap, tapped
 
 AttentionInterface.register(NAME, trie_attention)
 

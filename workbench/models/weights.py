@@ -1,15 +1,145 @@
-"""Weights that directions are measured with: the unembedding and the output matrices of attention heads."""
+"""The one door to a model's weights: reading those that directions are measured with, and changing some for a while."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, NotFinite, ShapeMismatch, UnknownName, unknown
 from ..core.types import Float
 from .hooks import check_layer
-from .load import info
+from .load import info, same_weights, vouch
+from .origin import at_home
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of one parameter, as a value.
+
+    Attributes:
+        parameter: Its name, as `parameters` lists it.
+        function: Maps its values to new ones of the same shape.
+        label: A name for errors.
+    """
+
+    parameter: str
+    function: Callable[[Tensor], Tensor]
+    label: str = "change"
+
+
+def parameters(model: Any) -> dict[str, nn.Parameter]:
+    """Return a model's parameters by name, as Hugging Face names them, each once."""
+    out: dict[str, nn.Parameter] = {}
+    for name, parameter in nn.Module.named_parameters(getattr(model, "original_model", None) or model):
+        out[name.replace("_original_component.", "")] = parameter
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """A parameter that writes into the residual stream: its name, and which of its axes is the stream's."""
+
+    parameter: str
+    axis: int
+
+
+def writers(model: Any) -> list[Writer]:
+    """Return every parameter that writes into the residual stream: embeddings, and the outputs of attention and MLPs with their biases.
+
+    Raises:
+        BadInput: They cannot be told (mixtures of experts), or a norm stands between them and the stream (Gemma 2), so that changing
+            them is not changing what is written.
+    """
+    name, names = info(model).name, {id(p): n for n, p in parameters(model).items()}
+    if not hasattr(model, "original_model"):
+        ends = ("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")
+        return [Writer(parameter=n, axis=-1) for n in names.values() if n.rsplit(".", 1)[-1] in ends]
+    parts = [("embed", model.embed), *([("pos_embed", model.pos_embed)] if hasattr(model, "pos_embed") else [])]
+    for layer, block in enumerate(model.blocks):
+        if hasattr(block, "ln1_post") or hasattr(block, "ln2_post"):
+            raise BadInput(
+                f"{name} has a norm between its blocks' outputs and the stream: what they write cannot be changed by their weights. "
+                "Ablate with hooks: wb.ablate(…, layer='all')"
+            )
+        parts += [(f"attention output {layer}", getattr(block.attn, "o", None)), (f"MLP output {layer}", getattr(block.mlp, "out", None))]
+    out: list[Writer] = []
+    for what, part in parts:
+        module = getattr(part, "original_component", part)
+        weight = getattr(module, "weight", None)
+        if part is None or not isinstance(weight, Tensor) or id(weight) not in names or weight.ndim != 2:
+            raise BadInput(f"{name}: the weights of its {what} cannot be read, so it cannot be orthogonalised")
+        # nn.Linear keeps `out x in`; an embedding and GPT-2's Conv1D keep the stream last
+        out.append(Writer(parameter=names[id(weight)], axis=0 if isinstance(module, nn.Linear) else -1))
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor) and id(bias) in names:
+            out.append(Writer(parameter=names[id(bias)], axis=-1))
+    return out
+
+
+@contextmanager
+def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = True) -> Iterator[None]:
+    """Let a model have other weights inside a `with` block; on the way out, also by an exception, they are as before, bit for bit.
+
+    Args:
+        model: What `load_model` returns.
+        changes: One or several, of different parameters.
+        untie: Where a changed embedding is the unembedding too, give the latter a copy of its own for the while.
+
+    Raises:
+        UnknownName: A parameter does not exist; BadInput: it is changed twice. Before anything changes.
+        ShapeMismatch, NotFinite: A function returned something else than new weights.
+    """
+    items = [changes] if isinstance(changes, Change) else list(changes)
+    known = parameters(model)
+    for item in items:
+        if item.parameter not in known:
+            raise unknown(UnknownName, "parameter", item.parameter, known)
+    names = [item.parameter for item in items]
+    if len(set(names)) < len(names):
+        raise BadInput(f"{next(n for n in names if names.count(n) > 1)} is changed twice in one block; nest two blocks instead")
+    head = _tied(model, [known[n] for n in names]) if untie else None
+    intact = same_weights(model)
+    before: list[tuple[nn.Parameter, Tensor]] = []
+    with at_home(model):
+        try:
+            with torch.no_grad():
+                if head is not None:
+                    head[0].weight = nn.Parameter(head[1].detach().clone(), requires_grad=head[1].requires_grad)
+                for item in items:
+                    parameter = known[item.parameter]
+                    old = parameter.detach().clone()
+                    new = item.function(old.clone())
+                    if not isinstance(new, Tensor) or new.shape != old.shape:
+                        raise ShapeMismatch(
+                            f"{item.label} of {item.parameter}: {tuple(old.shape)} became {tuple(getattr(new, 'shape', ()))}"
+                        )
+                    if not bool(new.isfinite().all()):
+                        raise NotFinite(f"{item.label} of {item.parameter} holds NaN or infinity")
+                    before.append((parameter, old))
+                    parameter.copy_(new.to(parameter.dtype))
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, old in reversed(before):
+                    parameter.copy_(old)
+            if head is not None:
+                head[0].weight = head[1]
+            if intact:
+                vouch(model)
+
+
+def _tied(model: Any, changed: Sequence[nn.Parameter]) -> tuple[Any, nn.Parameter] | None:
+    """The module of an unembedding that shares a changed embedding, and that embedding."""
+    get = getattr(getattr(model, "original_model", None), "get_output_embeddings", None)
+    module = None if get is None else get()
+    module = getattr(module, "original_component", module)
+    weight = getattr(module, "weight", None)
+    return (module, weight) if weight is not None and any(weight is p for p in changed) else None
 
 
 def unembedding(model: Any) -> Float[Tensor, "d_model vocabulary"]:

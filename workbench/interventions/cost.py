@@ -1,0 +1,244 @@
+"""What an edit costs: how far the next token's distribution moves, and edits of different kinds tuned to move it equally far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.direction import Direction
+from ..core.errors import BadInput, NotFinite
+from ..models import Edit, Read, Scope, edited
+from ..models.forward import run
+from ..models.generate import where_not_finite
+from ..models.tokens import answer_tokens, encode_pairs, pad
+from ..prompts import PromptSet
+from .steering import ScopeLike, place
+
+ROWS = 64  # prompts of a pass
+TRIAL = 96  # prompts on which a strength is sought before it is put right on all
+FARTHEST = 1e4  # of the first guess: beyond it a search gives up
+
+
+class Asker:
+    """Prompts made ready to be asked again and again: what comes right after each stem, under whatever edits.
+
+    Args:
+        model: What `load_model` returns.
+        prompts: Contrast pairs; their stems are asked.
+
+    Raises:
+        AnswerTokens, TokenBoundary, PromptTooLong: Before any forward pass.
+    """
+
+    def __init__(self, model: Any, prompts: PromptSet) -> None:
+        self.model, self.prompts = model, prompts
+        pairs = encode_pairs(model, prompts)
+        self._forms = [answer_tokens(model, (p.negative, p.positive)) for p in prompts]
+        # rows of like length side by side, and back in order at the end
+        self._order = sorted(range(len(pairs)), key=lambda i: pairs[i].stem)
+        self._batches = []
+        for start in range(0, len(pairs), ROWS):
+            some = [pairs[i] for i in self._order[start : start + ROWS]]
+            rows = [p.negative[: p.stem] for p in some]
+            self._batches.append(pad(model, rows, prompt=[p.stem for p in some], instruction=[p.instruction for p in some]))
+        self._back = torch.argsort(torch.tensor(self._order))
+
+    def ask(self, edits: Iterable[Edit] | None = None) -> Tensor:
+        """Return log-probabilities of every token after each stem, `item x vocabulary`, float32 on the CPU.
+
+        Raises:
+            NotFinite: The model gives NaN; the message says after which block, under what.
+        """
+        out = []
+        acting = list(edits) if edits is not None else []
+        with torch.no_grad(), edited(self.model, acting) if acting else nullcontext():
+            for batch in self._batches:
+                last = batch.starts + batch.mask.sum(1) - 1
+                logits = run(self.model, batch)
+                here = logits[torch.arange(len(last), device=logits.device), last.to(logits.device)].float()
+                if not bool(here.isfinite().all()):
+                    row = int((~here.isfinite().all(1)).nonzero()[0])
+                    ids = batch.ids[row][batch.mask[row].bool()].tolist()
+                    raise NotFinite(f"the model gives NaN or infinity after a prompt. {where_not_finite(self.model, ids)}")
+                out.append(torch.log_softmax(here, -1).cpu())
+        return torch.cat(out)[self._back]
+
+    def odds(self, logp: Tensor) -> np.ndarray:
+        """Return the log-odds of the positive ending, per item, over all token forms of both."""
+        found = [row[two[1]].logsumexp(0) - row[two[0]].logsumexp(0) for row, two in zip(logp, self._forms, strict=True)]
+        return torch.stack(found).double().numpy()
+
+    @cached_property
+    def base(self) -> Tensor:
+        """What the model says without edits."""
+        return self.ask()
+
+    def subset(self, most: int) -> Asker:
+        """Return an asker of some of the prompts, evenly spread."""
+        if most >= len(self.prompts):
+            return self
+        return Asker(self.model, self.prompts.subset(np.unique(np.linspace(0, len(self.prompts) - 1, most).round().astype(int))))
+
+
+def kl(base: Tensor, now: Tensor) -> np.ndarray:
+    """Return KL(base || now) per row of log-probabilities, in nats."""
+    return (base.exp() * (base - now)).sum(-1).double().clamp(min=0).numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """A strength and what it costs.
+
+    Attributes:
+        strength: What the family of edits was given.
+        kl: Mean KL from the unedited model at that strength, nats.
+        asked: The KL that was asked for.
+        note: Empty, or why the two differ.
+    """
+
+    strength: float
+    kl: float
+    asked: float
+    note: str = ""
+
+
+def tune(
+    model: Any, prompts: PromptSet | Asker, family: Callable[[float], Iterable[Edit]], target: float = 0.1, *, start: float = 1.0,
+    tolerance: float = 0.05, most: float = FARTHEST,
+) -> Tuned:  # fmt: skip
+    """Find the strength at which a family of edits moves the next token's distribution a given distance, on average over prompts.
+
+    Args:
+        model: What `load_model` returns.
+        prompts: What is asked.
+        family: Maps a strength to edits, for example `lambda c: wb.add(d, c)`. The distance should rise with the strength.
+        target: KL(unedited || edited) in nats.
+        start: Where the search begins.
+        tolerance: Relative.
+        most: The search gives up at `start` times this.
+
+    Returns:
+        The strength that comes nearest, and how near.
+    """
+    if not target > 0:
+        raise BadInput(f"a KL of {target} nats: above 0")
+    asker = prompts if isinstance(prompts, Asker) else Asker(model, prompts)
+    trial = asker.subset(TRIAL)
+
+    def distance(where: Asker) -> Callable[[float], float]:
+        return lambda c: float(kl(where.base, where.ask(family(c))).mean())
+
+    size, slope = sought(distance(trial), target, start, tolerance, most)
+    best: tuple[float, float] | None = None
+    for _ in range(4):  # put right on all prompts
+        apart = distance(asker)(size)
+        if best is None or abs(np.log(max(apart, 1e-12) / target)) < abs(np.log(max(best[1], 1e-12) / target)):
+            best = size, apart
+        ratio = target / max(apart, 1e-12)
+        if trial is asker or abs(ratio - 1) <= tolerance or not 0.2 < ratio < 5:
+            break
+        size *= ratio ** (1 / slope)
+    assert best is not None
+    note = "" if abs(best[1] / target - 1) <= 2 * tolerance else f"{best[1]:.3g} nats is as near as it comes to {target:g}"
+    return Tuned(strength=best[0], kl=best[1], asked=target, note=note)
+
+
+def sought(distance: Callable[[float], float], target: float, start: float, tolerance: float, most: float) -> tuple[float, float]:
+    """Return the size that comes nearest to a distance, and the slope of log distance on log size around it.
+
+    Begun with the square-root law of small pushes; once the size is bracketed, interpolated in the logarithms of both.
+    """
+    low: tuple[float, float] | None = None
+    high: tuple[float, float] | None = None
+    size, tried = start, {}
+    for _ in range(16):
+        apart = tried[size] = max(distance(size), 1e-12)
+        if abs(apart / target - 1) <= tolerance or (apart < target and size >= most * start):
+            break
+        low, high = ((size, apart), high) if apart < target else (low, (size, apart))
+        if low and high:
+            reach = np.log(high[0] / low[0])
+            step = np.log(target / low[1]) / np.log(high[1] / low[1])
+            size = low[0] * float(np.exp(reach * min(0.85, max(0.15, step))))
+        else:
+            size *= min(4.0, max(0.1, (target / apart) ** 0.5))
+        size = min(size, most * start)
+    near = sorted(tried, key=lambda c: abs(np.log(tried[c] / target)))
+    slope = 2.0 if len(near) < 2 else float(np.log(tried[near[1]] / tried[near[0]]) / np.log(near[1] / near[0]))
+    return near[0], min(20.0, max(1.0, slope))
+
+
+def mean_norm(
+    model: Any, prompts: PromptSet, direction: Direction | None = None, *, site: str | None = None, layer: int | None = None,
+    scope: ScopeLike = "prompt",
+) -> float:  # fmt: skip
+    """Return the mean norm of the stream at a place over the tokens of a scope: what unit="norm" multiplies.
+
+    Args:
+        model: What `load_model` returns.
+        prompts: Whose stems are read.
+        direction: Whose place, where `site` and `layer` are not given.
+        scope: Which tokens; the beginning-of-text token, whose norm can be hundreds of times the others', is never among them.
+
+    Raises:
+        BadInput: No place.
+    """
+    if direction is not None:
+        site, (layer, *_) = place(direction, site, layer, True)
+    if site is None or layer is None:
+        raise BadInput("whose norm? give a direction that knows its place, or site= and layer=")
+    chosen = Scope.of("prompt" if scope in ("all", None) else scope)
+    total, count = 0.0, 0
+
+    def reading(x: Tensor) -> Tensor:
+        return x
+
+    asker = Asker(model, prompts)
+    kept: list[Tensor] = []
+    # an edit that changes nothing has a scope, a reading has none
+    spy = Edit(site=site, layer=layer, function=lambda x: reading(x), scope=chosen, label="mean norm")
+    with (
+        torch.no_grad(),
+        edited(model, [spy, Read(site=site, layer=layer, function=lambda x: kept.append(x.float().norm(dim=-1).cpu()))]) as fired,
+    ):
+        watch = fired.entries[0].watch
+        for batch in asker._batches:
+            run(model, batch)
+            mask = watch.mask(chosen) if watch is not None else None
+            norms = kept.pop()
+            if mask is None:
+                raise BadInput(f"the scope {chosen} says nothing of which tokens")
+            total += float(norms[mask.cpu()].sum())
+            count += int(mask.sum())
+    return total / count
+
+
+def random_directions(like: Direction, count: int, seed: int = 0, *, name: str = "random") -> list[Direction]:
+    """Return random directions of the same place and length: the control of every push."""
+    from ..core.seeds import torch_rng
+
+    keep = {k: v for k, v in like.provenance.items() if k in ("model", "site", "layer", "position")}
+    out: list[Direction] = []
+    for k in range(count):
+        v = torch.randn(len(like.unit), generator=torch_rng(seed, "random direction", keep.get("site"), keep.get("layer"), k))
+        out.append(Direction(unit=v / v.norm(), scale=like.scale, method=f"{name} {k}", provenance=keep))
+    return out
+
+
+def strengths(values: Sequence[float]) -> list[float]:
+    """Return coefficients, sorted, each once, with 0 among them.
+
+    Raises:
+        BadInput: There is none, or one is not finite.
+    """
+    found = sorted({float(v) for v in values} | {0.0})
+    if len(found) < 2 or not np.isfinite(found).all():
+        raise BadInput(f"coefficients {list(values)}: finite numbers, one of them not 0")
+    return found

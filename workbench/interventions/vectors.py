@@ -1,0 +1,289 @@
+"""Steering vectors as files: one per behaviour and layer, with where they come from; made comparable, compared, and carried elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import norm as gaussian
+from torch import Tensor
+
+from ..activations import Activations, capture
+from ..core.direction import Direction
+from ..core.errors import BadInput, DamagedStore, MissingTool, OutputFolder, ShapeMismatch, UnknownName, unknown
+from ..directions import extract_direction, place_of
+from ..models import info
+from ..prompts import PromptSet
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class VectorSet(Mapping[Key, Direction]):
+    """Steering vectors by (behaviour, layer).
+
+    Attributes:
+        vectors: The directions.
+
+    Example:
+        >>> import torch, workbench as wb
+        >>> v = wb.Direction.of(torch.ones(4) * 2, method="made up")
+        >>> wb.VectorSet({("kindness", 3): v}).normalised()["kindness", 3].scale
+        4.0
+    """
+
+    vectors: Mapping[Key, Direction]
+
+    def __post_init__(self) -> None:
+        for key in self.vectors:
+            behaviour, layer = key
+            if not behaviour or not isinstance(layer, int) or layer < 0:
+                raise BadInput(f"a vector is kept under a behaviour and a layer, got {key!r}")
+        if len({len(d.unit) for d in self.vectors.values()}) > 1:
+            raise ShapeMismatch("vectors of different widths do not belong into one set")
+
+    def __getitem__(self, key: Key) -> Direction:
+        if key not in self.vectors:
+            raise unknown(UnknownName, "vector", f"{key[0]}, layer {key[1]}", [f"{b}, layer {n}" for b, n in self.vectors])
+        return self.vectors[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.vectors)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def behaviours(self) -> list[str]:
+        """The behaviours, in order."""
+        return list(dict.fromkeys(b for b, _ in self.vectors))
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers, sorted."""
+        return sorted({n for _, n in self.vectors})
+
+    def normalised(self) -> VectorSet:
+        """Give all behaviours of a layer the same length, their mean, so that one coefficient pushes equally far along each.
+
+        References:
+            Rimsky et al. 2023, arXiv 2312.06681, section 3.
+        """
+        mean = {n: float(np.mean([d.scale for (_, m), d in self.vectors.items() if m == n])) for n in self.layers}
+        return VectorSet({
+            (b, n): replace(d, scale=mean[n], provenance={**d.provenance, "normalised": {"from": d.scale, "across": self.behaviours}})
+            for (b, n), d in self.vectors.items()
+        })  # fmt: skip
+
+    def similarity(self, other: VectorSet | None = None) -> pd.DataFrame:
+        """Compare vectors with each other: behaviours with behaviours, layers with layers, or with another model's.
+
+        Args:
+            other: Another set of the same width (a base model's against its chat model's); by default this one.
+
+        Returns:
+            Rows `first, first_layer, second, second_layer, cosine, chance, reliability_first, reliability_second`; `chance` is the
+            cosine that 95 % of pairs of random directions stay below in size.
+
+        Note:
+            Cosines of estimated vectors shrink with noise, and those of vectors from shared rows are pulled together:
+            `wb.compare_directions` corrects for both.
+        """
+        theirs = self if other is None else other
+        rows = []
+        for (b, n), d in self.vectors.items():
+            for (c, m), e in theirs.vectors.items():
+                if len(d.unit) != len(e.unit):
+                    raise ShapeMismatch(f"vectors of width {len(d.unit)} and {len(e.unit)}: cosines need one width; see wb.compare_spaces")
+                rows.append({
+                    "first": b, "first_layer": n, "second": c, "second_layer": m, "cosine": float(d.unit.double() @ e.unit.double()),
+                    "chance": float(gaussian.ppf(0.975)) / len(d.unit) ** 0.5, "reliability_first": d.reliability, "reliability_second": e.reliability,
+                })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write to a folder: BEHAVIOUR/layer_LL.safetensors, each with its provenance.
+
+        Raises:
+            OutputFolder: The folder holds something else.
+        """
+        folder = Path(folder)
+        if folder.is_file() or (folder.is_dir() and any(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".safetensors")):
+            raise OutputFolder(f"{folder.name} holds something else than vectors; choose an empty folder")
+        for (behaviour, layer), d in self.vectors.items():
+            if Path(behaviour).name != behaviour or behaviour.startswith("."):
+                raise BadInput(f"a behaviour named {behaviour!r} makes no folder name")
+            place = folder / behaviour
+            place.mkdir(parents=True, exist_ok=True)
+            temporary = place / f"layer_{layer:02d}.tmp"
+            d.save(temporary)
+            temporary.replace(temporary.with_suffix(".safetensors"))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, *, model: Any = None) -> VectorSet:
+        """Read a folder that `save` wrote.
+
+        Args:
+            folder: The folder.
+            model: A loaded model that the vectors must come from; `None` accepts any.
+
+        Raises:
+            DamagedStore: There are none, or one cannot be read.
+            WrongModel: They come from another model.
+        """
+        files = sorted(Path(folder).glob("*/layer_*.safetensors"))
+        if not files:
+            raise DamagedStore(f"{Path(folder).name} holds no vectors (BEHAVIOUR/layer_LL.safetensors)")
+        place = {} if model is None else {"model": info(model).key()}
+        return cls({(f.parent.name, int(f.stem.removeprefix("layer_"))): Direction.load(f, place=place) for f in files})
+
+    def to_gguf(self, path: str | Path, behaviour: str, *, coefficient: float = 1.0, hint: str = "llama") -> Path:
+        """Write one behaviour's vectors as a llama.cpp control vector (`--control-vector FILE`).
+
+        Args:
+            path: The file.
+            behaviour: Which.
+            coefficient: Multiplies every vector; llama.cpp can scale it again.
+            hint: The architecture's name in llama.cpp.
+
+        Raises:
+            BadInput: A vector was not read at `resid_post`, or is of block 0, where llama.cpp adds none.
+            MissingTool: The package `gguf` is not installed.
+        """
+        gguf = _gguf()
+        mine = {n: d for (b, n), d in self.vectors.items() if b == behaviour}
+        if not mine:
+            raise unknown(UnknownName, "behaviour", behaviour, self.behaviours)
+        for layer, d in mine.items():
+            if d.provenance.get("site", "resid_post") != "resid_post":
+                raise BadInput(
+                    f"{behaviour}, layer {layer} was read at {d.provenance['site']}; llama.cpp adds after a block, at resid_post"
+                )
+            if layer == 0:
+                raise BadInput(f"{behaviour} has a vector of block 0, after which llama.cpp adds nothing; leave that layer out")
+        writer = gguf.GGUFWriter(str(path), "controlvector")
+        writer.add_string("controlvector.model_hint", hint)
+        writer.add_uint32("controlvector.layer_count", len(mine))
+        for layer, d in sorted(mine.items()):
+            writer.add_tensor(f"direction.{layer}", (d.vector * coefficient).float().numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return Path(path)
+
+    @classmethod
+    def from_gguf(cls, path: str | Path, behaviour: str | None = None) -> VectorSet:
+        """Read a llama.cpp control vector: `direction.L` acts after block L, at `resid_post`.
+
+        Raises:
+            DamagedStore: It is not such a file.
+            MissingTool: The package `gguf` is not installed.
+        """
+        gguf, name = _gguf(), behaviour or Path(path).stem
+        try:
+            reader = gguf.GGUFReader(str(path))
+            found = {str(t.name): torch.from_numpy(np.array(t.data, dtype=np.float32).reshape(-1)) for t in reader.tensors}
+        except Exception as error:
+            raise DamagedStore(f"{Path(path).name} cannot be read as gguf ({type(error).__name__})") from None
+        vectors: dict[Key, Direction] = {}
+        for key, value in found.items():
+            kind, _, layer = key.partition(".")
+            if kind == "direction" and layer.isdigit():
+                facts = {"site": "resid_post", "layer": int(layer), "file": Path(path).name}
+                vectors[name, int(layer)] = Direction.of(value, method=f"{name} (gguf)", provenance=facts)
+        if not vectors:
+            raise DamagedStore(f"{Path(path).name} holds no control vector (tensors named direction.L)")
+        return cls(dict(sorted(vectors.items())))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per vector: `behaviour, layer, site, method, length, reliability, n, clusters`."""
+        return pd.DataFrame([
+            {"behaviour": b, "layer": n, "site": d.provenance.get("site", ""), "method": d.method, "length": d.scale, "reliability": d.reliability,
+             "n": d.n, "clusters": d.clusters}
+            for (b, n), d in self.vectors.items()
+        ])  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return self.to_frame().to_html(index=False, float_format=lambda x: f"{x:.3g}")
+
+    def __repr__(self) -> str:
+        return f"VectorSet({', '.join(self.behaviours)}; layers {', '.join(map(str, self.layers))})"
+
+
+def fit_vectors(
+    model: Any, behaviours: Mapping[str, PromptSet], *, layers: Sequence[int] | None = None, site: str = "resid_post", position: str = "last",
+    halves: int = 10, store: str | Path | None = None, progress: bool | None = None, seed: int = 0,
+) -> tuple[VectorSet, dict[str, Activations]]:  # fmt: skip
+    """Make a steering vector per behaviour and layer: the mean difference between the two endings of contrast pairs.
+
+    Args:
+        model: What `load_model` returns.
+        behaviours: Contrast pairs by behaviour; the positive ending shows it.
+        layers: Blocks; `None` for all.
+        site, position: Where the stream is read; "last" is the ending's last token (for A or B, the letter).
+        halves: Splits for the reliability, which share no identity.
+        store: A folder to stream activations to, so that a killed run goes on.
+        progress: Show progress bars.
+        seed: For the splits.
+
+    Returns:
+        The vectors, and the activations that they were made from (for `contrast_components`).
+
+    References:
+        Rimsky et al. 2023, arXiv 2312.06681, section 3.
+    """
+    vectors: dict[Key, Direction] = {}
+    read: dict[str, Activations] = {}
+    for name, prompts in behaviours.items():
+        acts = capture(model, prompts, site=site, layers=layers, position=position, store=store, progress=progress, note=f"read {name}")
+        read[name] = acts
+        people = [p.identity or str(i) for i, p in enumerate(prompts)]
+        for layer in acts.layers:
+            x = acts.layer(layer)
+            d = extract_direction(
+                x[:, 1], x[:, 0], paired=True, clusters=people, halves=halves, provenance=place_of(acts, layer), seed=seed
+            )
+            vectors[name, layer] = replace(d, method=f"{name} (mean difference)")
+    return VectorSet(vectors), read
+
+
+def contrast_components(acts: Activations, layer: int, *, components: int = 2, colour: str = "letter") -> pd.DataFrame:
+    """Project both variants of each pair onto their principal components: do the endings come apart, and by what?
+
+    Args:
+        acts: Activations of contrast pairs.
+        layer: The block.
+        components: How many.
+        colour: A column of the row table to keep beside (the letter: a behaviour that is only a letter shows as one).
+
+    Returns:
+        Rows `item, variant, layer, component_1, component_2, …, explained_1, …` and the column asked for, if there.
+    """
+    x = acts.layer(layer)
+    rows: Tensor = x.reshape(-1, x.shape[-1]).double()
+    if components < 1 or components > min(rows.shape):
+        raise BadInput(f"{components} components of {rows.shape[0]} rows of width {rows.shape[1]}")
+    centred = rows - rows.mean(0)
+    u, s, _ = torch.linalg.svd(centred, full_matrices=False)
+    out = pd.DataFrame({"item": np.repeat(np.arange(len(x)), 2), "variant": np.tile([0, 1], len(x)), "layer": layer})
+    for k in range(components):
+        out[f"component_{k + 1}"] = (u[:, k] * s[k]).numpy()
+        out[f"explained_{k + 1}"] = float(s[k] ** 2 / (s**2).sum())
+    if colour in acts.rows:
+        out[colour] = np.repeat(acts.rows[colour].to_numpy(), 2)
+    return out
+
+
+def _gguf() -> Any:
+    try:
+        import gguf
+    except ImportError:
+        raise MissingTool("control vectors of llama.cpp need the package gguf: pip install 'workbench-interp[gguf]'") from None
+    return gguf

@@ -1,0 +1,135 @@
+"""Hugging Face text classifiers: loading one, and the probabilities that it gives to texts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from ..core.errors import BadInput, NotFinite, WorkbenchError
+from .digest import weights_digest
+from .load import _device, _dtype, _tokenizer
+from .source import check_complete, check_folder, check_memory, explain, locate
+
+# these count positions from behind the padding token, and so read fewer tokens than they have positions
+_OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextClassifier:
+    """A classifier of texts, ready to use.
+
+    Attributes:
+        name: Hub name or the folder's name.
+        digest: Hash of its weights (16 hex digits).
+        labels: Its classes, in the order of its outputs.
+        independent: Each class has a probability of its own (several may hold at once); else they sum to 1.
+        context: Tokens that it reads of a text.
+        model, tokenizer: The Hugging Face objects.
+    """
+
+    name: str
+    digest: str
+    labels: tuple[str, ...]
+    independent: bool
+    context: int
+    model: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
+
+
+def load_classifier(source: str | Path, *, device: str | torch.device = "auto", revision: str | None = None) -> TextClassifier:
+    """Load a sequence classifier in evaluation mode.
+
+    Args:
+        source: A local folder written by `save_pretrained`, or a hub name.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", …
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        UnknownModel, NetworkNeeded, GatedModel: It cannot be had.
+        DamagedModel: The folder cannot be read, or holds no classification head (a language model has none, and one drawn
+            at random would classify at random).
+        MissingTokenizer: It has no tokenizer.
+        BadInput: It is a regression, whose outputs are no probabilities.
+    """
+    path, shown = locate(str(source))
+    local, place = Path(path).is_dir(), _device(device)
+    kwargs: dict[str, Any] = {"revision": revision} if revision and not local else {}
+    if local:
+        check_folder(Path(path))
+    try:
+        config: Any = AutoConfig.from_pretrained(path, **kwargs)
+        if local:
+            check_memory(Path(path), _dtype("auto", config, place), place)
+        if config.problem_type == "regression":
+            raise BadInput(f"{shown} is a regression; its output is no probability. Use a classifier")
+        tokenizer = _tokenizer(path, shown, kwargs)
+        with torch.random.fork_rng(devices=[]):
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                path, dtype=_dtype("auto", config, place), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **kwargs
+            )
+        model, found = loaded
+        check_complete(shown, found)
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        raise explain(error, shown, local=local) from error
+    model.eval().requires_grad_(False).to(place)
+    tokenizer.padding_side = "right"
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return TextClassifier(
+        name=shown, digest=weights_digest(model), labels=tuple(str(config.id2label[i]) for i in range(config.num_labels)),
+        # a single output has nothing to sum to 1 with
+        independent=config.problem_type == "multi_label_classification" or config.num_labels == 1,
+        context=_context(model.config, tokenizer), model=model, tokenizer=tokenizer,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def classify(classifier: TextClassifier, texts: Sequence[str], *, batch_size: int = 16) -> tuple[np.ndarray, list[int]]:
+    """Return the probability of each class for each text, and how long the texts are.
+
+    Args:
+        classifier: What `load_classifier` returns.
+        texts: Texts; of one longer than `classifier.context` only the beginning is read.
+        batch_size: Texts in a pass.
+
+    Returns:
+        Probabilities, `text x label`, and each text's number of tokens, special ones included.
+
+    Raises:
+        NotFinite: A logit is NaN or infinite.
+    """
+    model, tokenizer = classifier.model, classifier.tokenizer
+    out = np.full((len(texts), len(classifier.labels)), np.nan)
+    if not len(texts):
+        return out, []
+    lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+    takes = inspect.signature(model.forward).parameters
+    if tokenizer.pad_token_id is None:
+        batch_size = 1  # nothing to fill shorter rows with
+    order = sorted(range(len(texts)), key=lambda i: lengths[i])
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        batch = tokenizer(
+            [texts[i] for i in chunk], padding=len(chunk) > 1, truncation=True, max_length=classifier.context, return_tensors="pt"
+        )
+        logits = model(**{k: v.to(model.device) for k, v in batch.items() if k in takes}).logits.float()
+        out[chunk] = (logits.sigmoid() if classifier.independent else logits.softmax(-1)).cpu().numpy()
+    if not np.isfinite(out).all():
+        raise NotFinite(f"{classifier.name}: the logits of {int((~np.isfinite(out)).any(1).sum())} texts are NaN or infinite")
+    return out, lengths
+
+
+def _context(config: Any, tokenizer: Any) -> int:
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    if config.model_type in _OFFSET and config.pad_token_id is not None:
+        positions -= config.pad_token_id + 1
+    return int(min(positions, tokenizer.model_max_length))

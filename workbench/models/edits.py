@@ -1,0 +1,133 @@
+"""Edits, gates and readings as values: what should act on a model, without acting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+from torch import Tensor
+
+from ..core.errors import BadInput
+from ..core.provenance import content_hash
+from .scopes import Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A condition on the prompt, decided once per row when the prompt is read, before the edits at its place.
+
+    Attributes:
+        site, layer: Where the stream is scored; before, or at, the edits that it holds back.
+        score: Maps activations, `batch x position x d_model`, to scores, `batch x position`.
+        threshold: Rows whose score is above it are edited (below it, with `above=False`).
+        pool: "mean" of the scores over the prompt's tokens, or that of its "last" token.
+        key: A hash of what the score is.
+    """
+
+    site: str
+    layer: int
+    score: Callable[[Tensor], Tensor]
+    threshold: float
+    above: bool = True
+    pool: str = "mean"
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pool not in ("mean", "last"):
+            raise BadInput(f"a gate pools by 'mean' or 'last', got {self.pool!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """A change of the activations at one place, as a value.
+
+    Attributes:
+        site: One of `SITES`.
+        layer: Block, counted from 0.
+        function: Maps the activations, `batch x position x …`, to new ones of the same shape. Gradients pass through.
+        positions: Columns to change, one row of them per row of the batch (`batch x k`); `None` for all. It fits one
+            forward pass of that batch, not generation.
+        scope: Which tokens, worked out anew at each pass, so that it fits generation too; not together with `positions`.
+        gate: Rows of the batch on which it acts; `None` for all.
+        origin: What it was made from (`model`, `d_model`): refused elsewhere.
+        label: A name for errors and provenance.
+        key: A hash of everything that decides what the function does (the vector, the coefficient); with it, what is read
+            under the edit may go into a store.
+    """
+
+    site: str
+    layer: int
+    function: Callable[[Tensor], Tensor]
+    positions: Tensor | None = None
+    scope: Scope | None = None
+    gate: Gate | None = None
+    origin: Mapping[str, Any] | None = None
+    label: str = "edit"
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.positions is not None and self.scope is not None:
+            raise BadInput(f"{self.label}: either columns (positions=) or a rule for choosing them (scope=), not both")
+        if self.scope is not None and self.scope.kind != "all" and self.site == "pattern":
+            raise BadInput(f"{self.label}: an attention pattern has queries and keys; a scope of tokens says nothing of it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """A reading at one place. It fires after all edits there, so that it sees the edited stream.
+
+    Attributes:
+        site, layer: As for `Edit`.
+        function: Receives the activations; what it returns is ignored. Clone what you keep.
+    """
+
+    site: str
+    layer: int
+    function: Callable[[Tensor], object]
+    label: str = "read"
+
+
+class Edits(Sequence[Edit]):
+    """Several edits in the order in which they act; `|` puts others after them.
+
+    Example:
+        >>> import torch
+        >>> one = Edits([Edit(site="resid_post", layer=0, function=torch.neg, label="flip")])
+        >>> [e.label for e in one | one]
+        ['flip', 'flip']
+    """
+
+    def __init__(self, edits: Iterable[Edit] = ()) -> None:
+        self._edits = tuple(edits)
+        for edit in self._edits:
+            if not isinstance(edit, Edit):
+                raise BadInput(f"edits are Edit values, got {type(edit).__name__}")
+
+    def __len__(self) -> int:
+        return len(self._edits)
+
+    @overload
+    def __getitem__(self, index: int) -> Edit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Edits: ...
+    def __getitem__(self, index: int | slice) -> Edit | Edits:
+        return Edits(self._edits[index]) if isinstance(index, slice) else self._edits[index]
+
+    def __or__(self, other: Edits | Edit) -> Edits:
+        return Edits((*self, *((other,) if isinstance(other, Edit) else other)))
+
+    def __ror__(self, other: Edit) -> Edits:
+        return Edits((other, *self))
+
+    @property
+    def key(self) -> str | None:
+        """A hash of all of them; `None` where one has none."""
+        keys = [e.key for e in self]
+        return None if None in keys else content_hash(keys)
+
+    def __repr__(self) -> str:
+        return (
+            " | ".join(f"{e.label} at {e.site}[{e.layer}]{f', {e.scope}' if e.scope else ''}{', gated' if e.gate else ''}" for e in self)
+            or "no edit"
+        )

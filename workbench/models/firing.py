@@ -1,0 +1,123 @@
+"""What happens when a forward pass reaches a place at which something acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import BadInput, ShapeMismatch
+from .edits import Edit, Gate
+from .scopes import Watch
+
+
+@dataclass(eq=False)
+class Entry:
+    """One gate, edit or reading at work: how often it fired, how many tokens it touched, which rows a gate lets through.
+
+    The Bridge's `resid_mid` is the entry of the MLP's norm: what changes there reaches the MLP and not the stream beside it. With `carry`
+    the change (`delta`) is kept, and added to the stream where the block ends.
+    """
+
+    item: Any
+    watch: Watch | None = None
+    fired: int = 0
+    touched: int = 0
+    holder: Entry | None = None
+    open: Tensor | None = None
+    carry: bool = False
+    delta: Tensor | None = None
+
+
+@dataclass
+class Point:
+    """What acts at one hook point: changes carried from before, gates, then edits in the order in which they were entered, then readings."""
+
+    carried: list[Entry] = field(default_factory=list)
+    gates: list[Entry] = field(default_factory=list)
+    edits: list[Entry] = field(default_factory=list)
+    reads: list[Entry] = field(default_factory=list)
+    handle: Any = None
+
+
+def _merge(entry: Entry, before: Tensor) -> Tensor:
+    edit: Edit = entry.item
+    keep = _kept(entry, before)
+    if keep is not None and not bool(keep.any()):
+        return before
+    after = edit.function(before)
+    if not isinstance(after, Tensor) or after.shape != before.shape:
+        shape = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
+        raise ShapeMismatch(f"{edit.label} at {edit.site}[{edit.layer}] turned {tuple(before.shape)} into {shape}")
+    after = after.to(before.dtype)
+    return after if keep is None else torch.where(keep.reshape(*keep.shape, *[1] * (before.ndim - 2)), after, before)
+
+
+def _kept(entry: Entry, value: Tensor) -> Tensor | None:
+    """Which tokens the edit touches, `batch x position`; `None` for all."""
+    edit: Edit = entry.item
+    keep = None
+    if edit.positions is not None:
+        rows = edit.positions
+        if rows.ndim != 2 or len(rows) != len(value) or rows.shape[1] == 0 or int(rows.max()) >= value.shape[1] or int(rows.min()) < 0:
+            raise ShapeMismatch(
+                f"{edit.label}: positions of shape {tuple(rows.shape)} for a batch of {tuple(value.shape[:2])} tokens; give "
+                "one row of columns per row of the batch"
+            )
+        keep = torch.zeros(value.shape[:2], dtype=torch.bool, device=value.device).scatter_(1, rows.to(value.device), True)
+    elif edit.scope is not None and entry.watch is not None:
+        keep = entry.watch.mask(edit.scope)
+        keep = None if keep is None else keep.to(value.device)
+    entry.touched += 1 if keep is None else int(keep.sum())
+    if entry.holder is not None:
+        rows = entry.holder.open
+        if rows is None or len(rows) != len(value):
+            raise BadInput(f"{edit.label}: its gate has read no prompt of {len(value)} rows yet; enter `edited` before the prompt")
+        rows = rows.to(value.device)[:, None].expand(value.shape[:2])
+        keep = rows if keep is None else keep & rows
+    return keep
+
+
+def _decide(entry: Entry, value: Tensor) -> None:
+    """Score a prompt's rows and keep which of them a gate lets through."""
+    gate: Gate = entry.item
+    prompt = None if entry.watch is None else entry.watch.prompt_rows()
+    if prompt is None:
+        return
+    prompt = prompt.to(value.device)
+    scores = gate.score(value).float()
+    if scores.shape != value.shape[:2]:
+        raise ShapeMismatch(f"a gate's score turned {tuple(value.shape)} into {tuple(scores.shape)}; one number per token is needed")
+    if gate.pool == "last":
+        last = torch.where(prompt, torch.arange(prompt.shape[1], device=prompt.device), -1).amax(1, keepdim=True)
+        found = scores.gather(1, last)[:, 0]
+    else:
+        found = (scores * prompt).sum(1) / prompt.sum(1).clamp(min=1)
+    entry.open = found > gate.threshold if gate.above else found < gate.threshold
+
+
+def fire(module: nn.Module, point: Point, value: Tensor) -> Tensor | None:
+    """Let gates decide, edits act and readings read; return the changed activations, or `None` where nothing changed."""
+    conversion = getattr(module, "hook_conversion", None)
+    seen = conversion.convert(value) if conversion is not None else value
+    start = seen
+    for entry in point.carried:
+        if entry.delta is not None:
+            seen, entry.delta = seen + entry.delta, None
+    for entry in point.gates:
+        entry.fired += 1
+        _decide(entry, seen)
+    for entry in point.edits:
+        entry.fired += 1
+        before = seen
+        seen = _merge(entry, seen)
+        if entry.carry:
+            entry.delta = None if seen is before else seen - before
+    for entry in point.reads:
+        entry.fired += 1
+        entry.item.function(seen)
+    if seen is start:
+        return None
+    return conversion.revert(seen) if conversion is not None else seen

@@ -1,0 +1,169 @@
+"""Generate in batches: padded on the left, each row with randomness of its own, stopped row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import DynamicCache
+
+from ..core.errors import BadInput, NotFinite, PromptTooLong
+from ..core.seeds import derive
+from .forward import run
+from .hooks import Read, active_edits, edited
+from .load import info, n_layers
+from .scopes import Layout, laid_out
+from .tokens import encode, pad
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What a model wrote after a prompt.
+
+    Attributes:
+        text: The continuation, without the stop text and what follows it.
+        ids: Its tokens, the stop token included.
+        stopped: "end of text", "stop text" or "length".
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    stopped: str
+
+
+@torch.no_grad()
+def generate_texts(
+    model: Any, prompts: Sequence[str] | Sequence[Sequence[int]], *, max_new_tokens: int = 64, temperature: float = 0.0, top_p: float = 1.0,
+    stop: Sequence[str] = (), seed: int = 0, batch_size: int = 32, instruction: Sequence[int] | None = None, progress: bool | None = None,
+    note: str = "generate",
+) -> list[Generated]:  # fmt: skip
+    """Continue prompts; edits that are active act.
+
+    Args:
+        model: What `load_model` returns.
+        prompts: Texts, or rows of ids as they are to be read.
+        max_new_tokens: Tokens at most.
+        temperature: 0 takes the likeliest token; raising it flattens the distribution that is drawn from.
+        top_p: Draw among the likeliest tokens that hold this much probability together.
+        stop: Texts at which a continuation ends.
+        seed: Draws the tokens; row i's draws depend on it and on i alone, not on how rows are put into batches.
+        batch_size: Rows of a pass, those of like length together.
+        instruction: Tokens of each prompt up to and with its instruction's last, for edits that ask.
+        progress: Show a progress bar; by default only in a terminal or a notebook.
+        note: A name for the bar.
+
+    Raises:
+        BadInput: An argument cannot be used.
+        PromptTooLong: A prompt and its continuation do not fit the context.
+        NotFinite: The model gives NaN; the message says after which block, and what edits were active.
+    """
+    if max_new_tokens < 1 or batch_size < 1:
+        raise BadInput("max_new_tokens and batch_size are at least 1")
+    if temperature < 0 or not 0 < top_p <= 1:
+        raise BadInput(f"temperature {temperature} and top_p {top_p}: not negative, and above 0 up to 1")
+    if not len(prompts):
+        raise BadInput("no prompt to continue")
+    rows: list[list[int]] = encode(model, prompts) if isinstance(prompts[0], str) else [list(p) for p in prompts]  # pyright: ignore
+    longest = max(map(len, rows))
+    if longest + max_new_tokens > info(model).context:
+        raise PromptTooLong(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones; {info(model).name} reads {info(model).context}. Generate fewer"
+        )
+    out: list[Generated | None] = [None] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    with tqdm(total=len(rows), desc=note, unit="row", disable=None if progress is None else not progress) as bar:
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            ends = None if instruction is None else [instruction[i] for i in chunk]
+            seeds = [derive(seed, "generate", i) for i in chunk]
+            written = _batch(model, [rows[i] for i in chunk], ends, seeds, max_new_tokens, temperature, top_p, stop)
+            for i, one in zip(chunk, written, strict=True):
+                out[i] = one
+            bar.update(len(chunk))
+    return [one for one in out if one is not None]
+
+
+def _batch(
+    model: Any, rows: list[list[int]], instruction: list[int] | None, seeds: list[int], most: int, temperature: float, top_p: float, stop: Sequence[str]
+) -> list[Generated]:  # fmt: skip
+    batch = pad(model, rows, "left")
+    device = batch.ids.device
+    layout = Layout(prompt=torch.tensor([len(r) for r in rows]), instruction=None if instruction is None else torch.tensor(instruction))
+    ends = _end_ids(model)
+    draws = [torch.Generator().manual_seed(s) for s in seeds]
+    written: list[list[int]] = [[] for _ in rows]
+    why: list[str] = ["" for _ in rows]
+    cache: Any = DynamicCache(config=model.original_model.config) if hasattr(model, "original_model") else None
+    ids, mask, filler = batch.ids, batch.mask, model.tokenizer.pad_token_id or 0
+    with laid_out(layout):
+        for step in range(most):
+            if cache is None:
+                logits = model(ids, return_type="logits", attention_mask=mask)[:, -1].float()
+            else:
+                new = ids if step == 0 else ids[:, -1:]
+                places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
+                logits = model(
+                    new, return_type="logits", attention_mask=mask, past_key_values=cache, use_cache=True, position_ids=places
+                )[:, -1].float()  # fmt: skip
+            if not bool(logits.isfinite().all()):
+                row = int((~logits.isfinite().all(1)).nonzero()[0])
+                raise NotFinite(f"the model gives NaN or infinity at step {step} of row {row}. {where_not_finite(model, rows[row])}")
+            picked = _pick(logits, temperature, top_p, draws)
+            for i, token in enumerate(picked):
+                if why[i]:
+                    continue
+                written[i].append(token)
+                if token in ends:
+                    why[i] = "end of text"
+                elif stop and any(s in model.tokenizer.decode(written[i]) for s in stop):
+                    why[i] = "stop text"
+            if all(why):
+                break
+            live = torch.tensor([filler if w else t for w, t in zip(why, picked, strict=True)], device=device)
+            ids = torch.cat([ids, live[:, None]], 1)
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+    return [_finish(model, w, y or "length", stop) for w, y in zip(written, why, strict=True)]
+
+
+def _pick(logits: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]) -> list[int]:
+    if temperature == 0:
+        return logits.argmax(-1).tolist()
+    p = torch.softmax(logits.cpu() / temperature, -1)
+    if top_p < 1:
+        value, order = p.sort(-1, descending=True)
+        value[value.cumsum(-1) - value > top_p] = 0.0
+        p = torch.zeros_like(p).scatter_(1, order, value)
+    return [int(torch.multinomial(row, 1, generator=g)) for row, g in zip(p, draws, strict=True)]
+
+
+def _end_ids(model: Any) -> set[int]:
+    config = getattr(getattr(model, "original_model", None), "generation_config", None)
+    found = getattr(config, "eos_token_id", None)
+    ids = {found} if isinstance(found, int) else set(found or ())
+    return ids | ({model.tokenizer.eos_token_id} - {None})
+
+
+def _finish(model: Any, ids: list[int], stopped: str, stop: Sequence[str]) -> Generated:
+    kept = ids[:-1] if stopped == "end of text" else ids
+    text = model.tokenizer.decode(kept)
+    cuts = [text.index(s) for s in stop if s in text]
+    return Generated(text=text[: min(cuts)] if cuts else text, ids=tuple(ids), stopped=stopped)
+
+
+@torch.no_grad()
+def where_not_finite(model: Any, ids: Sequence[int]) -> str:
+    """Say after which block a row's stream is no longer finite, and what edits are active."""
+    bad: list[int] = []
+
+    def reader(layer: int) -> Read:
+        return Read(site="resid_post", layer=layer, function=lambda x: bad.append(layer) if not bool(x.isfinite().all()) else None)
+
+    with edited(model, [reader(layer) for layer in range(n_layers(model))]):
+        run(model, pad(model, [list(ids)]))
+    place = f"The stream is no longer finite after block {min(bad)}" if bad else "The stream is finite in all blocks of the prompt"
+    acting = ", ".join(f"{e.label} at {e.site}[{e.layer}]" for e in active_edits(model))
+    return f"{place}. {f'Acting: {acting}; use a smaller coefficient' if acting else 'Load the model with dtype=float32'}"

@@ -1,0 +1,50 @@
+"""Whether an edit belongs to a model: the one that it was made from, of its width."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..core.errors import ShapeMismatch, WrongModel
+from .load import info
+
+_HOME: weakref.WeakKeyDictionary[Any, list[dict[str, Any]]] = weakref.WeakKeyDictionary()
+
+
+def check_origin(model: Any, edits: Iterable[Any]) -> None:
+    """Raise unless every edit that says what it was made from was made from this model.
+
+    Raises:
+        WrongModel: Another model, or another way of processing its weights.
+        ShapeMismatch: Another width.
+    """
+    known = None
+    for edit in edits:
+        if not edit.origin:
+            continue
+        where, width = f"{edit.label} at {edit.site}[{edit.layer}]", edit.origin.get("d_model")
+        if width is not None and width != int(model.cfg.d_model):
+            raise ShapeMismatch(f"{where} is {width} wide; the model has d_model {int(model.cfg.d_model)}")
+        made = edit.origin.get("model")
+        if not made:
+            continue
+        known = known or [info(model).key(), *_HOME.get(model, [])]
+        same = [all(k[name] == made[name] for name in ("digest", "processing") if name in made) for k in known]
+        if not any(same):
+            raise WrongModel(
+                f"{where} was made from {made.get('name')!r}, and this is {known[0]['name']!r}, or its weights or their processing differ. "
+                "To try it all the same, say so: transfer=True"
+            )
+
+
+@contextmanager
+def at_home(model: Any) -> Iterator[None]:
+    """Inside, what was made from the model as it is now goes on being accepted, whatever becomes of its weights."""
+    homes = _HOME.setdefault(model, [])
+    homes.append(info(model).key())
+    try:
+        yield
+    finally:
+        homes.pop()

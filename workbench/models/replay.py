@@ -1,0 +1,128 @@
+"""Going on from the middle: run the blocks from one on, for many changed copies of one prompt's stream.
+
+The Bridge leaves the loop over blocks to Hugging Face and cannot start at a layer. Here each block's own arguments (masks, rotary
+angles) are kept from a whole pass, and the blocks are called again with them. Before it is used on a model, what comes out is
+compared with a whole pass.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .forward import run
+from .hooks import foreign_hooks
+from .load import n_layers
+from .tokens import Batch
+
+_TRIED: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+CLOSE = 1e-3  # of the largest logit: rounding stays far below
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A whole pass over rows of one length, from any block of which one can go on.
+
+    Attributes:
+        model: The model.
+        entries: What went into each block, `row x position x d_model`.
+        calls: The other arguments of each block.
+        logits: What came out at the last position, `row x vocabulary`.
+    """
+
+    model: Any
+    entries: list[Tensor]
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    logits: Tensor
+
+    def go_on(self, stream: Tensor, layer: int) -> Tensor:
+        """Run the blocks from `layer` on and return logits at the last position.
+
+        Args:
+            stream: What goes into that block, `any number of rows x position x d_model`.
+            layer: The block.
+        """
+        x = stream
+        for block, (args, kwargs) in list(zip(self.model.blocks, self.calls, strict=True))[layer:]:
+            out = block(x, *args, **kwargs)
+            x = out[0] if isinstance(out, tuple) else out
+        logits = self.model.unembed(self.model.ln_final(x[:, -1:]))[:, 0].float()
+        cap = getattr(self.model.original_model.config, "final_logit_softcapping", None)
+        return torch.tanh(logits / cap) * cap if cap else logits
+
+
+@torch.no_grad()
+def replayable(model: Any, batch: Batch) -> Replay | None:
+    """Read a batch of unpadded rows of one length whole, and return a way to go on; `None` where this model does not allow it.
+
+    Note:
+        Edits and readings that are active act in what goes on as they do in a whole pass, but for those that ask for a scope of tokens:
+        there are none in a part of a pass.
+    """
+    if not hasattr(model, "original_model") or _TRIED.get(model) or foreign_hooks(model):
+        return None
+    count = n_layers(model)
+    entries: list[Tensor] = []
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def keep(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        more = dict(kwargs)
+        first = args[0] if args else more.pop("hidden_states")
+        entries.append(first.clone())
+        # one row's mask and angles do for every row: all have one length and no padding
+        more = {k: _one_row(v, len(first)) for k, v in more.items() if k not in ("past_key_values", "use_cache", "cache_position")}
+        calls.append((tuple(_one_row(a, len(first)) for a in args[1:]), more | ({"use_cache": False} if "use_cache" in kwargs else {})))
+
+    handles = []
+    try:
+        handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in model.blocks]
+        logits = run(model, batch)[:, -1].float()
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(entries) != count:
+        _TRIED[model] = f"{len(entries)} of {count} blocks were called"
+        return None
+    out = Replay(model=model, entries=entries, calls=calls, logits=logits)
+    if model not in _TRIED:
+        _TRIED[model] = _why_not(out)
+    return None if _TRIED[model] else out
+
+
+def why_not(model: Any) -> str:
+    """Return why a model is not replayed, as far as was tried ("": it is, or nothing was)."""
+    return _TRIED.get(model, "")
+
+
+def _why_not(replay: Replay) -> str:
+    try:
+        # twice as many rows as were read, from the first block and from one in the middle
+        for layer in (0, len(replay.entries) // 2):
+            again = replay.go_on(torch.cat([replay.entries[layer]] * 2), layer)
+            apart = float((again - torch.cat([replay.logits] * 2)).abs().max() / replay.logits.abs().max().clamp(min=1e-12))
+            if not apart <= CLOSE:
+                return f"going on from block {layer} gave logits {apart:.1e} of the largest away from a whole pass"
+    except Exception as error:
+        return f"its blocks cannot be called by themselves ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]})"
+    return ""
+
+
+def _one_row(value: Any, rows: int) -> Any:
+    if isinstance(value, Tensor):
+        return value[:1] if value.ndim > 1 and value.shape[0] == rows else value
+    if isinstance(value, tuple):
+        return tuple(_one_row(v, rows) for v in value)
+    return value
+
+
+def by_length(rows: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+    """Return the indices of rows of each length."""
+    out: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        out.setdefault(len(row), []).append(i)
+    return out

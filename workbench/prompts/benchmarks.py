@@ -1,0 +1,240 @@
+"""TruthfulQA and MMLU: questions with a right answer, which show what an edit of a model costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BadInput, MissingColumn, UnknownName, unknown
+from .caa import load_ab
+from .choices import LETTERS, Choice, to_ab
+from .rows import find_files, hub_rows, need, numbered, read_rows, sample, text_id, text_of
+
+TRUTHFULQA_HUB = "truthfulqa/truthful_qa"
+MMLU_HUB = "cais/mmlu"
+_AB = {"prompt", "correct", "incorrect"}
+_CSV = ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")
+_GENERATION = ("question", "best_answer", "correct_answers", "incorrect_answers")
+_TARGETS = ("question", "mc1_targets", "mc2_targets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiTruth:
+    """One question with several true and several false answers.
+
+    Attributes:
+        question: The question.
+        best: The best true answer, one of `correct`.
+        correct: All true answers, each once.
+        incorrect: All false answers, each once and none of them true.
+        category: The kind of question.
+        name: A stable id of the question.
+        foil: The false answer that the authors set against the best one in their newer two-option form; "" without one.
+    """
+
+    question: str
+    best: str
+    correct: tuple[str, ...]
+    incorrect: tuple[str, ...]
+    category: str = ""
+    name: str = ""
+    foil: str = ""
+
+    def __post_init__(self) -> None:
+        if self.best not in self.correct:
+            raise BadInput(f"the best answer {self.best!r} is not among the correct ones of {self.question[:60]!r}")
+        if not self.incorrect:
+            raise BadInput(f"no incorrect answer to {self.question[:60]!r}")
+        both = set(self.correct) & set(self.incorrect)
+        if both:
+            raise BadInput(f"{sorted(both)[0]!r} is both a correct and an incorrect answer to {self.question[:60]!r}")
+        if self.foil and self.foil not in self.incorrect:
+            raise BadInput(f"the foil {self.foil!r} is not among the incorrect answers to {self.question[:60]!r}")
+
+    @property
+    def mc1(self) -> Choice:
+        """The best answer against all incorrect ones; it stands first, so shuffle (`to_ab`) before showing letters."""
+        options = (self.best, *self.incorrect)
+        return Choice(
+            question=self.question, options=options, target=0, category=self.category, name=self.name,
+            meta={"dataset": "truthfulqa"}, foil=options.index(self.foil) if self.foil else None,
+        )  # fmt: skip
+
+    @property
+    def mc2(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """All answers, and 1 for each that is true: the score is the share of probability on the true ones."""
+        return (*self.correct, *self.incorrect), (1,) * len(self.correct) + (0,) * len(self.incorrect)
+
+
+def truthfulqa_mc(path: str | Path | None = None, *, limit: int | None = None, seed: int = 0) -> list[MultiTruth]:
+    """Load TruthfulQA with all its answers.
+
+    Answers that the file repeats, leaves empty or calls both true and false ("Unknown" in two questions) are kept once,
+    dropped, and kept as true.
+
+    Args:
+        path: TruthfulQA.csv, a file of the hub's configurations "generation" or "multiple_choice" (parquet, jsonl, json),
+            or a folder with one of them. `None` takes `truthfulqa/truthful_qa` from the hub.
+        limit: Draw so many questions; `None` for all (817).
+        seed: Which.
+
+    Raises:
+        NetworkNeeded, GatedModel: The hub was asked and cannot answer.
+        MissingColumn, BadInput: A file in another layout; the message names file, row and columns.
+
+    References:
+        Lin et al. 2022, "TruthfulQA: Measuring How Models Mimic Human Falsehoods", arXiv:2109.07958.
+    """
+    patterns = ("TruthfulQA.csv", "multiple_choice/*", "generation/*", "*.csv", "*.parquet", "*.json*")
+    return _truths(path, patterns, "multiple_choice", limit, seed)
+
+
+def truthfulqa(path: str | Path | None = None, *, limit: int | None = None, seed: int = 0) -> list[Choice]:
+    """Load TruthfulQA as questions with two options: the best answer against an incorrect one, in a random order.
+
+    Args:
+        path: As for `truthfulqa_mc`; or a file in the A/B form of the CAA repository, whose draw is then kept.
+        limit: Draw so many questions; `None` for all.
+        seed: Which, against which incorrect answer (the authors' choice where the file has "Best Incorrect Answer"), and
+            in which order.
+
+    Raises:
+        NetworkNeeded, GatedModel, MissingColumn, BadInput: As for `truthfulqa_mc`.
+    """
+    if path is not None and Path(path).is_file() and set(read_rows(path)[0]) >= _AB:
+        return sample(load_ab(path), limit, seed, "truthfulqa")
+    patterns = ("TruthfulQA.csv", "generation/*", "multiple_choice/*", "*.csv", "*.parquet", "*.json*")
+    return to_ab((item.mc1 for item in _truths(path, patterns, "generation", limit, seed)), seed)
+
+
+def _truths(path: str | Path | None, patterns: Sequence[str], config: str, limit: int | None, seed: int) -> list[MultiTruth]:
+    if path is None:
+        rows = hub_rows(TRUTHFULQA_HUB, config, split="validation")
+    else:
+        rows = list(numbered(find_files(path, patterns)))
+    return sample([_truth(row, where) for where, row in rows], limit, seed, "truthfulqa")
+
+
+def _truth(row: Mapping[str, Any], where: str) -> MultiTruth:
+    columns = next((layout for layout in (_CSV, _GENERATION, _TARGETS) if set(layout) <= set(row)), None)
+    if columns is None:
+        raise MissingColumn(
+            f"{where}: not a layout of TruthfulQA. It has: {', '.join(row)}. Needed: {' or '.join(', '.join(c) for c in (_CSV, _GENERATION, _TARGETS))}"
+        )
+    question, best = text_of(row, columns[0], where).strip(), ""
+    if columns is _TARGETS:
+        one, two = (_targets(row[name], name, where) for name in columns[1:])
+        best = next((text for text, true in one if true), "")
+        correct, incorrect = [t for t, true in two if true], [t for t, true in two if not true]
+        if not best:
+            raise BadInput(f"{where}: 'mc1_targets' has no correct answer (label 1)")
+    else:
+        best = text_of(row, columns[1], where).strip()
+        correct, incorrect = (_answers(row[name], name, where) for name in columns[2:])
+    correct = list(dict.fromkeys(correct))
+    if best not in correct:
+        correct.insert(0, best)
+    incorrect = [text for text in dict.fromkeys(incorrect) if text not in correct]
+    if not incorrect:
+        raise BadInput(f"{where}: no incorrect answer")
+    foil = str(row.get("Best Incorrect Answer") or "").strip()
+    if foil in correct:
+        raise BadInput(f"{where}: 'Best Incorrect Answer' {foil!r} is among the correct ones")
+    if foil and foil not in incorrect:
+        incorrect.insert(0, foil)
+    return MultiTruth(
+        question=question, best=best, correct=tuple(correct), incorrect=tuple(incorrect), foil=foil,
+        category=str(row.get("Category") or row.get("category") or ""), name=f"truthfulqa/{text_id(question)}",
+    )  # fmt: skip
+
+
+def _answers(value: Any, column: str, where: str) -> list[str]:
+    texts = value.split(";") if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise BadInput(f"{where}: {column!r} must be a list of texts, or one text with ';' between the answers; got {value!r}"[:300])
+    return [t.strip() for t in texts if t.strip()]
+
+
+def _targets(value: Any, column: str, where: str) -> list[tuple[str, int]]:
+    good = isinstance(value, Mapping) and isinstance(value.get("choices"), list) and isinstance(value.get("labels"), list)
+    if not good or len(value["choices"]) != len(value["labels"]):
+        raise BadInput(f"{where}: {column!r} must hold 'choices' and 'labels', two lists of one length")
+    return [(str(text).strip(), int(true)) for text, true in zip(value["choices"], value["labels"], strict=True) if str(text).strip()]
+
+
+def mmlu(
+    path: str | Path | None = None, subjects: str | Iterable[str] | None = None, *, split: str = "test", limit: int | None = None,
+    seed: int = 0,
+) -> list[Choice]:  # fmt: skip
+    """Load MMLU.
+
+    Args:
+        path: A file with the hub's columns `question, subject, choices, answer` (parquet, jsonl, json, csv), a folder with
+            such files (of one table or one a subject), or a file in the A/B form of the CAA repository. `None` takes
+            `cais/mmlu` from the hub.
+        subjects: Only these; `None` for all.
+        split: "test", "validation", "dev": which files of a folder, which part on the hub.
+        limit: Draw so many questions; `None` for all.
+        seed: Which.
+
+    Returns:
+        Questions with four options, subject in `category`; `to_ab` makes two of the four. Two options from the A/B form.
+
+    Raises:
+        UnknownName: No such subject.
+        NetworkNeeded, GatedModel: The hub was asked and cannot answer.
+        MissingColumn, BadInput: A file in another layout; the message names file, row and columns.
+
+    References:
+        Hendrycks et al. 2021, "Measuring Massive Multitask Language Understanding", arXiv:2009.03300.
+    """
+    if path is not None and Path(path).is_file() and set(read_rows(path)[0]) >= _AB:
+        items = load_ab(path)
+    else:
+        if path is None:
+            rows = hub_rows(MMLU_HUB, "all", split=split)
+        else:
+            rows = list(numbered(find_files(path, (f"all/{split}*", f"{split}*", f"data/{split}*", f"*/{split}*"), several=True)))
+        items = [_question(row, where) for where, row in rows]
+    if subjects is not None:
+        wanted, known = {subjects} if isinstance(subjects, str) else set(subjects), {item.category for item in items}
+        for name in sorted(wanted - known):
+            raise unknown(UnknownName, "subject", name, known)
+        items = [item for item in items if item.category in wanted]
+    return sample(items, limit, seed, "mmlu")
+
+
+def _question(row: Mapping[str, Any], where: str) -> Choice:
+    need(row, ("question", "subject", "choices", "answer"), where)
+    question = text_of(row, "question", where)
+    options = _options(row["choices"], where)
+    answer = str(row["answer"]).strip()
+    target = LETTERS.find(answer) if len(answer) == 1 and answer in LETTERS else int(answer) if answer.isdecimal() else -1
+    if not 0 <= target < len(options):
+        raise BadInput(
+            f"{where}: 'answer' is {row['answer']!r}, and must be the index (0-{len(options) - 1}) or letter of one of the choices"
+        )
+    try:
+        return Choice(
+            question=question, options=tuple(options), target=target, category=str(row["subject"]), name=f"mmlu/{text_id(question)}",
+            meta={"dataset": "mmlu"},
+        )  # fmt: skip
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+
+
+def _options(value: Any, where: str) -> list[str]:
+    if isinstance(value, str):  # csv keeps a list as its text
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(value)
+                break
+            except (ValueError, SyntaxError):
+                continue
+    if not isinstance(value, list) or len(value) < 2:
+        raise BadInput(f"{where}: 'choices' must be a list of two texts or more, got {value!r}"[:300])
+    return [str(text) for text in value]

@@ -1,0 +1,201 @@
+"""The layout of "Steering Llama 2 via Contrastive Activation Addition": behaviours as questions with two answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from ..core.errors import BadInput, UnknownName, unknown
+from .choices import LETTERS, Choice
+from .rows import Row, need, normal, read_rows, text_id, text_of
+
+FILES = {
+    "generate": ("generate", "generate_dataset.json"),
+    "test": ("test", "test_dataset_ab.json"),
+    "open_ended": ("test", "test_dataset_open_ended.json"),
+}
+_OPTION = re.compile(r"\n[ \t]*\(([A-Z])\)[ \t]*")
+_HEADER = re.compile(r"\s*\n\s*Choices:\s*\Z")
+_ANSWER = re.compile(r"\s*\(?([A-Z])\)?\s*")
+
+
+def parse_options(text: str) -> tuple[str, tuple[str, ...]] | None:
+    """Cut a question from the lettered options that end it, one a line, with or without a line "Choices:" before them.
+
+    Returns:
+        The question and the options, or `None` where the text does not end in lines (A), (B), …
+    """
+    marks = list(_OPTION.finditer(text))
+    starts = [i for i, mark in enumerate(marks) if mark[1] == "A"]
+    # the last run that begins with A: an earlier one belongs to the question
+    run = marks[starts[-1] :] if starts else []
+    if len(run) < 2 or "".join(mark[1] for mark in run) != LETTERS[: len(run)]:
+        return None
+    ends = [mark.start() for mark in run[1:]] + [len(text)]
+    question = _HEADER.sub("", text[: run[0].start()]).strip()
+    return (question, tuple(text[m.end() : e].strip() for m, e in zip(run, ends, strict=True))) if question else None
+
+
+def _letter(row: Row, column: str, count: int, where: str) -> int:
+    value = text_of(row, column, where)
+    found = _ANSWER.fullmatch(value)
+    if found is None:
+        raise BadInput(f"{where}: {column!r} is {value[:40]!r}, and must be a letter in brackets, like '(A)'")
+    index = LETTERS.index(found[1])
+    if index >= count:
+        raise BadInput(f"{where}: {column!r} is ({found[1]}), and the options are (A)-({LETTERS[count - 1]})")
+    return index
+
+
+def _choice(row: Row, where: str, columns: tuple[str, str, str], prefix: str, meta: dict[str, Any], category: str = "") -> Choice:
+    need(row, columns, where)
+    text = text_of(row, columns[0], where)
+    parsed = parse_options(text)
+    if parsed is None:
+        meta = {**meta, "raw": True}
+    question, options = parsed or (text, ("A", "B"))
+    target, foil = (_letter(row, column, len(options), where) for column in columns[1:])
+    if target == foil:
+        raise BadInput(f"{where}: both answers are ({LETTERS[target]})")
+    if not all(options):
+        meta = {**meta, "empty_option": True}
+    return Choice(
+        question=question, options=options, target=target, foil=foil if len(options) > 2 else None, category=category,
+        name=f"{prefix}/{text_id(question)}", meta=meta,
+    )  # fmt: skip
+
+
+def _root(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise BadInput(f"no file or folder {folder.name!r}")
+    for root in (folder, folder / "datasets"):
+        if (root / "generate").is_dir() or (root / "test").is_dir():
+            return root
+    here = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) or "nothing"
+    raise BadInput(f"{folder.name!r} is not a CAA folder: it needs generate/BEHAVIOUR/{FILES['generate'][1]}; it holds: {here}")
+
+
+def caa_behaviours(folder: str | Path) -> list[str]:
+    """Return the behaviours of a CAA folder (its `generate` and `test` folders), by name.
+
+    Raises:
+        BadInput: The folder is not there or has another layout.
+    """
+    root = _root(Path(folder))
+    return sorted({p.parent.name for part, file in FILES.values() for p in root.glob(f"{part}/*/{file}")})
+
+
+def _find(folder: Path, behaviour: str | None, split: str) -> tuple[Path, str]:
+    root, known = _root(folder), caa_behaviours(folder)
+    if behaviour is None and len(known) != 1:
+        raise BadInput(f"{folder.name!r} holds {len(known)} behaviours, name one: {', '.join(known) or 'none'}")
+    behaviour = behaviour or known[0]
+    if behaviour not in known:
+        raise unknown(UnknownName, "behaviour", behaviour, known)
+    file = root.joinpath(FILES[split][0], behaviour, FILES[split][1])
+    if not file.is_file():
+        has = [name for name, (part, other) in FILES.items() if root.joinpath(part, behaviour, other).is_file()]
+        raise BadInput(f"{behaviour!r} has no split {split!r}; it has: {', '.join(has)}")
+    return file, behaviour
+
+
+@overload
+def load_caa(
+    folder_or_file: str | Path, behaviour: str | None = None, split: Literal["generate", "test"] = "generate", *, drop_shared: bool = False
+) -> list[Choice]: ...
+@overload
+def load_caa(
+    folder_or_file: str | Path, behaviour: str | None = None, *, split: Literal["open_ended"], drop_shared: bool = False
+) -> list[str]: ...
+@overload
+def load_caa(
+    folder_or_file: str | Path, behaviour: str | None = None, split: str = "generate", *, drop_shared: bool = False
+) -> list[Choice] | list[str]: ...
+def load_caa(
+    folder_or_file: str | Path, behaviour: str | None = None, split: str = "generate", *, drop_shared: bool = False
+) -> list[Choice] | list[str]:  # fmt: skip
+    """Load one behaviour in the CAA layout.
+
+    Args:
+        folder_or_file: A folder with `generate/BEHAVIOUR/generate_dataset.json` and `test/BEHAVIOUR/test_dataset_ab.json`
+            (or one that holds it as `datasets`), or one such file.
+        behaviour: Which; not needed where there is one. For a file, what to call it (by default its folder's name).
+        split: "generate" (to make a vector from), "test" or "open_ended" (questions alone).
+        drop_shared: Leave out the questions that stand in the other half too ("generate" against "test", the other two
+            against "generate"), so that nothing is tested on what made the vector.
+
+    Returns:
+        Questions with options; plain questions for "open_ended". `target` is the answer that matches the behaviour. Where
+        the file shows more than two options, all are kept and `foil` is the one it names as not matching. A question
+        whose options are in no layout that is understood is kept whole, with `raw=True` in its `meta`.
+
+    Raises:
+        UnknownName: No such behaviour or split; the message lists those there are.
+        MissingColumn, BadInput: A file with other columns, broken JSON, an answer that is no option.
+    """
+    if split not in FILES:
+        raise unknown(UnknownName, "split", split, FILES)
+    path = Path(folder_or_file)
+    file, called = (path, behaviour or path.resolve().parent.name) if path.is_file() else _find(path, behaviour, split)
+    # every behaviour's file has the same name: the folder says which one a message is about
+    label = f"{called}/{file.name}"
+    rows = read_rows(file, label)
+    other: list[Choice] = []
+    if drop_shared:
+        if path.is_file():
+            raise BadInput("drop_shared compares two files of one folder: pass the folder and a behaviour, or use shared_stems")
+        other = load_caa(path, behaviour, "test" if split == "generate" else "generate")
+    seen = {normal(item.question) for item in other}
+    if split == "open_ended":
+        questions = [text_of(row, "question", f"{label}, row {i}") for i, row in enumerate(rows)]
+        return [question for question in questions if normal(question) not in seen]
+    columns = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
+    items = [
+        _choice(row, f"{label}, row {i}", columns, called, {"dataset": f"caa/{called}", "part": split, "row": i})
+        for i, row in enumerate(rows)
+    ]
+    return [item for item in items if normal(item.question) not in seen]
+
+
+def load_ab(path: str | Path) -> list[Choice]:
+    """Load questions with two answers of which one is correct: rows `prompt, correct, incorrect, category`.
+
+    The CAA repository keeps MMLU and TruthfulQA in this form, to see what steering costs.
+
+    Returns:
+        Questions with options; `target` is the correct one. A row with an empty option has `empty_option=True` in its
+        `meta` (five of its 817 TruthfulQA rows do: they can be answered by leaving out the empty one).
+
+    Raises:
+        MissingColumn, BadInput: As for `load_caa`.
+    """
+    path = Path(path)
+    return [
+        _choice(
+            row, f"{path.name}, row {i}", ("prompt", "correct", "incorrect"), path.stem, {"dataset": path.stem, "row": i},
+            str(row.get("category") or ""),
+        )
+        for i, row in enumerate(read_rows(path))
+    ]  # fmt: skip
+
+
+def shared_stems(a: Iterable[Choice | str], b: Iterable[Choice | str]) -> list[str]:
+    """Return the questions that stand in both, whatever their options, white space and case; as `a` writes them.
+
+    Example:
+        >>> from workbench.prompts.caa import shared_stems
+        >>> shared_stems(["How are you?", "Who am I?"], ["how  are you?"])
+        ['How are you?']
+    """
+
+    def texts(items: Iterable[Choice | str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for item in items:
+            text = item if isinstance(item, str) else item.question
+            found.setdefault(normal(text), text)
+        return found
+
+    first, second = texts(a), texts(b)
+    return [text for key, text in first.items() if key in second]

@@ -1,0 +1,191 @@
+"""Public data about harm: requests that are and that only look harmful, and conversations of which one is preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..core.errors import BadInput, MissingColumn, UnknownName, unknown
+from .chat import compose, ending
+from .pairs import ContrastPair, PromptSet
+from .rows import find_files, hub_rows, need, normal, numbered, sample, text_id, text_of
+from .templates import Template
+
+XSTEST_HUB = "Paul/XSTest"
+HH_HUB = "Anthropic/hh-rlhf"
+# the hub's copies of the same sources (AdvBench, Alpaca), in splits of their own
+INSTRUCTIONS_HUB = {"harmful": "mlabonne/harmful_behaviors", "harmless": "mlabonne/harmless_alpaca"}
+KINDS = ("harmful", "harmless")
+
+
+def xstest(path: str | Path | None = None, *, limit: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """Load XSTest: safe prompts that look unsafe, and unsafe ones beside them.
+
+    Args:
+        path: xstest_prompts.csv, or a folder with it. `None` takes `Paul/XSTest` from the hub.
+        limit: Draw so many prompts; `None` for all (250 safe, 200 unsafe).
+        seed: Which.
+
+    Returns:
+        Columns `question`, `safe` (bool), `kind` ("homonyms", "contrast_homonyms", …) and `focus` (the word or matter
+        that makes it look unsafe).
+
+    Raises:
+        NetworkNeeded, GatedModel: The hub was asked and cannot answer.
+        MissingColumn, BadInput: A file in another layout; the message names file, row and columns.
+
+    References:
+        Röttger et al. 2024, "XSTest: A Test Suite for Identifying Exaggerated Safety Behaviours", arXiv:2308.01263.
+    """
+    patterns = ("xstest_prompts.csv", "xstest*.csv", "*.csv", "*.parquet", "*.jsonl")
+    rows = hub_rows(XSTEST_HUB, split="train") if path is None else list(numbered(find_files(path, patterns)))
+    out = []
+    for where, row in rows:
+        need(row, ("prompt", "type", "focus"), where)
+        kind = text_of(row, "type", where)
+        # copies without a label say it by the kind: the unsafe ones contrast with a safe kind
+        label = row.get("label", "unsafe" if kind.startswith("contrast_") else "safe")
+        if label not in ("safe", "unsafe"):
+            raise BadInput(f"{where}: 'label' is {label!r}, and must be 'safe' or 'unsafe'")
+        out.append({"question": text_of(row, "prompt", where), "safe": label == "safe", "kind": kind, "focus": str(row["focus"] or "")})
+    return pd.DataFrame(sample(out, limit, seed, "xstest"))
+
+
+def hh_rlhf(
+    path: str | Path | None = None, split: str = "test", *, subset: str = "harmless-base", limit: int | None = None, seed: int = 0
+) -> list[dict[str, str]]:
+    """Load pairs of conversations of which people preferred one, for `conversations`.
+
+    Args:
+        path: A jsonl file (also gzipped), a folder with `SPLIT.jsonl.gz`, or one that holds it as `SUBSET`. `None` takes
+            `Anthropic/hh-rlhf` from the hub.
+        split: "train" or "test".
+        subset: "harmless-base", "helpful-base", …
+        limit: Draw so many pairs; `None` for all.
+        seed: Which.
+
+    Returns:
+        Mappings `chosen, rejected`.
+
+    Raises:
+        NetworkNeeded, GatedModel: The hub was asked and cannot answer.
+        MissingColumn, BadInput: A file in another layout; the message names file, row and columns.
+
+    References:
+        Bai et al. 2022, "Training a Helpful and Harmless Assistant with RLHF", arXiv:2204.05862.
+    """
+    patterns = (f"{subset}/{split}.jsonl*", f"{split}.jsonl*", f"{split}-*.parquet", f"{subset}*{split}*.jsonl*", f"*{split}*.jsonl*")
+    rows = hub_rows(HH_HUB, split=split, folder=subset) if path is None else list(numbered(find_files(path, patterns)))
+    pairs = [{name: text_of(row, name, where) for name in ("chosen", "rejected")} for where, row in rows]
+    return sample(pairs, limit, seed, "hh_rlhf")
+
+
+def instructions(
+    path: str | Path | None = None, kind: str = "harmful", split: str = "train", *, limit: int | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Load harmful or harmless instructions in the layout of the refusal-direction repository.
+
+    Args:
+        path: A folder with `KIND_SPLIT.json` (also as `dataset/splits` inside it), or one such file. `None` takes copies
+            of the same sources from the hub, with other splits: "train" and "test" of `mlabonne/harmful_behaviors` and
+            `mlabonne/harmless_alpaca`.
+        kind: "harmful" or "harmless"; for a file it says what the file holds.
+        split: "train", "val" or "test".
+        limit: Draw so many; `None` for all.
+        seed: Which.
+
+    Returns:
+        Columns `instruction`, `category` ("" where the file has none) and `harmful` (bool).
+
+    Raises:
+        UnknownName: No such kind.
+        NetworkNeeded, GatedModel: The hub was asked and cannot answer.
+        MissingColumn, BadInput: A file in another layout; the message names file, row and columns.
+
+    References:
+        Arditi et al. 2024, "Refusal in Language Models Is Mediated by a Single Direction", arXiv:2406.11717.
+    """
+    if kind not in KINDS:
+        raise unknown(UnknownName, "kind", kind, KINDS)
+    if path is None:
+        rows, column = hub_rows(INSTRUCTIONS_HUB[kind], split=split), "text"
+    else:
+        name = f"{kind}_{split}.json"
+        file, column = find_files(path, (name, f"splits/{name}", f"dataset/splits/{name}"))[0], "instruction"
+        other = next(k for k in KINDS if k != kind)
+        if file.name.startswith(f"{other}_"):
+            raise BadInput(f"{file.name} says that it holds {other} instructions, and kind={kind!r} was asked for")
+        rows = list(numbered([file]))
+    out = [
+        {"instruction": text_of(row, column, where), "category": str(row.get("category") or ""), "harmful": kind == "harmful"}
+        for where, row in rows
+    ]
+    return pd.DataFrame(sample(out, limit, seed, f"{kind} instruction"))
+
+
+def instruction_pairs(
+    harmful: pd.DataFrame | Iterable[str], harmless: pd.DataFrame | Iterable[str], *, answers: tuple[str, str] = ("Sorry", "Sure"),
+    template: str | Template = "{instruction}", model: Any = None, system: str | None = None, chat: bool | None = None,
+    name: str = "instructions",
+) -> PromptSet:  # fmt: skip
+    """Make contrast pairs of harmful and harmless instructions: refuse or comply.
+
+    Args:
+        harmful: Instructions that should be refused: what `instructions` returns, or texts.
+        harmless: Instructions that should be followed.
+        answers: First word of a refusal and of compliance.
+        template: A form with `{instruction}`; what follows its `{instruction_end}` begins the reply.
+        model: If its tokenizer has a chat template, the instruction becomes the user's turn.
+        system: A system message, as for `choices_to_prompts`.
+        chat: `None` uses the chat template if there is one, `False` never, `True` insists.
+        name: Name of the set.
+
+    Returns:
+        A prompt set, harmful ones first: variant 0 refuses, variant 1 complies; `label` is 0 for a harmful instruction
+        (refusing is right) and 1 for a harmless one. `identity` is an id of the text, so that the same instruction is one
+        cluster. Columns beside: `input_harm` (0 or 1), `statement` (the instruction), `category`.
+
+    Raises:
+        BadInput: An instruction is empty, or stands among both kinds.
+        MissingColumn: A table has no column `instruction`.
+        TemplateField: The template lacks `{instruction}` or names another field.
+    """
+    named = "instruction" if template == "{instruction}" else "custom"
+    form = template if isinstance(template, Template) else Template(name=named, text=template)
+    form.check(("instruction",), ("instruction",))
+    kinds = [_texts(some, kind) for some, kind in ((harmful, "harmful"), (harmless, "harmless"))]
+    both = {normal(text) for text, _ in kinds[0]} & {normal(text) for text, _ in kinds[1]}
+    if both:
+        raise BadInput(f"{len(both)} instructions are among the harmful and the harmless, for one {sorted(both)[0][:60]!r}")
+    pairs = []
+    for harm, texts in ((1, kinds[0]), (0, kinds[1])):
+        for text, category in texts:
+            rendered, end = form.render(instruction=text)
+            end = len(rendered) if end is None else end
+            stem, end = compose(rendered[:end], rendered[end:], model=model, system=system, chat=chat)
+            pairs.append(
+                ContrastPair(
+                    stem=stem, negative=ending(stem, answers[0]), positive=ending(stem, answers[1]), label=1 - harm,
+                    identity=text_id(text), group=KINDS[1 - harm], template=form.name, instruction_end=end,
+                    meta={"input_harm": harm, "statement": text, "category": category},
+                )
+            )  # fmt: skip
+    return PromptSet(pairs, name=name)
+
+
+def _texts(some: pd.DataFrame | Iterable[str], kind: str) -> list[tuple[str, str]]:
+    categories: Sequence[str] | None = None
+    if isinstance(some, pd.DataFrame):
+        if "instruction" not in some:
+            raise MissingColumn(f"the {kind} table has no column 'instruction'; it has: {', '.join(map(str, some.columns))}")
+        if "category" in some:
+            categories = [str(c) for c in some["category"]]
+        some = list(some["instruction"])
+    texts = list(some)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise BadInput(f"{kind} instruction {i} is {text!r}, and must be text")
+    return list(zip((text.strip() for text in texts), categories or [""] * len(texts), strict=True))
