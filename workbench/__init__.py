@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "load_model": "models", "untrained_copy": "models", "bundled_models": "models", "edited": "models", "Edit": "models",
-    "Read": "models",
+    "Read": "models", "Edits": "models", "Scope": "models",
     "PromptSet": "prompts", "ContrastPair": "prompts", "Split": "prompts", "grouped_split": "prompts",
     "capture": "activations", "Activations": "activations", "attention_patterns": "activations", "stream_statistics": "activations",
     "capture_parallel": "activations",
@@ -18,13 +18,30 @@ _WHERE = {
     "Direction": "directions", "extract_direction": "directions", "compare_directions": "directions", "factorial_geometry": "directions",
     "compare_subspaces": "directions", "geometry_power": "directions", "erase_and_reprobe": "directions", "compare_spaces": "directions",
     "answers": "evaluation", "answers_of": "evaluation", "agreement": "evaluation", "false_negatives": "evaluation", "choose_answers": "evaluation",
+    "dose_response": "evaluation", "multiple_choice": "evaluation", "capability": "evaluation", "steerability": "evaluation", "equal_cost": "evaluation",
+    "add": "interventions", "ablate": "interventions", "ablate_everywhere": "interventions", "clamp": "interventions", "rotate": "interventions",
+    "gate": "interventions", "orthogonalised": "interventions", "generate": "interventions", "tune": "interventions", "mean_norm": "interventions",
+    "VectorSet": "interventions", "fit_vectors": "interventions", "patch": "interventions", "attribution_error": "interventions",
+    "top_tokens": "interventions", "project_tokens": "interventions",
     "run_study": "studies",
 }  # fmt: skip
-_ROOMS = ("activations", "core", "directions", "evaluation", "figures", "models", "organism", "probes", "prompts", "studies")
+_ROOMS = (
+    "activations",
+    "core",
+    "directions",
+    "evaluation",
+    "figures",
+    "interventions",
+    "models",
+    "organism",
+    "probes",
+    "prompts",
+    "studies",
+)
 __all__ = [*_ROOMS, *_WHERE]
 
 if TYPE_CHECKING:
-    from . import activations, core, directions, evaluation, figures, models, organism, probes, prompts, studies
+    from . import activations, core, directions, evaluation, figures, interventions, models, organism, probes, prompts, studies
     from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
     from .directions import (
         Direction,
@@ -36,8 +53,37 @@ if TYPE_CHECKING:
         factorial_geometry,
         geometry_power,
     )  # fmt: skip
-    from .evaluation import agreement, answers, answers_of, choose_answers, false_negatives
-    from .models import Edit, Read, bundled_models, edited, load_model, untrained_copy
+    from .evaluation import (
+        agreement,
+        answers,
+        answers_of,
+        capability,
+        choose_answers,
+        dose_response,
+        equal_cost,
+        false_negatives,
+        multiple_choice,
+        steerability,
+    )
+    from .interventions import (
+        VectorSet,
+        ablate,
+        ablate_everywhere,
+        add,
+        attribution_error,
+        clamp,
+        fit_vectors,
+        gate,
+        generate,
+        mean_norm,
+        orthogonalised,
+        patch,
+        project_tokens,
+        rotate,
+        top_tokens,
+        tune,
+    )
+    from .models import Edit, Edits, Read, Scope, bundled_models, edited, load_model, untrained_copy
     from .probes import (
         ccs_honesty,
         fit_ccs,

@@ -5,7 +5,7 @@ Two directions can be orthogonal and yet move each other (blocks above carry one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.seeds import torch_rng
 from ..core.stats import mean
+from ..interventions.cost import sought
 from ..models import Edit, edited, info
 from ..models.forward import residuals
 from ..models.hooks import check_layer
@@ -31,6 +32,7 @@ POSITIONS = ("stem_last", "instruction_last", "stem")
 RANDOM = "random"
 KINDS = {"add": 1.0, "subtract": -1.0, "ablate": 0.0}
 SEARCH = 64  # prompts on which the scale of a push is sought
+FARTHEST = 200  # times the first guess, which is .3 of the mean norm: nothing that a model does by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +213,7 @@ def _scaled(
         return _say(model, where, read_layer, layer, lambda x, c=sign * size: x + c * unit.to(x))
 
     few = _Said(logp=base.logp[some], stream=base.stream[some])
-    size, slope = _sought(lambda c: _distance(few, push(c, trial)), kl, norm, tolerance)
+    size, slope = sought(lambda c: _distance(few, push(c, trial)), kl, 0.3 * norm, tolerance, FARTHEST)
     best: tuple[float, _Said, float] | None = None
     for _ in range(4):
         said = push(size, batches)
@@ -224,31 +226,6 @@ def _scaled(
         size *= ratio ** (1 / slope)
     assert best is not None
     return best
-
-
-def _sought(distance: Callable[[float], float], kl: float, norm: float, tolerance: float) -> tuple[float, float]:
-    """The size that comes nearest to `kl`, and the slope of log distance on log size around it.
-
-    Begun with the square-root law of small pushes; once the size is bracketed, interpolated in the logarithms of both.
-    """
-    low: tuple[float, float] | None = None
-    high: tuple[float, float] | None = None
-    size, tried = 0.3 * norm, {}
-    for _ in range(14):
-        apart = tried[size] = max(distance(size), 1e-12)
-        if abs(apart / kl - 1) <= tolerance or (apart < kl and size >= 64 * norm):
-            break
-        low, high = ((size, apart), high) if apart < kl else (low, (size, apart))
-        if low and high:
-            reach = np.log(high[0] / low[0])
-            step = np.log(kl / low[1]) / np.log(high[1] / low[1])
-            size = low[0] * float(np.exp(reach * min(0.85, max(0.15, step))))
-        else:
-            size *= min(4.0, max(0.1, (kl / apart) ** 0.5))
-        size = min(size, 64 * norm)
-    near = sorted(tried, key=lambda c: abs(np.log(tried[c] / kl)))
-    slope = 2.0 if len(near) < 2 else float(np.log(tried[near[1]] / tried[near[0]]) / np.log(near[1] / near[0]))
-    return near[0], min(20.0, max(1.0, slope))
 
 
 def _odds(logp: Tensor, tokens: Sequence[Sequence[Sequence[int]]]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from .alignment import align, alignment_table
 from .cost import Asker, Tuned, kl, mean_norm, random_directions, tune
+from .generation import generate
 from .lens import project_tokens, top_tokens
 from .metrics import Metric, probe_metric
 from .orthogonal import orthogonalised
@@ -11,6 +12,6 @@ from .vectors import VectorSet, contrast_components, fit_vectors
 
 __all__ = [
     "Asker", "Metric", "Tuned", "VectorSet", "ablate", "ablate_everywhere", "add", "align", "alignment_table", "attribution_error", "clamp",
-    "contrast_components", "fit_vectors", "gate", "kl", "mean_norm", "orthogonalised", "patch", "probe_metric", "project_tokens",
+    "contrast_components", "fit_vectors", "gate", "generate", "kl", "mean_norm", "orthogonalised", "patch", "probe_metric", "project_tokens",
     "random_directions", "rotate", "top_tokens", "tune",
 ]  # fmt: skip

@@ -75,6 +75,11 @@ class Asker:
         found = [row[two[1]].logsumexp(0) - row[two[0]].logsumexp(0) for row, two in zip(logp, self._forms, strict=True)]
         return torch.stack(found).double().numpy()
 
+    def answered(self, logp: Tensor) -> np.ndarray:
+        """Return the probability that both endings hold together, per item."""
+        found = [row[two[0]].logsumexp(0).exp() + row[two[1]].logsumexp(0).exp() for row, two in zip(logp, self._forms, strict=True)]
+        return torch.stack(found).double().numpy()
+
     @cached_property
     def base(self) -> Tensor:
         """What the model says without edits."""

@@ -1,8 +1,12 @@
 """Prompts: contrast pairs, templates, grouped splits, and where they come from."""
 
+from .benchmarks import MultiTruth, mmlu, truthfulqa, truthfulqa_mc
+from .caa import caa_behaviours, load_ab, load_caa, shared_stems
+from .choices import Choice, choices_to_prompts, letter_form, to_ab
 from .conversations import conversations
 from .distractors import DISTRACTORS, with_distractor
 from .loaders import from_table, identities_from_lines, read_lines, read_table, rights_from_lines
+from .outside import hh_rlhf, instruction_pairs, instructions, xstest
 from .pairs import ContrastPair, PromptSet
 from .requests import factorial, request_pairs, requests
 from .splits import Split, grouped_folds, grouped_split
@@ -10,7 +14,9 @@ from .templates import Template, claim_phrasings, claims, get_template, template
 from .udhr import Identity, Right, identities, rights, udhr
 
 __all__ = [
-    "DISTRACTORS", "ContrastPair", "Identity", "PromptSet", "Right", "Split", "Template", "claim_phrasings", "claims", "conversations",
+    "DISTRACTORS", "Choice", "MultiTruth", "caa_behaviours", "choices_to_prompts", "hh_rlhf", "instruction_pairs", "instructions", "letter_form",
+    "load_ab", "load_caa", "mmlu", "shared_stems", "to_ab", "truthfulqa", "truthfulqa_mc", "xstest",
+    "ContrastPair", "Identity", "PromptSet", "Right", "Split", "Template", "claim_phrasings", "claims", "conversations",
     "factorial", "from_table", "get_template", "grouped_folds", "grouped_split", "identities", "identities_from_lines", "read_lines",
     "read_table", "request_pairs", "requests", "rights", "rights_from_lines", "templates", "udhr", "with_distractor",
 ]  # fmt: skip

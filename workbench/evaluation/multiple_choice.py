@@ -1,0 +1,158 @@
+"""Multiple choice under a push: the probability of the answer that matches a behaviour, in both letter orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ..core.direction import Direction
+from ..core.errors import BadInput
+from ..core.stats import mean, proportion
+from ..interventions import Asker, add
+from ..interventions.cost import strengths
+from ..interventions.steering import ScopeLike
+from ..models import Edit
+from ..prompts import PromptSet
+from ..prompts.benchmarks import MultiTruth
+from .texts import Text, continuation_logp, perplexity, perplexity_ratio, text_nll
+
+
+def multiple_choice(
+    model: Any, prompts: PromptSet | Mapping[str, PromptSet], directions: Direction | Mapping[int, Direction], coefficients: Sequence[float] = (-1, 0, 1), *,
+    unit: str = "raw", scope: ScopeLike = "after_instruction", resamples: int = 1000, seed: int = 0, progress: bool | None = None, **how: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """Measure P(answer matching the behaviour) by layer and coefficient.
+
+    Args:
+        model: What `load_model` returns.
+        prompts: From `prompts.choices_to_prompts`, best with orders="both"; or several by name of the system prompt.
+        directions: One, or one per layer.
+        coefficients: In `unit`; 0 is added.
+        unit, scope, how: As for `wb.add`. The published scope is everything from the end of the instruction on.
+        resamples, seed: For intervals, clustered by question (both orders of one are one cluster).
+        progress: Show a progress bar.
+
+    Returns:
+        Rows `system, layer, coefficient, metric, value, low, high, n`. Metrics: "p_matching" (of the two letters' probability), "accuracy"
+        (share of items where it is above a half), "position_bias" (mean P(A) minus a half over items of which both orders are there; 0
+        favours neither letter) and "answered" (probability of both letters).
+
+    References:
+        Rimsky et al. 2023, arXiv 2312.06681, section 4.
+    """
+    sets = {"none": prompts} if isinstance(prompts, PromptSet) else dict(prompts)
+    by_layer = {int(directions.provenance.get("layer", -1)): directions} if isinstance(directions, Direction) else dict(directions)
+    doses = strengths(coefficients)
+    rows = []
+    jobs = [(s, n, c) for s in sets for n in by_layer for c in doses if c] + [(s, n, 0.0) for s in sets for n in by_layer]
+    askers = {s: Asker(model, p) for s, p in sets.items()}
+    for system, layer, c in tqdm(jobs, desc="multiple choice", disable=None if progress is None else not progress):
+        asker = askers[system]
+        logp = asker.ask(add(by_layer[layer], c, unit=unit, scope=scope, **how)) if c else asker.base
+        names = {"system": system, "layer": layer, "coefficient": c}
+        rows += [names | row for row in choice_rows(asker, asker.odds(logp), asker.answered(logp), resamples, seed)]
+    return pd.DataFrame(rows).sort_values(["system", "layer", "coefficient", "metric"], ignore_index=True)
+
+
+def choice_rows(asker: Asker, odds: np.ndarray, answered: np.ndarray, resamples: int, seed: int) -> list[dict[str, Any]]:
+    """Return the metrics of `multiple_choice` from the log-odds of the matching letter."""
+    frame = asker.prompts.to_frame()
+    people, p = frame["identity"].to_numpy(), 1 / (1 + np.exp(-odds))
+    rows: list[dict[str, Any]] = [
+        {"metric": "p_matching", **mean(p, people, resamples=resamples, seed=seed).row()},
+        {"metric": "accuracy", **proportion(odds > 0, people).row()},
+        {"metric": "answered", **mean(answered, people, resamples=resamples, seed=seed).row()},
+    ]
+    if {"letter", "order"} <= set(frame.columns) and frame["order"].nunique() == 2:
+        first = np.where(frame["letter"].to_numpy() == "A", p, 1 - p) - 0.5
+        both = frame.groupby("identity")["order"].transform("nunique").to_numpy() == 2
+        if both.any():
+            rows.append({"metric": "position_bias", **mean(first[both], people[both], resamples=resamples, seed=seed).row()})
+    return rows
+
+
+def capability(
+    model: Any, edits: Mapping[str, Iterable[Edit]], *, choices: Mapping[str, PromptSet] | None = None, truths: Sequence[MultiTruth] | None = None,
+    texts: Mapping[str, Sequence[Text]] | None = None, answers: Mapping[str, PromptSet] | None = None, resamples: int = 1000, seed: int = 0,
+    progress: bool | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Measure what edits cost elsewhere: the capability tax.
+
+    Args:
+        model: What `load_model` returns.
+        edits: By name; "none" is added.
+        choices: A/B questions by task (MMLU, TruthfulQA), as from `choices_to_prompts`.
+        truths: TruthfulQA with all its answers, for mc1 and mc2.
+        texts: Texts, or (prompt, continuation), by name, for perplexity.
+        answers: Contrast pairs by name whose `label` names the right ending.
+        resamples, seed: For intervals, clustered by question or identity.
+        progress: Show a progress bar.
+
+    Returns:
+        Rows `edit, task, metric, value, low, high, n`, and `change, change_low, change_high` against "none", paired item by item (for
+        perplexity the ratio). Metrics: "accuracy", "mc1" (share of questions whose best answer is the likeliest), "mc2" (probability of true
+        answers among all, averaged), "perplexity".
+
+    References:
+        Lin et al. 2021, arXiv 2109.07958 (TruthfulQA: mc1, mc2); Hendrycks et al. 2020, arXiv 2009.03300 (MMLU).
+    """
+    named: dict[str, list[Edit]] = {"none": []} | {k: list(v) for k, v in edits.items()}
+    if not (choices or truths or texts or answers):
+        raise BadInput("nothing to measure: give choices=, truths=, texts= or answers=")
+    askers = {k: (Asker(model, p), "matching") for k, p in (choices or {}).items()} | {
+        k: (Asker(model, p), "label") for k, p in (answers or {}).items()
+    }
+    before: dict[tuple[str, str], Any] = {}
+    rows: list[dict[str, Any]] = []
+
+    def put(edit: str, task: str, metric: str, values: np.ndarray, people: np.ndarray | None, hits: bool) -> None:
+        old = before.setdefault((task, metric), values)
+        now = proportion(values, people) if hits else mean(values, people, resamples=resamples, seed=seed)
+        change = mean(values - old, people, resamples=resamples, seed=seed)
+        same = bool((values == old).all())
+        low, high = (0.0, 0.0) if same else (change.low, change.high)
+        rows.append(
+            {"edit": edit, "task": task, "metric": metric, **now.row(), "change": change.value, "change_low": low, "change_high": high}
+        )
+
+    for edit, acting in tqdm(named.items(), desc="capability", disable=None if progress is None else not progress):
+        for task, (asker, right) in askers.items():
+            odds = asker.odds(asker.ask(acting) if acting else asker.base)
+            label = 1 if right == "matching" else np.array(asker.prompts.labels)
+            put(edit, task, "accuracy", ((odds > 0) == label).astype(float), np.array([p.identity for p in asker.prompts]), True)
+        if truths:
+            one, two = truth_scores(model, truths, acting)
+            put(edit, "truthfulqa", "mc1", one, None, True)
+            put(edit, "truthfulqa", "mc2", two, None, False)
+        for task, some in (texts or {}).items():
+            scored = text_nll(model, some, acting)
+            old = before.setdefault((task, "perplexity"), scored)
+            ratio = perplexity_ratio(scored, old, resamples=resamples, seed=seed)
+            same = bool((scored["nll"] == old["nll"]).all())
+            rows.append({
+                "edit": edit, "task": task, "metric": "perplexity", **perplexity(scored, resamples=resamples, seed=seed).row(), "change": ratio.value,
+                "change_low": 1.0 if same else ratio.low, "change_high": 1.0 if same else ratio.high,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def truth_scores(model: Any, truths: Sequence[MultiTruth], edits: Iterable[Edit] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return mc1 (0 or 1) and mc2 (0 to 1) of every question, from the log-probabilities of whole answers."""
+    pairs, spans = [], []
+    for item in truths:
+        answers = list(dict.fromkeys([item.best, *item.correct, *item.incorrect]))
+        spans.append((len(pairs), [a == item.best or a in item.correct for a in answers]))
+        pairs += [(f"Q: {item.question}\nA:", f" {a}") for a in answers]
+    logp = continuation_logp(model, pairs, edits)
+    one, two = [], []
+    for start, true in spans:
+        here, mask = logp[start : start + len(true)], np.array(true)
+        # mc1: the best answer against every false one
+        one.append(float(here[0] > here[~mask].max()))
+        p = np.exp(here - here.max())
+        two.append(float(p[mask].sum() / p.sum()))
+    return np.array(one), np.array(two)
