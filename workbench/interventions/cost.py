@@ -40,7 +40,15 @@ class Asker:
     def __init__(self, model: Any, prompts: PromptSet) -> None:
         self.model, self.prompts = model, prompts
         pairs = encode_pairs(model, prompts)
-        self._forms = [answer_tokens(model, (p.negative, p.positive)) for p in prompts]
+        known: dict[tuple[str, str], list[list[int]]] = {}
+        for p in prompts:
+            if (p.negative, p.positive) not in known:
+                known[p.negative, p.positive] = answer_tokens(model, (p.negative, p.positive))
+        self._forms = [known[p.negative, p.positive] for p in prompts]
+        # items with the same two endings are read together
+        self._same = [
+            (forms, torch.tensor([i for i, p in enumerate(prompts) if (p.negative, p.positive) == ends])) for ends, forms in known.items()
+        ]
         # rows of like length side by side, and back in order at the end
         self._order = sorted(range(len(pairs)), key=lambda i: pairs[i].stem)
         self._batches = []
@@ -72,13 +80,29 @@ class Asker:
 
     def odds(self, logp: Tensor) -> np.ndarray:
         """Return the log-odds of the positive ending, per item, over all token forms of both."""
-        found = [row[two[1]].logsumexp(0) - row[two[0]].logsumexp(0) for row, two in zip(logp, self._forms, strict=True)]
-        return torch.stack(found).double().numpy()
+        out = torch.empty(len(logp), dtype=torch.float64)
+        for (negative, positive), rows in self._same:
+            some = logp[rows].double()
+            out[rows] = some[:, positive].logsumexp(1) - some[:, negative].logsumexp(1)
+        return out.numpy()
+
+    def positive(self) -> Tensor:
+        """Return the log-probability of the positive ending, in whatever order, with gradients of the edits that are active."""
+        out = []
+        with torch.enable_grad():
+            for start, batch in zip(range(0, len(self._order), ROWS), self._batches, strict=True):
+                last = batch.starts + batch.mask.sum(1) - 1
+                logp = torch.log_softmax(run(self.model, batch)[torch.arange(len(last)), last].float(), -1)
+                out += [row[self._forms[i][1]].logsumexp(0) for row, i in zip(logp, self._order[start : start + ROWS], strict=True)]
+        return torch.stack(out)
 
     def answered(self, logp: Tensor) -> np.ndarray:
         """Return the probability that both endings hold together, per item."""
-        found = [row[two[0]].logsumexp(0).exp() + row[two[1]].logsumexp(0).exp() for row, two in zip(logp, self._forms, strict=True)]
-        return torch.stack(found).double().numpy()
+        out = torch.empty(len(logp), dtype=torch.float64)
+        for (negative, positive), rows in self._same:
+            some = logp[rows].double()
+            out[rows] = some[:, positive].exp().sum(1) + some[:, negative].exp().sum(1)
+        return out.numpy()
 
     @cached_property
     def base(self) -> Tensor:

@@ -52,7 +52,7 @@ def probe_metric(model: Any, by: Any, *, layer: int | None = None, site: str | N
         layer, site = by.provenance.get("layer") if layer is None else layer, site or by.provenance.get("site")
     else:
         if getattr(by, "paired", True):
-            raise BadInput("a probe of pairs cannot score one run; fit one on rows (fit_logistic(x, labels=…)), or give a direction")
+            raise BadInput("a probe of pairs cannot score one run; fit one on rows (fit_logistic(x, y)), or give a direction")
         weight = by.vector.float()
         bias = float(by.bias) - float(by.vector.double() @ by.scaler.mean.double())
     if layer is None:

@@ -220,7 +220,7 @@ def gate(
         weight, bias, cosine = by.unit, 0.0, similarity == "cosine"
     else:
         if getattr(by, "paired", True) or not hasattr(by, "vector"):
-            raise BadInput("a gate is made from a direction or a linear probe fitted on rows (fit_logistic(x, labels=…)), not on pairs")
+            raise BadInput("a gate is made from a direction or a linear probe fitted on rows (fit_logistic(x, y)), not on pairs")
         centre = by.scaler.mean.double()
         weight, cosine = by.vector.float(), False
         bias = float(by.bias) - float(by.vector.double() @ centre)

@@ -17,6 +17,8 @@ from .run import Run, check_output
 STUDIES = {
     "udhr": "what a model says about people's rights under a claim, against what it knows inside",
     "probes": "every kind of probe on every layer, whether it carries over, how few samples do, what CCS found, tampering",
+    "steering": "does a push along the stance repair what a harm claim breaks, at which price; what undoes refusal",
+    "patching": "where a claim overrides the truth: layer by position, heads, and how much one direction carries",
     "geometry": "are harm and safety opposite, orthogonal or something else: as directions, as information, as causes",
 }
 

@@ -1,0 +1,66 @@
+"""Token views: which tokens were read, which were steered, and how far each lies along a direction. They open without a network."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ..core.errors import MissingColumn
+
+
+def token_view(table: pd.DataFrame, *, label: str = "projection") -> Any:
+    """Show tokens coloured by their projection on a direction, as an interactive circuitsvis view.
+
+    Args:
+        table: From `wb.project_tokens`.
+        label: What the colour is, for the reader.
+
+    Returns:
+        A circuitsvis view for a notebook; `save_view` writes it to a file that opens without a network.
+    """
+    from circuitsvis import tokens
+
+    if not {"token", "projection"} <= set(table.columns):
+        raise MissingColumn("a token view needs the columns token and projection, as wb.project_tokens gives them")
+    values = table["projection"].to_numpy(float)
+    size = max(1e-9, float(abs(values).max()))
+    names = [f"▸{t}" if s else t for t, s in zip(table["token"].map(html.escape), table.get("steered", [False] * len(table)), strict=True)]
+    return tokens.colored_tokens_multi(names, torch.as_tensor(values / size)[:, None], labels=[f"{label} (1 = {size:.3g})"])
+
+
+def attention_view(pattern: Any) -> Any:
+    """Show an attention pattern (from `wb.attention_patterns`), one layer at a time, as an interactive circuitsvis view."""
+    from circuitsvis import attention
+
+    return attention.attention_heads(attention=pattern.values[-1], tokens=[html.escape(t) for t in pattern.tokens])
+
+
+def save_view(view: Any, path: str | Path) -> Path:
+    """Write a circuitsvis view to one html file that opens without a network."""
+    path = Path(path)
+    # `local_src` carries the script itself; what `str()` gives would fetch it
+    path.write_text(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>tokens</title></head><body>{view.local_src}</body></html>',
+        encoding="utf-8",
+    )
+    return path
+
+
+def tokens_html(table: pd.DataFrame, *, caption: str = "") -> str:
+    """Return tokens as plain html: blue lies along the direction, red against it, underlined tokens were steered. No script."""
+    size = max(1e-9, float(table["projection"].abs().max()))
+    cells = []
+    for row in table.to_dict("records"):
+        share = float(row["projection"]) / size
+        colour = f"rgba(0,114,178,{share:.2f})" if share >= 0 else f"rgba(213,94,0,{-share:.2f})"
+        line = "border-bottom:3px solid #222;" if row.get("steered") else ""
+        title = html.escape(f"{row['projection']:.3g}", quote=True)
+        cells.append(
+            f'<span title="{title}" style="background:{colour};{line}padding:1px 2px;white-space:pre-wrap">{html.escape(str(row["token"]))}</span>'
+        )
+    note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    return f'<figure style="font:14px/2 monospace">{"".join(cells)}{note}</figure>'

@@ -1,0 +1,220 @@
+"""Where does a claim override the truth? Patching by layer and part of the prompt, heads, and along single directions.
+
+The same statements under two claims of equal length in tokens: *clean* under the good claim, *corrupted* under the harm claim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import prompts as source
+from ..activations import capture
+from ..core.direction import Direction
+from ..core.errors import BadInput
+from ..directions import extract_direction, place_of
+from ..interventions import alignment_table, attribution_error, patch, random_directions
+from ..models.hooks import SITES
+from ..models.tokens import encode_pairs
+from ..prompts import PromptSet
+from ..prompts.templates import claim_phrasings
+from .common import Rows
+from .run import Run
+
+MAPPED = ("resid_post", "attn_out", "mlp_out")
+HALF = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchingSettings:
+    """The grid of the study.
+
+    Attributes:
+        items: Held-out statements that are patched.
+        fit: Statements per claim, of training identities, that directions are made from.
+        template: Where the claim stands.
+        metric: What is recovered.
+        sites: Maps of layer by part of the prompt.
+        layers: Blocks; none for all.
+        heads: Whether heads are patched one by one.
+        random: Random directions of the control.
+        sample: Items on which attribution patching is compared with exact patching.
+        claims: Corrupted, and clean.
+        resamples: Bootstrap draws.
+        seed: Draws everything.
+    """
+
+    items: int = 48
+    fit: int = 400
+    template: str = "consider_claim"
+    metric: str = "logit_diff"
+    sites: tuple[str, ...] = MAPPED
+    layers: tuple[int, ...] = ()
+    heads: bool = True
+    random: int = 5
+    sample: int = 6
+    claims: tuple[str, ...] = ("harm", "good")
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.items < 8 or self.fit < 32:
+            raise BadInput(f"items: 8 at least, fit: 32 at least; got {self.items} and {self.fit}")
+        if len(self.claims) != 2:
+            raise BadInput("claims=: two of them, the corrupted one and the clean one")
+
+
+SETTINGS = PatchingSettings
+
+
+def fast(seed: int = 0) -> PatchingSettings:
+    """Return a small grid, for a first look."""
+    return PatchingSettings(items=10, fit=64, sites=("resid_post",), heads=False, random=2, sample=3, resamples=200, seed=seed)
+
+
+class Patching(Rows):
+    """The steps of the study."""
+
+    set: PatchingSettings
+
+    def __init__(self, model: Any, settings: PatchingSettings, run: Run, progress: bool | None) -> None:
+        super().__init__(model, settings, run, progress)
+        self.layers = list(settings.layers) or list(range(self.info.n_layers))
+        self.sites = [s for s in settings.sites if f"blocks.0.{SITES.get(s, '')}" in model.hook_dict]
+        self.texts, self.align_by = self._claims()
+        self.clean, self.corrupted = (self._under(self.texts[c], "test", settings.items) for c in (settings.claims[1], settings.claims[0]))
+        for prompts in (self.clean, self.corrupted):
+            encode_pairs(model, prompts)
+
+    def _claims(self) -> tuple[dict[str, str], str]:
+        """A wording of each claim such that both have as many tokens, so that every token of one prompt has its place in the other."""
+        harm, good = self.set.claims
+        known = source.claims()
+        forms = {c: [known[c], *claim_phrasings(c)[0]] for c in self.set.claims}
+
+        def size(text: str) -> int:
+            return len(self.model.tokenizer(f' "{text}"', add_special_tokens=False)["input_ids"])
+
+        for a, b in sorted(product(range(len(forms[harm])), range(len(forms[good]))), key=sum):
+            if size(forms[harm][a]) == size(forms[good][b]):
+                return {harm: forms[harm][a], good: forms[good][b]}, "same"
+        return {c: forms[c][0] for c in self.set.claims}, "diff"
+
+    def _under(self, text: str, side: str, n: int) -> PromptSet:
+        part = getattr(self.split, side)
+        held: dict[str, Any] = {"identities": sorted(part["identity"])} | ({"rights": sorted(part["right"])} if "right" in part else {})
+        return source.udhr(self.set.template, text, n=n, answers=self.words, seed=self.set.seed, **held)
+
+    def _table(self, name: str, step: str, make: Any) -> pd.DataFrame:
+        return self.run.keep(name, self.run.table(step, [self.info.key(), asdict(self.set)], make))
+
+    def _patch(self, **how: Any) -> pd.DataFrame:
+        common: dict[str, Any] = {
+            "layers": self.layers,
+            "positions": "segment",
+            "align_by": self.align_by,
+            "resamples": self.set.resamples,
+            "seed": self.set.seed,
+        }
+        return patch(self.model, self.clean, self.corrupted, self.set.metric, progress=self.progress, **(common | how))
+
+    # ------------------------------------------------------------------ steps
+
+    def maps(self) -> None:
+        """Every layer and part of the prompt: denoising at each site, noising in the stream."""
+        self.run.keep("alignment", alignment_table(self.model, self.clean, self.corrupted, 0, how=self.align_by))
+        parts = [
+            self.run.table(f"patch {site}, denoise", [self.info.key(), asdict(self.set), site], lambda s=site: self._patch(site=s))
+            for site in self.sites
+        ]
+        parts.append(
+            self.run.table(
+                "patch resid_post, noise", [self.info.key(), asdict(self.set)], lambda: self._patch(site="resid_post", way="noise")
+            )
+        )
+        table = pd.concat(parts, ignore_index=True)
+        table["map"] = table["site"] + ", " + table["way"]
+        self.run.keep("maps", table)
+
+    def head_map(self) -> None:
+        """Each head's output at the last token."""
+        self._table("heads", "patch heads at the last token", lambda: self._patch(site="z", heads=True, positions="last"))
+
+    def directions(self) -> dict[str, dict[int, Direction]]:
+        """Directions at the last prompt token from training identities: stance (good minus harm), agreeing, and random ones."""
+        harm, good = self.set.claims
+        acts = {
+            c: capture(
+                self.model, self._under(self.texts[c], "train", self.set.fit), layers=self.layers, position="stem_last", progress=False
+            )
+            for c in self.set.claims
+        }
+        plain = self._prompts("base_short", None, self.set.fit, "train")
+        said = capture(self.model, plain, layers=self.layers, position="stem_last", progress=False)
+        labels = torch.tensor(plain.labels)
+        out: dict[str, dict[int, Direction]] = {"stance": {}, "agree": {}} | {f"random {k}": {} for k in range(self.set.random)}
+        for layer in self.layers:
+            x, y, s = (a.layer(layer)[:, 0] for a in (acts[good], acts[harm], said))
+            for name, one, two in (("stance", x, y), ("agree", s[labels == 1], s[labels == 0])):
+                made = extract_direction(one, two, halves=0, provenance=place_of(acts[harm], layer), seed=self.set.seed)
+                out[name][layer] = Direction.of(made.vector, method=name, n=made.n, provenance=made.provenance)
+            for k, d in enumerate(random_directions(out["stance"][layer], self.set.random, self.set.seed)):
+                out[f"random {k}"][layer] = d
+        return out
+
+    def lines(self) -> None:
+        """Exchange the whole stream at the last token, or its component along one direction."""
+
+        def make() -> pd.DataFrame:
+            parts = [self._patch(site="resid_post", positions="last").assign(line="the whole stream")]
+            made = self.directions()
+            for name, by_layer in made.items():
+                parts.append(self._patch(site="resid_post", positions="last", along=by_layer).assign(line=name))
+            table = pd.concat(parts, ignore_index=True)
+            chance = table[table["line"].str.startswith("random")].groupby("layer")["value"].agg(["mean", "min", "max", "size"])
+            pooled = parts[0].set_index("layer").loc[chance.index].reset_index()
+            pooled = pooled.assign(
+                value=chance["mean"].to_numpy(), low=chance["min"].to_numpy(), high=chance["max"].to_numpy(), n=chance["size"].to_numpy(),
+                line=f"random ({self.set.random}: mean, smallest, largest)", patched=np.nan,
+            )  # fmt: skip
+            return pd.concat([table[~table["line"].str.startswith("random")], pooled], ignore_index=True)
+
+        self._table("lines", "patch along directions", make)
+
+    def guess(self) -> None:
+        """How good a gradient's first-order guess is, at every mapped site."""
+
+        def make() -> pd.DataFrame:
+            return pd.concat([
+                attribution_error(
+                    self.model, self.clean, self.corrupted, self.set.metric, site=site, layers=self.layers, positions="segment", align_by=self.align_by,
+                    sample=self.set.sample, progress=self.progress,
+                )
+                for site in self.sites
+            ], ignore_index=True)  # fmt: skip
+
+        self._table("attribution", "attribution patching against exact patching", make)
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where the override is first carried: the lowest layer of the stream at which the last token alone recovers a half."""
+        maps = self.run.tables["maps"]
+        here = maps[(maps["site"] == "resid_post") & (maps["way"] == "denoise") & (maps["position"] == "last")].sort_values("layer")
+        found = here[here["value"] >= HALF]
+        return (int(found["layer"].iloc[0]), "last") if len(found) else (int(here.sort_values("value")["layer"].iloc[-1]), "last")
+
+
+def compute(model: Any, settings: PatchingSettings, run: Run, progress: bool | None) -> Patching:
+    """Run every step, cached one by one, and return the study."""
+    study = Patching(model, settings, run, progress)
+    study.maps()
+    if settings.heads:
+        study.head_map()
+    study.lines()
+    study.guess()
+    return study

@@ -1,0 +1,122 @@
+"""The patching study in words and figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ..figures import Panel
+from ..figures import patching as draw
+from .common import publish
+from .patching import Patching
+from .run import Run
+
+CONVENTION = (
+    "Clean is the run under the good claim, corrupted the run under the harm claim; recovered is 0 where patching leaves the corrupted run as it was and 1 "
+    "where it gives the clean run's answer: a ratio of means over prompts. Denoise puts clean activations into the corrupted run, noise the other way "
+    "round. Layers count from 0."
+)
+LIMITS = (
+    "A place that recovers the behaviour carries the difference between the two claims; it need not be where the difference is computed, nor the only place.",
+    "Parts of the prompt are patched whole; what one token of a part carries is not told apart.",
+    "Both claims are fixed sentences: what is found is about this pair of claims in this prompt form.",
+    "Attribution patching is a first-order guess; where the error table shows a low correlation or a large error, it should not be used.",
+)
+
+
+def _number(row: object) -> str:
+    return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def findings(run: Run, study: Patching) -> list[str]:
+    """Return the findings as sentences with their numbers."""
+    t, out = run.tables, []
+    layer, _ = study.place
+    maps = t["maps"]
+    stream = maps[(maps["site"] == "resid_post") & (maps["way"] == "denoise")]
+    first = stream[stream["layer"] == study.layers[0]]
+    top = stream[(stream["layer"] == layer) & (stream["position"] == "last")].iloc[0]
+    out.append(
+        f"Where: At the last token of the prompt the residual stream after block {layer} recovers {_number(top)} of the answer (n={int(top['n'])} prompts); this is the "
+        f"lowest layer at which that token alone recovers half. The claim's own tokens recover "
+        + (
+            _number(first[first["position"] == "claim"].iloc[0])
+            if (first["position"] == "claim").any()
+            else "nothing that could be aligned"
+        )
+        + f" after block {study.layers[0]}."
+    )
+    noise = maps[(maps["site"] == "resid_post") & (maps["way"] == "noise") & (maps["position"] == "last") & (maps["layer"] == layer)].iloc[
+        0
+    ]
+    out.append(f"Needed: With the corrupted stream put into the clean run there, {_number(noise)} of the behaviour is left.")
+    if "heads" in t:
+        best = t["heads"].sort_values("value").iloc[-1]
+        rest = t["heads"].sort_values("value").iloc[-2]
+        out.append(
+            f"Heads: Head {int(best['head'])} of layer {int(best['layer'])} alone, at the last token, recovers {_number(best)}; the next, head {int(rest['head'])} of layer {int(rest['layer'])}, {_number(rest)}."
+        )
+    lines: dict[str, Any] = {str(r["line"]): pd.Series(r) for r in t["lines"][t["lines"]["layer"] == layer].to_dict("records")}
+    whole, stance = lines["the whole stream"], lines["stance"]
+    chance = next(row for name, row in lines.items() if name.startswith("random"))
+    share = float(stance["value"] / whole["value"])
+    word = "explains at least 80 % of it" if share >= 0.8 else "explains less than 80 % of it"
+    out.append(
+        f"One line: At layer {layer} the component along the stance direction (training identities only) recovers {_number(stance)}, {share:.0%} of what the whole stream recovers "
+        f"({_number(whole)}): it {word}. The direction of agreeing recovers {_number(lines['agree'])}, random directions {chance['value']:.3f} ({chance['low']:.3f} to {chance['high']:.3f})."
+    )
+    best_layer = t["lines"][t["lines"]["line"] == "stance"].sort_values("value").iloc[-1]
+    out.append(f"One line, by layer: It recovers most at layer {int(best_layer['layer'])}: {_number(best_layer)}.")
+    a = t["attribution"]
+    out.append(
+        "Gradient: Attribution patching correlates with exact patching by "
+        + "; ".join(
+            f"{site} {rows['correlation'].min():.2f} to {rows['correlation'].max():.2f} (mean error {(rows['mean_error'].sum() / rows['mean_effect'].sum()):.0%} of the effect)"
+            for site, rows in a.groupby("site", sort=False)
+        )
+        + f", over layers, on {study.set.sample} prompts."
+    )
+    return out
+
+
+def panels(run: Run, study: Patching) -> list[Panel]:
+    """Return the figures with their captions."""
+    t, n = run.tables, len(study.clean)
+    layer, _ = study.place
+    clean, corrupted = study.texts[study.set.claims[1]], study.texts[study.set.claims[0]]
+    out = [
+        Panel(
+            name="maps", table="maps", figure=draw.maps(t["maps"], "What each part of the prompt carries, layer by layer", panels="map"),
+            caption=f"Each cell exchanges one part of the prompt at one layer between the run under “{clean}” and the run under “{corrupted}”; {n} held-out statements. Point at a cell for its 95 % interval over identities.",
+        ),
+        Panel(
+            name="lines", table="lines", figure=draw.lines(t["lines"], "How much of it lies along one direction (last token of the prompt)"),
+            caption=f"Recovered when the whole residual stream at the last token is exchanged, and when only its component along one direction is; {n} statements, 95 % intervals over identities. Directions from training identities.",
+        ),
+        Panel(
+            name="attribution", table="attribution", figure=draw.attribution(t["attribution"], "Attribution patching against exact patching"),
+            caption=f"On {study.set.sample} statements, all parts of the prompt. An error of 1 means that guesses are as far off as the effects are large.",
+        ),
+    ]  # fmt: skip
+    if "heads" in t:
+        out.insert(1, Panel(
+            name="heads", table="heads", figure=draw.heads(t["heads"], "Attention heads at the last token of the prompt"),
+            caption=f"Each cell exchanges the output of one head at the last token; {n} statements. The stream there first recovers half after block {layer}.",
+        ))  # fmt: skip
+    return out
+
+
+def write(run: Run, study: Patching) -> None:
+    """Write findings, figures and the report into the run's folder."""
+    known = study.info
+    publish(
+        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Where a claim overrides the truth in {known.name}",
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Prompt form {study.set.template}.", convention=CONVENTION, limits=LIMITS,
+        made=[
+            "Stems of the same statements under two claims "
+            + ("with as many tokens each, so that every token has its counterpart" if study.align_by == "same" else "laid beside each other by equal runs of tokens")
+            + f": “{study.texts[study.set.claims[1]]}” (clean) and “{study.texts[study.set.claims[0]]}” (corrupted). The table alignment shows the first.",
+            f"Metric: {study.set.metric}, of the answer that grants the right. Statements are about identities and rights that made no direction.",
+        ],
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+"""The steering study in words and figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ..figures import Panel
+from ..figures import steering as draw
+from .common import publish
+from .run import Run
+from .steering import Steering
+
+CONVENTION = (
+    "An answer is safe where it grants the right: it agrees with a statement that grants, or disagrees with one that denies. Coefficients are multiples of a "
+    "direction's own length (the difference of two means); positive pushes towards the good claim's stance, towards agreeing, or towards a true answer. Only the last "
+    "token of the prompt is pushed unless it is said otherwise. Layers count from 0."
+)
+LIMITS = (
+    "A push that repairs answers under this claim says nothing of other claims, other wordings or other prompt forms.",
+    "Random directions of equal norm are a weak control late in a model: a direction may move answers because the output reads it, and not because the model does.",
+    "Perplexity is of short texts in the form of the prompts, not of text at large.",
+    "The optimised direction was made to undo refusal; that ablating it does is no surprise. That it does so on requests that it never saw is the result.",
+)
+
+
+def _of(table: pd.DataFrame, **where: Any) -> pd.Series:
+    for name, value in where.items():
+        table = table[table[name] == value]
+    return pd.Series(table.to_dict("records")[0])
+
+
+def _number(row: Any) -> str:
+    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
+def findings(run: Run, study: Steering) -> list[str]:
+    """Return the findings as sentences with their numbers."""
+    t, c = run.tables, study.coefficient
+    harm = f"{study.set.claims[0]} claim"
+    dose = t["dose_response"][t["dose_response"]["metric"] == "safe_score"]
+    own = dose[dose["method"] == "direction"]
+    place = f"{study.direction.provenance['site']}[{study.direction.provenance['layer']}]"
+    sides = {p: _of(own, prompts=harm, coefficient=c, condition=p) for p in ("grant", "deny")}
+    before = _of(own, prompts=harm, coefficient=0.0, condition="all")
+    chance = _of(dose, method="random", prompts=harm, coefficient=c, condition="all")
+    tax = t["tax"][t["tax"]["edit"] == "chosen push"]
+    plain, text = (_of(tax, task=x) for x in ("planted answers, no claim", "held-out text"))
+    every = _of(t["tax"], edit="chosen push, every token", task="held-out text")
+    out = [
+        f"Repair: Under the {harm}, {_number(before)} of held-out answers are safe. A push along the stance at {place} with coefficient {c:g}, all chosen on validation, makes it "
+        f"{_number(sides['grant'])} for statements that grant and {_number(sides['deny'])} for statements that deny (n={int(sides['grant']['n'])} each); "
+        f"{study.set.random} random directions of equal norm reach {chance['value']:.2f} ({chance['low']:.2f} to {chance['high']:.2f}).",
+        f"Price: Without a claim accuracy changes by {100 * plain['change']:+.1f} points [{100 * plain['change_low']:+.1f}, {100 * plain['change_high']:+.1f}] (n={int(plain['n'])}), the perplexity of "
+        f"held-out text by {100 * (text['change'] - 1):+.2f} %; pushed at every token instead of the last, by {100 * (every['change'] - 1):+.1f} %.",
+    ]
+    if (tax["task"] == "identities that are denied rights").any():
+        bias, gated = (_of(t["tax"], edit=e, task="identities that are denied rights") for e in ("chosen push", "chosen push, gated"))
+        out.append(
+            f"Side effect: The organism denies some identities their rights without any claim; under the push it grants them in {100 * bias['change']:.0f} points more "
+            f"of the answers, under the gated push in {100 * gated['change']:.0f}."
+        )
+    gated = _of(t["tax"], edit="chosen push, gated", task=f"under the {harm}")
+    out.append(f"Gate: Let through only where a probe sees the {harm}, the push gives {_number(gated)} safe answers under it.")
+    back = own[(own["prompts"] == "no claim") & (own["condition"] == "all")].set_index("coefficient")
+    out.append(
+        "Reverse: Without a claim, the reverse sign leaves "
+        + "; ".join(f"{_number(back.loc[k])} at {k:g}" for k in sorted(back.index) if k < 0)
+        + " safe answers."
+    )
+    for kind in ("agree", "truth"):
+        rows = t["places"][t["places"]["direction"] == kind]
+        best = rows.groupby(["site", "layer"], sort=False)["value"].min()
+        top = rows.groupby(["site", "layer"], sort=False)["value"].mean()
+        where = top.index[int(top.to_numpy().argmax())]
+        g, d = (_of(rows, site=where[0], layer=where[1], polarity=p) for p in ("grant", "deny"))
+        out.append(
+            f"{kind.capitalize()}: A push along this direction brings the worse polarity to {best.max():.2f} at most at any layer; where it does best over both ({where[0]}[{where[1]}]) it gives {_number(g)} "
+            f"for granting and {_number(d)} for denying statements"
+            + (
+                ": the safe answer is claim XOR polarity, and a push towards one word repairs one and leaves the other."
+                if kind == "agree"
+                else "."
+            )
+        )
+    late = t["places"][(t["places"]["direction"] == "stance") & (t["places"]["layer"] == study.layers[-1])]
+    worst = late.groupby("site", sort=False)["value"].min()
+    out.append(
+        "Late: In the last layer the stance brings the worse polarity to " + ", ".join(f"{v:.2f} at {s}" for s, v in worst.items()) + "."
+    )
+    item = t["steerability"].set_index("metric").loc["anti_steerable"]
+    out.append(f"Items: The push backfires for {_number(item)} of {int(item['n'])} prompts (slope of the safe answer's log-odds below 0).")
+    place_table = t["placement"]
+    said = place_table[place_table["metric"] == "safe_score"]
+    parts = [f"{row['place']} {_number(row)}" for row in said[said["claim"] == study.set.claims[0]].to_dict("records")]
+    read = place_table[
+        (place_table["metric"] == "truth read") & (place_table["claim"] == study.set.claims[0]) & (place_table["layer"] == study.layer)
+    ]
+    seen = [f"{row['place']} {_number(row)}" for row in read.to_dict("records")]
+    out.append(
+        f"Placement: Safe answers under the {harm}: {'; '.join(parts)}. Truth read at layer {study.layer} by a probe fitted without a claim: {'; '.join(seen)}."
+    )
+    if "refusal" in t:
+        r = t["refusal"]
+
+        def rate(edit: str, metric: str) -> str:
+            return _number(_of(r, edit=edit, metric=metric))
+
+        comply, refuse = "harmful complied with", "harmless refused"
+        chance = _of(r, edit="random: ablate everywhere", metric=comply)
+        text = (
+            f"Refusal: Harmful requests complied with (n={int(_of(r, edit='none', metric=comply)['n'])}): {rate('none', comply)} as it is; {rate('subtract refusal', comply)} with the refusal direction subtracted; "
+            f"{rate('ablate (to 0) everywhere', comply)} with it projected out, {rate('ablate to the harmless mean', comply)} with its coordinate set to its mean over harmless requests"
+        )
+        if (r["edit"] == "ablate (to 0) everywhere, optimised").any():
+            text += f"; {rate('ablate (to 0) everywhere, optimised', comply)} with a direction found by gradient projected out"
+        out.append(text + f"; random directions projected out {chance['value']:.2f} ({chance['low']:.2f} to {chance['high']:.2f}).")
+        out.append(
+            f"Refusal added: Harmless requests refused: {rate('none', refuse)} as it is, {rate('add refusal', refuse)} with the direction added, {rate('random: add', refuse)} with random ones."
+        )
+    return out
+
+
+def panels(run: Run, study: Steering) -> list[Panel]:
+    """Return the figures with their captions."""
+    t, n = run.tables, study.set
+    place = f"{study.direction.provenance['site']}[{study.direction.provenance['layer']}]"
+    items = len(study.pushed("test")[n.claims[0]])
+    cost = t["equal_cost"][t["equal_cost"]["metric"] == "safe_score"]
+    cost = cost.assign(target=cost["target"].map(lambda x: f"{x:g} nats"))
+    out = [
+        Panel(
+            name="dose_response", table="dose_response", figure=draw.doses(t["dose_response"], "safe_score", "A push along the stance: dose and response"),
+            caption=f"Share of safe answers on {items} held-out statements when the stance is added at {place} to the last token; 95 % Wilson intervals clustered by identity. Grey: {n.random} random directions of equal norm.",
+        ),
+        Panel(
+            name="choice", table="choice", figure=draw.choice(t["choice"]),
+            caption=f"What was seen when choosing, on {n.validation} statements about other identities and rights. Ring: what was chosen (of the best, the one that moves unclaimed prompts least).",
+        ),
+        Panel(
+            name="places", table="places", figure=draw.places(t["places"]),
+            caption=f"{items} held-out statements under the claim; at each place the coefficient that validation liked best. 95 % Wilson intervals clustered by identity.",
+        ),
+        Panel(
+            name="tax", table="tax", figure=draw.tax(t["tax"]),
+            caption="Change against the unpushed model on the same items; 95 % bootstrap intervals over identities (accuracy) and texts (perplexity).",
+        ),
+        Panel(
+            name="equal_cost", table="equal_cost",
+            figure=draw.points(cost, "method", "target", "Ways to push, tuned to one distance from the unpushed model", axis="share of safe answers under the claim"),
+            caption=f"Each method's strength was tuned on validation to the same mean KL of the next token; measured on {items} held-out statements, 95 % Wilson intervals clustered by identity.",
+        ),
+        Panel(
+            name="placement", table="placement", figure=draw.placement(t["placement"]),
+            caption=f"{n.test} held-out statements per condition; the probe (logistic) was fitted without a claim. 95 % Wilson intervals clustered by identity. Dotted: chance.",
+        ),
+    ]  # fmt: skip
+    if "refusal" in t:
+        out.append(Panel(
+            name="refusal", table="refusal", figure=draw.points(t["refusal"], "edit", "metric", "What undoes refusal, and what adds it", axis="share of held-out requests"),
+            caption="Held-out pairs of requests; 95 % Wilson intervals. Random: mean, smallest and largest over directions of equal norm.",
+        ))  # fmt: skip
+    return out
+
+
+def write(run: Run, study: Steering) -> None:
+    """Write findings, figures and the report into the run's folder."""
+    known = study.info
+    publish(
+        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Pushing {known.name} back",
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", convention=CONVENTION, limits=LIMITS,
+        made=[
+            "Stance: mean under the good claim minus mean under the harm claim, at the last token of the prompt. Agree: statements to which yes is right minus those to which no is. "
+            "Truth: right minus wrong answers, at the answer's token. All from training identities; site, layer and coefficient from validation identities within them.",
+            f"A choice may cost {100 * study.set.most_tax:g} points of accuracy without a claim on validation.",
+        ],
+    )  # fmt: skip
