@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -19,6 +20,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", help="folder for tables, figures and report (default: figures/STUDY)")
     run.add_argument("--fast", action="store_true", help="a small grid, for a first look")
     run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--data", help="a folder of data, for studies that take one (caa)")
+    run.add_argument("--behaviours", nargs="+", help="which behaviours of the folder (caa)")
+    run.add_argument("--layers", nargs="+", type=int, help="which layers (caa, patching)")
+    run.add_argument("--coefficients", nargs="+", type=float, help="how far to push (caa, steering)")
     run.add_argument("--quiet", action="store_true", help="no progress")
     commands.add_parser("studies", help="list the studies")
     commands.add_parser("models", help="list the bundled models")
@@ -57,7 +62,9 @@ def _dispatch(args: argparse.Namespace) -> int:
         from .studies import main_run, run_study
 
         make = run_study if args.quiet else main_run
-        run = make(args.study, model=args.model, out=args.out, fast=args.fast, seed=args.seed)
+        given = {k: getattr(args, k) for k in ("data", "behaviours", "layers", "coefficients")}
+        options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+        run = make(args.study, model=args.model, out=args.out, fast=args.fast, seed=args.seed, **options)
         print("\n".join(f"- {finding}" for finding in run.findings))
         if "figures" in run.record:
             print(f"\nfigures: {run.record['figures']}")

@@ -262,3 +262,27 @@ def matrix(table: pd.DataFrame, first: str, second: str, title: str) -> go.Figur
 
 
 __all__ = ["INK", "choice", "components", "doses", "matrix", "placement", "places", "points", "tax"]
+
+
+def sweep(table: pd.DataFrame, title: str) -> go.Figure:
+    """Draw a value by layer with a line per coefficient, one panel per behaviour."""
+    names = list(dict.fromkeys(table["behaviour"]))
+    columns = min(2, len(names))
+    lines = -(-len(names) // columns)
+    figure = make_subplots(
+        rows=lines, cols=columns, subplot_titles=names, shared_yaxes=True, horizontal_spacing=0.06, vertical_spacing=0.25 / lines
+    )
+    for k, name in enumerate(names):
+        here = table[table["behaviour"] == name]
+        for j, (dose, rows) in enumerate(here.groupby("line", sort=False)):
+            rows = rows.sort_values("layer")
+            figure.add_scatter(
+                x=rows["layer"], y=rows["value"], error_y=bars(rows), mode="lines+markers", name=str(dose), legendgroup=str(dose), showlegend=k == 0,
+                marker={"color": COLOURS[j % len(COLOURS)], "size": 7}, line={"color": COLOURS[j % len(COLOURS)]}, hovertext=hover(rows), hoverinfo="text+name",
+                row=k // columns + 1, col=k % columns + 1,
+            )  # fmt: skip
+    style(figure, title, height=170 + 230 * lines)
+    figure.update_xaxes(title="layer", dtick=max(1, int(table["layer"].max()) // 6))
+    figure.update_yaxes(title="P(matching)", col=1)
+    figure.update_layout(margin={"t": 120}, legend={"y": 1 + 40 / (230 * lines), "title": {"text": "coefficient"}})
+    return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ STUDIES = {
     "probes": "every kind of probe on every layer, whether it carries over, how few samples do, what CCS found, tampering",
     "steering": "does a push along the stance repair what a harm claim breaks, at which price; what undoes refusal",
     "patching": "where a claim overrides the truth: layer by position, heads, and how much one direction carries",
+    "caa": "contrastive activation addition on data in its published layout: vectors, layers, coefficients, price (--data FOLDER)",
     "geometry": "are harm and safety opposite, orthogonal or something else: as directions, as information, as causes",
 }
 
@@ -50,12 +51,10 @@ def run_study(
     from .. import prompts
 
     study, report = _modules(name)
-    settings = study.fast(seed) if fast else study.SETTINGS(seed=seed)
-    try:
-        settings = replace(settings, **options)
-    except TypeError:
-        stray = sorted(set(options) - set(asdict(settings)))
-        raise BadInput(f"the study {name!r} has no setting {', '.join(stray)}; it has: {', '.join(asdict(settings))}") from None
+    stray = sorted(set(options) - set(study.Settings.__dataclass_fields__))
+    if stray:
+        raise BadInput(f"the study {name!r} has no setting {', '.join(stray)}; it has: {', '.join(study.Settings.__dataclass_fields__)}")
+    settings = study.fast(seed, **options) if fast else study.Settings(seed=seed, **options)
     for claim in settings.claims:
         if claim not in prompts.claims():
             raise unknown(UnknownClaim, "claim", claim, prompts.claims())
@@ -74,7 +73,7 @@ def run_study(
 
 
 def _modules(name: str) -> tuple[Any, Any]:
-    """The module of a study (SETTINGS, fast, compute) and that of its report (write)."""
+    """The module of a study (Settings, fast, compute) and that of its report (write)."""
     return importlib.import_module(f".{name}", __name__), importlib.import_module(f".{name}_report", __name__)
 
 

@@ -109,7 +109,7 @@ def export_panels(run: Run, shown: list[Panel]) -> tuple[str, ...]:
 
 
 def publish(
-    run: Run, study: Rows, *, findings: list[str], panels: list[Panel], title: str, subtitle: str, convention: str, limits: tuple[str, ...],
+    run: Run, study: Any, *, findings: list[str], panels: list[Panel], title: str, subtitle: str, convention: str, limits: tuple[str, ...],
     made: list[str], warning: str = "",
 ) -> None:  # fmt: skip
     """Write a study's figures and its report into the run's folder; arguments as for `write_report`."""

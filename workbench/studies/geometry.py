@@ -81,12 +81,13 @@ class GeometrySettings:
             raise BadInput(f"kl: nats, above 0 and below 10; got {self.kl}")
 
 
-SETTINGS = GeometrySettings
+Settings = GeometrySettings
 
 
-def fast(seed: int = 0) -> GeometrySettings:
-    """Return a small grid, for a first look."""
-    return GeometrySettings(items=96, requests=48, metrics=("raw",), draws=100, resamples=200, random=2, pushed=1, seed=seed)
+def fast(seed: int = 0, **options: Any) -> GeometrySettings:
+    """Return a small grid, for a first look; options take precedence."""
+    small: dict[str, Any] = {"items": 96, "requests": 48, "metrics": ("raw",), "draws": 100, "resamples": 200, "random": 2, "pushed": 1, "seed": seed}  # fmt: skip
+    return GeometrySettings(**(small | options))
 
 
 class Geometry(Rows):

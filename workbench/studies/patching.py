@@ -26,7 +26,7 @@ from ..prompts.templates import claim_phrasings
 from .common import Rows
 from .run import Run
 
-MAPPED = ("resid_post", "attn_out", "mlp_out")
+MAPPED = ("resid_pre", "resid_post", "attn_out", "mlp_out")
 HALF = 0.5
 
 
@@ -69,12 +69,22 @@ class PatchingSettings:
             raise BadInput("claims=: two of them, the corrupted one and the clean one")
 
 
-SETTINGS = PatchingSettings
+Settings = PatchingSettings
 
 
-def fast(seed: int = 0) -> PatchingSettings:
-    """Return a small grid, for a first look."""
-    return PatchingSettings(items=10, fit=64, sites=("resid_post",), heads=False, random=2, sample=3, resamples=200, seed=seed)
+def fast(seed: int = 0, **options: Any) -> PatchingSettings:
+    """Return a small grid, for a first look; options take precedence."""
+    small: dict[str, Any] = {
+        "items": 10,
+        "fit": 64,
+        "sites": ("resid_post",),
+        "heads": False,
+        "random": 2,
+        "sample": 3,
+        "resamples": 200,
+        "seed": seed,
+    }
+    return PatchingSettings(**(small | options))
 
 
 class Patching(Rows):

@@ -35,7 +35,7 @@ def findings(run: Run, study: Patching) -> list[str]:
     layer, _ = study.place
     maps = t["maps"]
     stream = maps[(maps["site"] == "resid_post") & (maps["way"] == "denoise")]
-    first = stream[stream["layer"] == study.layers[0]]
+    first = maps[(maps["site"] == "resid_pre") & (maps["layer"] == study.layers[0])]
     top = stream[(stream["layer"] == layer) & (stream["position"] == "last")].iloc[0]
     out.append(
         f"Where: At the last token of the prompt the residual stream after block {layer} recovers {_number(top)} of the answer (n={int(top['n'])} prompts); this is the "
@@ -45,7 +45,7 @@ def findings(run: Run, study: Patching) -> list[str]:
             if (first["position"] == "claim").any()
             else "nothing that could be aligned"
         )
-        + f" after block {study.layers[0]}."
+        + f" before block {study.layers[0]}."
     )
     noise = maps[(maps["site"] == "resid_post") & (maps["way"] == "noise") & (maps["position"] == "last") & (maps["layer"] == layer)].iloc[
         0

@@ -80,12 +80,22 @@ class ProbeSettings:
             raise BadInput(f"no folder step-N in {Path(self.checkpoints).name}: make them with `workbench train … --checkpoints 12`")
 
 
-SETTINGS = ProbeSettings
+Settings = ProbeSettings
 
 
-def fast(seed: int = 0) -> ProbeSettings:
-    """Return a small grid, for a first look and for tests."""
-    return ProbeSettings(train=240, test=120, methods=FEW, repeats=3, draws=40, resamples=200, claims=("partial", "harm"), seed=seed)
+def fast(seed: int = 0, **options: Any) -> ProbeSettings:
+    """Return a small grid, for a first look; options take precedence."""
+    small: dict[str, Any] = {
+        "train": 240,
+        "test": 120,
+        "methods": FEW,
+        "repeats": 3,
+        "draws": 40,
+        "resamples": 200,
+        "claims": ("partial", "harm"),
+        "seed": seed,
+    }
+    return ProbeSettings(**(small | options))
 
 
 def steps_in(folder: str | Path) -> dict[int, Path]:

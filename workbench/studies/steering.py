@@ -81,23 +81,24 @@ class SteeringSettings:
             raise BadInput("coefficients are above 0: the reverse sign is a control of its own")
 
 
-SETTINGS = SteeringSettings
+Settings = SteeringSettings
 
 
-def fast(seed: int = 0) -> SteeringSettings:
-    """Return a small grid, for a first look."""
-    return SteeringSettings(
-        fit=96,
-        validation=48,
-        test=64,
-        sites=("resid_post",),
-        layers=3,
-        coefficients=(0.5, 1.0, 2.0),
-        targets=(0.5,),
-        optimise=20,
-        resamples=200,
-        seed=seed,
-    )
+def fast(seed: int = 0, **options: Any) -> SteeringSettings:
+    """Return a small grid, for a first look; options take precedence."""
+    small: dict[str, Any] = {
+        "fit": 96,
+        "validation": 48,
+        "test": 64,
+        "sites": ("resid_post",),
+        "layers": 3,
+        "coefficients": (0.5, 1.0, 2.0),
+        "targets": (0.5,),
+        "optimise": 20,
+        "resamples": 200,
+        "seed": seed,
+    }
+    return SteeringSettings(**(small | options))
 
 
 class Steering(Rows):
@@ -274,7 +275,8 @@ class Steering(Rows):
             rows = []
             for (kind, site, layer), d in made.items():
                 here = tried[(tried["direction"] == kind) & (tried["site"] == site) & (tried["layer"] == layer)]
-                c = float(here.sort_values(["both", "kl_plain"], ascending=[False, True])["coefficient"].iloc[0])
+                one = here.sort_values(["both", "kl_plain"], ascending=[False, True]).iloc[0]
+                c = float(one["coefficient"])
                 safe = (asker.odds(asker.ask(add(d, c, scope=self.set.scope))) > 0) == frame["label"].to_numpy()
                 for polarity in ("grant", "deny"):
                     keep = (frame["polarity"] == polarity).to_numpy()

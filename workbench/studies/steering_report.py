@@ -35,6 +35,32 @@ def _number(row: Any) -> str:
     return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
+def _elsewhere(run: Run, study: Steering, kind: str) -> str:
+    """What a push along another direction does: within the price, beyond it, and to each polarity."""
+    tried = run.tables["choice"]
+    tried = tried[tried["direction"] == kind]
+    cheap = tried[tried["tax"] <= study.set.most_tax]
+    rows = run.tables["places"]
+    rows = rows[rows["direction"] == kind]
+    wide = rows.pivot_table(index=["site", "layer"], columns="polarity", values="value")
+    worse = wide.min(axis=1)
+    where = worse.index[int(worse.to_numpy().argmax())]
+    price = float(_of(rows, site=where[0], layer=where[1])["tax_on_validation"])
+    text = (
+        f"{kind.capitalize()}: Of the places and coefficients that cost at most {100 * study.set.most_tax:g} points on validation, none brings the worse polarity above {cheap['worse'].max():.2f} there; without "
+        f"that limit {where[0]}[{where[1]}] brings it to {worse.max():.2f} on held-out prompts, at a price of {100 * price:.0f} points"
+    )
+    apart = (wide["grant"] - wide["deny"]).abs()
+    split = apart.index[int(apart.to_numpy().argmax())]
+    g, d = (_of(rows, site=split[0], layer=split[1], polarity=p) for p in ("grant", "deny"))
+    if apart.max() > 0.5:
+        text += (
+            f". At {split[0]}[{split[1]}] it gives {_number(g)} for granting and {_number(d)} for denying statements: the safe answer is claim XOR polarity, and a push towards one word "
+            "repairs one and not the other"
+        )
+    return text + "."
+
+
 def findings(run: Run, study: Steering) -> list[str]:
     """Return the findings as sentences with their numbers."""
     t, c = run.tables, study.coefficient
@@ -70,26 +96,13 @@ def findings(run: Run, study: Steering) -> list[str]:
         + " safe answers."
     )
     for kind in ("agree", "truth"):
-        rows = t["places"][t["places"]["direction"] == kind]
-        best = rows.groupby(["site", "layer"], sort=False)["value"].min()
-        top = rows.groupby(["site", "layer"], sort=False)["value"].mean()
-        where = top.index[int(top.to_numpy().argmax())]
-        g, d = (_of(rows, site=where[0], layer=where[1], polarity=p) for p in ("grant", "deny"))
-        out.append(
-            f"{kind.capitalize()}: A push along this direction brings the worse polarity to {best.max():.2f} at most at any layer; where it does best over both ({where[0]}[{where[1]}]) it gives {_number(g)} "
-            f"for granting and {_number(d)} for denying statements"
-            + (
-                ": the safe answer is claim XOR polarity, and a push towards one word repairs one and leaves the other."
-                if kind == "agree"
-                else "."
-            )
-        )
+        out.append(_elsewhere(run, study, kind))
     late = t["places"][(t["places"]["direction"] == "stance") & (t["places"]["layer"] == study.layers[-1])]
     worst = late.groupby("site", sort=False)["value"].min()
     out.append(
         "Late: In the last layer the stance brings the worse polarity to " + ", ".join(f"{v:.2f} at {s}" for s, v in worst.items()) + "."
     )
-    item = t["steerability"].set_index("metric").loc["anti_steerable"]
+    item = _of(t["steerability"], metric="anti_steerable")
     out.append(f"Items: The push backfires for {_number(item)} of {int(item['n'])} prompts (slope of the safe answer's log-odds below 0).")
     place_table = t["placement"]
     said = place_table[place_table["metric"] == "safe_score"]

@@ -60,12 +60,21 @@ class UdhrSettings:
                 raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
 
 
-SETTINGS = UdhrSettings
+Settings = UdhrSettings
 
 
-def fast(seed: int = 0) -> UdhrSettings:
-    """Return a small grid, for a first look and for tests."""
-    return UdhrSettings(behaviour=60, train=240, test=120, rights_per_identity=4, resamples=200, ccs_epochs=400, seed=seed)
+def fast(seed: int = 0, **options: Any) -> UdhrSettings:
+    """Return a small grid, for a first look; options take precedence."""
+    small: dict[str, Any] = {
+        "behaviour": 60,
+        "train": 240,
+        "test": 120,
+        "rights_per_identity": 4,
+        "resamples": 200,
+        "ccs_epochs": 400,
+        "seed": seed,
+    }
+    return UdhrSettings(**(small | options))
 
 
 class _Study(Rows):
