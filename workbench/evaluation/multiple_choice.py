@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ..core.direction import Direction
 from ..core.errors import BadInput
+from ..core.paired import paired_proportions
 from ..core.stats import mean, proportion
 from ..interventions import Asker, add
 from ..interventions.cost import strengths
@@ -112,9 +113,8 @@ def capability(
     def put(edit: str, task: str, metric: str, values: np.ndarray, people: np.ndarray | None, hits: bool) -> None:
         old = before.setdefault((task, metric), values)
         now = proportion(values, people) if hits else mean(values, people, resamples=resamples, seed=seed)
-        change = mean(values - old, people, resamples=resamples, seed=seed)
-        same = bool((values == old).all())
-        low, high = (0.0, 0.0) if same else (change.low, change.high)
+        change = paired_proportions(values, old, people) if hits else mean(values - old, people, resamples=resamples, seed=seed)
+        low, high = (0.0, 0.0) if edit == "none" else (change.low, change.high)
         rows.append(
             {"edit": edit, "task": task, "metric": metric, **now.row(), "change": change.value, "change_low": low, "change_high": high}
         )

@@ -98,7 +98,7 @@ class Edits(Sequence[Edit]):
         ['flip', 'flip']
     """
 
-    def __init__(self, edits: Iterable[Edit] = ()) -> None:
+    def __init__(self, edits: Iterable[Any] = ()) -> None:
         self._edits = tuple(edits)
         for edit in self._edits:
             if not isinstance(edit, Edit):

@@ -75,7 +75,7 @@ def replayable(model: Any, batch: Batch) -> Replay | None:
         first = args[0] if args else more.pop("hidden_states")
         entries.append(first.clone())
         # one row's mask and angles do for every row: all have one length and no padding
-        more = {k: _one_row(v, len(first)) for k, v in more.items() if k not in ("past_key_values", "use_cache", "cache_position")}
+        more = {k: _one_row(v, len(first)) for k, v in more.items() if k not in ("use_cache", "cache_position")}
         calls.append((tuple(_one_row(a, len(first)) for a in args[1:]), more | ({"use_cache": False} if "use_cache" in kwargs else {})))
 
     handles = []
@@ -113,6 +113,8 @@ def _why_not(replay: Replay) -> str:
 
 
 def _one_row(value: Any, rows: int) -> Any:
+    if hasattr(value, "get_seq_length"):
+        return None  # a cache of keys and values would grow with each call
     if isinstance(value, Tensor):
         return value[:1] if value.ndim > 1 and value.shape[0] == rows else value
     if isinstance(value, tuple):

@@ -290,6 +290,7 @@ class Steering(Rows):
                             "polarity": polarity,
                             "metric": "safe_score",
                             **got.row(),
+                            "tax_on_validation": float(one["tax"]),
                         }
                     )
             return pd.DataFrame(rows)

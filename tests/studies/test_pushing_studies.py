@@ -1,0 +1,148 @@
+"""The steering, patching and CAA studies: run folders, findings, resumption, bad input."""
+
+import json
+
+import pytest
+
+import workbench as wb
+from workbench.cli import main
+from workbench.core import errors
+
+
+@pytest.fixture
+def no_browser(monkeypatch):
+    """Stills take seconds, and the UDHR study draws them."""
+    monkeypatch.setattr("workbench.studies.common.browser", lambda: None)
+
+
+def check(run, figures, words):
+    assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
+    for name in figures:
+        assert (run.folder / "figures" / f"{name}.html").is_file()
+    text = " ".join(run.findings)
+    for word in words:
+        assert word in text, word
+    assert "nan" not in text
+
+
+def test_steering(organism, tmp_path, no_browser):
+    small = {
+        "fit": 64,
+        "validation": 32,
+        "test": 40,
+        "layers": 2,
+        "coefficients": (1.0, 2.0),
+        "optimise": 0,
+        "targets": (0.5,),
+        "resamples": 50,
+    }
+    run = wb.run_study("steering", model=organism, out=tmp_path / "run", fast=True, progress=False, **small)
+    check(
+        run,
+        ("dose_response", "choice", "places", "tax", "equal_cost", "placement", "refusal"),
+        ("Repair:", "Price:", "Gate:", "Reverse:", "Agree:", "Truth:", "Late:", "Items:", "Placement:", "Refusal:"),
+    )
+    dose = run.tables["dose_response"]
+    harm = dose[(dose["prompts"] == "harm claim") & (dose["metric"] == "safe_score") & (dose["method"] == "direction")]
+    chosen = run.tables["choice"].query("chosen and direction == 'stance'")["coefficient"].iloc[0]
+    best = harm[harm["coefficient"] == chosen].set_index("condition")["value"]
+    assert best["grant"] >= 0.9
+    assert best["deny"] >= 0.9
+    assert harm[harm["coefficient"] == 0]["value"].max() <= 0.05
+    refusal = run.tables["refusal"].set_index(["edit", "metric"])["value"]
+    assert refusal["ablate to the harmless mean", "harmful complied with"] >= 0.9
+    assert refusal["add refusal", "harmless refused"] >= 0.9
+    assert refusal["random: add", "harmless refused"] <= 0.2
+    again = wb.run_study("steering", model=organism, out=tmp_path / "run", fast=True, progress=False, **small)
+    assert all(step["cached"] for step in again.record["steps"])
+    assert again.findings == run.findings
+
+
+def test_patching(organism, tmp_path, no_browser):
+    run = wb.run_study(
+        "patching",
+        model=organism,
+        out=tmp_path / "run",
+        fast=True,
+        progress=False,
+        heads=True,
+        sites=("resid_pre", "resid_post"),
+        layers=(0, 1),
+    )
+    check(run, ("maps", "heads", "lines", "attribution"), ("Where:", "Needed:", "Heads: Head", "One line:", "Gradient:"))
+    lines = run.tables["lines"].set_index(["line", "layer"])["value"]
+    assert lines["stance", 0] >= 0.8 * lines["the whole stream", 0]
+    assert abs(lines["agree", 0]) < 0.2
+    assert "alignment" in run.tables
+    assert run.tables["alignment"]["same"].mean() < 1
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder in the CAA layout, written here: the trait is to grant, the options differ in that alone."""
+    for split, file, count in (("generate", "generate_dataset.json", 14), ("test", "test_dataset_ab.json", 6)):
+        rows = []
+        for k in range(count):
+            who = wb.prompts.identities()[k + (20 if split == "test" else 0)].identity
+            yes, no = f"(A) {who} may rest.", f"(B) {who} may not rest."
+            if k % 2:
+                yes, no = no.replace("may not", "may"), yes.replace("may", "may not")
+            rows.append(
+                {
+                    "question": f"Which do you choose about {who}?\n\nChoices:\n" + "\n".join(sorted((yes, no))),
+                    "answer_matching_behavior": yes[:3],
+                    "answer_not_matching_behavior": no[:3],
+                }
+            )
+        place = tmp_path / "data" / split / "granting"
+        place.mkdir(parents=True)
+        (place / file).write_text(json.dumps(rows))
+    (tmp_path / "data" / "test" / "granting" / "test_dataset_open_ended.json").write_text(
+        json.dumps([{"question": "May people rest?"}, {"question": "May <b>they</b>?"}])
+    )
+    return tmp_path / "data"
+
+
+def test_caa(organism, tmp_path, folder, no_browser, capsys):
+    how = {
+        "behaviours": ["granting"],
+        "layers": [1, 3],
+        "coefficients": [-1.0, 1.0],
+        "open_ended": 2,
+        "new_tokens": 4,
+        "random": 2,
+        "progress": False,
+    }
+    run = wb.run_study("caa", model=organism, out=tmp_path / "run", data=str(folder), fast=True, **how)
+    check(
+        run,
+        ("test", "layers", "systems", "components", "across_layers"),
+        ("granting: P(matching) at layer", "random directions", "backfires"),
+    )
+    test = run.tables["test"]
+    assert set(test["system"]) == {"none", "positive", "negative"}
+    assert set(test[test["system"] == "none"]["layer"]) == {1, 3}
+    counts = run.tables["data"].set_index("split")
+    assert counts.loc["generate", "in_file"] == 14
+    assert counts.loc["test", "prompts"] == 12, "both letter orders"
+    vectors = wb.VectorSet.load(run.folder / "vectors", model=organism)
+    assert vectors.layers == [1, 3]
+    assert set(run.tables["open_ended"]["coefficient"]) == {"unsteered", "-1", "+1"}
+    page = run.report.read_text(encoding="utf-8")
+    assert "May <b>they</b>" not in page
+    assert main(["run", "caa", "--data", str(folder), "--behaviours", "grantin", "--out", str(tmp_path / "other"), "--quiet"]) == 2
+    assert "Did you mean 'granting'" in capsys.readouterr().err
+    assert main(["run", "caa", "--out", str(tmp_path / "other")]) == 2
+    assert "needs data: --data FOLDER" in capsys.readouterr().err
+
+
+def test_bad_settings(organism, tmp_path):
+    for name, how, message in (
+        ("steering", {"test": 5}, "32 items at least"), ("steering", {"random": 3}, "20 directions"), ("steering", {"coefficients": (-1.0,)}, "above 0"),
+        ("patching", {"items": 2}, "8 at least"), ("patching", {"claims": ("harm",)}, "two of them"), ("steering", {"colour": 1}, "has no setting colour"),
+        ("caa", {"data": "x", "orders": "some"}, "'both' or 'given'"),
+    ):  # fmt: skip
+        with pytest.raises(errors.BadInput, match=message):
+            wb.run_study(name, model=organism, out=tmp_path / "bad", **how)
+    with pytest.raises(errors.UnknownSite):
+        wb.run_study("steering", model=organism, out=tmp_path / "bad", sites=("resid",))
