@@ -40,6 +40,7 @@ bench: $(STAMP)
 	$(PY) benchmarks/capture.py
 	$(PY) -W ignore benchmarks/probes.py
 	$(PY) -W ignore benchmarks/geometry.py
+	$(PY) -W ignore benchmarks/interventions.py
 
 # 48 cells of planted angles x 1,000 runs (about half an hour on two cores); --full for the whole grid
 calibrate: $(STAMP)

@@ -104,6 +104,7 @@ class Watch:
         self._prompt: Tensor | None = None
         self._instruction: Tensor | None = None
         self._head: Tensor | None = None
+        self._end = 0
         self._masks: dict[Scope, Tensor] = {}
         self.users = 0
         target = getattr(model, "original_model", None)
@@ -125,6 +126,9 @@ class Watch:
             else torch.ones(len(ids), whole, dtype=torch.bool, device=ids.device)
         )
         self._masks = {}
+        if self.past and self._prompt is not None and len(self._prompt) == len(ids):  # a step of generation
+            self.real = real
+            return
         layout, before = _LAYOUT.get(), self._ids
         grown = (
             self.past == 0 and before is not None and before.shape == (len(ids), new - 1) and bool((before == ids[:, :-1]).all())
@@ -142,10 +146,11 @@ class Watch:
             # all that is real, wherever the padding lies
             self._prompt = torch.where(real, torch.arange(whole, device=ids.device), -1).amax(1) + 1
             self._instruction = None
-        elif self._prompt is None or len(self._prompt) != len(ids):
+        elif self.past:
             raise BadInput("a pass that goes on from a cache whose prompt was read outside this block: enter `edited` before the prompt")
         if self.past == 0:
             self._head = ids
+        self._end = 0 if self._prompt is None else int(self._prompt.max())
 
     def mask(self, scope: Scope) -> Tensor | None:
         """Return which of this pass's tokens a scope selects, `batch x position`; `None` for all.
@@ -156,7 +161,12 @@ class Watch:
         if scope.kind == "all":
             return None
         if scope not in self._masks:
-            self._masks[scope] = self._select(scope)
+            if self.past and self.past >= self._end and self.real is not None:  # all of this pass follows every prompt
+                if scope.kind not in ("prompt", "last"):
+                    return None
+                self._masks[scope] = torch.zeros_like(self.real[:, self.past :])
+            else:
+                self._masks[scope] = self._select(scope)
         return self._masks[scope]
 
     def _select(self, scope: Scope) -> Tensor:
