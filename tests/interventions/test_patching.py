@@ -213,7 +213,7 @@ def test_alignment(calm, organism):
     prompt = wb.prompts.udhr("consider_claim", "harm", n=1)[0]
     item = encode_pairs(organism, [prompt])[0]
     names = segments(organism, prompt, item.negative[: item.stem])
-    assert list(dict.fromkeys(names)) == ["before claim", "claim", "between claim and statement", "statement", "after statement", "last"]
+    assert list(dict.fromkeys(names)) == ["before claim", "claim", "between", "statement", "after statement", "last"]
     text = organism.tokenizer.decode([i for i, n in zip(item.negative, names, strict=False) if n == "claim"])
     assert text.strip(" .") == "Nobody should have rights and freedoms"
 

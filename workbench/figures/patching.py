@@ -21,7 +21,7 @@ def maps(table: pd.DataFrame, title: str, *, panels: str = "site") -> go.Figure:
         cols=columns,
         subplot_titles=[str(n) for n in names],
         horizontal_spacing=0.08,
-        vertical_spacing=0.3 / lines,
+        vertical_spacing=0.4 / lines if lines > 1 else 0,
         shared_yaxes=True,
     )
     for k, name in enumerate(names):
@@ -39,8 +39,8 @@ def maps(table: pd.DataFrame, title: str, *, panels: str = "site") -> go.Figure:
             text=np.vectorize(lambda v: "" if np.isnan(v) or abs(v) < 0.05 else f"{v:.2f}")(grid.to_numpy()), texttemplate="%{text}", textfont={"size": 10},
             row=k // columns + 1, col=k % columns + 1,
         )  # fmt: skip
-    style(figure, title, height=190 + lines * (150 + 22 * table["layer"].nunique()), legend=False)
-    figure.update_xaxes(type="category", tickangle=-35, tickfont={"size": 11})
+    style(figure, title, height=190 + lines * (170 + 22 * table["layer"].nunique()), legend=False)
+    figure.update_xaxes(type="category", tickangle=-30, tickfont={"size": 11})
     figure.update_yaxes(type="category")
     for line in range(lines):
         figure.update_yaxes(title="layer", row=line + 1, col=1)

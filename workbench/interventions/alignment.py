@@ -43,7 +43,7 @@ def align(
         how: "same": column by column, stems must be equally long; "diff": runs of equal tokens, and runs of equal length between them;
             "end": from the last token back.
         positions: What is patched together: "token", each column by itself, named by its distance from the end (-1 is the last);
-            "segment", the parts of a prompt (claim, statement, what lies before, between and after them, last); "last"; or such distances.
+            "segment", the parts of a prompt (claim, statement, what lies before, between and after them, last token); "last"; or such distances.
 
     Raises:
         ShapeMismatch: The sets differ in length. Alignment: stems that cannot be laid beside each other so. BadInput: an argument.
@@ -122,15 +122,7 @@ def segments(model: Any, pair: ContrastPair, ids: Sequence[int]) -> list[str]:
         if not name:
             before = [n for _, b, n in spans if b <= at]
             after = [n for a, _, n in spans if a > at]
-            name = (
-                f"between {before[-1]} and {after[0]}"
-                if before and after
-                else f"before {after[0]}"
-                if after
-                else f"after {before[-1]}"
-                if before
-                else "prompt"
-            )
+            name = "between" if before and after else f"before {after[0]}" if after else f"after {before[-1]}" if before else "prompt"
         out.append(name)
     out[-1] = "last"
     return out

@@ -54,6 +54,7 @@ def run_study(
     stray = sorted(set(options) - set(study.Settings.__dataclass_fields__))
     if stray:
         raise BadInput(f"the study {name!r} has no setting {', '.join(stray)}; it has: {', '.join(study.Settings.__dataclass_fields__)}")
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     settings = study.fast(seed, **options) if fast else study.Settings(seed=seed, **options)
     for claim in settings.claims:
         if claim not in prompts.claims():

@@ -72,8 +72,6 @@ class CaaSettings:
     claims: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("behaviours", "layers", "coefficients"):  # lists come from notebooks and from the command line
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.data:
             raise BadInput(
                 "the study 'caa' needs data: --data FOLDER in the layout generate/BEHAVIOUR/generate_dataset.json, test/BEHAVIOUR/test_dataset_ab.json"

@@ -45,7 +45,7 @@ class SteeringSettings:
         scope: Which tokens are pushed.
         random: Random directions of the control.
         most_tax: Points of accuracy without a claim that a choice may cost on validation.
-        targets: Nats, for the comparison at equal cost.
+        targets: Nats from the unpushed model on prompts without a claim, for the comparison at equal cost; the last also under the claim.
         requests: Whether the refusal part is run.
         optimise: Steps of the search for a direction whose ablation undoes refusal; 0 leaves it out.
         claims: The harm claim, and the one opposite to it.
@@ -62,7 +62,7 @@ class SteeringSettings:
     scope: str = "last"
     random: int = FEWEST_RANDOM
     most_tax: float = 0.02
-    targets: tuple[float, ...] = (0.1, 1.0)
+    targets: tuple[float, ...] = (0.01, 0.1)
     requests: bool = True
     optimise: int = 60
     claims: tuple[str, ...] = ("harm", "good")

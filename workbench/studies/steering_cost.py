@@ -64,7 +64,7 @@ def harm_gate(study: Any) -> Any:
 
 
 def costs(study: Any, made: dict[tuple[str, str, int], Direction]) -> None:
-    """Methods tuned to one mean KL from the unpushed model; measured on held-out prompts under the harm claim."""
+    """Methods tuned to one mean KL from the unpushed model, where no claim is made and where one is; measured on held-out prompts under the claim."""
     harm = study.set.claims[0]
     late = made["stance", study.set.sites[-1], study.layers[-1]]
 
@@ -79,11 +79,19 @@ def costs(study: Any, made: dict[tuple[str, str, int], Direction]) -> None:
     for k, d in enumerate(random_directions(study.direction, 3, study.set.seed)):
         families[f"random {k}"] = line(d)
 
+    starts = {k: 10.0 if k.startswith("rotate") else 0.2 for k in families}
+    how: dict[str, Any] = {"resamples": study.set.resamples, "seed": study.set.seed, "progress": study.progress, "starts": starts}
+    tuned = {
+        "no claim": (study.plain("validation"), study.set.targets),
+        f"{harm} claim": (study.pushed("validation")[harm], study.set.targets[-1:]),
+    }
+
     def make() -> pd.DataFrame:
-        return equal_cost(
-            study.model, study.pushed("validation")[harm], families, target=study.set.targets, measure=study.pushed("test")[harm],
-            starts={k: 10.0 if k.startswith("rotate") else 0.2 for k in families}, resamples=study.set.resamples, seed=study.set.seed, progress=study.progress,
-        )  # fmt: skip
+        parts = [
+            equal_cost(study.model, prompts, families, target=targets, measure=study.pushed("test")[harm], **how).assign(tuned_on=name)
+            for name, (prompts, targets) in tuned.items()
+        ]
+        return pd.concat(parts, ignore_index=True)
 
     study._table("equal_cost", "methods at equal cost", make)
 

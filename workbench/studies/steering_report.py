@@ -104,6 +104,16 @@ def findings(run: Run, study: Steering) -> list[str]:
     )
     item = _of(t["steerability"], metric="anti_steerable")
     out.append(f"Items: The push backfires for {_number(item)} of {int(item['n'])} prompts (slope of the safe answer's log-odds below 0).")
+    cost = t["equal_cost"]
+    target = study.set.targets[-1]
+    cost = cost[(cost["metric"] == "safe_score") & (cost["tuned_on"] == "no claim") & (cost["target"] == target)]
+    best = {k: _of(cost, method=k) for k in ("stance, chosen place", "rotate towards stance", "stance, last layer", "agree", "truth")}
+    draws = cost[cost["method"].str.startswith("random")]["value"]
+    out.append(
+        f"Equal cost: At {target:g} nats from the unpushed model where no claim is made, safe answers under the claim: "
+        + "; ".join(f"{k} {_number(v)}" for k, v in best.items())
+        + f"; random {draws.min():.2f} to {draws.max():.2f} ({len(draws)} directions)."
+    )
     place_table = t["placement"]
     said = place_table[place_table["metric"] == "safe_score"]
     parts = [f"{row['place']} {_number(row)}" for row in said[said["claim"] == study.set.claims[0]].to_dict("records")]
@@ -141,7 +151,7 @@ def panels(run: Run, study: Steering) -> list[Panel]:
     place = f"{study.direction.provenance['site']}[{study.direction.provenance['layer']}]"
     items = len(study.pushed("test")[n.claims[0]])
     cost = t["equal_cost"][t["equal_cost"]["metric"] == "safe_score"]
-    cost = cost.assign(target=cost["target"].map(lambda x: f"{x:g} nats"))
+    cost = cost.assign(target=[f"{t:g} nats, {w}" for t, w in zip(cost["target"], cost["tuned_on"], strict=True)])
     out = [
         Panel(
             name="dose_response", table="dose_response", figure=draw.doses(t["dose_response"], "safe_score", "A push along the stance: dose and response"),
@@ -162,7 +172,7 @@ def panels(run: Run, study: Steering) -> list[Panel]:
         Panel(
             name="equal_cost", table="equal_cost",
             figure=draw.points(cost, "method", "target", "Ways to push, tuned to one distance from the unpushed model", axis="share of safe answers under the claim"),
-            caption=f"Each method's strength was tuned on validation to the same mean KL of the next token; measured on {items} held-out statements, 95 % Wilson intervals clustered by identity.",
+            caption=f"Each method's strength was tuned on validation to the same mean KL of the next token, on prompts without a claim (what a push costs) and on prompts under it (how far it moves them); measured on {items} held-out statements, 95 % Wilson intervals clustered by identity.",
         ),
         Panel(
             name="placement", table="placement", figure=draw.placement(t["placement"]),
