@@ -57,7 +57,7 @@ maps = pd.concat(tables)
 draw.maps(maps, "What each part of the prompt carries", panels="map")
 
 # %%
-stream = maps[maps.map == "resid_pre"].set_index(["layer", "position"])["value"]
+stream = maps[maps["map"] == "resid_pre"].set_index(["layer", "position"])["value"]
 if MODEL == "bundled":
     assert stream[0, "claim"] > 0.9
     assert stream[0, "last"] < 0.1
@@ -82,7 +82,9 @@ draw.heads(heads, "Heads, at the last token")
 
 # %%
 layer = (
-    int(maps[(maps.map == "resid_pre") & (maps.position == "last") & (maps.value > 0.5)].layer.min()) - 1 if (maps.value > 0.5).any() else 0
+    int(maps[(maps["map"] == "resid_pre") & (maps.position == "last") & (maps.value > 0.5)].layer.min()) - 1
+    if (maps.value > 0.5).any()
+    else 0
 )
 layer = max(0, layer)
 used = {p.identity for p in clean}

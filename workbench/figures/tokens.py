@@ -20,7 +20,8 @@ def token_view(table: pd.DataFrame, *, label: str = "projection") -> Any:
         label: What the colour is, for the reader.
 
     Returns:
-        A circuitsvis view for a notebook; `save_view` writes it to a file that opens without a network.
+        A circuitsvis view for a notebook, ▸ before tokens that are steered and ◂ after tokens that are read; `save_view` writes it to a file
+        that opens without a network.
     """
     from circuitsvis import tokens
 
@@ -28,7 +29,9 @@ def token_view(table: pd.DataFrame, *, label: str = "projection") -> Any:
         raise MissingColumn("a token view needs the columns token and projection, as wb.project_tokens gives them")
     values = table["projection"].to_numpy(float)
     size = max(1e-9, float(abs(values).max()))
-    names = [f"▸{t}" if s else t for t, s in zip(table["token"].map(html.escape), table.get("steered", [False] * len(table)), strict=True)]
+    none = [False] * len(table)
+    marks = zip(table["token"].map(html.escape), table.get("steered", none), table.get("read", none), strict=True)
+    names = [("▸" if steered else "") + token + ("◂" if read else "") for token, steered, read in marks]
     return tokens.colored_tokens_multi(names, torch.as_tensor(values / size)[:, None], labels=[f"{label} (1 = {size:.3g})"])
 
 

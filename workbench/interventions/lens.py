@@ -14,6 +14,7 @@ from ..core.seeds import torch_rng
 from ..directions.alignment import SpaceMap
 from ..models import Read, Scope, edited, info, unembedding
 from ..models.forward import run
+from ..models.load import bos_of
 from ..models.scopes import Watch
 from ..models.tokens import encode, pad
 from .steering import ScopeLike, place
@@ -79,7 +80,8 @@ def project_tokens(
         scope: A scope; its tokens are marked in `steered`.
 
     Returns:
-        Rows `position, token, id, projection` (raw units), `cosine`, `steered`.
+        Rows `position, token, id, projection` (raw units), `cosine`, `steered`, and `read`: where the direction's own rows were read, as
+        far as its provenance says ("stem_last" is the last token, "mean" all but the first special one).
     """
     direction.check_place({"model": info(model).key()})
     where, (block, *_) = place(direction, site, layer, True)
@@ -95,7 +97,14 @@ def project_tokens(
     x = kept["x"][0]
     along = x @ direction.unit
     steered = np.ones(len(ids), bool) if mask is None else mask[0].cpu().numpy()
+    position = direction.provenance.get("position")
+    read = np.array(
+        [
+            (position == "mean" and (k > 0 or ids[0] != bos_of(model))) or (position in ("stem_last", "last") and k == len(ids) - 1)
+            for k in range(len(ids))
+        ]
+    )
     return pd.DataFrame({
         "position": range(len(ids)), "token": [model.tokenizer.decode([i]) for i in ids], "id": ids, "projection": along.numpy(),
-        "cosine": (along / x.norm(dim=-1).clamp(min=1e-12)).numpy(), "steered": steered if scope is not None else False,
+        "cosine": (along / x.norm(dim=-1).clamp(min=1e-12)).numpy(), "steered": steered if scope is not None else False, "read": read,
     })  # fmt: skip

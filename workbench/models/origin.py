@@ -10,6 +10,8 @@ from typing import Any
 from ..core.errors import ShapeMismatch, WrongModel
 from .load import info
 
+# what the model is, by a state that is cheap to see: hashing a model at every push would cost more than the push
+_SEEN: weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], dict[str, Any]]] = weakref.WeakKeyDictionary()
 _HOME: weakref.WeakKeyDictionary[Any, list[dict[str, Any]]] = weakref.WeakKeyDictionary()
 
 
@@ -30,13 +32,21 @@ def check_origin(model: Any, edits: Iterable[Any]) -> None:
         made = edit.origin.get("model")
         if not made:
             continue
-        known = known or [info(model).key(), *_HOME.get(model, [])]
+        known = known or [_key(model), *_HOME.get(model, [])]
         same = [all(k[name] == made[name] for name in ("digest", "processing") if name in made) for k in known]
         if not any(same):
             raise WrongModel(
                 f"{where} was made from {made.get('name')!r}, and this is {known[0]['name']!r}, or its weights or their processing differ. "
                 "To try it all the same, say so: transfer=True"
             )
+
+
+def _key(model: Any) -> dict[str, Any]:
+    state = tuple(x for p in model.parameters() for x in (id(p), p._version))
+    seen = _SEEN.get(model)
+    if seen is None or seen[0] != state:
+        seen = _SEEN[model] = (state, info(model).key())
+    return seen[1]
 
 
 @contextmanager

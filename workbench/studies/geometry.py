@@ -86,8 +86,7 @@ Settings = GeometrySettings
 
 def fast(seed: int = 0, **options: Any) -> GeometrySettings:
     """Return a small grid, for a first look; options take precedence."""
-    small: dict[str, Any] = {"items": 96, "requests": 48, "metrics": ("raw",), "draws": 100, "resamples": 200, "random": 2, "pushed": 1, "seed": seed}  # fmt: skip
-    return GeometrySettings(**(small | options))
+    return GeometrySettings(**({"items": 96, "requests": 48, "metrics": ("raw",), "draws": 100, "resamples": 200, "random": 2, "pushed": 1, "seed": seed} | options))  # fmt: skip
 
 
 class Geometry(Rows):

@@ -19,6 +19,7 @@ CONVENTION = (
 )
 LIMITS = (
     "A place that recovers the behaviour carries the difference between the two claims; it need not be where the difference is computed, nor the only place.",
+    "The layer at which heads and lines are spoken of is the lowest that recovers half of the answer on the same prompts; the figures show every layer.",
     "Parts of the prompt are patched whole; what one token of a part carries is not told apart.",
     "Both claims are fixed sentences: what is found is about this pair of claims in this prompt form.",
     "Attribution patching is a first-order guess; where the error table shows a low correlation or a large error, it should not be used.",

@@ -76,7 +76,7 @@ def costs(study: Any, made: dict[tuple[str, str, int], Direction]) -> None:
         one = study.choice[kind]
         families[kind] = line(made[kind, str(one["site"]), int(one["layer"])])
     families["rotate towards stance"] = lambda c: rotate(study.direction, min(179.0, c), scope=study.set.scope)
-    for k, d in enumerate(random_directions(study.direction, 3, study.set.seed)):
+    for k, d in enumerate(random_directions(study.direction, 8, study.set.seed)):
         families[f"random {k}"] = line(d)
 
     starts = {k: 10.0 if k.startswith("rotate") else 0.2 for k in families}
