@@ -115,6 +115,15 @@ def test_multiple_choice_in_both_orders(organism):
     assert abs(table[0.0, "p_matching"] - p.mean()) < 1e-6
     first = np.where(plain["letter"] == "A", p, 1 - p) - 0.5
     assert abs(table[0.0, "position_bias"] - first.mean()) < 1e-6
+    early = wb.Direction.of(d.vector, provenance={"site": "resid_post", "layer": 3})
+    with pytest.raises(errors.WrongModel, match=r"read at resid_post\[3\] is to act at resid_post\[5\]"):
+        wb.multiple_choice(organism, prompts, {5: early}, [1], scope="last", **FEW)
+    moved = wb.multiple_choice(organism, prompts, early, [1], scope="last", layer=5, transfer=True, **FEW)
+    assert set(moved["layer"]) == {5}, "rows are called by the layer that was pushed"
+    swept = wb.multiple_choice(organism, prompts, {4: early, 5: early}, [20], scope="last", transfer=True, **FEW).set_index(
+        ["layer", "coefficient", "metric"]
+    )["value"]
+    assert swept[4, 20.0, "answered"] != swept[5, 20.0, "answered"]
     given = choices_to_prompts(letters(), model=organism)
     both = wb.multiple_choice(
         organism,
@@ -149,6 +158,10 @@ def test_capability_counts_the_change_item_by_item(organism, stance):
     assert by.loc[("nothing", "short", "perplexity"), "change"] == 1.0
     with pytest.raises(errors.BadInput, match="nothing to measure"):
         wb.capability(organism, {})
+    with pytest.raises(errors.BadInput, match="call yours otherwise"):
+        wb.capability(organism, {"none": wrong}, texts=texts)
+    with pytest.raises(errors.BadInput, match="among choices and among answers"):
+        wb.capability(organism, {}, choices={"plain": choices_to_prompts(letters(), model=organism)}, answers={"plain": plain})
 
 
 def test_paired_proportions():
@@ -159,13 +172,13 @@ def test_paired_proportions():
     assert all_of.value == 1.0
     assert 0.85 < all_of.low < 1.0
     rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(400):
-        a = rng.random(80) < 0.7
-        b = np.where(rng.random(80) < 0.8, a, rng.random(80) < 0.5)
-        e = paired_proportions(a.astype(float), b.astype(float))
-        hits += e.low <= 0.7 - (0.8 * 0.7 + 0.2 * 0.5) <= e.high
-    assert 0.92 <= hits / 400 <= 0.985
+    for gain, loss in ((0.05, 0.05), (0.3, 0.3), (0.45, 0.45), (0.6, 0.2), (0.1, 0.0)):
+        hits = 0
+        for _ in range(400):
+            kind = rng.random(100)
+            e = paired_proportions((kind < gain).astype(float), ((kind >= gain) & (kind < gain + loss)).astype(float))
+            hits += e.low <= gain - loss <= e.high
+        assert 0.925 <= hits / 400 <= 0.99, (gain, loss, hits / 400)
     with pytest.raises(errors.ShapeMismatch):
         paired_proportions([1], [1, 0])
 
@@ -196,7 +209,10 @@ def test_a_continuation_is_what_follows_the_prompt_for_scopes(organism):
     plain = text_nll(organism, [text])["nll"][0]
     assert abs(text_nll(organism, [text], wb.add(d, scope="generated"))["nll"][0] - plain) > 1e-3
     assert abs(text_nll(organism, [text], wb.add(d, scope="last"))["nll"][0] - plain) > 1e-3
-    assert abs(text_nll(organism, ["".join(text)], wb.add(d, scope="last"))["nll"][0] - plain) > 0
+    for scope in ("last", "generated"):
+        with pytest.raises(errors.EmptyScope, match="a text by itself is all prompt"):
+            text_nll(organism, [text, "".join(text)], wb.add(d, scope=scope))
+    assert abs(text_nll(organism, ["".join(text)], wb.add(d, scope="prompt"))["nll"][0]) > 0
 
 
 def test_truthful_answers_by_their_likelihood(organism):

@@ -218,6 +218,43 @@ def test_alignment(calm, organism):
     assert text.strip(" .") == "Nobody should have rights and freedoms"
 
 
+def test_under_edits_that_choose_rows_or_tokens_whole_passes_are_run(calm):
+    """A gate is decided, and a scope worked out, when a whole pass begins: gone on from in the middle, the donors' would be left over."""
+    clean, corrupted = pairs(CLEAN), pairs(WRONG)
+    d = wb.Direction.of(torch.ones(32) * 4, provenance={"site": "resid_post", "layer": 0})
+    how = {"site": "resid_post", "layers": [1], "positions": "last", "resamples": 20, "progress": False}
+    plain = wb.patch(calm, clean, corrupted, **how)["patched"][0]  # replay has been tried
+    kept = []
+    with wb.edited(calm, wb.Read(site="resid_post", layer=0, function=lambda x: kept.append(x[:, 1:].norm(dim=-1).mean()))):
+        for p in (clean, corrupted):
+            wb.patch(calm, p, p, **how)
+    for when in (wb.gate(d, float(np.mean(kept)), similarity="projection"), wb.gate(d, -1e9, similarity="projection", pool="last"), None):
+        for scope in ("last", "all", ("marker", "Answer")):
+            if when is None and scope == "all":
+                continue
+            with wb.edited(calm, wb.add(d, scope=scope, when=when)):
+                auto, full = (wb.patch(calm, clean, corrupted, engine=e, **how)["patched"][0] for e in ("auto", "full"))
+                with pytest.raises(errors.BadInput, match="chooses rows or tokens"):
+                    wb.patch(calm, clean, corrupted, engine="replay", **how)
+            assert auto == full
+    assert replay.why_not(calm) == "", "nothing is held against the model afterwards"
+    assert abs(wb.patch(calm, clean, corrupted, engine="replay", **how)["patched"][0] - plain) < 1e-6
+
+
+def test_parts_of_a_chat_prompt(organism):
+    """Special tokens that stand in the text itself, as a chat template puts them, do not shift the names."""
+    said = "Women have the right to rest."
+    for lead in ("", "<s><s></s>"):
+        pair = ContrastPair(
+            stem=f'{lead}Statement: "{said}" Do you agree? Answer:', negative=" no", positive=" yes", label=1, meta={"statement": said}
+        )
+        item = encode_pairs(organism, [pair])[0]
+        ids = item.negative[: item.stem]
+        names = segments(organism, pair, ids)
+        part = organism.tokenizer.decode([i for i, n in zip(ids, names, strict=True) if n == "statement"])
+        assert part.strip(' ".') == said.rstrip("."), lead
+
+
 def test_bad_arguments_cost_nothing(calm):
     clean = pairs(CLEAN[:1])
     for how, error in (

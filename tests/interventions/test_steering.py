@@ -123,6 +123,21 @@ def test_directions_are_refused_elsewhere(tiny, calm):
         run(tiny, pad(tiny, encode(tiny, TEXTS)))  # its own model, with weights changed for a while
 
 
+def test_every_direction_of_an_edit_must_be_the_models(tiny, calm):
+    mine, foreign = direction(0, model=info(tiny).key()), direction(1, model=info(calm).key())
+    for make in (lambda: wb.ablate([mine, foreign]), lambda: wb.rotate(mine, 10, foreign)):
+        with pytest.raises(errors.WrongModel):
+            make()
+    with pytest.raises(errors.WrongModel, match="gate at resid_post"), edited(tiny, wb.add(mine, when=wb.gate(foreign))):
+        pass
+    from workbench.interventions import probe_metric
+
+    with pytest.raises(errors.WrongModel):
+        probe_metric(tiny, foreign)
+    with pytest.raises(errors.WrongModel), edited(calm, wb.ablate([direction(2), mine])):
+        pass
+
+
 def test_bad_numbers_and_units():
     d = direction()
     with pytest.raises(errors.NotFinite):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from workbench.core import errors
-from workbench.models import Change, Edit, edited, generate_texts, info, reweighted, writers
+from workbench.models import Change, Edit, Scope, edited, generate_texts, info, reweighted, writers
 from workbench.models.forward import run
 from workbench.models.load import trunk_of
 from workbench.models.tokens import encode, pad
@@ -66,6 +66,13 @@ def test_nan_says_where_and_under_what(tiny):
         edited(tiny, Edit(site="resid_post", layer=1, function=lambda x: x * float("inf"), label="blow up")),
     ):
         generate_texts(tiny, TEXTS[:1], max_new_tokens=2)
+
+
+@pytest.mark.parametrize("scope", ["last", "generated", ("marker", "e")])
+def test_nan_under_a_scope_says_where_in_a_batch_too(tiny, scope):
+    edit = Edit(site="resid_post", layer=1, function=lambda x: x * float("inf"), label="blow up", scope=Scope.of(scope))
+    with pytest.raises(errors.NotFinite, match=r"no longer finite after block 1\. Acting: blow up"), edited(tiny, edit):
+        generate_texts(tiny, TEXTS[:2], max_new_tokens=3)
 
 
 def logits(model):

@@ -31,7 +31,7 @@ def multiple_choice(
     Args:
         model: What `load_model` returns.
         prompts: From `prompts.choices_to_prompts`, best with orders="both"; or several by name of the system prompt.
-        directions: One, or one per layer.
+        directions: One, or one per layer, each of which acts at its layer (a direction read elsewhere needs transfer=True).
         coefficients: In `unit`; 0 is added.
         unit, scope, how: As for `wb.add`. The published scope is everything from the end of the instruction on.
         resamples, seed: For intervals, clustered by question (both orders of one are one cluster).
@@ -46,14 +46,20 @@ def multiple_choice(
         Rimsky et al. 2023, arXiv 2312.06681, section 4.
     """
     sets = {"none": prompts} if isinstance(prompts, PromptSet) else dict(prompts)
-    by_layer = {int(directions.provenance.get("layer", -1)): directions} if isinstance(directions, Direction) else dict(directions)
+    if isinstance(directions, Direction):
+        by_layer = {add(directions, unit=unit, scope=scope, **how)[0].layer: directions}
+    elif "layer" in how:
+        raise BadInput("the mapping names the layers: leave layer= out")
+    else:
+        by_layer = dict(directions)
+    more: dict[int, dict[str, Any]] = {n: how if isinstance(directions, Direction) else how | {"layer": n} for n in by_layer}
     doses = strengths(coefficients)
     rows = []
     jobs = [(s, n, c) for s in sets for n in by_layer for c in doses if c] + [(s, n, 0.0) for s in sets for n in by_layer]
     askers = {s: Asker(model, p) for s, p in sets.items()}
     for system, layer, c in tqdm(jobs, desc="multiple choice", disable=None if progress is None else not progress):
         asker = askers[system]
-        logp = asker.ask(add(by_layer[layer], c, unit=unit, scope=scope, **how)) if c else asker.base
+        logp = asker.ask(add(by_layer[layer], c, unit=unit, scope=scope, **more[layer])) if c else asker.base
         names = {"system": system, "layer": layer, "coefficient": c}
         rows += [names | row for row in choice_rows(asker, asker.odds(logp), asker.answered(logp), resamples, seed)]
     return pd.DataFrame(rows).sort_values(["system", "layer", "coefficient", "metric"], ignore_index=True)
@@ -78,7 +84,7 @@ def choice_rows(asker: Asker, odds: np.ndarray, answered: np.ndarray, resamples:
 
 def capability(
     model: Any, edits: Mapping[str, Iterable[Edit]], *, choices: Mapping[str, PromptSet] | None = None, truths: Sequence[MultiTruth] | None = None,
-    texts: Mapping[str, Sequence[Text]] | None = None, answers: Mapping[str, PromptSet] | None = None, resamples: int = 1000, seed: int = 0,
+    texts: Mapping[str, Sequence[Text]] | None = None, text_clusters: Mapping[str, Sequence[Any]] | None = None, answers: Mapping[str, PromptSet] | None = None, resamples: int = 1000, seed: int = 0,
     progress: bool | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Measure what edits cost elsewhere: the capability tax.
@@ -89,6 +95,7 @@ def capability(
         choices: A/B questions by task (MMLU, TruthfulQA), as from `choices_to_prompts`.
         truths: TruthfulQA with all its answers, for mc1 and mc2.
         texts: Texts, or (prompt, continuation), by name, for perplexity.
+        text_clusters: By name, what is independent of what among them; each text by itself if not given.
         answers: Contrast pairs by name whose `label` names the right ending.
         resamples, seed: For intervals, clustered by question or identity.
         progress: Show a progress bar.
@@ -101,6 +108,10 @@ def capability(
     References:
         Lin et al. 2021, arXiv 2109.07958 (TruthfulQA: mc1, mc2); Hendrycks et al. 2020, arXiv 2009.03300 (MMLU).
     """
+    if "none" in edits:
+        raise BadInput("'none' is the model without edits, against which all others are compared; call yours otherwise")
+    if twice := set(choices or {}) & set(answers or {}):
+        raise BadInput(f"the task {twice.pop()!r} is among choices and among answers; give one of them another name")
     named: dict[str, list[Edit]] = {"none": []} | {k: list(v) for k, v in edits.items()}
     if not (choices or truths or texts or answers):
         raise BadInput("nothing to measure: give choices=, truths=, texts= or answers=")
@@ -131,10 +142,11 @@ def capability(
         for task, some in (texts or {}).items():
             scored = text_nll(model, some, acting)
             old = before.setdefault((task, "perplexity"), scored)
-            ratio = perplexity_ratio(scored, old, resamples=resamples, seed=seed)
+            groups = (text_clusters or {}).get(task)
+            ratio = perplexity_ratio(scored, old, groups, resamples=resamples, seed=seed)
             same = bool((scored["nll"] == old["nll"]).all())
             rows.append({
-                "edit": edit, "task": task, "metric": "perplexity", **perplexity(scored, resamples=resamples, seed=seed).row(), "change": ratio.value,
+                "edit": edit, "task": task, "metric": "perplexity", **perplexity(scored, groups, resamples=resamples, seed=seed).row(), "change": ratio.value,
                 "change_low": 1.0 if same else ratio.low, "change_high": 1.0 if same else ratio.high,
             })  # fmt: skip
     return pd.DataFrame(rows)

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core.errors import BadInput, NotFinite
+from ..core.errors import BadInput, EmptyScope, NotFinite
 from ..core.stats import Estimate, bootstrap, mean
 from ..models import Edit, edited
 from ..models.forward import run
+from ..models.hooks import active_edits
 from ..models.tokens import encode, pad
 
 Text = str | tuple[str, str]
@@ -28,7 +29,7 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
     Args:
         model: What `load_model` returns.
         texts: Texts; or pairs (prompt, continuation), of which only the continuation is scored, and which say to edits with a scope
-            what is prompt. A text by itself is all prompt: scopes "generated" and "last" touch nothing that is scored there.
+            what is prompt. A text by itself is all prompt: edits with the scope "generated" or "last" are refused there.
         edits: What acts.
 
     Returns:
@@ -56,6 +57,7 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
     acting = list(edits or ())
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     with edited(model, acting) if acting else nullcontext():
+        _scored(model, starts)
         for begin in range(0, len(order), ROWS):
             chunk = order[begin : begin + ROWS]
             batch = pad(model, [rows[i] for i in chunk], prompt=[starts[i] or len(rows[i]) for i in chunk])
@@ -72,18 +74,30 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
     return pd.DataFrame({"nll": out[:, 0], "tokens": out[:, 1].astype(int)})
 
 
-def perplexity(scored: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """Return exp(nll per token) over texts, with a bootstrap over texts."""
+def _scored(model: Any, starts: Sequence[int]) -> None:
+    """Raise where an edit could touch nothing that is scored: a likelihood that cannot change looks like a push without a price."""
+    blind = [e for e in active_edits(model) if e.scope is not None and e.scope.kind in ("last", "generated")]
+    if blind and not all(starts):
+        raise EmptyScope(
+            f"{blind[0].label} acts on the scope {blind[0].scope}, and a text by itself is all prompt: nothing that is scored would be touched. Give "
+            "(prompt, continuation) pairs, or another scope (text_scope= in dose_response)"
+        )
+
+
+def perplexity(scored: pd.DataFrame, clusters: Sequence[Any] | None = None, *, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """Return exp(nll per token) over texts, with a bootstrap over clusters of texts (each text by itself if none are given)."""
     nll, tokens = scored["nll"].to_numpy(), scored["tokens"].to_numpy()
-    return bootstrap(lambda w: np.exp((w @ nll) / (w @ tokens)), len(nll), resamples=resamples, seed=seed)
+    return bootstrap(lambda w: np.exp((w @ nll) / (w @ tokens)), len(nll), clusters, resamples=resamples, seed=seed)
 
 
-def perplexity_ratio(now: pd.DataFrame, before: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Estimate:
+def perplexity_ratio(
+    now: pd.DataFrame, before: pd.DataFrame, clusters: Sequence[Any] | None = None, *, resamples: int = 1000, seed: int = 0
+) -> Estimate:  # fmt: skip
     """Return the perplexity under edits over that without, text by text the same: 1.05 is 5 % worse."""
     if not np.array_equal(now["tokens"], before["tokens"]):
         raise BadInput("the two tables score different texts")
     gap, tokens = (now["nll"] - before["nll"]).to_numpy(), now["tokens"].to_numpy()
-    return bootstrap(lambda w: np.exp((w @ gap) / (w @ tokens)), len(gap), resamples=resamples, seed=seed)
+    return bootstrap(lambda w: np.exp((w @ gap) / (w @ tokens)), len(gap), clusters, resamples=resamples, seed=seed)
 
 
 def continuation_logp(model: Any, pairs: Sequence[tuple[str, str]], edits: Iterable[Edit] | None = None) -> np.ndarray:

@@ -113,7 +113,11 @@ def segments(model: Any, pair: ContrastPair, ids: Sequence[int]) -> list[str]:
         if at >= 0:
             spans.append((at, at + len(part), name))
     spans.sort()
-    ends = [len(model.tokenizer.decode(list(ids[: k + 1]), skip_special_tokens=True)) for k in range(len(ids))]
+    whole = model.tokenizer.decode(list(ids))
+    # what stands before the text: a first token of our own; those of a chat template are part of the text
+    at = whole.find(text)
+    before_text = at if at >= 0 else max(0, len(whole) - len(text))
+    ends = [len(model.tokenizer.decode(list(ids[: k + 1]))) - before_text for k in range(len(ids))]
     out = []
     for k in range(len(ids)):
         # the character that the token ends on says where it is; a token may begin with a space

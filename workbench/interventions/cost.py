@@ -74,9 +74,15 @@ class Asker:
                 if not bool(here.isfinite().all()):
                     row = int((~here.isfinite().all(1)).nonzero()[0])
                     ids = batch.ids[row][batch.mask[row].bool()].tolist()
-                    raise NotFinite(f"the model gives NaN or infinity after a prompt. {where_not_finite(self.model, ids)}")
+                    raise NotFinite(
+                        f"the model gives NaN or infinity after a prompt. {where_not_finite(self.model, ids, len(ids), self._ends(batch, row))}"
+                    )
                 out.append(torch.log_softmax(here, -1).cpu())
         return torch.cat(out)[self._back]
+
+    @staticmethod
+    def _ends(batch: Any, row: int) -> int | None:
+        return None if batch.layout is None or batch.layout.instruction is None else int(batch.layout.instruction[row])
 
     def odds(self, logp: Tensor) -> np.ndarray:
         """Return the log-odds of the positive ending, per item, over all token forms of both."""
@@ -106,7 +112,7 @@ class Asker:
 
     @cached_property
     def base(self) -> Tensor:
-        """What the model says without edits."""
+        """What the model says as it is when this is first asked for: without edits, unless some were active then."""
         return self.ask()
 
     def subset(self, most: int) -> Asker:

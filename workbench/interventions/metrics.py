@@ -12,6 +12,7 @@ from torch import Tensor
 from ..core.direction import Direction
 from ..core.errors import BadInput, UnknownName, unknown
 from ..models.hooks import check_layer
+from ..models.load import info
 from ..models.tokens import answer_tokens
 from ..prompts import PromptSet
 
@@ -48,6 +49,7 @@ def probe_metric(model: Any, by: Any, *, layer: int | None = None, site: str | N
         name: For tables.
     """
     if isinstance(by, Direction):
+        by.check_place({"model": info(model).key()})
         weight, bias = by.unit, 0.0
         layer, site = by.provenance.get("layer") if layer is None else layer, site or by.provenance.get("site")
     else:

@@ -91,6 +91,10 @@ class Chunk:
                     pairs = [(c, a) if flipped else (a, c) for a, c in aligned[i].pairs]
                     source, target = zip(*pairs, strict=True)
                     moved[n][i, list(target)] = value[k, list(source)]
+        if not bool(mine.isfinite().all() and theirs.isfinite().all()):
+            raise NotFinite(
+                "a run that nothing was patched into gives NaN or infinity; load the model with dtype='float32', or mind the edits that are active"
+            )
         clean_logits = mine if flipped else theirs
         own = measure.of(mine, rows, clean_logits, read_mine).double().cpu().numpy()
         other = measure.of(theirs, rows, clean_logits, read_theirs).double().cpu().numpy()

@@ -12,7 +12,7 @@ activation units; "norm", multiples of the mean norm of the stream there (`mean_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -103,7 +103,8 @@ def ablate(
         return x - ((x.float() @ u) @ u.T).to(x.dtype)
 
     label = f"ablate {several[0].method or 'a direction'}{f' and {len(several) - 1} more' if len(several) > 1 else ''}"
-    return _edits(change, several[0], label, ("ablate", basis.numpy().tobytes().hex()), scope, site, layer, when, transfer)
+    key = ("ablate", basis.numpy().tobytes().hex())
+    return _edits(change, several[0], label, key, scope, site, layer, when, transfer, several[1:])
 
 
 def ablate_everywhere(
@@ -190,7 +191,7 @@ def rotate(
     change = _same if angle == 0 else towards if second is None else within
     label = f"rotate {degrees:g} degrees towards {direction.method or 'a direction'}"
     key = ("rotate", degrees, "" if second is None else content_hash(second.unit.tolist()))
-    return _edits(change, direction, label, key, scope, site, layer, when, transfer)
+    return _edits(change, direction, label, key, scope, site, layer, when, transfer, [] if second is None else [second])
 
 
 def gate(
@@ -234,7 +235,9 @@ def gate(
         return along / y.norm(dim=-1).clamp(min=1e-12) if cosine else along + bias
 
     key = content_hash(weight.tolist(), bias, cosine, site, layer, threshold, above, pool)
-    return Gate(site=site, layer=layer, score=score, threshold=threshold, above=above, pool=pool, key=key)
+    made = by.provenance.get("model") if isinstance(by, Direction) else None
+    origin = {"d_model": len(weight)} | ({"model": made} if isinstance(made, Mapping) else {})
+    return Gate(site=site, layer=layer, score=score, threshold=threshold, above=above, pool=pool, key=key, origin=origin)
 
 
 def _same(x: Tensor) -> Tensor:
@@ -311,12 +314,14 @@ def place(direction: Direction, site: str | None, layer: int | Sequence[int] | N
 
 def _edits(
     change: Callable[[Tensor], Tensor], direction: Direction, label: str, key: tuple[Any, ...], scope: ScopeLike, site: str | None,
-    layer: int | Sequence[int] | None, when: Gate | None, transfer: bool,
+    layer: int | Sequence[int] | None, when: Gate | None, transfer: bool, others: Sequence[Direction] = (),
 ) -> Edits:  # fmt: skip
     where, layers = place(direction, site, layer, transfer)
     chosen = Scope.of(scope)
-    model = direction.provenance.get("model")
-    origin = {"d_model": len(direction.unit)} | ({} if transfer or not isinstance(model, dict) else {"model": model})
+    for other in () if transfer else others:
+        direction.check_place({"model": other.provenance.get("model")})
+    models = [m for d in (direction, *others) if isinstance(m := d.provenance.get("model"), Mapping)]
+    origin = {"d_model": len(direction.unit)} | ({} if transfer or not models else {"model": models[0]})
     mark = content_hash(key, direction.unit.tolist(), str(chosen), "" if when is None else when.key)
     return Edits(
         Edit(site=where, layer=one, function=change, scope=chosen, gate=when, origin=origin, label=label, key=mark) for one in layers

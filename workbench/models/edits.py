@@ -23,6 +23,7 @@ class Gate:
         threshold: Rows whose score is above it are edited (below it, with `above=False`).
         pool: "mean" of the scores over the prompt's tokens, or that of its "last" token.
         key: A hash of what the score is.
+        origin: What it was made from (`model`, `d_model`): refused elsewhere.
     """
 
     site: str
@@ -32,6 +33,8 @@ class Gate:
     above: bool = True
     pool: str = "mean"
     key: str = ""
+    origin: Mapping[str, Any] | None = None
+    label: str = "gate"
 
     def __post_init__(self) -> None:
         if self.pool not in ("mean", "last"):

@@ -111,7 +111,9 @@ def _batch(
                 )[:, -1].float()  # fmt: skip
             if not bool(logits.isfinite().all()):
                 row = int((~logits.isfinite().all(1)).nonzero()[0])
-                raise NotFinite(f"the model gives NaN or infinity at step {step} of row {row}. {where_not_finite(model, rows[row])}")
+                raise NotFinite(
+                    f"the model gives NaN or infinity at step {step} of row {row}. {where_not_finite(model, [*rows[row], *written[row]], len(rows[row]), None if instruction is None else instruction[row])}"
+                )
             picked = _pick(logits, temperature, top_p, draws)
             for i, token in enumerate(picked):
                 if why[i]:
@@ -155,15 +157,31 @@ def _finish(model: Any, ids: list[int], stopped: str, stop: Sequence[str]) -> Ge
 
 
 @torch.no_grad()
-def where_not_finite(model: Any, ids: Sequence[int]) -> str:
-    """Say after which block a row's stream is no longer finite, and what edits are active."""
+def where_not_finite(model: Any, ids: Sequence[int], prompt: int | None = None, instruction: int | None = None) -> str:
+    """Say after which block a row's stream is no longer finite, and what edits are active.
+
+    Args:
+        model: The model.
+        ids: The row.
+        prompt, instruction: How many of its tokens are prompt, and instruction, for edits that ask.
+    """
     bad: list[int] = []
 
     def reader(layer: int) -> Read:
         return Read(site="resid_post", layer=layer, function=lambda x: bad.append(layer) if not bool(x.isfinite().all()) else None)
 
     with edited(model, [reader(layer) for layer in range(n_layers(model))]):
-        run(model, pad(model, [list(ids)]))
-    place = f"The stream is no longer finite after block {min(bad)}" if bad else "The stream is finite in all blocks of the prompt"
+        run(
+            model,
+            pad(
+                model,
+                [list(ids)],
+                prompt=[len(ids) if prompt is None else prompt],
+                instruction=None if instruction is None else [instruction],
+            ),
+        )
+    place = (
+        f"The stream is no longer finite after block {min(bad)}" if bad else "The stream is finite in all blocks of a whole pass over it"
+    )
     acting = ", ".join(f"{e.label} at {e.site}[{e.layer}]" for e in active_edits(model))
     return f"{place}. {f'Acting: {acting}; use a smaller coefficient' if acting else 'Load the model with dtype=float32'}"

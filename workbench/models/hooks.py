@@ -139,8 +139,8 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
         if not isinstance(item, Edit | Read):
             raise BadInput(f"an edit is an Edit or a Read, got {type(item).__name__}")
     points = [hook_point(model, item.site, item.layer) for item in items]
-    check_origin(model, [i for i in items if isinstance(i, Edit)])
     gated = [i for i in items if isinstance(i, Edit) and i.gate is not None]
+    check_origin(model, [*(i for i in items if isinstance(i, Edit)), *(i.gate for i in gated)])
     gates = {id(i.gate): hook_point(model, i.gate.site, i.gate.layer) for i in gated if i.gate is not None}
     for item in gated:
         _early(model, item)

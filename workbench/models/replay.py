@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .forward import run
-from .hooks import foreign_hooks
+from .hooks import active_edits, foreign_hooks
 from .load import n_layers
 from .tokens import Batch
 
@@ -61,10 +61,10 @@ def replayable(model: Any, batch: Batch) -> Replay | None:
     """Read a batch of unpadded rows of one length whole, and return a way to go on; `None` where this model does not allow it.
 
     Note:
-        Edits and readings that are active act in what goes on as they do in a whole pass, but for those that ask for a scope of tokens:
-        there are none in a part of a pass.
+        Edits that are active act in what goes on as they do in a whole pass. Those that choose rows or tokens (a gate, a scope, positions) do so
+        when a whole pass begins, so under them there is none to go on from.
     """
-    if not hasattr(model, "original_model") or _TRIED.get(model) or foreign_hooks(model):
+    if not hasattr(model, "original_model") or _TRIED.get(model) or foreign_hooks(model) or picky(model):
         return None
     count = n_layers(model)
     entries: list[Tensor] = []
@@ -94,8 +94,17 @@ def replayable(model: Any, batch: Batch) -> Replay | None:
     return None if _TRIED[model] else out
 
 
+def picky(model: Any) -> bool:
+    """Whether an active edit chooses rows or tokens, which it does when a whole pass begins."""
+    return any(
+        e.gate is not None or e.positions is not None or (e.scope is not None and e.scope.kind != "all") for e in active_edits(model)
+    )
+
+
 def why_not(model: Any) -> str:
-    """Return why a model is not replayed, as far as was tried ("": it is, or nothing was)."""
+    """Return why a model is not replayed at this moment, as far as was tried ("": it is, or nothing was)."""
+    if picky(model):
+        return "an edit that is active chooses rows or tokens, which it does when a whole pass begins"
     return _TRIED.get(model, "")
 
 

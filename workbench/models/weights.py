@@ -60,11 +60,15 @@ def writers(model: Any) -> list[Writer]:
         ends = ("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")
         return [Writer(parameter=n, axis=-1) for n in names.values() if n.rsplit(".", 1)[-1] in ends]
     parts = [("embed", model.embed), *([("pos_embed", model.pos_embed)] if hasattr(model, "pos_embed") else [])]
+    if hasattr(model, "embed_ln"):
+        raise BadInput(
+            f"{name} has a norm after its embeddings: what they write cannot be changed by their weights. Ablate with hooks: wb.ablate_everywhere"
+        )
     for layer, block in enumerate(model.blocks):
         if hasattr(block, "ln1_post") or hasattr(block, "ln2_post"):
             raise BadInput(
                 f"{name} has a norm between its blocks' outputs and the stream: what they write cannot be changed by their weights. "
-                "Ablate with hooks: wb.ablate(…, layer='all')"
+                "Ablate with hooks: wb.ablate_everywhere"
             )
         parts += [(f"attention output {layer}", getattr(block.attn, "o", None)), (f"MLP output {layer}", getattr(block.mlp, "out", None))]
     out: list[Writer] = []

@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ class Caa:
         run.keep("data", pd.DataFrame(self.data.counts))
 
     def _table(self, name: str, step: str, make: Any) -> pd.DataFrame:
-        return self.run.keep(name, self.run.table(step, [self.info.key(), asdict(self.set), [p.hash for p in self.made.values()]], make))
+        return self.run.keep(name, self.run.table(step, [self.info.key(), asdict(self.set), self.data.digest()], make))
 
     # ------------------------------------------------------------------ vectors
 
@@ -141,7 +142,9 @@ class Caa:
         )
         self.raw = made
         self.vectors_of = made.normalised() if self.set.normalise else made
-        self.vectors_of.save(self.run.folder / "vectors")
+        kept = self.run.folder / "vectors"
+        shutil.rmtree(kept, ignore_errors=True)  # those of an earlier run with other behaviours would be read as part of this set
+        self.vectors_of.save(kept)
         self.run.keep("vectors", made.to_frame())
         self.run.keep("similarity", made.similarity())
         shown = sorted({self.layers[i] for i in np.linspace(0, len(self.layers) - 1, min(3, len(self.layers))).round().astype(int)})

@@ -36,7 +36,7 @@ def tax(study: Any) -> None:
     def make() -> pd.DataFrame:
         return capability(
             study.model, edits, answers=answers | {f"under the {harm} claim": pushed[harm], f"under the {good} claim": pushed[good]},
-            texts={"held-out text": study.documents()}, resamples=study.set.resamples, seed=study.set.seed, progress=study.progress,
+            texts={"held-out text": study.documents()}, text_clusters={"held-out text": [p.right for p in study.plain("test")]}, resamples=study.set.resamples, seed=study.set.seed, progress=study.progress,
         )  # fmt: skip
 
     study._table("tax", "what it costs", make)

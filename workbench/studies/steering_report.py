@@ -19,6 +19,7 @@ CONVENTION = (
 )
 LIMITS = (
     "A push that repairs answers under this claim says nothing of other claims, other wordings or other prompt forms.",
+    "Shares are clustered by identity. The held-out rights (12 in the bundled organism) are a second, crossed factor; only the perplexity of texts is clustered by them.",
     "Random directions of equal norm are a weak control late in a model: a direction may move answers because the output reads it, and not because the model does.",
     "Perplexity is of short texts in the form of the prompts, not of text at large.",
     "The optimised direction was made to undo refusal; that ablating it does is no surprise. That it does so on requests that it never saw is the result.",
