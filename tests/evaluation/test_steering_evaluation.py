@@ -56,6 +56,19 @@ def test_a_push_along_the_stance_repairs_both_polarities_and_random_ones_do_not(
         wb.dose_response(organism, harm, d, [1], random=3)
 
 
+def test_where_what_it_writes_itself_breaks(organism, stance):
+    """A push far along one token's unembedding makes the model repeat it."""
+    from workbench.models import unembedding
+
+    token = organism.tokenizer(" yes", add_special_tokens=False)["input_ids"][0]
+    d = wb.Direction.of(unembedding(organism)[:, token], method="yes", provenance={"site": "resid_post", "layer": 5})
+    table = wb.dose_response(organism, stance[2].subset(range(12)), d, [1, 300], random=0, new_tokens=6, **FEW)
+    for metric in ("distinct_2", "repetition"):
+        found = fluency_break(table, metric=metric).set_index("side")["coefficient"]
+        assert found["positive"] == 300.0
+        assert math.isnan(found["negative"])
+
+
 def test_a_dose_that_breaks_the_model_says_where(organism, stance):
     d, harm, _ = stance
     with pytest.raises(errors.NotFinite, match=r"no longer finite after block \d\. Acting: add 1e\+38"):

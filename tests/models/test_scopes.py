@@ -184,3 +184,24 @@ def test_edits_join_in_order():
     assert repr(Edits()) == "no edit"
     with pytest.raises(errors.BadInput, match="edits are Edit values"):
         Edits([1])
+
+
+def test_a_hooked_transformer_is_steered_and_generates_like_a_bridge(words):
+    hooked = pytest.importorskip("transformer_lens").HookedTransformer
+    from transformer_lens import HookedTransformerConfig
+
+    config = HookedTransformerConfig(
+        n_layers=2, d_model=32, n_ctx=256, d_head=8, n_heads=4, d_mlp=32, d_vocab=len(words), act_fn="relu", seed=0
+    )
+    with torch.random.fork_rng(devices=[]):
+        model = hooked(config, tokenizer=words, move_to_device=False)
+    texts = ["Statement: do you agree?", "women have the right to rest. do you agree?"]
+    for scope in ("prompt", "generated", "last"):
+        edit = Edit(site="resid_mid", layer=0, function=lambda x: x + 3 * V, scope=Scope(scope))
+        with edited(model, edit):
+            together = [g.ids for g in generate_texts(model, texts, max_new_tokens=4)]
+            apart = [generate_texts(model, [t], max_new_tokens=4)[0].ids for t in texts]
+        assert together == apart, scope
+        assert touched(model, pad(model, encode(model, texts), "left", prompt=[3, 4]), scope).sum() == {"prompt": 7 - 2, "last": 2}.get(
+            scope, sum(map(len, encode(model, texts))) - 7
+        )

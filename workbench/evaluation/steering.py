@@ -15,12 +15,12 @@ from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.provenance import provenance
 from ..core.stats import mean, proportion
-from ..interventions import Asker, add, kl, random_directions, tune
+from ..interventions import Asker, add, generate, kl, random_directions, tune
 from ..interventions.cost import strengths
 from ..interventions.steering import ScopeLike
 from ..models import Edit, info
 from ..prompts import PromptSet
-from .texts import Text, perplexity_ratio, text_nll
+from .texts import Text, fluency, perplexity_ratio, text_nll
 
 COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 FEWEST_RANDOM = 20  # below, the band's ends are single draws
@@ -29,7 +29,7 @@ FEWEST_RANDOM = 20  # below, the band's ends are single draws
 def dose_response(
     model: Any, prompts: PromptSet, direction: Direction, coefficients: Sequence[float] = COEFFICIENTS, *, unit: str = "raw",
     norm: float | None = None, scope: ScopeLike = "all", random: int = FEWEST_RANDOM, by: str = "polarity", texts: Sequence[Text] | None = None,
-    text_scope: ScopeLike = None, resamples: int = 1000, seed: int = 0, progress: bool | None = None, **how: Any,
+    text_scope: ScopeLike = None, new_tokens: int = 0, resamples: int = 1000, seed: int = 0, progress: bool | None = None, **how: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Push along a direction with several coefficients, and along random ones of equal norm.
 
@@ -43,6 +43,7 @@ def dose_response(
         by: A column of the prompts by whose values results are given too, where there is one.
         texts: Neutral texts, whose perplexity says where fluency breaks.
         text_scope: The scope of the push on them; by default the same.
+        new_tokens: Continue up to 32 of the prompts by so many tokens and measure how repetitive that is; 0 does not.
         resamples, seed: For intervals, clustered by identity; the seed also draws the random directions.
         progress: Show a progress bar.
         how: More for `wb.add` (`site`, `layer`, `when`, `transfer`).
@@ -51,7 +52,7 @@ def dose_response(
         Rows `layer, site, method, coefficient, condition, metric, value, low, high, n`. Methods: "direction"; "random", with the mean over
         random directions and the range of the middle 95 % of them. Conditions: "all" and the values of `by`. Metrics: "safe_score"
         (share of answers that `label` names), "p_positive" (of both endings' probability), "log_odds" (of the positive ending), "answered"
-        (probability of both), "kl" (from the unpushed model, nats), and "perplexity_ratio".
+        (probability of both), "kl" (from the unpushed model, nats), "perplexity_ratio", and those of `fluency`.
 
     Raises:
         WrongModel, EmptyScope, AnswerTokens: Before or at the first push. NotFinite: a coefficient at which the model breaks; it says where.
@@ -89,6 +90,11 @@ def dose_response(
                 rows.append(
                     common | {"method": "direction", "coefficient": c, "condition": "all", "metric": "perplexity_ratio", **ratio.row()}
                 )
+            if new_tokens:
+                some = prompts.subset(range(min(32, len(prompts))))
+                wrote = generate(model, some, push(direction, c) or (), max_new_tokens=new_tokens, seed=seed, progress=False)["steered"]
+                said = fluency(wrote.tolist(), resamples=resamples, seed=seed)
+                rows += [common | {"method": "direction", "coefficient": c, "condition": "all", **row} for row in said.to_dict("records")]
             bar.update()
         for c in doses if random else ():
             if c == 0:
@@ -132,26 +138,34 @@ def _estimate(metric: str, values: np.ndarray, people: np.ndarray, resamples: in
     return (proportion(values, people) if metric == "safe_score" else mean(values, people, resamples=resamples, seed=seed)).row()
 
 
-def fluency_break(table: pd.DataFrame, limit: float = 1.05) -> pd.DataFrame:
-    """Say from which coefficient on, on each side of 0, a dose-response table's texts become less likely than a limit allows.
+def fluency_break(table: pd.DataFrame, limit: float = 1.05, *, metric: str = "perplexity_ratio") -> pd.DataFrame:
+    """Say from which coefficient on, on each side of 0, a push makes text worse than a limit allows.
 
     Args:
-        table: From `dose_response(texts=…)`.
-        limit: Perplexity over that without a push; 1.05 is 5 % worse.
+        table: From `dose_response(texts=…)`, or with `new_tokens=` for what the model writes itself.
+        limit: Against no push: 1.05 is a perplexity 5 % higher, a "distinct_2" that is 1 / 1.05 of what it was, or 5 points more "repetition".
+        metric: One of these.
 
     Returns:
-        Rows `side, coefficient` (`nan`: none of those tried), `value, low, high, n`: the first coefficient whose interval lies above.
+        Rows `side, metric, coefficient` (`nan`: none of those tried), `value, low, high, n`: the first coefficient whose interval lies beyond.
     """
-    some = table[(table["metric"] == "perplexity_ratio") & (table["method"] == "direction")]
+    some = table[(table["metric"] == metric) & (table["method"] == "direction")]
     if not len(some):
-        raise BadInput("the table has no perplexity: give dose_response some texts=")
+        raise BadInput(
+            f"the table has no {metric!r}: give dose_response some texts= (perplexity_ratio), or new_tokens= (distinct_2, repetition)"
+        )
+    base = float(some.loc[some["coefficient"] == 0, "value"].iloc[0])
+    beyond = (
+        (some["high"] < base / limit)
+        if metric.startswith("distinct")
+        else some["low"] > (base + limit - 1 if metric == "repetition" else base * limit)
+    )
     rows = []
     for side, sign in (("positive", 1), ("negative", -1)):
-        here = some[some["coefficient"] * sign > 0].sort_values("coefficient", key=abs)
-        over = here[here["low"] > limit]
+        over = some[beyond & (some["coefficient"] * sign > 0)].sort_values("coefficient", key=abs)
         first = over.iloc[0] if len(over) else None
-        rows.append({"side": side, "coefficient": float("nan") if first is None else first["coefficient"]} | {
-            k: float("nan") if first is None else first[k] for k in ("value", "low", "high", "n")
+        rows.append({"side": side, "metric": metric} | {
+            k: float("nan") if first is None else first[k] for k in ("coefficient", "value", "low", "high", "n")
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -48,9 +48,11 @@ def _elsewhere(run: Run, study: Steering, kind: str) -> str:
     where = worse.index[int(worse.to_numpy().argmax())]
     price = float(_of(rows, site=where[0], layer=where[1])["tax_on_validation"])
     text = (
-        f"{kind.capitalize()}: Of the places and coefficients that cost at most {100 * study.set.most_tax:g} points on validation, none brings the worse polarity above {cheap['worse'].max():.2f} there; without "
-        f"that limit {where[0]}[{where[1]}] brings it to {worse.max():.2f} on held-out prompts, at a price of {100 * price:.0f} points"
+        f"{kind.capitalize()}: Of the places and coefficients that cost at most {100 * study.set.most_tax:g} points on validation, none brings the worse polarity above "
+        f"{cheap['worse'].max():.2f} there"
     )
+    if worse.max() > cheap["worse"].max() + 0.05:
+        text += f"; without that limit {where[0]}[{where[1]}] brings it to {worse.max():.2f} on held-out prompts, at a price of {100 * price:.0f} points"
     apart = (wide["grant"] - wide["deny"]).abs()
     split = apart.index[int(apart.to_numpy().argmax())]
     g, d = (_of(rows, site=split[0], layer=split[1], polarity=p) for p in ("grant", "deny"))
