@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from workbench.core import errors
 from workbench.models import Edit, Edits, Gate, Read, Scope, edited, generate_texts
@@ -186,15 +187,15 @@ def test_edits_join_in_order():
         Edits([1])
 
 
-def test_a_hooked_transformer_is_steered_and_generates_like_a_bridge(words):
+def test_a_hooked_transformer_is_steered_and_generates_like_a_bridge(words, tmp_path):
     hooked = pytest.importorskip("transformer_lens").HookedTransformer
     from transformer_lens import HookedTransformerConfig
 
-    config = HookedTransformerConfig(
-        n_layers=2, d_model=32, n_ctx=256, d_head=8, n_heads=4, d_mlp=32, d_vocab=len(words), act_fn="relu", seed=0
-    )
+    config = HookedTransformerConfig(n_layers=2, d_model=32, n_ctx=256, d_head=8, n_heads=4, d_mlp=32, d_vocab=len(words), act_fn="relu")
+    words.save_pretrained(tmp_path)
     with torch.random.fork_rng(devices=[]):
-        model = hooked(config, tokenizer=words, move_to_device=False)
+        model = hooked(config, tokenizer=AutoTokenizer.from_pretrained(tmp_path))
+    model.eval()
     texts = ["Statement: do you agree?", "women have the right to rest. do you agree?"]
     for scope in ("prompt", "generated", "last"):
         edit = Edit(site="resid_mid", layer=0, function=lambda x: x + 3 * V, scope=Scope(scope))

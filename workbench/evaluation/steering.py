@@ -155,11 +155,9 @@ def fluency_break(table: pd.DataFrame, limit: float = 1.05, *, metric: str = "pe
             f"the table has no {metric!r}: give dose_response some texts= (perplexity_ratio), or new_tokens= (distinct_2, repetition)"
         )
     base = float(some.loc[some["coefficient"] == 0, "value"].iloc[0])
-    beyond = (
-        (some["high"] < base / limit)
-        if metric.startswith("distinct")
-        else some["low"] > (base + limit - 1 if metric == "repetition" else base * limit)
-    )
+    # where every text is alike no resample changes the mean, and its ends are not known: then the value itself is compared
+    low, high = some["low"].fillna(some["value"]), some["high"].fillna(some["value"])
+    beyond = high < base / limit if metric.startswith("distinct") else low > (base + limit - 1 if metric == "repetition" else base * limit)
     rows = []
     for side, sign in (("positive", 1), ("negative", -1)):
         over = some[beyond & (some["coefficient"] * sign > 0)].sort_values("coefficient", key=abs)
