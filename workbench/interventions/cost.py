@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..core.direction import Direction
 from ..core.errors import BadInput, NotFinite
+from ..core.seeds import torch_rng
 from ..models import Edit, Read, Scope, edited
 from ..models.forward import run
 from ..models.generate import where_not_finite
@@ -232,13 +233,10 @@ def mean_norm(
     chosen = Scope.of("prompt" if scope in ("all", None) else scope)
     total, count = 0.0, 0
 
-    def reading(x: Tensor) -> Tensor:
-        return x
-
     asker = Asker(model, prompts)
     kept: list[Tensor] = []
     # an edit that changes nothing has a scope, a reading has none
-    spy = Edit(site=site, layer=layer, function=lambda x: reading(x), scope=chosen, label="mean norm")
+    spy = Edit(site=site, layer=layer, function=lambda x: x, scope=chosen, label="mean norm")
     with (
         torch.no_grad(),
         edited(model, [spy, Read(site=site, layer=layer, function=lambda x: kept.append(x.float().norm(dim=-1).cpu()))]) as fired,
@@ -257,8 +255,6 @@ def mean_norm(
 
 def random_directions(like: Direction, count: int, seed: int = 0, *, name: str = "random") -> list[Direction]:
     """Return random directions of the same place and length: the control of every push."""
-    from ..core.seeds import torch_rng
-
     keep = {k: v for k, v in like.provenance.items() if k in ("model", "site", "layer", "position")}
     out: list[Direction] = []
     for k in range(count):

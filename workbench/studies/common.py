@@ -108,6 +108,13 @@ def export_panels(run: Run, shown: list[Panel]) -> tuple[str, ...]:
     return stills
 
 
+def pick(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """Return the rows of a table with these values."""
+    for name, value in where.items():
+        table = table[table[name] == value]
+    return table
+
+
 def publish(
     run: Run, study: Any, *, findings: list[str], panels: list[Panel], title: str, subtitle: str, convention: str, limits: tuple[str, ...],
     made: list[str], warning: str = "",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from ..figures import Panel
 from ..figures import geometry as draw
-from .common import publish
+from .common import pick, publish
 from .geometry import DESIGNS, Geometry
 from .run import Run
 
@@ -26,12 +24,6 @@ LIMITS = (
     "At equal KL a direction on which little depends is pushed far; the share of the stream's norm beside each push says how far.",
     "One seed, one set of templates; intervals are clustered by identity or by pair of requests.",
 )
-
-
-def _pick(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
-    for name, value in where.items():
-        table = table[table[name] == value]
-    return table
 
 
 def _run_of(rows: pd.DataFrame) -> str:
@@ -52,25 +44,25 @@ def findings(run: Run, study: Geometry) -> list[str]:
     out = []
     for design, position in study.places():
         first, second = DESIGNS[design]
-        here = _pick(angles, design=design, position=position)
-        rows = _pick(here, metric=study.set.metrics[0])
+        here = pick(angles, design=design, position=position)
+        rows = pick(here, metric=study.set.metrics[0])
         text = (
             f"Angle, {design}: {first} and {second}, {position.replace('_', ' ')}, {study.set.metrics[0]}: {_run_of(rows)}. Layer {layer}: "
         )
         parts = []
-        for one in _pick(here, layer=layer).to_dict("records"):
+        for one in pick(here, layer=layer).to_dict("records"):
             if one["verdict"] == "refused":
                 parts.append(f"{one['metric']} refused")
                 continue
             parts.append(f"{one['metric']} {one['verdict']}, {one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]")
-        one = _pick(rows, layer=layer).iloc[0]
+        one = pick(rows, layer=layer).iloc[0]
         text += "; ".join(parts) + f" (n={int(one['n'])})."
         if one["naive_cosine"] == one["naive_cosine"]:
             text += f" The naive cosine is {one['naive_cosine']:.2f}; of noise in this construction it is {one['null_naive']:.2f}."
         out.append(text)
     effects = run.tables["effects"]
     for design, position in (("request", study.main), ("reply", "last")):
-        rows = _pick(effects, design=design, position=position, layer=layer)
+        rows = pick(effects, design=design, position=position, layer=layer)
         if not len(rows):
             continue
         inter = rows[rows["effect"].str.contains(" x ")].iloc[0]
@@ -97,19 +89,19 @@ def panels(run: Run, study: Geometry) -> list[Panel]:
     pairs = study.request[study.main].rows["right"].nunique()
     found = [
         Panel(
-            name="stance", table="angles", figure=draw.angles(_pick(t["angles"], design="stance"), "Harm claim and good claim, against one neutral sentence"),
+            name="stance", table="angles", figure=draw.angles(pick(t["angles"], design="stance"), "Harm claim and good claim, against one neutral sentence"),
             caption=base.format("identities") + f"{n.items} statements under each claim; both directions share the neutral baseline, which alone gives noise a naive cosine near .5. {how}",
         ),
         Panel(
-            name="request", table="angles", figure=draw.angles(_pick(t["angles"], design="request"), "Input harm and claim safety"),
+            name="request", table="angles", figure=draw.angles(pick(t["angles"], design="request"), "Input harm and claim safety"),
             caption=base.format("pairs of requests") + f"Main effects of the 2x2 of {pairs} matched pairs of requests under a sentence that asks for every answer and under one that protects. {how}",
         ),
         Panel(
-            name="reply", table="angles", figure=draw.angles(_pick(t["angles"], design="reply"), "Request harm and response safety, at the reply"),
+            name="reply", table="angles", figure=draw.angles(pick(t["angles"], design="reply"), "Request harm and response safety, at the reply"),
             caption=base.format("pairs of requests") + f"Main effects of the 2x2 of {pairs} matched pairs with a refusal and with compliance (refusing is safe for the harmful one of a pair, complying for the harmless one: the word itself cancels out of both, and is their interaction). {how}",
         ),
         Panel(
-            name="plane", table="cells", figure=draw.plane(_pick(t["cells"], design="request", position=study.main), DESIGNS["request"]),
+            name="plane", table="cells", figure=draw.plane(pick(t["cells"], design="request", position=study.main), DESIGNS["request"]),
             caption="Means of the four cells along the two main effects, each in units of its length, cross-fitted. Without an interaction, and with orthogonal effects, they form an upright square.",
         ),
         Panel(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..figures import Panel
 from ..figures import steering as draw
-from .common import publish
+from .common import pick, publish
 from .run import Run
 from .steering import Steering
 
@@ -27,9 +27,7 @@ LIMITS = (
 
 
 def _of(table: pd.DataFrame, **where: Any) -> pd.Series:
-    for name, value in where.items():
-        table = table[table[name] == value]
-    return pd.Series(table.to_dict("records")[0])
+    return pd.Series(pick(table, **where).to_dict("records")[0])
 
 
 def _number(row: Any) -> str:
