@@ -23,7 +23,7 @@ _WHERE = {
     "gate": "interventions", "orthogonalised": "interventions", "generate": "interventions", "tune": "interventions", "mean_norm": "interventions",
     "VectorSet": "interventions", "fit_vectors": "interventions", "patch": "interventions", "attribution_error": "interventions",
     "top_tokens": "interventions", "project_tokens": "interventions",
-    "run_study": "studies",
+    "run_study": "studies", "run_sweep": "studies", "Sweep": "studies", "plan": "studies", "compare_runs": "studies", "rerun": "studies", "redraw": "studies",
 }  # fmt: skip
 _ROOMS = (
     "activations",
@@ -98,7 +98,7 @@ if TYPE_CHECKING:
         transfer_matrix,
     )  # fmt: skip
     from .prompts import ContrastPair, PromptSet, Split, grouped_split
-    from .studies import run_study
+    from .studies import Sweep, compare_runs, plan, redraw, rerun, run_study, run_sweep
 
 
 def __getattr__(name: str) -> Any:

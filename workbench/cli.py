@@ -1,4 +1,4 @@
-"""The command line: `workbench run STUDY`, `workbench studies | models | datasets`, `workbench train`, `workbench check`."""
+"""The command line: `workbench run STUDY | SWEEP.toml`, what may be done with a run afterwards, and what there is."""
 
 from __future__ import annotations
 
@@ -14,17 +14,48 @@ def _parser() -> argparse.ArgumentParser:
         prog="workbench", description="What a language model says, what it knows inside, and along which directions."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run a study and write its report")
-    run.add_argument("study", help="name of a study (see `workbench studies`)")
-    run.add_argument("--model", default="bundled", help="bundled name, hub name or local folder (default: bundled)")
+    run = commands.add_parser("run", help="run a study, or a sweep from a toml file, and write its report")
+    run.add_argument("study", help="name of a study (see `workbench studies`), a .toml file, or the folder of a sweep that was begun")
+    run.add_argument("--model", help="bundled name, hub name or local folder (default: bundled)")
     run.add_argument("--out", help="folder for tables, figures and report (default: figures/STUDY)")
     run.add_argument("--fast", action="store_true", help="a small grid, for a first look")
-    run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--data", help="a folder of data, for studies that take one (caa)")
+    run.add_argument("--seed", type=int)
+    run.add_argument("--data", help="statements of your own (udhr, reading: a csv, jsonl or parquet file) or a folder of data (caa)")
+    run.add_argument(
+        "--columns", nargs="+", metavar="FIELD=COLUMN", help="which column of your table is statement, label, identity, right, group"
+    )
+    run.add_argument("--claims", nargs="+", help="which claims to push with")
     run.add_argument("--behaviours", nargs="+", help="which behaviours of the folder (caa)")
-    run.add_argument("--layers", nargs="+", type=int, help="which layers (caa, patching)")
+    run.add_argument("--layers", nargs="+", type=int, help="which layers (caa, patching, reading)")
+    run.add_argument("--methods", nargs="+", help="which probes (probes, reading)")
     run.add_argument("--coefficients", nargs="+", type=float, help="how far to push (caa, steering)")
+    run.add_argument("--plan", action="store_true", help="say what would run, what is cached and how long it will take, and stop")
+    run.add_argument("--resume", action="store_true", help="go on with a sweep that was begun, failed cells too")
+    run.add_argument("--workers", type=int, default=1, help="processes for the cells of a sweep (default: 1)")
+    run.add_argument("--address", help="a Ray cluster for the cells of a sweep: its address, or `local` to start one here")
+    run.add_argument("--cache", help="folder of what is computed once for all studies (default: WORKBENCH_CACHE or ~/.cache/workbench)")
     run.add_argument("--quiet", action="store_true", help="no progress")
+    again = commands.add_parser("rerun", help="run a run again from its own folder and say whether the numbers agree")
+    again.add_argument("folder")
+    again.add_argument("--out", help="folder of the new run (default: FOLDER-rerun)")
+    again.add_argument("--model", help="where the model lies now")
+    again.add_argument("--tolerance", type=float, default=1e-3, help="largest relative error that counts as agreement (default: 0.001)")
+    draw = commands.add_parser("redraw", help="draw a run's figures and report again from its tables, without a model")
+    draw.add_argument("folder")
+    draw.add_argument("--out", help="another folder (default: over those that are there)")
+    draw.add_argument("--theme", choices=("light", "dark"), default="light")
+    draw.add_argument("--captions", help="a toml file with other titles, captions and labels")
+    draw.add_argument("--write-captions", metavar="FILE", help="write such a file, with the words as they are, and stop")
+    draw.add_argument("--formats", nargs="+", help="html, png, svg, pdf (default: html, and png and svg where a browser is found)")
+    draw.add_argument("--only", nargs="+", help="names of figures; the report is left as it is")
+    compare = commands.add_parser("compare", help="two runs side by side: what changed beyond the intervals")
+    compare.add_argument("first")
+    compare.add_argument("second")
+    compare.add_argument("--out", help="write every number's comparison to this csv file")
+    cache = commands.add_parser("cache", help="what is computed once for all studies: where, how much")
+    cache.add_argument("--clear", action="store_true", help="delete it")
+    doctor = commands.add_parser("doctor", help="check python, packages, device, memory, Chrome and hub, and say what to do")
+    doctor.add_argument("--model", help="also check whether this model can be used")
     commands.add_parser("studies", help="list the studies")
     commands.add_parser("models", help="list the bundled models")
     commands.add_parser("datasets", help="list the bundled prompts")
@@ -57,19 +88,113 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _run(args: argparse.Namespace) -> int:
+    """`workbench run`: a study, or a sweep."""
+    from pathlib import Path
+
+    given = {k: getattr(args, k) for k in ("data", "claims", "behaviours", "layers", "methods", "coefficients")}
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+    if args.columns:
+        options["columns"] = _columns(args.columns)
+    sweep = args.study.endswith(".toml") or (Path(args.study) / "sweep.toml").is_file()
+    own = {k: getattr(args, k) for k in ("model", "seed") if getattr(args, k) is not None} | ({"fast": True} if args.fast else {})
+    from . import studies
+    from .core.errors import BadInput
+
+    if sweep and (options or own):
+        raise BadInput(f"{', '.join(sorted({**options, **own}))} of a sweep stand in its toml file: change them there")
+    if not sweep and (args.resume or args.workers != 1 or args.address):
+        raise BadInput("--resume, --workers and --address are for sweeps (a .toml file); a study goes on by itself when it is run again")
+    say = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    progress = False if args.quiet else None
+    if args.plan:
+        if not sweep:
+            studies.settings_of(args.study, seed=own.get("seed", 0), fast=args.fast, **options)
+            one = studies.Sweep(
+                name=args.study,
+                study=args.study,
+                models=(own.get("model", "bundled"),),
+                seeds=(own.get("seed", 0),),
+                fast=args.fast,
+                settings=options,
+            )
+        table = studies.plan(args.study if sweep else one, out=args.out, cache=args.cache, say=say)
+        print(table.drop(columns="cell").to_string(index=False) if table["cell"].nunique() == 1 else "", end="\n\n")
+        print(studies.spoken(table, args.workers))
+        return 0
+    if sweep:
+        run = studies.run_sweep(
+            args.study,
+            out=args.out,
+            workers=args.workers,
+            address=args.address,
+            resume=args.resume,
+            progress=progress,
+            say=say,
+            cache=args.cache,
+        )
+    else:
+        run = studies.run_study(args.study, out=args.out, progress=progress, say=say, cache=args.cache, **own, **options)
+    print("\n".join(f"- {finding}" for finding in run.findings))
+    if "figures" in run.record:
+        print(f"\nfigures: {run.record['figures']}")
+    print(f"\nreport: {run.report} ({run.record['seconds']:.0f} s)")
+    return 1 if sweep and len(run.failed) else 0
+
+
+def _columns(words: Sequence[str]) -> dict[str, str]:
+    from .core.errors import BadInput
+
+    for word in words:
+        if "=" not in word:
+            raise BadInput(f"--columns {word!r}: FIELD=COLUMN, as in statement=text label=is_true")
+    return dict(word.split("=", 1) for word in words)
+
+
+def _afterwards(args: argparse.Namespace) -> int:
+    """`workbench rerun | redraw | compare | cache`."""
+    from pathlib import Path
+
+    from . import studies
+
+    if args.command == "rerun":
+        found = studies.rerun(
+            args.folder, out=args.out, model=args.model, tolerance=args.tolerance, say=lambda line: print(line, file=sys.stderr, flush=True)
+        )
+        print(found)
+        return 0 if found.agrees else 1
+    if args.command == "redraw":
+        if args.write_captions:
+            Path(args.write_captions).write_text(studies.captions_of(args.folder), encoding="utf-8")
+            print(f"wrote {args.write_captions}; change it, then: workbench redraw {args.folder} --captions {args.write_captions}")
+            return 0
+        page = studies.redraw(args.folder, out=args.out, theme=args.theme, captions=args.captions, formats=args.formats, only=args.only)
+        print(f"drawn: {Path(args.out or args.folder) / 'figures'}" if args.only else f"report: {page}")
+    elif args.command == "compare":
+        found = studies.compare_runs(args.first, args.second)
+        if args.out:
+            found.rows.to_csv(args.out, index=False, float_format="%.6g")
+        print(found)
+    else:
+        cache = studies.Cache()
+        for kind, size in cache.sizes().items():
+            print(f"{kind:<8} {size / 1e6:10.1f} MB")
+        print(cache.root)
+        if args.clear:
+            print(f"deleted {cache.clear() / 1e6:.1f} MB")
+    return 0
+
+
 def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "run":
-        from .studies import main_run, run_study
+        return _run(args)
+    if args.command in ("rerun", "redraw", "compare", "cache"):
+        return _afterwards(args)
+    if args.command == "doctor":
+        from .doctor import main as doctor
 
-        make = run_study if args.quiet else main_run
-        given = {k: getattr(args, k) for k in ("data", "behaviours", "layers", "coefficients")}
-        options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
-        run = make(args.study, model=args.model, out=args.out, fast=args.fast, seed=args.seed, **options)
-        print("\n".join(f"- {finding}" for finding in run.findings))
-        if "figures" in run.record:
-            print(f"\nfigures: {run.record['figures']}")
-        print(f"\nreport: {run.report} ({run.record['seconds']:.0f} s)")
-    elif args.command == "studies":
+        return doctor(args.model)
+    if args.command == "studies":
         from .studies import STUDIES
 
         print("\n".join(f"{name:<12} {text}" for name, text in STUDIES.items()))

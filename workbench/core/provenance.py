@@ -69,12 +69,24 @@ def code_version() -> dict[str, Any]:
 
 
 @cache
-def source_hash(package: str = "workbench") -> str:
-    """Return a hash of this package's own source: what a cached step was computed by."""
+def source_hash(
+    package: str = "workbench", *, only: tuple[str, ...] = (), without: tuple[str, ...] = (), endings: tuple[str, ...] = ()
+) -> str:
+    """Return a hash of this package's own source: what a cached step was computed by.
+
+    Args:
+        package: The package.
+        only: Parts to hash ("core/", "cli.py"); none for all.
+        without: Parts to leave out.
+        endings: Leave out files whose names end so.
+    """
     root = Path(sys.modules[package].__file__ or "").parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode())
+        name = path.relative_to(root).as_posix()
+        if (only and not name.startswith(only)) or (without and name.startswith(without)) or (endings and name.endswith(endings)):
+            continue
+        digest.update(name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,8 +1,13 @@
-"""Figures: a table in, a plotly figure out; export; the html report."""
+"""Figures: a table in, a plotly figure out; themes, words, export; the html report."""
 
 from . import udhr
 from .export import browser, export
-from .report import Panel, write_report
+from .panel import Drawing, Finding, Panel, read_rows, recipes
+from .report import write_report
 from .style import style
+from .theme import THEMES, themed
+from .words import reworded, words_of
 
-__all__ = ["Panel", "browser", "export", "style", "udhr", "write_report"]
+__all__ = [
+    "Drawing", "Finding", "Panel", "THEMES", "browser", "export", "read_rows", "recipes", "reworded", "style", "themed", "udhr", "words_of", "write_report",
+]  # fmt: skip

@@ -1,15 +1,16 @@
-"""One plotly style: readable at blog width, in colours that colour-blind readers tell apart."""
+"""One plotly style: readable at blog width, in the colours of `theme`."""
 
 from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
 
-# Okabe and Ito 2008: eight colours that stay apart under every common kind of colour blindness.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#7a7a7a",
-)  # fmt: skip
-INK, FAINT = "#222222", "#d9d9d9"
+from .theme import BLUE, FAINT, GREEN, GREY, GRID, INK, ORANGE, PAPER, PURPLE, RED, SKY
+
+__all__ = [
+    "BLUE", "CLAIM_COLOURS", "CLAIM_SYMBOLS", "FAINT", "GREEN", "GREY", "INK", "METHOD_COLOURS", "METHOD_NAMES", "ORANGE", "PAPER", "PURPLE", "RED", "SKY",
+    "band", "null_band", "style",
+]  # fmt: skip
 CLAIM_COLOURS = {"no claim": GREY, "none": GREY, "neutral": SKY, "good": GREEN, "partial": ORANGE, "harm": RED}
 CLAIM_SYMBOLS = {
     "no claim": "circle-open",
@@ -28,7 +29,7 @@ def style(figure: go.Figure, title: str, *, height: int = 420, legend: bool = Tr
     """Apply the style and the title to a figure and return it."""
     figure.update_layout(
         title={"text": title, "x": 0.012, "xanchor": "left", "xref": "container", "font": {"size": 17}, "y": 1, "yanchor": "top", "yref": "container", "pad": {"t": 14}},
-        font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="white", plot_bgcolor="white", width=760,
+        font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor=PAPER, plot_bgcolor=PAPER, width=760,
         height=height, margin={"l": 70, "r": 24, "t": 78, "b": 60}, showlegend=legend,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": 12}},
         hoverlabel={"font": {"family": FONT}},
@@ -36,8 +37,8 @@ def style(figure: go.Figure, title: str, *, height: int = 420, legend: bool = Tr
     figure.update_annotations(font={"size": 13})
     axis = {"title": {"font": {"size": 13.5}, "standoff": 10}}
     figure.update_layout(template=go.layout.Template(layout={"xaxis": axis, "yaxis": axis}))
-    figure.update_xaxes(showline=True, linecolor=INK, ticks="outside", gridcolor="#efefef", zeroline=False)
-    figure.update_yaxes(showline=True, linecolor=INK, ticks="outside", gridcolor="#efefef", zeroline=False)
+    figure.update_xaxes(showline=True, linecolor=INK, ticks="outside", gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(showline=True, linecolor=INK, ticks="outside", gridcolor=GRID, zeroline=False)
     return figure
 
 

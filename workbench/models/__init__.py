@@ -6,10 +6,10 @@ from .hooks import SITES, Fired, edited
 from .load import ModelInfo, info, load_model, untrained_copy, wrap
 from .planted import planted
 from .scopes import Scope
-from .source import bundled_models
+from .source import bundled_models, check_source
 from .weights import Change, head_outputs, reweighted, unembedding, writers
 
 __all__ = [
-    "SITES", "Change", "Edit", "Edits", "Fired", "Gate", "Generated", "ModelInfo", "Read", "Scope", "bundled_models", "edited",
+    "SITES", "Change", "Edit", "Edits", "Fired", "Gate", "Generated", "ModelInfo", "Read", "Scope", "bundled_models", "check_source", "edited",
     "generate_texts", "head_outputs", "info", "load_model", "planted", "reweighted", "unembedding", "untrained_copy", "wrap", "writers",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from ..core.errors import BadInput, NotFinite, WorkbenchError
+from ..core.show import Shown, some
 from .digest import weights_digest
 from .load import _device, _dtype, _tokenizer
 from .source import check_complete, check_folder, check_memory, explain, locate
@@ -21,8 +22,8 @@ from .source import check_complete, check_folder, check_memory, explain, locate
 _OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TextClassifier:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TextClassifier(Shown):
     """A classifier of texts, ready to use.
 
     Attributes:
@@ -39,8 +40,14 @@ class TextClassifier:
     labels: tuple[str, ...]
     independent: bool
     context: int
-    model: Any = field(repr=False)
-    tokenizer: Any = field(repr=False)
+    model: Any
+    tokenizer: Any
+
+    def _shown(self) -> tuple[str, dict[str, Any]]:
+        return f"{self.name}, {len(self.labels)} labels: {some(self.labels)}", {
+            "name": self.name, "weights": self.digest, "labels": some(self.labels, 30), "context": f"{self.context:,} tokens",
+            "probabilities": "one per label" if self.independent else "sum to 1 over labels",
+        }  # fmt: skip
 
 
 def load_classifier(source: str | Path, *, device: str | torch.device = "auto", revision: str | None = None) -> TextClassifier:

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..core.errors import BadInput
 from ..core.provenance import content_hash
+from ..core.show import Shown, card, number, origin, short, some
 from .scopes import Scope
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gate:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Gate(Shown):
     """A condition on the prompt, decided once per row when the prompt is read, before the edits at its place.
 
     Attributes:
@@ -40,9 +41,15 @@ class Gate:
         if self.pool not in ("mean", "last"):
             raise BadInput(f"a gate pools by 'mean' or 'last', got {self.pool!r}")
 
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        when = f"{self.pool} score {'above' if self.above else 'below'} {number(self.threshold)}"
+        return f"{self.label} at {self.site}[{self.layer}], {when}", {
+            "at": f"{self.site} of block {self.layer}", "lets through": f"rows of {when}", **origin({"model": (self.origin or {}).get("model")}),
+        }  # fmt: skip
 
-@dataclass(frozen=True, kw_only=True)
-class Edit:
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Edit(Shown):
     """A change of the activations at one place, as a value.
 
     Attributes:
@@ -75,9 +82,26 @@ class Edit:
         if self.scope is not None and self.scope.kind != "all" and self.site == "pattern":
             raise BadInput(f"{self.label}: an attention pattern has queries and keys; a scope of tokens says nothing of it")
 
+    @property
+    def place(self) -> str:
+        """What it is called and where it acts."""
+        return f"{self.label} at {self.site}[{self.layer}]"
 
-@dataclass(frozen=True, kw_only=True)
-class Read:
+    @property
+    def tokens(self) -> str:
+        """Which tokens it changes, in words."""
+        return str(self.scope) if self.scope else "all" if self.positions is None else f"columns of {len(self.positions)} rows"
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        return f"{self.place}, tokens: {self.tokens}{', gated' if self.gate else ''}", {
+            "what": self.label, "at": f"{self.site} of block {self.layer}", "tokens": self.tokens,
+            "only rows where": "" if self.gate is None else self.gate._shown()[0], **origin({"model": (self.origin or {}).get("model")}),
+            "kept in stores": "" if self.key else "no: nothing says what the function does (key=)",
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Read(Shown):
     """A reading at one place. It fires after all edits there, so that it sees the edited stream.
 
     Attributes:
@@ -89,6 +113,9 @@ class Read:
     layer: int
     function: Callable[[Tensor], object]
     label: str = "read"
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        return f"{self.label} at {self.site}[{self.layer}]", {"at": f"{self.site} of block {self.layer}", "changes": "nothing"}
 
 
 class Edits(Sequence[Edit]):
@@ -130,7 +157,9 @@ class Edits(Sequence[Edit]):
         return None if None in keys else content_hash(keys)
 
     def __repr__(self) -> str:
-        return (
-            " | ".join(f"{e.label} at {e.site}[{e.layer}]{f', {e.scope}' if e.scope else ''}{', gated' if e.gate else ''}" for e in self)
-            or "no edit"
-        )
+        lines = (f"{e.place}{f', {e.scope}' if e.scope else ''}{', gated' if e.gate else ''}" for e in self)
+        return short(some(lines, 4, " | ")) or "no edit"
+
+    def _repr_html_(self) -> str:
+        rows = {f"{k + 1}. {e.label}": f"{e.place}; tokens: {e.tokens}{'; gated' if e.gate else ''}" for k, e in enumerate(self[:40])}
+        return card(f"{len(self)} edits, in the order in which they act", rows, notes=["… and more"] if len(self) > 40 else [])

@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from ..core.errors import BadInput, NotFinite, PromptTooLong
 from ..core.seeds import derive
+from ..core.show import Shown, short
 from .forward import run
 from .hooks import Read, active_edits, edited
 from .load import info, n_layers
@@ -20,8 +21,8 @@ from .scopes import Layout, laid_out
 from .tokens import encode, pad
 
 
-@dataclass(frozen=True, kw_only=True)
-class Generated:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Generated(Shown):
     """What a model wrote after a prompt.
 
     Attributes:
@@ -33,6 +34,11 @@ class Generated:
     text: str
     ids: tuple[int, ...]
     stopped: str
+
+    def _shown(self) -> tuple[str, dict[str, Any]]:
+        return f"{short(self.text, 160)!r}, {len(self.ids)} tokens, stopped by {self.stopped}", {
+            "text": self.text, "tokens": len(self.ids), "stopped by": self.stopped
+        }  # fmt: skip
 
 
 @torch.no_grad()

@@ -21,12 +21,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded, UnknownModel, WorkbenchError
 from ..core.provenance import content_hash
 from ..core.seeds import derive
+from ..core.show import Shown, axes
 from .digest import weights_digest, weights_state
 from .source import check_complete, check_folder, check_memory, explain, locate
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelInfo:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ModelInfo(Shown):
     """What identifies a model and what limits it.
 
     Attributes:
@@ -50,6 +51,13 @@ class ModelInfo:
     context: int
     bos: int | None
     vocabulary: str
+
+    def _shown(self) -> tuple[str, dict[str, Any]]:
+        return f"{self.name}, {axes(layer=self.n_layers, d_model=self.d_model)}, {self.dtype}, context {self.context:,}, weights {self.digest}", {
+            "name": self.name, "revision": self.revision, "weights": self.digest, "dtype": self.dtype, "shape": axes(layer=self.n_layers, d_model=self.d_model),
+            "layers": f"0 to {self.n_layers - 1}", "context": f"{self.context:,} tokens", "weights are": "raw" if self.processing == "none" else f"processed ({self.processing})",
+            "first token": "none" if self.bos is None else f"id {self.bos} before every prompt", "vocabulary": self.vocabulary,
+        }  # fmt: skip
 
     def key(self) -> dict[str, Any]:
         """Return what two readings must share to be comparable: digest, dtype, processing mode (and the name, to show)."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import BadInput, EmptyScope, ShapeMismatch, UnknownName, unknown
+from ..core.show import Shown
 from .load import bos_of
 
 KINDS = {
@@ -28,8 +29,8 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Scope:
+@dataclass(frozen=True, repr=False)
+class Scope(Shown):
     """A rule for choosing tokens. All but "all" leave out the beginning-of-text token, where attention comes to rest.
 
     Attributes:
@@ -61,6 +62,9 @@ class Scope:
             return cls(scope)
         kind, more = scope
         return cls(kind, k=more) if isinstance(more, int) else cls(kind, text=more)
+
+    def _shown(self) -> tuple[str, dict[str, Any]]:
+        return str(self), {"selects": KINDS[self.kind], "k": self.k if self.kind == "last" else "", "marker": self.text}
 
     def __str__(self) -> str:
         return f"last {self.k}" if self.kind == "last" else f"from {self.text!r}" if self.kind == "marker" else self.kind

@@ -43,6 +43,17 @@ def locate(name: str) -> tuple[str, str]:
     return name, name
 
 
+def check_source(name: str) -> None:
+    """Raise if what `load_model` would be asked for cannot be there: no such folder, or one that is no model. Reads no weights.
+
+    Raises:
+        UnknownModel, DamagedModel: The message says what is wrong.
+    """
+    where, _ = locate(name)
+    if Path(where).is_dir():
+        check_folder(Path(where))
+
+
 def check_folder(path: Path) -> None:
     """Raise unless a folder holds a readable configuration and whole weights.
 

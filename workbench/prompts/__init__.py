@@ -10,6 +10,7 @@ from .outside import hh_rlhf, instruction_pairs, instructions, xstest
 from .pairs import ContrastPair, PromptSet
 from .requests import factorial, request_pairs, requests
 from .splits import Split, grouped_folds, grouped_split
+from .statements import Statements, check_sides, own_statements, statements
 from .templates import Template, claim_phrasings, claims, get_template, templates
 from .udhr import Identity, Right, identities, rights, udhr
 
@@ -18,5 +19,5 @@ __all__ = [
     "load_ab", "load_caa", "mmlu", "shared_stems", "to_ab", "truthfulqa", "truthfulqa_mc", "xstest",
     "ContrastPair", "Identity", "PromptSet", "Right", "Split", "Template", "claim_phrasings", "claims", "conversations",
     "factorial", "from_table", "get_template", "grouped_folds", "grouped_split", "identities", "identities_from_lines", "read_lines",
-    "read_table", "request_pairs", "requests", "rights", "rights_from_lines", "templates", "udhr", "with_distractor",
+    "read_table", "request_pairs", "requests", "rights", "rights_from_lines", "templates", "udhr", "with_distractor", "Statements", "check_sides", "own_statements", "statements",
 ]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import BadInput, EmptyPromptSet
+from ..core.show import Shown, card, short
 
 if TYPE_CHECKING:
     from .splits import Split
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContrastPair:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ContrastPair(Shown):
     """One prompt with two endings, of which one is true.
 
     Attributes:
@@ -57,6 +57,16 @@ class ContrastPair:
             raise BadInput(f"both variants end in {self.positive!r}: a contrast pair needs two different endings")
         if self.instruction_end is not None and not 0 < self.instruction_end <= len(self.stem):
             raise BadInput(f"instruction_end {self.instruction_end} lies outside the stem of {len(self.stem)} characters")
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        true = (self.negative, self.positive)[self.label]
+        about = ", ".join(v for v in (self.identity, self.right) if v)
+        line = f"{short(self.stem, 120)!r} ¦ {short(self.negative, 24)!r} / {short(self.positive, 24)!r}, true: {self.label}"
+        names = ("identity", "group", "right", "claim", "template")
+        return line + (f", {short(about, 40)}" if about else ""), {
+            "stem": self.stem, "endings (0 / 1)": f"{self.negative!r} / {self.positive!r}", "true": f"{true!r} (label {self.label})",
+            **{k: getattr(self, k) for k in names}, **{f"meta: {k}": v for k, v in self.meta.items()},
+        }  # fmt: skip
 
     @property
     def text(self) -> tuple[str, str]:
@@ -180,19 +190,16 @@ class PromptSet(Sequence[ContrastPair]):
 
     def __repr__(self) -> str:
         one = self._pairs[0]
-        return f"PromptSet({self.name!r}, {len(self)} items, hash {self.hash}, first: {one.stem + ' ¦' + one.positive!r})"
+        return f"PromptSet({short(self.name, 40)!r}, {len(self):,} items, hash {self.hash}, first: {short(one.stem + ' ¦' + one.positive, 120)!r})"
 
     def _repr_html_(self) -> str:
-        frame = self.to_frame()
-        counts = ", ".join(
-            f"{frame[c].nunique()} {c if frame[c].nunique() == 1 else {'identity': 'identities'}.get(c, c + 's')}"
-            for c in ("identity", "group", "right", "claim", "template")
-            if frame[c].astype(bool).any()
-        )
-        shown = frame.head(5)[["identity", "right", "claim", "template", "label"]].copy()
-        shown["prompt"] = [p.stem for p in self._pairs[:5]]
-        shown["endings (0 / 1)"] = [f"{p.negative!r} / {p.positive!r}" for p in self._pairs[:5]]
-        return (
-            f"<p><b>{html.escape(self.name)}</b>: {len(self):,} contrast pairs; {html.escape(counts)}; "
-            f"label 1 in {frame['label'].mean():.0%}; hash {self.hash}</p>{shown.to_html(index=False, escape=True)}"
-        )
+        columns = ("identity", "group", "right", "claim", "template")
+        values = {c: {v for p in self._pairs if (v := getattr(p, c))} for c in columns}
+        named = {1: {}, 2: {"identity": "identities"}}
+        counts = (f"{len(v):,} {named[min(len(v), 2)].get(c, c if len(v) == 1 else c + 's')}" for c, v in values.items() if v)
+        first = pd.DataFrame([
+            {"identity": p.identity, "right": p.right, "claim": p.claim, "template": p.template, "label": p.label, "prompt": p.stem,
+             "endings (0 / 1)": f"{p.negative!r} / {p.positive!r}"} for p in self._pairs[:5]
+        ])  # fmt: skip
+        facts = {"holds": ", ".join(counts), "label 1 in": f"{sum(self.labels) / len(self):.0%}", "hash": self.hash}
+        return card(f"PromptSet {self.name}: {len(self):,} contrast pairs", facts, tables=[first])

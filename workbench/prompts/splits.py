@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import BadInput, MissingColumn, SplitLeak
 from ..core.seeds import numpy_rng
+from ..core.show import Shown, some
 
 
-@dataclass(frozen=True, kw_only=True)
-class Split:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Split(Shown):
     """Which values of which columns are held out.
 
     A row is a training row if *every* column has a training value, a test row if every column has a held-out value,
@@ -38,6 +40,14 @@ class Split:
             for side, values in (("training", self.train), ("test", self.test)):
                 if not values[column]:
                     raise BadInput(f"the split leaves no {column} for {side}")
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        counts = {k: f"{len(self.train[k]):,} for training, {len(self.test[k]):,} held out" for k in self.train}
+        drawn = "" if self.seed is None else f", seed {self.seed}"
+        return "; ".join(f"{k}: {v}" for k, v in counts.items()) + drawn, {
+            **counts, **{f"held out: {k}": some(sorted(self.test[k]), 12) for k in self.test},
+            "seed": "" if self.seed is None else self.seed, "what it keeps apart": f"no {' and no '.join(self.train)} is on both sides",
+        }  # fmt: skip
 
     def side(self, rows: pd.DataFrame) -> np.ndarray:
         """Return "train", "test" or "" for each row.

@@ -136,7 +136,8 @@ class Caa:
 
     def vectors(self) -> None:
         """Make, normalise, save and compare the vectors."""
-        folder = self.run.folder / "cache" / "caa"
+        folder = self.run.cache.activations([self.info.key(), "caa vectors"])
+        folder.parent.mkdir(parents=True, exist_ok=True)
         made, acts = fit_vectors(
             self.model, self.fit, layers=self.layers, store=folder, progress=self.progress, seed=self.set.seed, halves=5
         )

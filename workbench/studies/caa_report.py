@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ..figures import Panel
-from ..figures import steering as draw
+from ..figures import Panel, recipes
 from .caa import Caa
 from .common import publish
 from .run import Run
+
+draw = recipes("steering")
 
 CONVENTION = (
     "P(matching) is the probability of the letter of the answer that matches the behaviour, of both letters' probability. A coefficient of 1 adds the vector once "
@@ -79,35 +80,35 @@ def panels(run: Run, study: Caa) -> list[Panel]:
     deep = same[(same["first"] == study.behaviours[0]) & (same["second"] == study.behaviours[0])]
     out = [
         Panel(
-            name="test", table="test", figure=draw.doses(pd.concat(parts, ignore_index=True), "p_matching", "Multiple choice by coefficient, at each behaviour's layer", panels="behaviour", unit="coefficient (multiples of the vector)"),
+            name="test", table="test", drawing=draw.doses(pd.concat(parts, ignore_index=True), "p_matching", "Multiple choice by coefficient, at each behaviour's layer", panels="behaviour", unit="coefficient (multiples of the vector)"),
             caption="Held-out test questions; 95 % bootstrap intervals over questions. Grey: random directions of equal norm.",
         ),
         Panel(
-            name="layers", table="test", figure=draw.sweep(sweep, "Multiple choice by layer and coefficient"),
+            name="layers", table="test", drawing=draw.sweep(sweep, "Multiple choice by layer and coefficient"),
             caption="The published sweep: every layer and coefficient on the test questions; 95 % bootstrap intervals over questions.",
         ),
         Panel(
-            name="systems", table="test", figure=draw.points(systems, "name", "dose", "With a system prompt that asks for the trait, or against it", axis="P(answer matching behaviour)", zero=0.5),
+            name="systems", table="test", drawing=draw.points(systems, "name", "dose", "With a system prompt that asks for the trait, or against it", axis="P(answer matching behaviour)", zero=0.5),
             caption="At each behaviour's layer; 95 % bootstrap intervals over questions.",
         ),
         Panel(
-            name="components", table="components", figure=draw.components(t["components"][t["components"]["behaviour"] == study.behaviours[0]], f"Contrast activations of {study.behaviours[0]} on their first two components"),
+            name="components", table="components", drawing=draw.components(t["components"][t["components"]["behaviour"] == study.behaviours[0]], f"Contrast activations of {study.behaviours[0]} on their first two components"),
             caption="Each point is the letter's token of one ending. If colours (letters) and not symbols (matching or not) come apart, the vector is that of a letter.",
         ),
         Panel(
-            name="across_layers", table="similarity", figure=draw.matrix(deep, "first_layer", "second_layer", f"Vectors of {study.behaviours[0]} across layers"),
+            name="across_layers", table="similarity", drawing=draw.matrix(deep, "first_layer", "second_layer", f"Vectors of {study.behaviours[0]} across layers"),
             caption="Cosines of the vectors; noise shrinks them (column reliability in the table).",
         ),
     ]  # fmt: skip
     if len(study.behaviours) > 1:
         out.append(Panel(
-            name="across_behaviours", table="similarity", figure=draw.matrix(across, "first", "second", f"Vectors of different behaviours at layer {layer}"),
+            name="across_behaviours", table="similarity", drawing=draw.matrix(across, "first", "second", f"Vectors of different behaviours at layer {layer}"),
             caption="Cosines of the vectors; noise shrinks them (column reliability in the table).",
         ))  # fmt: skip
     if "capability" in t:
         cost = t["capability"]
         out.append(Panel(
-            name="capability", table="capability", figure=draw.points(cost, "edit", "task", "Capability under each vector (A/B form)", axis="accuracy", zero=0.5),
+            name="capability", table="capability", drawing=draw.points(cost, "edit", "task", "Capability under each vector (A/B form)", axis="accuracy", zero=0.5),
             caption="Accuracy on A/B questions; 95 % Wilson intervals. The table has paired differences.",
         ))  # fmt: skip
     return out

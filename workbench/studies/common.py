@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .. import prompts as source
 from ..activations import Activations, capture
-from ..core.errors import MissingTool
-from ..core.provenance import content_hash
 from ..core.seeds import numpy_rng
 from ..evaluation import answers_of, choose_answers
-from ..figures import Panel, browser, export, write_report
+from ..figures import Panel
 from ..models import info, planted, untrained_copy
 from ..models.tokens import encode
-from ..prompts import PromptSet, Split, grouped_split
+from ..prompts import PromptSet, Split, check_sides, grouped_split, statements
+from .plan import Later
+from .render import render, write_document
 from .run import Run
 
 FIT = "no claim"
@@ -39,13 +38,18 @@ class Rows:
         self.info = info(model)
         self.planted = planted(model)
         self.words = choose_answers(model)
-        names = [[i.identity for i in source.identities()], [r.right for r in source.rights()]]
-        self.split = self._split(pd.MultiIndex.from_product(names, names=["identity", "right"]).to_frame(index=False))
+        self.source = statements(getattr(settings, "data", ""), getattr(settings, "columns", None))
+        self.split = self._split(self.source.rows())
+        check_sides(self.source, self.split)
 
     def _can_choose(self) -> bool:
         return all(len(self.model.tokenizer(w, add_special_tokens=False)["input_ids"]) == 1 for w in (" A", " B"))
 
     def _split(self, rows: pd.DataFrame) -> Split:
+        if self.source.own:
+            # with two columns the test rows are those held out in both: half and half leaves enough of them
+            two = rows["identity"].nunique() > 1 and rows["right"].nunique() > 1
+            return grouped_split(rows, test=0.45 if two else 0.35, seed=self.set.seed)
         if self.planted is None:
             return grouped_split(rows, seed=self.set.seed)
         held = {"identity": self.planted["held_out_identities"], "right": self.planted["held_out_rights"]}
@@ -54,11 +58,9 @@ class Rows:
             train={k: frozenset(set(rows[k]) - set(v)) for k, v in held.items()},
         )
 
-    def _prompts(self, template: str, claim: str | None, n: int, side: str | None) -> PromptSet:
-        held: dict[str, Any] = {} if side is None else {"identities": sorted(getattr(self.split, side)["identity"])}
-        if side is not None and "right" in getattr(self.split, side):
-            held["rights"] = sorted(getattr(self.split, side)["right"])
-        return source.udhr(template, claim, n=n, answers=self.words, seed=self.set.seed, **held)
+    def _prompts(self, template: str, claim: str | None, n: int | None, side: str | None) -> PromptSet:
+        held = {} if side is None else {k: sorted(v) for k, v in getattr(self.split, side).items()}
+        return self.source.prompts(template, claim, n=n, answers=self.words, seed=self.set.seed, held=held)
 
     def _pushed(self, claim: str, size: int, side: str) -> PromptSet:
         """Each identity and right under one of two prompt forms, by the toss of a coin: neither goes with a form."""
@@ -79,12 +81,26 @@ class Rows:
 
         return self.run.activations("read an untrained copy", key, base.hash, make)
 
+    def _read(
+        self, name: str, prompts: PromptSet, *, site: str = "resid_post", position: str = "last", layers: Sequence[int] | None = None,
+        answers: bool = False,
+    ) -> Activations:  # fmt: skip
+        """Read activations, or take them from the cache, in which every study's readings of one model, site and position lie together."""
+        wanted = list(range(self.info.n_layers)) if layers is None else list(layers)
+
+        def make(folder: Path) -> Activations:
+            return capture(
+                self.model, prompts, site=site, layers=wanted, position=position, store=folder, logits="answers" if answers else None,
+                progress=self.progress, note=name,
+            )  # fmt: skip
+
+        return self.run.activations(name, [self.info.key(), site, position], prompts.hash, make, layers=wanted, answers=answers)
+
     def _capture(self, name: str, prompts: PromptSet) -> Activations:
-        """Read activations and, in the same pass, the answers; all conditions lie in one store."""
-        acts = self.run.activations(
-            name, [self.info.key(), "resid_post", "last"], prompts.hash,
-            lambda folder: capture(self.model, prompts, store=folder, logits="answers", progress=self.progress, note=name),
-        )  # fmt: skip
+        """Read activations and, in the same pass, the answers."""
+        acts = self._read(name, prompts, answers=True)
+        if isinstance(acts, Later):
+            return acts
         asked = answers_of(acts)
         tokens = [len(x) for x in encode(self.model, asked["identity"].tolist())]
         return acts.with_column("answer", asked["answer"]).with_column("identity_tokens", np.array(tokens) - (self.info.bos is not None))
@@ -93,19 +109,6 @@ class Rows:
     def layer(self) -> int:
         """The layer that single-layer statements use, fixed before any result: two thirds of the way up."""
         return min(self.info.n_layers - 1, self.info.n_layers * 2 // 3)
-
-
-def export_panels(run: Run, shown: list[Panel]) -> tuple[str, ...]:
-    """Write the figures of a run, with stills where a browser is found, and return the formats of the stills."""
-    stills = ("png", "svg") if browser() else ()
-    note = ""
-    try:
-        _export(run, shown, stills)
-    except MissingTool as error:
-        stills, note = (), str(error)
-    if not stills:
-        run.record["figures"] = f"html only: {note or 'no Chrome or Chromium found'}"
-    return stills
 
 
 def pick(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
@@ -121,20 +124,15 @@ def publish(
 ) -> None:  # fmt: skip
     """Write a study's figures and its report into the run's folder; arguments as for `write_report`."""
     run.findings = findings
-    stills = export_panels(run, panels)
-    write_report(
-        run.report, title=title, subtitle=subtitle, findings=findings, convention=convention, panels=panels, limits=limits, tables=run.tables,
-        made=[*made, "Rerunning the command with the same folder repeats nothing that is cached; run.json holds settings, versions and times."],
-        steps=run.record["steps"], settings={**asdict(study.set), "model": study.info.key(), **run.record["versions"], "commit": run.record["code"]},
-        stills=stills, warning=warning,
-    )  # fmt: skip
-
-
-def _export(run: Run, shown: list[Panel], stills: tuple[str, ...]) -> None:
-    """Write the figures that have changed since they were last written (drawing stills takes a browser and seconds)."""
-    folder, seal = run.folder / "figures", run.folder / "cache" / "figures.json"
-    old = json.loads(seal.read_text(encoding="utf-8")) if seal.is_file() else {}
-    new = {p.name: content_hash(p.figure.to_json(), run.tables[p.table].to_csv(), stills) for p in shown}
-    fresh = [p for p in shown if old.get(p.name) != new[p.name] or not (folder / f"{p.name}.html").is_file()]
-    export({p.name: p.figure for p in fresh}, folder, tables={p.name: run.tables[p.table] for p in fresh}, formats=("html", *stills))
-    seal.write_text(json.dumps(new), encoding="utf-8")
+    saved = [replace(p, drawing=p.drawing.save(run.folder / "figures", p.name)) for p in panels]
+    document = {
+        "title": title, "subtitle": subtitle, "convention": convention, "limits": list(limits), "warning": warning,
+        "made": [*made, "Rerunning the command repeats nothing that is cached; run.json holds settings, versions and times."],
+        "findings": [{"text": str(f), "tables": list(getattr(f, "tables", ()))} for f in findings],
+        "settings": {**asdict(study.set), "model": study.info.key(), **run.record["versions"], "commit": run.record["code"]},
+        "panels": [{"name": p.name, "caption": p.caption, "table": p.table, **p.drawing.spec()} for p in saved],
+    }  # fmt: skip
+    write_document(run, document)
+    note = render(run, document, saved, formats=run.formats)
+    if note:
+        run.record["figures"] = note

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import prompts as source
-from ..activations import Activations, capture
+from ..activations import Activations
 from ..core.errors import BadInput, ZeroDirection
 from ..core.seeds import numpy_rng
 from ..directions import causal_metric, compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
@@ -122,12 +122,7 @@ class Geometry(Rows):
         """Capture everything."""
 
         def at(name: str, prompts: PromptSet, position: str) -> Activations:
-            return self.run.activations(
-                f"read {name} at {position}", [self.info.key(), position, "geometry"], prompts.hash,
-                lambda folder: capture(
-                    self.model, prompts, position=position, store=folder, logits="answers", progress=self.progress, note=f"read {name}"
-                ),
-            )  # fmt: skip
+            return self._read(f"read {name} at {position}", prompts, position=position, answers=True)
 
         both = {side: self.stances(side) for side in ("train", "test")}
         if len({tuple(p.to_frame()["statement"]) for p in both["train"].values()}) > 1:

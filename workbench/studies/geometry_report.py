@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ..figures import Panel
-from ..figures import geometry as draw
+from ..figures import Panel, recipes
 from .common import pick, publish
 from .geometry import DESIGNS, Geometry
 from .run import Run
+
+draw = recipes("geometry")
 
 CONVENTION = (
     "A direction is a difference of means: harm minus its baseline, safety minus its baseline. Cosines are cross-fitted (pairs of rows of one "
@@ -89,31 +90,31 @@ def panels(run: Run, study: Geometry) -> list[Panel]:
     pairs = study.request[study.main].rows["right"].nunique()
     found = [
         Panel(
-            name="stance", table="angles", figure=draw.angles(pick(t["angles"], design="stance"), "Harm claim and good claim, against one neutral sentence"),
+            name="stance", table="angles", drawing=draw.angles(pick(t["angles"], design="stance"), "Harm claim and good claim, against one neutral sentence"),
             caption=base.format("identities") + f"{n.items} statements under each claim; both directions share the neutral baseline, which alone gives noise a naive cosine near .5. {how}",
         ),
         Panel(
-            name="request", table="angles", figure=draw.angles(pick(t["angles"], design="request"), "Input harm and claim safety"),
+            name="request", table="angles", drawing=draw.angles(pick(t["angles"], design="request"), "Input harm and claim safety"),
             caption=base.format("pairs of requests") + f"Main effects of the 2x2 of {pairs} matched pairs of requests under a sentence that asks for every answer and under one that protects. {how}",
         ),
         Panel(
-            name="reply", table="angles", figure=draw.angles(pick(t["angles"], design="reply"), "Request harm and response safety, at the reply"),
+            name="reply", table="angles", drawing=draw.angles(pick(t["angles"], design="reply"), "Request harm and response safety, at the reply"),
             caption=base.format("pairs of requests") + f"Main effects of the 2x2 of {pairs} matched pairs with a refusal and with compliance (refusing is safe for the harmful one of a pair, complying for the harmless one: the word itself cancels out of both, and is their interaction). {how}",
         ),
         Panel(
-            name="plane", table="cells", figure=draw.plane(pick(t["cells"], design="request", position=study.main), DESIGNS["request"]),
+            name="plane", table="cells", drawing=draw.plane(pick(t["cells"], design="request", position=study.main), DESIGNS["request"]),
             caption="Means of the four cells along the two main effects, each in units of its length, cross-fitted. Without an interaction, and with orthogonal effects, they form an upright square.",
         ),
         Panel(
-            name="points", table="plane", figure=draw.points(t["plane"]),
+            name="points", table="plane", drawing=draw.points(t["plane"]),
             caption=f"Each point is a held-out request at layer {layer}; the directions come from the other half of the pairs.",
         ),
         Panel(
-            name="erasure", table="erasure", figure=draw.erasure(t["erasure"], layer),
+            name="erasure", table="erasure", drawing=draw.erasure(t["erasure"], layer),
             caption="Accuracy of probes fitted afresh after one concept was taken out, on held-out pairs of requests; 95 % intervals clustered by pair (random: mean, smallest and largest of five directions). Chance is .5.",
         ),
         Panel(
-            name="cross_steering", table="cross_steering", figure=draw.cross(t["cross_steering"], layer),
+            name="cross_steering", table="cross_steering", drawing=draw.cross(t["cross_steering"], layer),
             caption=f"Mean change on held-out requests when a direction is added at layer {layer} to the last token of the stem, scaled to {n.kl:g} nats from the unpushed model; readings at the last layer in standard deviations over unpushed prompts, behaviour in log-odds of compliance. Intervals clustered by pair; random: mean, smallest and largest of {n.random} directions.",
         ),
     ]  # fmt: skip

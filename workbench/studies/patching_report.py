@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..figures import Panel
-from ..figures import patching as draw
+from ..figures import Panel, recipes
 from .common import publish
 from .patching import Patching
 from .run import Run
+
+draw = recipes("patching")
 
 CONVENTION = (
     "Clean is the run under the good claim, corrupted the run under the harm claim; recovered is 0 where patching leaves the corrupted run as it was and 1 "
@@ -88,21 +89,21 @@ def panels(run: Run, study: Patching) -> list[Panel]:
     clean, corrupted = study.texts[study.set.claims[1]], study.texts[study.set.claims[0]]
     out = [
         Panel(
-            name="maps", table="maps", figure=draw.maps(t["maps"], "What each part of the prompt carries, layer by layer", panels="map"),
+            name="maps", table="maps", drawing=draw.maps(t["maps"], "What each part of the prompt carries, layer by layer", panels="map"),
             caption=f"Each cell exchanges one part of the prompt at one layer between the run under “{clean}” and the run under “{corrupted}”; {n} held-out statements. Point at a cell for its 95 % interval over identities.",
         ),
         Panel(
-            name="lines", table="lines", figure=draw.lines(t["lines"], "How much of it lies along one direction (last token of the prompt)"),
+            name="lines", table="lines", drawing=draw.lines(t["lines"], "How much of it lies along one direction (last token of the prompt)"),
             caption=f"Recovered when the whole residual stream at the last token is exchanged, and when only its component along one direction is; {n} statements, 95 % intervals over identities. Directions from training identities.",
         ),
         Panel(
-            name="attribution", table="attribution", figure=draw.attribution(t["attribution"], "Attribution patching against exact patching"),
+            name="attribution", table="attribution", drawing=draw.attribution(t["attribution"], "Attribution patching against exact patching"),
             caption=f"On {study.set.sample} statements, all parts of the prompt. An error of 1 means that guesses are as far off as the effects are large.",
         ),
     ]  # fmt: skip
     if "heads" in t:
         out.insert(1, Panel(
-            name="heads", table="heads", figure=draw.heads(t["heads"], "Attention heads at the last token of the prompt"),
+            name="heads", table="heads", drawing=draw.heads(t["heads"], "Attention heads at the last token of the prompt"),
             caption=f"Each cell exchanges the output of one head at the last token; {n} statements. The stream there first recovers half after block {layer}.",
         ))  # fmt: skip
     return out

@@ -144,10 +144,7 @@ class Bench(Rows):
         base = self.base()
         self.acts = self._capture(f"read {FIT}", base)
         self.blank = self._blank(base)
-        self.embedding = self.run.activations(
-            "read the embedding", [self.info.key(), "resid_pre"], base.hash,
-            lambda folder: capture(self.model, base, site="resid_pre", layers=[0], store=folder, progress=self.progress),
-        )  # fmt: skip
+        self.embedding = self._read("read the embedding", base, site="resid_pre", layers=[0])
         self.pushed = {name: self._capture(f"read under {name}", p) for name, p in self.pushes().items()}
         self.odd = {name: self._capture(f"read with distractor: {name}", p) for name, p in self.distracted().items()}
 

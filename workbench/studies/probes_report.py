@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from ..figures import Panel
-from ..figures import probes as draw
+from ..figures import Panel, recipes
 from ..probes import best_layers
 from .common import FIT, publish
 from .probes import Bench
 from .run import Run
+
+draw = recipes("probes")
 
 CONVENTION = (
     "Label and probe name the safe answer, the one that grants the right. Accuracy is the share of held-out items whose safe answer is read; "
@@ -149,33 +150,33 @@ def panels(run: Run, study: Bench) -> list[Panel]:
     fixed = f"layer {layer} (two thirds of the way up, fixed beforehand)"
     found = [
         Panel(
-            name="layers", table="probes", figure=draw.curves(tables["probes"], [FIT, "harm"]),
+            name="layers", table="probes", drawing=draw.curves(tables["probes"], [FIT, "harm"]),
             caption=f"Fitted on {n.train} items without a claim, what is tuned tuned on grouped folds of these; {n.test} held-out items per "
             f"condition. {bars} Grey: central 95 % of {n.draws} random directions, oriented on training labels.",
         ),
         Panel(
-            name="methods", table="probes", figure=draw.methods(tables["probes"], layer, [FIT, "harm"]),
+            name="methods", table="probes", drawing=draw.methods(tables["probes"], layer, [FIT, "harm"]),
             caption=f"Every method at {fixed}. {bars} Methods without labels get only their sign from labels, on training rows without a claim. "
             "Random directions: central 95 %.",
         ),
         Panel(
-            name="transfer", table="transfer", figure=draw.transfer(tables["transfer"]),
+            name="transfer", table="transfer", drawing=draw.transfer(tables["transfer"]),
             caption=f"Accuracy on held-out items, with 95 % intervals clustered by identity, at {fixed}. A row is one fitted probe. "
             "For CCS also the sign comes from the row's condition: red means that the reading is inverted.",
         ),
         Panel(
-            name="sample_efficiency", table="sample_efficiency", figure=draw.efficiency(tables["sample_efficiency"]),
+            name="sample_efficiency", table="sample_efficiency", drawing=draw.efficiency(tables["sample_efficiency"]),
             caption=f"{n.repeats} draws of training items per size, at {fixed}; intervals resample draws and identities. Dotted: Gaussian data with "
             "the same mean difference and covariances, where the answer is known (the perfect world). For CCS items are pairs without labels, "
             "plus a sign from all training rows.",
         ),
         Panel(
-            name="ccs_honesty", table="ccs_honesty", figure=draw.honesty(tables["ccs_honesty"]),
+            name="ccs_honesty", table="ccs_honesty", drawing=draw.honesty(tables["ccs_honesty"]),
             caption=f"CCS at {fixed} beside its kin, the ceiling with labels, the model's own answers, its restarts, and refitted on prompts into "
             f"half of which something irrelevant was put (Farquhar et al. 2023). {bars} Random directions and restarts: their spread.",
         ),
         Panel(
-            name="tampering", table="tampering_roc", figure=draw.tampering(tables["tampering_roc"], tables["tampering"]),
+            name="tampering", table="tampering_roc", drawing=draw.tampering(tables["tampering_roc"], tables["tampering"]),
             caption="The score is the probability that probe and answer name different endings. No pushed prompt was seen in fitting or calibration; "
             f"identities and rights are held out. Areas with 95 % intervals clustered by identity; marks: share flagged at the threshold for {n.false_alarms:.0%} "
             "false alarms. A claim that the model already agrees with changes no answer, and there is nothing to detect.",
@@ -183,7 +184,7 @@ def panels(run: Run, study: Bench) -> list[Panel]:
     ]  # fmt: skip
     if "training" in tables:
         panel = Panel(
-            name="training", table="training", figure=draw.training(tables["training"], tables["change_points"]),
+            name="training", table="training", drawing=draw.training(tables["training"], tables["change_points"]),
             caption=f"The same prompts without a claim, {fixed}, at each checkpoint of the model's own training. {bars} Dashed: change points; "
             "bands: their 95 % intervals (bootstrap over identities), from the last checkpoint before the change.",
         )  # fmt: skip

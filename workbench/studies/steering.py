@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from .. import prompts as source
-from ..activations import Activations, capture
+from ..activations import Activations
 from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.stats import proportion
@@ -160,16 +160,11 @@ class Steering(Rows):
 
     # ------------------------------------------------------------------ directions
 
-    def _read(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last") -> Activations:
-        return self.run.activations(
-            f"read {name} at {site}", [self.info.key(), site, position, "steering"], prompts.hash,
-            lambda folder: capture(
-                self.model, prompts, site=site, layers=self.layers, position=position, store=folder, progress=self.progress, note=f"read {name}"
-            ),
-        )  # fmt: skip
+    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last") -> Activations:
+        return self._read(f"read {name} at {site}", prompts, site=site, position=position, layers=self.layers)
 
     def _read_truth(self, prompts: PromptSet, name: str) -> Activations:
-        return self._read(name, prompts, "resid_post", "last")
+        return self._at(name, prompts, "resid_post", "last")
 
     def directions(self) -> dict[tuple[str, str, int], Direction]:
         """Make every direction, (kind, site, layer), from fit identities: stance, agreeing, and the truth of an answer."""
@@ -177,8 +172,8 @@ class Steering(Rows):
         both, plain = self.pushed("fit"), self.plain("fit")
         out: dict[tuple[str, str, int], Direction] = {}
         for site in self.set.sites:
-            acts = {c: self._read(f"{c} claim", both[c], site) for c in both}
-            said, ended = self._read("no claim", plain, site), self._read("no claim, answered", plain, site, "last")
+            acts = {c: self._at(f"{c} claim", both[c], site) for c in both}
+            said, ended = self._at("no claim", plain, site), self._at("no claim, answered", plain, site, "last")
             for layer in self.layers:
                 labels = torch.tensor(plain.labels)
                 x, y = acts[good].layer(layer)[:, 0], acts[harm].layer(layer)[:, 0]

@@ -45,7 +45,7 @@ def tax(study: Any) -> None:
 def good_mean(study: Any) -> float:
     """The mean coordinate along the chosen direction under the opposite claim, fit rows."""
     site, layer = str(study.direction.provenance["site"]), int(study.direction.provenance["layer"])
-    acts = study._read(f"{study.set.claims[1]} claim", study.pushed("fit")[study.set.claims[1]], site)
+    acts = study._at(f"{study.set.claims[1]} claim", study.pushed("fit")[study.set.claims[1]], site)
     return float(study.direction.project(acts.layer(layer)[:, 0]).mean())
 
 
@@ -55,9 +55,9 @@ def harm_gate(study: Any) -> Any:
     harm, good = study.set.claims
     both = study.pushed("fit")
     rows = [
-        study._read(f"{harm} claim", both[harm], site),
-        study._read(f"{good} claim", both[good], site),
-        study._read("no claim", study.plain("fit"), site),
+        study._at(f"{harm} claim", both[harm], site),
+        study._at(f"{good} claim", both[good], site),
+        study._at("no claim", study.plain("fit"), site),
     ]
     harmful, *others = (a.layer(layer)[:, 0] for a in rows)
     return gate(fit_logistic(harmful, torch.cat(others)), 0.0, site=site, layer=layer, pool="last")

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..figures import Panel
-from ..figures import steering as draw
+from ..figures import Panel, recipes
 from .common import pick, publish
 from .run import Run
 from .steering import Steering
+
+draw = recipes("steering")
 
 CONVENTION = (
     "An answer is safe where it grants the right: it agrees with a statement that grants, or disagrees with one that denies. Coefficients are multiples of a "
@@ -155,34 +156,34 @@ def panels(run: Run, study: Steering) -> list[Panel]:
     cost = cost.assign(target=[f"{t:g} nats, {w}" for t, w in zip(cost["target"], cost["tuned_on"], strict=True)])
     out = [
         Panel(
-            name="dose_response", table="dose_response", figure=draw.doses(t["dose_response"], "safe_score", "A push along the stance: dose and response"),
+            name="dose_response", table="dose_response", drawing=draw.doses(t["dose_response"], "safe_score", "A push along the stance: dose and response"),
             caption=f"Share of safe answers on {items} held-out statements when the stance is added at {place} to the last token; 95 % Wilson intervals clustered by identity. Grey: {n.random} random directions of equal norm.",
         ),
         Panel(
-            name="choice", table="choice", figure=draw.choice(t["choice"]),
+            name="choice", table="choice", drawing=draw.choice(t["choice"]),
             caption=f"What was seen when choosing, on {n.validation} statements about other identities and rights. Ring: what was chosen (of the best, the one that moves unclaimed prompts least).",
         ),
         Panel(
-            name="places", table="places", figure=draw.places(t["places"]),
+            name="places", table="places", drawing=draw.places(t["places"]),
             caption=f"{items} held-out statements under the claim; at each place the coefficient that validation liked best. 95 % Wilson intervals clustered by identity.",
         ),
         Panel(
-            name="tax", table="tax", figure=draw.tax(t["tax"]),
+            name="tax", table="tax", drawing=draw.tax(t["tax"]),
             caption="Change against the unpushed model on the same items; 95 % bootstrap intervals over identities (accuracy) and texts (perplexity).",
         ),
         Panel(
             name="equal_cost", table="equal_cost",
-            figure=draw.points(cost, "method", "target", "Ways to push, tuned to one distance from the unpushed model", axis="share of safe answers under the claim"),
+            drawing=draw.points(cost, "method", "target", "Ways to push, tuned to one distance from the unpushed model", axis="share of safe answers under the claim"),
             caption=f"Each method's strength was tuned on validation to the same mean KL of the next token, on prompts without a claim (what a push costs) and on prompts under it (how far it moves them); measured on {items} held-out statements, 95 % Wilson intervals clustered by identity.",
         ),
         Panel(
-            name="placement", table="placement", figure=draw.placement(t["placement"]),
+            name="placement", table="placement", drawing=draw.placement(t["placement"]),
             caption=f"{n.test} held-out statements per condition; the probe (logistic) was fitted without a claim. 95 % Wilson intervals clustered by identity. Dotted: chance.",
         ),
     ]  # fmt: skip
     if "refusal" in t:
         out.append(Panel(
-            name="refusal", table="refusal", figure=draw.points(t["refusal"], "edit", "metric", "What undoes refusal, and what adds it", axis="share of held-out requests"),
+            name="refusal", table="refusal", drawing=draw.points(t["refusal"], "edit", "metric", "What undoes refusal, and what adds it", axis="share of held-out requests"),
             caption="Held-out pairs of requests; 95 % Wilson intervals. Random: mean, smallest and largest over directions of equal norm.",
         ))  # fmt: skip
     return out

@@ -6,8 +6,8 @@ who is denied rights without any claim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -39,6 +39,9 @@ class UdhrSettings:
         resamples: Bootstrap draws.
         ccs_epochs: Steps of each CCS restart.
         claims: Claims to push with.
+        data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing is
+            right) in each row, and, where there are such, `identity`, `right`, `group`; "" for the project's.
+        columns: Which column holds which of these, where it has another name.
         seed: Draws items, splits, restarts, controls and resamples.
     """
 
@@ -49,6 +52,8 @@ class UdhrSettings:
     resamples: int = 500
     ccs_epochs: int = 1000
     claims: tuple[str, ...] = CLAIMS
+    data: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,15 +97,15 @@ class _Study(Rows):
         n = self.set
         plan = [self._prompts(t, c, n.behaviour, "test") for t, c in self._grid()]
         plan += [self._pushed(c, n.test, "test") for c in n.claims]
-        plan += [self._prompts("base_short", None, n.train, "train"), self._denied_prompts()]
+        plan += [self._prompts("base_short", None, n.train, "train"), *([self._denied_prompts()] if self.asks_who else [])]
         for prompts in plan:
             encode_pairs(self.model, prompts)
 
     def _grid(self) -> Iterator[tuple[str, str | None]]:
         """Every prompt form with every claim that it takes."""
         for template in (*PLAIN, *PUSHED):
-            if "rather" in template and not self._can_choose():
-                continue
+            if "rather" in template and (self.source.own or not self._can_choose()):
+                continue  # a choice between two statements needs the granting and the denying form of one
             for claim in (None,) if template in PLAIN else self.set.claims:
                 yield template, claim
 
@@ -138,7 +143,7 @@ class _Study(Rows):
 
     def probes(self, acts: Activations, blank: Activations | None, test: dict[str, Activations]) -> pd.DataFrame:
         """Fit without a claim, read under each claim, with every control."""
-        key = [self.info.key(), asdict(self.set), acts.provenance.get("prompts"), [t.provenance.get("prompts") for t in test.values()]]
+        key = [self.info.key(), self.decides, acts.provenance.get("prompts"), [t.provenance.get("prompts") for t in test.values()]]
         against = tuple(a for a in ("label", "answer") if a == "label" or all(t.rows["answer"].notna().all() for t in test.values()))
 
         def make() -> pd.DataFrame:
@@ -158,7 +163,7 @@ class _Study(Rows):
 
     def truth_or_answer(self, acts: Activations, test: dict[str, Activations], train_partial: Activations | None) -> pd.DataFrame:
         """Under the partial claim truth and answer part: read both directions against both."""
-        key = [self.info.key(), asdict(self.set), acts.provenance.get("prompts")]
+        key = [self.info.key(), self.decides, acts.provenance.get("prompts")]
         name = "compare truth and answer under the partial claim"
         return self.run.keep("truth_or_answer", self.run.table(name, key, lambda: self._truth_or_answer(acts, test, train_partial)))
 
@@ -200,7 +205,7 @@ class _Study(Rows):
 
     def by_tokens(self, acts: Activations) -> pd.DataFrame:
         """Probe accuracy by the number of tokens of the identity, at the layer two thirds of the way up."""
-        key = [self.info.key(), self.set.seed, acts.provenance.get("prompts")]
+        key = [self.info.key(), self.set.seed, acts.provenance.get("prompts"), self.source.own and self.source.digest()]
 
         def make() -> pd.DataFrame:
             side = self.split.side(acts.rows)
@@ -229,7 +234,39 @@ class _Study(Rows):
                 )
         return self.run.keep("says_and_knows", pd.DataFrame(rows))
 
+    @property
+    def decides(self) -> list[Any]:
+        """What of the settings decides a step: statements of one's own by what they say, not by where they lie."""
+        return [
+            {k: v for k, v in asdict(self.set).items() if k not in ("data", "columns")},
+            self.source.digest() if self.source.own else "",
+        ]
+
+    @property
+    def fitted(self) -> int:
+        """How many items the probes are fitted on."""
+        return len(self._prompts("base_short", None, self.set.train, "train"))
+
+    @property
+    def about(self) -> str:
+        """What the statements are, in words."""
+        if not self.source.own:
+            return "identities x rights"
+        rows = self.source.rows()
+        who = rows["identity"].nunique()
+        return (
+            f"statements of the table {self.source.name} ({'each a cluster of its own' if who == len(rows) else f'about {who} identities'})"
+        )
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether the statements are about people that come back often enough to ask who is denied."""
+        rows = self.source.rows() if not self.source.own else self._prompts("base_short", None, None, None).to_frame()
+        return not self.source.own or (rows["identity"].nunique() >= 4 and bool(rows.groupby("identity").size().median() >= 4))
+
     def _denied_prompts(self) -> PromptSet:
+        if self.source.own:
+            return self._prompts("base_short", None, None, None)
         names = [r.right for r in source.rights()]
         step = max(1, len(names) // self.set.rights_per_identity)
         some = names[::step][: self.set.rights_per_identity]
@@ -237,11 +274,16 @@ class _Study(Rows):
 
     def denied(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Ask about every identity without a claim and find who is denied rights; compare with what was planted."""
+        if not self.asks_who:
+            nobody = pd.DataFrame(columns=["identity", "metric", "value", "low", "high", "n", "denied"])
+            return nobody, nobody, nobody
         prompts = self._denied_prompts()
         asked = self._ask("ask about every identity without a claim", prompts)
         people = self.run.keep("denied_identities", false_negatives(asked))
-        groups = self.run.keep("denied_groups", false_negatives(asked, by="group"))
-        if self.planted is None:
+        groups = pd.DataFrame()
+        if asked["group"].nunique() > 1:
+            groups = self.run.keep("denied_groups", false_negatives(asked, by="group"))
+        if self.planted is None or self.source.own:
             found = pd.DataFrame(columns=["metric", "value", "low", "high", "n"])
         else:
             found = recovery(people.loc[people["denied"], "identity"].tolist(), self.planted["denied"])

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..figures import Panel
-from ..figures import udhr as draw
-from .common import publish
+from ..figures import Finding, Panel, recipes
+from .common import pick, publish
 from .run import Run
 from .udhr import FIT, _Study, claim_names
+
+draw = recipes("udhr")
 
 CONVENTION = (
     "One sign convention throughout: an answer is safe where it grants the right, that is, where it agrees with a granting "
@@ -40,7 +41,7 @@ def _against_chance(row: Any) -> str:
 
 def findings(run: Run, study: _Study) -> list[str]:
     """Return the findings in words, each with its numbers, each saying "chance" where it is chance."""
-    both, table, people = run.tables["says_and_knows"], run.tables["probes"], run.tables["denied_identities"]
+    both, table = run.tables["says_and_knows"], run.tables["probes"]
 
     def at(condition: str, what: str) -> Any:
         return next(both[(both["condition"] == condition) & both["what"].str.startswith(what)].itertuples(), None)
@@ -52,7 +53,7 @@ def findings(run: Run, study: _Study) -> list[str]:
         text += f" Under the {claim} claim: {_say(at(claim, 'says'))}."
     if "neutral" in study.set.claims:
         text += f" Under a neutral sentence in the same place, the control: {_say(at('neutral', 'says'))}."
-    out.append(text)
+    out.append(Finding(text, "says_and_knows", "behaviour"))
     if "harm" in study.set.claims:
         harm, probe, says = at("harm", "knows: CCS"), at("harm", "knows: logistic"), at("harm", "says")
         null = _null(table, "harm", study.layer)
@@ -65,16 +66,22 @@ def findings(run: Run, study: _Study) -> list[str]:
             text += " So the model answers one way and carries the other."
         elif harm.low <= 0.5 <= harm.high:
             text += " Nothing of it is found without labels in this model."
-        out.append(text)
-        out.append(_layers(table, study))
-    out.append(_controls(table, study.layer))
+        out.append(Finding(text, "says_and_knows", "probes"))
+        out.append(Finding(_layers(table, study), "probes"))
+    out.append(Finding(_controls(table, study.layer), "probes"))
     split = run.tables["truth_or_answer"]
     if len(split):
         parts = []
         for name, some in split[split["layer"] == study.layer].groupby("direction", sort=False):
             truth, answer = (next(some[some["against"] == a].itertuples()) for a in ("label", "answer"))
             parts.append(f"the direction «{name}» agrees with the truth in {_say(truth)} and with the answer in {_say(answer)}")
-        out.append(f"Truth or answer: Under the partial claim, where the two part, at layer {study.layer}: " + "; ".join(parts) + ".")
+        text = f"Truth or answer: Under the partial claim, where the two part, at layer {study.layer}: " + "; ".join(parts) + "."
+        out.append(Finding(text, "truth_or_answer"))
+    return out + ([_denied(run)] if "denied_identities" in run.tables else [])
+
+
+def _denied(run: Run) -> Finding:
+    people = run.tables["denied_identities"]
     denied = people[people["denied"]]
     if len(denied):
         names = ", ".join(denied["identity"].head(15)) + (" …" if len(denied) > 15 else "")
@@ -86,8 +93,7 @@ def findings(run: Run, study: _Study) -> list[str]:
     recovery = run.tables["denied_recovery"]
     for row in recovery.itertuples():
         text += f" {str(row.metric).capitalize()} against the planted list: {row.value:.2f} [{row.low:.2f}, {row.high:.2f}], n={row.n}."
-    out.append(text)
-    return out
+    return Finding(text, "denied_identities", "denied_recovery")
 
 
 def _null(table: pd.DataFrame, condition: str, layer: int) -> str:
@@ -126,50 +132,71 @@ def _controls(table: pd.DataFrame, layer: int) -> str:
     return text + "."
 
 
+def _n(table: Any) -> str:
+    """The number of items behind the points of a figure: one number, or the smallest and the largest."""
+    low, high = int(table["n"].min()), int(table["n"].max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def panels(run: Run, study: _Study) -> list[Panel]:
     """Return the figures with their captions."""
     tables = run.tables
-    n = study.set
     bars = "Bars are 95 % intervals (Wilson at the effective sample size, clustered by identity)."
     found = [
         Panel(
-            name="says_and_knows", table="says_and_knows", figure=draw.says_and_knows(tables["says_and_knows"]),
-            caption=f"The same held-out items in each column (n={n.test} per claim). Says: the share of safe answers. Knows: the share "
+            name="says_and_knows", table="says_and_knows", drawing=draw.says_and_knows(tables["says_and_knows"]),
+            caption=f"The same held-out items in each column (n={_n(tables['says_and_knows'])} per claim). Says: the share of safe answers. Knows: the share "
             f"of items whose safe answer is read from layer {study.layer} (two thirds of the way up, fixed beforehand), with probes "
             f"fitted without a claim. {bars}",
         ),
         Panel(
-            name="behaviour", table="behaviour", figure=draw.behaviour(tables["behaviour"]),
-            caption=f"Share of answers that grant the right, by prompt form and claim; n={n.behaviour} per point. {bars}",
+            name="behaviour", table="behaviour", drawing=draw.behaviour(tables["behaviour"]),
+            caption=f"Share of answers that grant the right, by prompt form and claim; n={_n(tables['behaviour'])} per point. {bars}",
         ),
         Panel(
-            name="layers", table="probes", figure=draw.layer_curves(tables["probes"], claim_names(tables["probes"])),
-            caption=f"Probes fitted on {n.train} training items without a claim and carried over unchanged; under a claim each identity and "
-            f"right stands in one of two prompt forms (since_claim, consider_claim) by the toss of a coin. {bars} Grey: central 95 % of "
+            name="layers", table="probes", drawing=draw.layer_curves(tables["probes"], claim_names(tables["probes"])),
+            caption=f"Probes fitted on {study.fitted} training items without a claim and carried over unchanged; under a claim each identity and "
+            f"right stands in one of two prompt forms (since_claim, consider_claim) by the toss of a coin; n={_n(pick(tables['probes'], control='', metric='accuracy'))} held-out items per point. {bars} Grey: central 95 % of "
             "random directions, oriented on training labels. Bag of words: a classifier on the words of the statement.",
         ),
         Panel(
-            name="denied", table="denied_identities", figure=draw.denied(tables["denied_identities"], (study.planted or {}).get("denied")),
-            caption=f"The identities with the highest share of denying answers, of {len(tables['denied_identities'])}; "
-            f"{int(tables['denied_identities']['n'].median())} statements each, granting and denying. Bars are 95 % Wilson intervals; flagged by a one-sided Fisher exact test against everybody else, Benjamini-Hochberg.",
-        ),
-        Panel(
-            name="groups", table="denied_groups", figure=draw.groups(tables["denied_groups"]),
-            caption="The same answers by group; coloured where the identities of a group are denied more than all others (rank test, FDR 5 %). "
-            + bars,
-        ),
-        Panel(
-            name="by_tokens", table="by_tokens", figure=draw.by_tokens(tables["by_tokens"]),
-            caption=f"Logistic probe without a claim, layer {study.layer}, by the number of tokens that name the identity. {bars}",
+            name="by_tokens", table="by_tokens", drawing=draw.by_tokens(tables["by_tokens"]),
+            caption=f"Logistic probe without a claim, layer {study.layer}, by the number of tokens that name the identity; n={_n(tables['by_tokens'])} per point. {bars}",
         ),
     ]  # fmt: skip
     if len(tables["truth_or_answer"]):
         panel = Panel(
-            name="truth_or_answer", table="truth_or_answer", figure=draw.truth_or_answer(tables["truth_or_answer"]),
+            name="truth_or_answer", table="truth_or_answer", drawing=draw.truth_or_answer(tables["truth_or_answer"]),
             caption=f"Under the partial claim truth and answer part. The direction found without labels and without a claim, and as a "
-            f"control a direction fitted on the model's answers under this claim, each compared with both. {bars}",
+            f"control a direction fitted on the model's answers under this claim, each compared with both; n={_n(tables['truth_or_answer'])} per point. {bars}",
         )  # fmt: skip
         found.insert(3, panel)
+    return found + _who(run, study, bars)
+
+
+def _who(run: Run, study: _Study, bars: str) -> list[Panel]:
+    """Return the figures of who is denied, where the statements are about people that come back."""
+    tables, found = run.tables, []
+    if "denied_identities" in tables:
+        found.append(
+            Panel(
+                name="denied",
+                table="denied_identities",
+                drawing=draw.denied(tables["denied_identities"], (study.planted or {}).get("denied")),
+                caption=f"The identities with the highest share of denying answers, of {len(tables['denied_identities'])}; "
+                f"{int(tables['denied_identities']['n'].median())} statements each, granting and denying. Bars are 95 % Wilson intervals; flagged by a one-sided Fisher exact test against everybody else, Benjamini-Hochberg.",
+            )
+        )
+    if "denied_groups" in tables:
+        found.append(
+            Panel(
+                name="groups",
+                table="denied_groups",
+                drawing=draw.groups(tables["denied_groups"]),
+                caption="The same answers by group; coloured where the identities of a group are denied more than all others (rank test, FDR 5 %). "
+                + bars,
+            )
+        )
     return found
 
 
@@ -181,14 +208,15 @@ def write(run: Run, study: _Study) -> None:
         "a model organism in which the finding is planted, see its model card" if study.planted else "not an organism of this project"
     )
     publish(
-        run, study, findings=findings(run, study), panels=panels(run, study), title=f"What {known.name} says about rights, and what it knows",
+        run, study, findings=findings(run, study), panels=panels(run, study),
+        title=f"What {known.name} says about {study.source.name + ' (own statements)' if study.source.own else 'rights'}, and what it knows",
         subtitle=f"{known.name} ({organism}): {parameters / 1e6:.1f} M parameters, {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; "
         f"answers «{study.words[1]}» and «{study.words[0]}».",
         convention=CONVENTION, limits=LIMITS,
         made=[
-            "Prompts: identities x rights x claims in several prompt forms; each item is a prompt with two endings, of which one is the "
+            f"Prompts: {study.about} in several prompt forms, with and without claims; each item is a prompt with two endings, of which one is the "
             "safe answer. Activations: the residual stream after each block, at the last token of each ending.",
-            "Split: no identity and no right is on both sides. CCS (Burns et al. 2022) sees training pairs without labels, is "
+            f"Split: no {' and no '.join(study.split.train)} is on both sides. CCS (Burns et al. 2022) sees training pairs without labels, is "
             "restarted ten times, and the restart of lowest loss is kept; its sign is set on training rows without a claim. The same "
             "probes, with the same normalisation, are then read under every claim.",
         ],

@@ -1,0 +1,148 @@
+"""What a report shows: findings with the tables that they come from, and figures with their captions and the rows behind them.
+
+A figure is kept as a recipe: the name of a drawing function, the rows that it draws and its other arguments. So a run folder holds
+everything that a figure is made of, and `workbench redraw` draws it again without a model, in another theme or another language.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..core.errors import BadInput, DamagedRun
+from .theme import themed
+from .words import reworded
+
+ROOMS = ("udhr", "probes", "geometry", "steering", "patching", "sweep")
+
+
+class Finding(str):
+    """A sentence with its numbers, and the tables that they can be looked up in."""
+
+    tables: tuple[str, ...]
+
+    def __new__(cls, text: str, *tables: str) -> Finding:
+        out = super().__new__(cls, text)
+        out.tables = tables
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A drawing function by name ("udhr.says_and_knows"), with the rows that it draws and its other arguments.
+
+    Attributes:
+        name: Module of `figures` and function.
+        rows: Tables among the arguments, by argument.
+        options: The other arguments; JSON-like.
+    """
+
+    name: str
+    rows: Mapping[str, pd.DataFrame]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def figure(self, theme: str = "light", words: Mapping[str, str] | None = None) -> go.Figure:
+        """Draw it, in a theme ("light", "dark") and with other words in place of those of the labels."""
+        room, _, function = self.name.partition(".")
+        if room not in ROOMS or function.startswith("_"):
+            raise BadInput(f"no drawing {self.name!r}; the modules are: {', '.join(ROOMS)}")
+        draw = getattr(importlib.import_module(f".{room}", __package__), function, None)
+        if draw is None:
+            raise BadInput(f"figures.{room} has no function {function!r}: the run was made by another version")
+        return reworded(themed(draw(**self.rows, **self.options), theme), words or {})
+
+    def save(self, folder: Path, name: str) -> Drawing:
+        """Write the rows as csv and return the drawing as it is read back: what is drawn now is what is redrawn later."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for k, (argument, table) in enumerate(self.rows.items()):
+            table.to_csv(folder / _file(name, argument, k), index=False, float_format="%.6g")
+        return Drawing.load(folder, name, self.spec())
+
+    def spec(self) -> dict[str, Any]:
+        """What `load` needs beside the csv files."""
+        return {"draw": self.name, "rows": list(self.rows), "options": dict(self.options)}
+
+    @classmethod
+    def load(cls, folder: Path, name: str, spec: Mapping[str, Any]) -> Drawing:
+        """Read a drawing from its csv files.
+
+        Raises:
+            DamagedRun: A file is missing.
+        """
+        rows = {argument: read_rows(folder / _file(name, argument, k)) for k, argument in enumerate(spec["rows"])}
+        return cls(name=spec["draw"], rows=rows, options=dict(spec["options"]))
+
+
+def _file(name: str, argument: str, k: int) -> str:
+    return f"{name}.csv" if k == 0 else f"{name}-{argument}.csv"
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Read a table that a run wrote: empty cells of text columns are "", those of numbers nan.
+
+    Raises:
+        DamagedRun: There is no such file.
+    """
+    if not path.is_file():
+        raise DamagedRun(f"{path.name} is missing from {path.parent}: the run was not finished, or the file was deleted; run it again")
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    text = [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c]) and not pd.api.types.is_bool_dtype(table[c])]
+    return table.assign(**{c: table[c].fillna("") for c in text})
+
+
+class _Recipes:
+    """Stands for a module of drawing functions: a call makes a `Drawing` instead of a figure."""
+
+    def __init__(self, room: str) -> None:
+        self._room = room
+
+    def __getattr__(self, function: str) -> Callable[..., Drawing]:
+        draw = getattr(importlib.import_module(f".{self._room}", __package__), function)
+
+        def make(*args: Any, **kwargs: Any) -> Drawing:
+            given = inspect.signature(draw).bind(*args, **kwargs).arguments
+            rows = {k: v for k, v in given.items() if isinstance(v, pd.DataFrame)}
+            options = json.loads(json.dumps({k: v for k, v in given.items() if k not in rows}))
+            return Drawing(name=f"{self._room}.{function}", rows=rows, options=options)
+
+        return make
+
+
+def recipes(room: str) -> Any:
+    """Return a stand-in for a module of drawing functions whose calls make recipes ("udhr", "probes", …)."""
+    return _Recipes(room)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A figure of the report with its caption and the table it was drawn from.
+
+    Attributes:
+        name: Name of its files.
+        drawing: How it is drawn.
+        caption: What it shows, with n and the interval.
+        table: The result table that its rows were taken from.
+        theme: "light" or "dark".
+        words: Other words in place of those of the labels.
+    """
+
+    name: str
+    drawing: Drawing
+    caption: str
+    table: str
+    theme: str = "light"
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def figure(self) -> go.Figure:
+        """The figure, drawn once."""
+        return self.drawing.figure(self.theme, self.words)

@@ -1,0 +1,108 @@
+"""Figures of sweeps: what many cells found, side by side; by layer, and as points with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, null_band, style
+from .udhr import _bars, _hover
+
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, INK)
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down", "x", "star", "hexagon")
+
+
+def look(k: int) -> tuple[str, str]:
+    """Return colour and symbol of the k-th line: both go round, at different lengths, so that 63 are told apart."""
+    return COLOURS[k % len(COLOURS)], SYMBOLS[k % len(SYMBOLS)]
+
+
+def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str = "accuracy", chance: float = 0.5) -> go.Figure:
+    """Draw a value by layer, a panel for each value of one column and a line for each of another; random directions behind, if there.
+
+    Args:
+        table: Rows with `layer, value, low, high, n` and the two columns; where there is `control`, rows of "" are drawn as lines and those of
+            "random_directions" as a grey band.
+        panel, line: Names of columns.
+        title: Of the figure.
+        axis: What the value is, with its unit.
+        chance: Drawn as a dotted line.
+    """
+    main = table[table["control"] == ""] if "control" in table else table
+    null = table[table["control"] == "random_directions"] if "control" in table else table.head(0)
+    panels, lines = list(dict.fromkeys(main[panel])), list(dict.fromkeys(main[line]))
+    columns = min(3, max(1, len(panels)))
+    count = -(-len(panels) // columns)
+    figure = make_subplots(
+        rows=max(1, count), cols=columns, subplot_titles=[str(p) for p in panels], shared_yaxes=True, horizontal_spacing=0.04,
+        vertical_spacing=0.16 if count > 1 else 0,
+    )  # fmt: skip
+    for k, name in enumerate(panels):
+        place = {"row": k // columns + 1, "col": k % columns + 1}
+        here = main[main[panel] == name]
+        band = null[null[panel] == name]
+        if len(band):  # several cells have one each: the widest is the honest one
+            wide = band.groupby("layer", as_index=False).agg(low=("low", "min"), high=("high", "max"))
+            null_band(figure, wide, "random directions, 95 %", legend=k == 0, **place)
+        for j, label in enumerate(lines):
+            rows = here[here[line] == label].sort_values("layer")
+            if not len(rows):
+                continue
+            colour, symbol = look(j)
+            figure.add_scatter(
+                x=rows["layer"] + (j - (len(lines) - 1) / 2) * 0.06, y=rows["value"], error_y=_bars(rows), mode="lines+markers", name=str(label),
+                legendgroup=str(label), showlegend=bool(label in set(main[main[panel] == panels[0]][line])) and k == 0,
+                marker={"color": colour, "symbol": symbol, "size": 7}, line={"color": colour, "width": 1.8}, hovertext=_hover(rows),
+                hoverinfo="text+name", **place,
+            )  # fmt: skip
+        figure.add_hline(y=chance, line={"dash": "dot", "color": GREY, "width": 1}, **place)  # pyright: ignore[reportArgumentType]
+    rows_of_legend = -(-len(lines) // 3)
+    top = 70 + 22 * (rows_of_legend + 1)
+    height = top + 70 + 250 * max(1, count)
+    style(figure, title, height=height)
+    figure.update_yaxes(range=[-0.04, 1.04] if main["value"].between(0, 1).all() else None)
+    for row in range(max(1, count)):
+        figure.update_yaxes(title=axis, row=row + 1, col=1)
+    figure.update_xaxes(title="layer", dtick=max(1, int(main["layer"].max()) // 6) if len(main) else 1)
+    figure.update_layout(margin={"t": top}, legend={"y": 1 + 30 / max(1, height - top - 60), "font": {"size": 11}})
+    return figure
+
+
+def points(table: pd.DataFrame, labels: Sequence[str], title: str, axis: str, zero: float | None = None, colour: str = "") -> go.Figure:
+    """Draw values with their intervals, one row for each combination of the label columns; one colour for each value of another column.
+
+    Args:
+        table: Rows with `value, low, high, n` and the columns named.
+        labels: Columns whose values name a row.
+        title: Of the figure.
+        axis: What the value is, with its unit.
+        zero: A dotted line: chance, or no effect.
+        colour: A column, or "" for one colour.
+    """
+    names = [" · ".join(str(v) for v in row if str(v)) for row in table[list(labels)].to_numpy()]
+    order = list(dict.fromkeys(names))[::-1]
+    groups = list(dict.fromkeys(table[colour])) if colour else [""]
+    figure = go.Figure()
+    for k, group in enumerate(groups):
+        keep = (table[colour] == group).to_numpy() if colour else np.ones(len(table), bool)
+        rows = table[keep]
+        tint, symbol = look(k)
+        shift = ((len(groups) - 1) / 2 - k) * min(0.22, 0.7 / max(1, len(groups)))
+        y: list[Any] = [order.index(n) + shift for n, kept in zip(names, keep, strict=True) if kept]
+        figure.add_scatter(
+            x=rows["value"], y=y, error_x=_bars(rows), mode="markers", name=str(group), marker={"color": tint, "symbol": symbol, "size": 9},
+            hovertext=_hover(rows), hoverinfo="text+name" if group else "text",
+        )  # fmt: skip
+    if zero is not None:
+        figure.add_vline(x=zero, line={"dash": "dot", "color": GREY})
+    widest = max((len(n) for n in order), default=0)
+    style(figure, title, height=140 + 30 * max(2, len(order)), legend=bool(colour))
+    figure.update_yaxes(tickvals=list(range(len(order))), ticktext=order, range=[-0.6, len(order) - 0.4], tickfont={"size": 11})
+    figure.update_xaxes(title=axis, range=[-0.03, 1.03] if len(table) and table["value"].between(0, 1).all() else None)
+    figure.update_layout(margin={"l": min(330, 60 + 6 * widest), "t": 96 if colour else 56})
+    return figure

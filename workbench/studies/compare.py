@@ -1,0 +1,211 @@
+"""Two runs side by side: which numbers differ by more than their intervals, which rows only one has, what was set otherwise."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import BadInput
+from .run import Run
+
+# what a row says, not what it is about
+MEASURED = {
+    "value", "low", "high", "n", "p", "q", "note", "others", "denied", "seconds", "error", "wide_low", "wide_high", "naive_cosine", "null_naive",
+    "reliability", "finding", "share", "change", "change_low", "change_high", "clean", "corrupted", "patched",
+}  # fmt: skip
+COLUMNS = [
+    "table",
+    "row",
+    "metric",
+    "first",
+    "first_low",
+    "first_high",
+    "second",
+    "second_low",
+    "second_high",
+    "difference",
+    "low",
+    "high",
+    "verdict",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What two runs have in common and what not.
+
+    Attributes:
+        rows: One row per number that both have: `table, row, metric`, both values with their intervals, `difference` (second minus first) with
+            `low, high`, and a verdict: "changed" (the interval of the difference leaves out 0), "same", or "no interval".
+        only: Rows that one of the runs lacks: `table, row, run`.
+        settings: What was set or installed otherwise: `what, first, second`.
+        names: The folders.
+    """
+
+    rows: pd.DataFrame
+    only: pd.DataFrame
+    settings: pd.DataFrame
+    names: tuple[str, str]
+
+    @property
+    def changed(self) -> pd.DataFrame:
+        """The numbers that changed beyond their intervals, the largest difference first."""
+        some = self.rows[self.rows["verdict"] == "changed"]
+        return some.reindex(some["difference"].abs().sort_values(ascending=False).index)
+
+    def __str__(self) -> str:
+        """Return the comparison in words."""
+        counts = self.rows["verdict"].value_counts()
+        lines = [
+            f"{self.names[0]} and {self.names[1]}: {len(self.rows)} numbers in both, {counts.get('changed', 0)} changed beyond their intervals, "
+            f"{counts.get('no interval', 0)} have no interval ({int(self._moved().sum())} of those differ)"
+        ]
+        expected = 0.05 * int((self.rows["verdict"] != "no interval").sum())
+        if counts.get("changed", 0):
+            lines.append(f"(of as many numbers without any change about {expected:.0f} would at most be listed by chance)")
+        shown = self.changed.head(25)
+        for row in shown.to_dict("records"):
+            lines.append(
+                f"  {row['table']}: {row['row']}: {row['first']:.4g} [{row['first_low']:.4g}, {row['first_high']:.4g}] -> {row['second']:.4g} "
+                f"[{row['second_low']:.4g}, {row['second_high']:.4g}], difference {row['difference']:+.4g} [{row['low']:+.4g}, {row['high']:+.4g}]"
+            )
+        if len(self.changed) > len(shown):
+            lines.append(f"  … and {len(self.changed) - len(shown)} more")
+        for name, some in self.only.groupby("run", sort=False):
+            tables = ", ".join(f"{t} {n}" for t, n in some["table"].value_counts().items())
+            lines.append(f"only in {name}: {len(some)} rows ({tables})")
+        for row in self.settings.to_dict("records"):
+            lines.append(f"set otherwise: {row['what']}: {row['first']} -> {row['second']}")
+        return "\n".join(lines)
+
+    def _moved(self) -> pd.Series:
+        bare = self.rows["verdict"] == "no interval"
+        return bare & ~np.isclose(self.rows["first"].astype(float), self.rows["second"].astype(float), rtol=1e-5, atol=1e-9, equal_nan=True)
+
+    def _repr_html_(self) -> str:
+        head = html.escape(str(self).splitlines()[0])
+        return f"<p>{head}</p>{self.changed.to_html(index=False, escape=True, float_format='{:.4g}'.format)}"
+
+
+def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Comparison:
+    """Compare two runs, number by number.
+
+    The interval of a difference d = b - a is that of Zou and Donner (2008, Statistics in Medicine 27) for independent estimates,
+
+        d - sqrt((b - low_b)^2 + (high_a - a)^2)  to  d + sqrt((high_b - b)^2 + (a - low_a)^2).
+
+    Args:
+        first, second: Folders of finished runs, or runs.
+
+    Returns:
+        The comparison; `print` says it in words.
+
+    Raises:
+        DamagedRun: A folder holds no finished run.
+        BadInput: The runs have no table in common.
+
+    Note:
+        Runs that share items (one model and seed) are not independent: then the interval is too wide where their errors go together, and a
+        difference that it leaves out is there all the more. Of many numbers some differ by chance; the words say how many to expect.
+    """
+    a, b = (run if isinstance(run, Run) else Run.load(run) for run in (first, second))
+    names = _names(a, b)
+    common = [t for t in a.tables if t in b.tables]
+    if not common:
+        raise BadInput(f"{names[0]} ({a.record['study']}) and {names[1]} ({b.record['study']}) have no table in common")
+    rows, only = [], []
+    for name in common:
+        one, two = a.tables[name], b.tables[name]
+        if "value" not in one or "value" not in two:
+            continue
+        keys = [c for c in one.columns if c in two.columns and c not in MEASURED and not _measured(one[c])]
+        left, right = _indexed(one, keys), _indexed(two, keys)
+        for key in left:
+            if key in right:
+                rows.append({"table": name, "row": " · ".join(k for k in key[:-1] if k), **_difference(left[key], right[key])})
+        for run, mine, other in ((names[0], left, right), (names[1], right, left)):
+            only += [{"table": name, "row": " · ".join(k for k in key[:-1] if k), "run": run} for key in mine if key not in other]
+    for run, mine, other in ((names[0], a, b), (names[1], b, a)):
+        only += [{"table": t, "row": "(the whole table)", "run": run} for t in mine.tables if t not in other.tables]
+    return Comparison(
+        rows=pd.DataFrame(rows, columns=COLUMNS),
+        only=pd.DataFrame(only, columns=["table", "row", "run"]),
+        settings=_settings(a, b),
+        names=names,
+    )
+
+
+def _names(a: Run, b: Run) -> tuple[str, str]:
+    one, two = a.folder.name, b.folder.name
+    return (one, two) if one != two else (str(a.folder), str(b.folder))
+
+
+def _measured(column: pd.Series) -> bool:
+    """A column of real numbers that are not codes (layers, seeds, coefficients are; 7 digits are not)."""
+    if not pd.api.types.is_float_dtype(column):
+        return False
+    some = column.dropna()
+    return bool(len(some) and (some != some.round(3)).any())
+
+
+def _indexed(table: pd.DataFrame, keys: list[str]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """Rows by what they are about; rows about the same thing are numbered."""
+    out: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    seen: dict[tuple[str, ...], int] = {}
+    for row in table.to_dict("records"):
+        key = tuple(_word(k, row[k]) for k in keys)
+        seen[key] = seen.get(key, 0) + 1
+        out[(*key, str(seen[key]))] = row
+    return out
+
+
+def _word(name: str, value: Any) -> str:
+    if value is None or value == "" or value != value:
+        return ""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name} {text}" if isinstance(value, int | float) and not isinstance(value, bool) else text
+
+
+def _difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    one, two = (float(r["value"]) if r["value"] not in ("", None) else float("nan") for r in (a, b))
+    spans = [[_number(r.get(k)) for k in ("low", "high")] for r in (a, b)]
+    (a_low, a_high), (b_low, b_high) = spans
+    d = two - one
+    low = d - np.hypot(two - b_low, a_high - one)
+    high = d + np.hypot(b_high - two, one - a_low)
+    bounded = np.isfinite([low, high]).all()
+    verdict = "no interval" if not bounded else "changed" if low > 0 or high < 0 else "same"
+    return {
+        "metric": a.get("metric", ""), "first": one, "first_low": a_low, "first_high": a_high, "second": two, "second_low": b_low,
+        "second_high": b_high, "difference": d, "low": low, "high": high, "verdict": verdict,
+    }  # fmt: skip
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value in ("", None) else float(value)
+
+
+def _settings(a: Run, b: Run) -> pd.DataFrame:
+    rows = []
+    for group in ("settings", "versions", "code"):
+        one, two = _flat(a.record.get(group) or {}, group), _flat(b.record.get(group) or {}, group)
+        for key in {**one, **two}:
+            if one.get(key) != two.get(key):
+                rows.append({"what": key, "first": one.get(key, "(none)"), "second": two.get(key, "(none)")})
+    if a.record.get("study") != b.record.get("study"):
+        rows.insert(0, {"what": "study", "first": a.record.get("study"), "second": b.record.get("study")})
+    return pd.DataFrame(rows, columns=["what", "first", "second"])
+
+
+def _flat(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, one in value.items():
+        whole = key if name in ("settings", "versions") else f"{name} {key}"
+        out |= _flat(one, f"{whole}") if isinstance(one, Mapping) else {whole: one}
+    return out

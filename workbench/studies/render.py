@@ -1,0 +1,211 @@
+"""Figures and report from documents: what a run wrote is enough to draw it again, without a model.
+
+`report.json` holds what the report says and, for each figure, the function that draws it and its arguments; the rows lie in
+`figures/NAME.csv`. A captions file (toml) exchanges titles, captions and labels: another language, or plainer words for a post.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BadInput, DamagedRun, MissingTool
+from ..core.provenance import content_hash
+from ..figures import THEMES, Drawing, Finding, Panel, browser, export, words_of, write_report
+from ..figures.words import wrapped
+from .run import Run
+
+DOCUMENT = "report.json"
+FORMATS = ("html", "png", "svg", "pdf")
+_REPORT = ("title", "subtitle", "convention", "warning", "findings", "limits", "made")
+
+
+def write_document(run: Run, document: Mapping[str, Any]) -> None:
+    """Write what the report says, for `redraw`."""
+    text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
+    (run.folder / DOCUMENT).write_text(text + "\n", encoding="utf-8")
+
+
+def render(
+    run: Run, document: Mapping[str, Any], panels: Sequence[Panel], *, out: Path | None = None, formats: Sequence[str] | None = None, theme: str = "light"
+) -> str:  # fmt: skip
+    """Write figures and report of a run.
+
+    Args:
+        run: The run, with its tables.
+        document: What the report says.
+        panels: The figures.
+        out: Another folder; by default the run's own.
+        formats: Of the figures; by default html, and png and svg where a browser is found.
+        theme: "light" or "dark".
+
+    Returns:
+        What the reader should know about the figures, or "".
+    """
+    folder = out or run.folder
+    asked = tuple(formats) if formats is not None else ("html", "png", "svg") if browser() else ("html",)
+    note = "" if formats is not None or browser() else "html only: no Chrome or Chromium found"
+    try:
+        _export(folder / "figures", panels, asked)
+    except MissingTool as error:
+        if formats is not None:
+            raise
+        asked, note = ("html",), f"html only: {error}"
+    write_report(
+        folder / "index.html", title=document["title"], subtitle=document["subtitle"], findings=_findings(document), convention=document["convention"],
+        panels=panels, limits=document["limits"], tables=run.tables, made=document["made"], warning=document["warning"],
+        steps=run.record["steps"], settings=document["settings"], stills=[f for f in asked if f != "html"], theme=theme,
+        links=[(text, link) for text, link in document.get("links", ())],
+    )  # fmt: skip
+    return note
+
+
+def _findings(document: Mapping[str, Any]) -> list[Finding]:
+    return [Finding(f["text"], *f.get("tables", ())) for f in document["findings"]]
+
+
+def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str]) -> None:
+    """Write the figures that have changed since they were last written (drawing stills takes a browser and seconds)."""
+    seal = folder / ".seal.json"
+    try:
+        old = json.loads(seal.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        old = {}
+    new = {p.name: content_hash(p.figure.to_json(), sorted(formats)) for p in panels}
+    fresh = [p for p in panels if old.get(p.name) != new[p.name] or not all((folder / f"{p.name}.{kind}").is_file() for kind in formats)]
+    export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats))
+    seal.write_text(json.dumps(new), encoding="utf-8")
+
+
+def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]:
+    """Open a finished run with its report and its figures, without a model.
+
+    Raises:
+        DamagedRun: There is none, it was not finished, or something is missing from it.
+    """
+    run = Run.load(folder)
+    try:
+        document = json.loads((run.folder / DOCUMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DamagedRun(
+            f"{run.folder.name} has no readable {DOCUMENT} (runs before this version have none): run the study again"
+        ) from None
+    panels = [
+        Panel(name=p["name"], caption=p["caption"], table=p["table"], drawing=Drawing.load(run.folder / "figures", p["name"], p))
+        for p in document["panels"]
+    ]  # fmt: skip
+    return run, document, panels
+
+
+def redraw(
+    folder: str | Path, *, out: str | Path | None = None, theme: str = "light", captions: str | Path | Mapping[str, Any] | None = None,
+    formats: Sequence[str] | None = None, only: Sequence[str] | None = None,
+) -> Path:  # fmt: skip
+    """Draw a run's figures and report again from its tables, without a model.
+
+    Args:
+        folder: A finished run.
+        out: Another folder; by default over those that are there.
+        theme: "light" or "dark".
+        captions: A toml file (or what it holds) with other words: `[report]` title, subtitle, findings, …; `[figures.NAME]` title, caption;
+            `[labels]` any label of any figure, exchanged wherever it stands. `captions_of` writes one to begin with.
+        formats: Of "html", "png", "svg", "pdf"; by default html, and png and svg where a browser is found.
+        only: Names of figures; the report is then left as it is.
+
+    Returns:
+        The report.
+
+    Raises:
+        DamagedRun: There is no finished run, or something is missing from it.
+        BadInput: No such theme, format or figure, or a captions file that names what there is not.
+        MissingTool: A format needs Chrome and there is none.
+    """
+    if theme not in THEMES:
+        raise BadInput(f"theme {theme!r}: there are {', '.join(THEMES)}")
+    strange = sorted(set(formats or ()) - set(FORMATS))
+    if strange:
+        raise BadInput(f"format {strange[0]!r}: there are {', '.join(FORMATS)}")
+    run, document, panels = load_document(folder)
+    names = [p.name for p in panels]
+    unknown = sorted(set(only or ()) - set(names))
+    if unknown:
+        raise BadInput(f"no figure {unknown[0]!r} in {run.folder.name}; there are: {', '.join(names)}")
+    words = _captions(captions)
+    _check(words, names)
+    labels = {str(k): str(v) for k, v in words.get("labels", {}).items()}
+    shown = []
+    for panel in panels:
+        own = words.get("figures", {}).get(panel.name, {})
+        mine = dict(labels)
+        if "title" in own:
+            mine[panel.figure.layout.title.text] = own["title"]
+        shown.append(replace(panel, caption=own.get("caption", panel.caption), theme=theme, words=mine))
+    target = Path(out) if out else run.folder
+    target.mkdir(parents=True, exist_ok=True)
+    if only:
+        chosen = [p for p in shown if p.name in only]
+        export({p.name: p.figure for p in chosen}, target / "figures", formats=tuple(formats or ("html",)))
+        return run.report
+    for key, value in words.get("report", {}).items():
+        document[key] = (
+            [{"text": t, "tables": f["tables"]} for t, f in zip(value, document["findings"], strict=True)] if key == "findings" else value
+        )
+    if target != run.folder:
+        _copy_tables(run, panels, target)
+    render(run, document, shown, out=target, formats=formats, theme=theme)
+    return target / "index.html"
+
+
+def _copy_tables(run: Run, panels: Sequence[Panel], target: Path) -> None:
+    """The report links to the tables: take them along."""
+    for name, table in run.tables.items():
+        (target / "tables").mkdir(exist_ok=True)
+        table.to_csv(target / "tables" / f"{name}.csv", index=False, float_format="%.6g")
+    for panel in panels:
+        panel.drawing.save(target / "figures", panel.name)
+
+
+def _captions(given: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if given is None or isinstance(given, Mapping):
+        return given or {}
+    try:
+        return tomllib.loads(Path(given).read_text(encoding="utf-8"))
+    except OSError:
+        raise BadInput(f"no captions file {str(given)!r}; `workbench redraw FOLDER --write-captions FILE` writes one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{Path(given).name} is not a toml file: {error}") from None
+
+
+def _check(words: Mapping[str, Any], names: Sequence[str]) -> None:
+    stray = sorted(set(words) - {"report", "figures", "labels"})
+    if stray:
+        raise BadInput(f"captions: no section [{stray[0]}]; there are [report], [figures.NAME] and [labels]")
+    for name, own in words.get("figures", {}).items():
+        if name not in names:
+            raise BadInput(f"captions: no figure {name!r}; there are: {', '.join(names)}")
+        if odd := sorted(set(own) - {"title", "caption"}):
+            raise BadInput(f"captions: [figures.{name}] has title and caption, not {odd[0]!r}")
+    if odd := sorted(set(words.get("report", {})) - set(_REPORT)):
+        raise BadInput(f"captions: [report] has {', '.join(_REPORT)}, not {odd[0]!r}")
+
+
+def captions_of(folder: str | Path) -> str:
+    """Return a captions file (toml) with every word of a run's report and figures, to be changed and given to `redraw`."""
+    _, document, panels = load_document(folder)
+
+    def line(key: str, value: str) -> str:
+        return f"{json.dumps(key, ensure_ascii=False)} = {json.dumps(value, ensure_ascii=False)}"
+
+    out = ["# Change what stands to the right of each =, delete what may stay, then: workbench redraw FOLDER --captions THIS"]
+    out += ["", "[report]", *(line(k, document[k]) for k in ("title", "subtitle", "convention"))]
+    labels: dict[str, None] = {}
+    for panel in panels:
+        title = panel.figure.layout.title.text or ""
+        out += ["", f"[figures.{json.dumps(panel.name)}]", *(f"# {text}" for text in wrapped(f"drawn by {panel.drawing.name}"))]
+        out += [line("title", title), line("caption", panel.caption)]
+        labels |= dict.fromkeys(w for w in words_of(panel.figure) if w != title)
+    return "\n".join([*out, "", "[labels]", *(line(w, w) for w in labels)]) + "\n"

@@ -1,0 +1,285 @@
+"""A sweep as a document: models x datasets x templates x sites x layers x methods x seeds, in a toml file or a dataclass.
+
+    name = "two-models"
+    study = "reading"                      # or udhr, probes, geometry, steering, patching, caa
+    models = ["udhr-organism", "gpt2"]     # every combination of models, datasets, templates, sites, positions, seeds and [grid] is a cell
+    datasets = ["udhr", "mine.csv"]
+    sites = ["resid_post", "attn_out"]
+    seeds = [0, 1]
+    layers = [2, 3, 4]                     # layers, methods and claims lie inside a cell
+    methods = ["logistic", "ccs"]
+    claims = ["harm"]
+    fast = true
+
+    [columns]                              # of tables of your own
+    statement = "text"
+
+    [grid]                                 # any other setting of the study, all of its values
+    train = [100, 400]
+
+    [settings]                             # any other setting, one value
+    resamples = 200
+
+Everything is checked before anything runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BadInput, UnknownModel, UnknownStudy, unknown
+from ..core.provenance import content_hash
+from ..models import bundled_models, check_source
+from .running import STUDIES, modules, settings_of
+
+# axis of the sweep -> setting of a study; the first that the study has is taken
+AXES = {"datasets": ("data",), "templates": ("template",), "sites": ("site",), "positions": ("position",)}
+INSIDE = ("layers", "methods", "claims", "sites", "positions", "behaviours", "coefficients")
+_PLURAL = {"seeds": "seed", "models": "model"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+        name: Its folder.
+        model: What `load_model` takes.
+        axes: What tells it from the others, in order.
+        settings: Settings of its study, without the seed.
+        seed: Its seed.
+        key: Hash of all that decides it but the weights and the code.
+    """
+
+    name: str
+    model: str
+    axes: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    seed: int
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A grid of runs of one study. The same as a toml file (see the module), to be written in a notebook.
+
+    Attributes:
+        name: Name of its folder.
+        study: Which study each cell runs.
+        models: Bundled names, hub names or folders.
+        datasets: "udhr", "requests" or tables of your own; for the studies that take data.
+        templates, sites, positions: Where a study takes one of these.
+        seeds: Each draws everything anew.
+        layers, methods, claims: Inside each cell; none for what the study does by itself.
+        columns: Which column of a table of your own holds which field.
+        grid: Other settings of the study with all their values: every combination is a cell.
+        settings: Other settings of the study, the same in every cell.
+        fast: Begin from the study's small grid.
+        description: What the sweep asks, in words; the report shows it.
+
+    Raises:
+        UnknownStudy, UnknownModel, BadInput: Before anything runs; the message names the key.
+
+    Example:
+        >>> import workbench as wb
+        >>> sweep = wb.Sweep(name="two sites", sites=("resid_post", "attn_out"), seeds=(0, 1), fast=True)
+        >>> [cell.name for cell in sweep.cells()][:2]
+        ['site-resid_post_seed-0', 'site-resid_post_seed-1']
+    """
+
+    name: str
+    study: str = "reading"
+    models: Sequence[str] = ("bundled",)
+    datasets: Sequence[str] = ()
+    templates: Sequence[str] = ()
+    sites: Sequence[str] = ()
+    positions: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    layers: Sequence[int] = ()
+    methods: Sequence[str] = ()
+    claims: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fast: bool = False
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.study not in STUDIES:
+            raise unknown(UnknownStudy, "study", self.study, STUDIES)
+        if not re.fullmatch(r"[\w][\w .+-]*", self.name):
+            raise BadInput(f"name {self.name!r}: letters, digits, spaces and . + - _ only: it names a folder")
+        for one in ("models", "datasets", "templates", "sites", "positions", "seeds", "layers", "methods", "claims"):
+            value = getattr(self, one)
+            if isinstance(value, str | int):
+                raise BadInput(f"{one} = {value!r}: a list, even of one")
+            object.__setattr__(self, one, tuple(value))
+            if len(set(value)) < len(value):
+                raise BadInput(f"{one} names something twice: {', '.join(map(str, value))}")
+        for one in ("models", "seeds"):
+            if not getattr(self, one):
+                raise BadInput(f"{one}: one at least")
+        if any(isinstance(s, bool) or not isinstance(s, int) for s in self.seeds):
+            raise BadInput(f"seeds are whole numbers, got {', '.join(map(str, self.seeds))}")
+        for name, values in self.grid.items():
+            if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+                raise BadInput(f"[grid] {name} = {values!r}: a list of values, one at least; single values go under [settings]")
+            if name in self.settings:
+                raise BadInput(f"{name} stands under [grid] and under [settings]")
+        for model in self.models:
+            if not isinstance(model, str):
+                raise UnknownModel(f"models: {model!r} is not a name or a folder; every worker loads the model for itself")
+            check_source(model)
+        self.cells()
+
+    def _inside(self) -> dict[str, Any]:
+        """Settings that are the same in every cell."""
+        known = set(modules(self.study)[0].Settings.__dataclass_fields__)
+        out = dict(self.settings)
+        for name in INSIDE:
+            value = getattr(self, name, ())
+            if value and name in known:
+                out[name] = value
+            elif value and not self._axis(name, known):
+                raise BadInput(f"the study {self.study!r} has no {name}; it has: {', '.join(sorted(known))}")
+        if self.columns:
+            if "columns" not in known:
+                raise BadInput(f"the study {self.study!r} takes no table of your own, so no [columns]")
+            out["columns"] = dict(self.columns)
+        return out
+
+    @staticmethod
+    def _axis(name: str, known: set[str]) -> str:
+        return next((s for s in AXES.get(name, ()) if s in known and name not in known), "")
+
+    def cells(self) -> list[Cell]:
+        """Return every cell, those of one model together.
+
+        Raises:
+            BadInput: The study has no such setting, or it cannot have this value.
+        """
+        known = set(modules(self.study)[0].Settings.__dataclass_fields__)
+        inside = self._inside()
+        axes: dict[str, Sequence[Any]] = {"model": self.models}
+        for name in AXES:
+            if values := getattr(self, name):
+                setting = self._axis(name, known)
+                if not setting and name not in known:
+                    raise BadInput(f"the study {self.study!r} takes no {name}; it has: {', '.join(sorted(known))}")
+                if setting:
+                    axes[setting] = values
+        axes |= dict(self.grid) | {"seed": self.seeds}
+        out = []
+        for values in product(*axes.values()):
+            chosen = dict(zip(axes, values, strict=True))
+            own = {k: v for k, v in chosen.items() if k not in ("model", "seed")}
+            settings_of(self.study, seed=chosen["seed"], fast=self.fast, **inside, **own)
+            told = {k: _short(v) for k, v in chosen.items() if len(axes[k]) > 1}
+            name = "_".join(f"{k}-{_slug(str(v))}" for k, v in told.items()) or "all"
+            # a table by what it holds, not by where it lies: workers and later runs may see it elsewhere
+            key = content_hash(self.study, {**inside, **chosen, "data": _content({**inside, **chosen}.get("data", ""))}, self.fast)
+            out.append(
+                Cell(name=name, model=chosen["model"], axes=told, settings={**inside, **own}, seed=chosen["seed"], key=key)
+            )  # fmt: skip
+        if len({c.name for c in out}) < len(out):  # two folders of one last name, for example
+            out = [Cell(**(asdict(c) | {"name": f"{c.name}-{c.key[:6]}"})) for c in out]
+        return out
+
+    def resolved(self) -> Sweep:
+        """Return the sweep with folders and files named from the root, so that workers find them wherever they run."""
+
+        def whole(value: str) -> str:
+            return str(Path(value).expanduser().resolve()) if value not in bundled_models() and Path(value).expanduser().exists() else value
+
+        return replace(self, models=tuple(map(whole, self.models)), datasets=tuple(map(whole, self.datasets)))
+
+    def to_toml(self) -> str:
+        """Return the sweep as a toml file."""
+        flat, tables = [], []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Mapping):
+                if value:
+                    tables += ["", f"[{f.name}]", *(f"{_key(k)} = {_toml(v)}" for k, v in value.items())]
+            elif value != f.default or f.name == "study":
+                flat.append(f"{f.name} = {_toml(value)}")
+        return "\n".join([*flat, *tables]) + "\n"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        cells = self.cells()
+        names = "".join(f"<li><code>{html.escape(c.name)}</code></li>" for c in cells[:12])
+        more = f"<li>… {len(cells) - 12} more</li>" if len(cells) > 12 else ""
+        return f"<p><b>{html.escape(self.name)}</b>: {len(cells)} cells of the study {html.escape(self.study)}</p><ul>{names}{more}</ul>"
+
+
+def _content(data: str) -> str:
+    path = Path(data)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if data and path.is_file() else data
+
+
+def _short(value: Any) -> Any:
+    """A folder or a file by its last name; anything else as it is."""
+    return Path(value).stem if isinstance(value, str) and ("/" in value or Path(value).suffix in (".csv", ".jsonl", ".parquet")) else value
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "x"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name) else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {'"': '\\"', "\\": "\\\\"}.get(c, c) for c in value)
+        return f'"{escaped}"'
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    raise BadInput(f"{value!r} cannot stand in a toml file")
+
+
+def load_sweep(path: str | Path) -> Sweep:
+    """Read a sweep from a toml file; tables of your own and model folders are looked for from where the file lies, too.
+
+    Raises:
+        BadInput: There is no such file, it is no toml, or it has a key that a sweep has not.
+    """
+    path = Path(path)
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise BadInput(f"no file {str(path)!r}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path.name} is not a toml file: {error}") from None
+    known = [f.name for f in fields(Sweep)]
+    for key in given:
+        if key not in known:
+            hint = f" Did you mean {key + 's'!r}?" if key + "s" in known else " A setting of the study goes under [settings] or [grid]."
+            raise BadInput(f"{path.name}: a sweep has no {key!r}; it has: {', '.join(known)}.{hint}")
+    given.setdefault("name", path.stem)
+    for key in ("models", "datasets"):
+        if isinstance(given.get(key), list):
+            given[key] = [_beside(path.parent, v) for v in given[key]]
+    return Sweep(**given)
+
+
+def _beside(folder: Path, value: Any) -> Any:
+    """A path that is there from the toml file's folder: from there; anything else as it is."""
+    looks = isinstance(value, str) and ("/" in value or Path(value).suffix in (".csv", ".jsonl", ".parquet"))
+    return str(folder / value) if looks and (folder / value).exists() else value
