@@ -7,6 +7,15 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import atexit
+import shutil
+import tempfile
+
+# one cache for the whole suite, also for the notebooks and commands that it starts: a capture is made once
+_CACHE = tempfile.mkdtemp(prefix="workbench-tests-")
+os.environ["WORKBENCH_CACHE"] = _CACHE
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+
 from jaxtyping import install_import_hook
 
 install_import_hook("workbench", "typecheck_conf.check")

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "workbench"
 LEVEL = {
     "core": 0, "models": 1, "prompts": 2, "activations": 3, "probes": 4, "directions": 5, "interventions": 6, "evaluation": 7,
-    "figures": 8, "organism": 9, "studies": 9, "cli": 10,
+    "figures": 8, "organism": 9, "studies": 9, "doctor": 10, "cli": 11,
 }  # fmt: skip
 FENCED = {
     "transformer_lens": {"models"}, "sae_lens": {"models"}, "peft": {"models"}, "transformers": {"models", "organism"},

@@ -108,18 +108,14 @@ def _run(args: argparse.Namespace) -> int:
     say = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     progress = False if args.quiet else None
     if args.plan:
+        planned: Any = args.study
         if not sweep:
             studies.settings_of(args.study, seed=own.get("seed", 0), fast=args.fast, **options)
-            one = studies.Sweep(
-                name=args.study,
-                study=args.study,
-                models=(own.get("model", "bundled"),),
-                seeds=(own.get("seed", 0),),
-                fast=args.fast,
-                settings=options,
-            )
-        table = studies.plan(args.study if sweep else one, out=args.out, cache=args.cache, say=say)
-        print(table.drop(columns="cell").to_string(index=False) if table["cell"].nunique() == 1 else "", end="\n\n")
+            models, seeds = (str(own.get("model", "bundled")),), (int(own.get("seed", 0)),)
+            planned = studies.Sweep(name=args.study, study=args.study, models=models, seeds=seeds, fast=args.fast, settings=options)
+        table = studies.plan(planned, out=args.out, cache=args.cache, say=say)
+        if table["cell"].nunique() == 1:
+            print(table.drop(columns="cell").to_string(index=False), end="\n\n")
         print(studies.spoken(table, args.workers))
         return 0
     if sweep:
@@ -199,11 +195,11 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         print("\n".join(f"{name:<12} {text}" for name, text in STUDIES.items()))
     elif args.command == "models":
-        from .models import bundled_models
+        from .core.paths import data_path  # not through models/, which would load TransformerLens to list two folders
 
-        for name, folder in bundled_models().items():
+        for folder in sorted(p.parent for p in data_path("models").glob("*/config.json")):
             size = sum(f.stat().st_size for f in folder.iterdir()) / 1e6
-            print(f"{name:<28} {size:.1f} MB")
+            print(f"{folder.name:<28} {size:.1f} MB")
         print("any hub name, or any folder that save_pretrained wrote")
     elif args.command == "datasets":
         from . import prompts

@@ -128,8 +128,8 @@ def test_the_panel_says_what_ccs_found():
     acts = acts.with_column("answer", acts.labels)
     panel = ccs_honesty(acts, layer=1, distractors={"loud": distracted(acts, 8.0), "soft": distracted(acts, 0.2)}, draws=50, resamples=200)
     assert panel.found == "loud"
-    assert "With «loud» put in, CCS finds the distractor" in repr(panel)
-    assert "With «soft» put in, CCS finds the truth" in repr(panel)
+    assert "With «loud» put in, CCS finds the distractor" in str(panel)
+    assert "With «soft» put in, CCS finds the truth" in str(panel)
     table = panel.table.set_index("what")
     assert table.loc["the model's own answer", "value"] == 1
     assert table.loc["CCS, sign by the model's own answers (no label at all)", "value"] == table.loc["CCS", "value"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..core.errors import BadInput, DamagedStore, MissingColumn, ShapeMismatch, UnknownLayer
 from ..core.provenance import content_hash
+from ..core.show import Shown, origin, short, some
 from ..core.types import Float
 from .files import digest, raw, shard_name
 from .manifest import same_model
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHARD_ITEMS = 512
 
 
-class Activations:
+class Activations(Shown):
     """Captured activations. What is read from a store is read when it is asked for.
 
     Args:
@@ -231,25 +231,22 @@ class Activations:
         parts = [*(f"layer.{layer}" for layer in chosen), *(p for p in request["parts"] if not p.startswith("layer."))]
         return from_store(store, rows, keys, parts, request["provenance"])
 
-    def __repr__(self) -> str:
-        axes = "item x variant x layer x position x d_model" if "mask" in self.source.names else "item x variant x layer x d_model"
-        if self.site == "z":
-            axes = axes.replace("d_model", "head x d_head")
-        name = dict(self.provenance.get("model", {})).get("name", "?")
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        last = ["head", "d_head"] if self.site == "z" else ["d_model"]
+        names = ["item", "variant", "layer", *(["position"] if "mask" in self.source.names else []), *last]
+        shown = " x ".join(names) if len(names) == len(self.shape) else "item x variant x layer x …"
+        model = dict(self.provenance.get("model", {})).get("name", "?")
         where = f" in {self.source.store.folder.name!r}" if isinstance(self.source, OnDisk) else ""
-        return f"Activations({axes} = {self.shape}, {self.site} at {self.position!r}, layers {list(self.layers)}, of {name!r}{where})"
-
-    def _repr_html_(self) -> str:
-        name = dict(self.provenance.get("model", {})).get("name", "?")
-        some = self.subset(np.arange(min(len(self), 200)))
-        norms = [float(some.layer(layer).norm(dim=-1).median()) for layer in self.layers]
-        table = pd.DataFrame({"layer": self.layers, "median norm": norms})
-        return (
-            f"<p><b>Activations</b> of {html.escape(str(name))}: {len(self):,} items x 2 variants, {html.escape(self.site)} at "
-            f"{html.escape(self.position)}, {float(np.prod(self.shape)) * 4 / 1e6:.1f} MB in float32"
-            f"{', read from disk as needed' if isinstance(self.source, OnDisk) else ''}</p>"
-            f"{table.to_html(index=False, float_format='{:.2f}'.format)}"
-        )
+        line = f"{shown} = {self.shape}, {self.site} at {self.position!r}, layers {some(self.layers, 40)}, of {short(model, 40)!r}{where}"
+        size = f"{float(np.prod([float(n) for n in self.shape])) * 4 / 1e6:,.1f} MB in float32"
+        return line, {
+            "shape": f"{shown} = {self.shape}", "layers": some(self.layers, 60), "variants": "0 negative, 1 positive",
+            "size": size + (f", read from {self.source.store.folder.name!r} as needed" if isinstance(self.source, OnDisk) else ", in memory"),
+            **origin({"site": self.site, "position": self.position, **{k: v for k, v in self.provenance.items() if k in ("model", "prompts")}}),
+            "row table": some(self.rows.columns, 20), "answers": "captured" if self.answered else "",
+            "not finite": short(self.provenance.get("not_finite", ""), 200),
+            "read under": some(map(str, self.provenance.get("edits", ()))) if isinstance(self.provenance.get("edits"), list | tuple) else "",
+        }  # fmt: skip
 
 
 def from_store(store: Store, rows: pd.DataFrame, keys: Sequence[str], parts: Sequence[str], provenance: Mapping[str, Any]) -> Activations:

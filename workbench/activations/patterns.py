@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import BadInput
+from ..core.show import Shown, axes, short, some
 from ..core.types import Float
 from ..models.forward import run
 from ..models.hooks import Read, check_layers, edited, hook_point
@@ -19,8 +20,8 @@ from ..prompts import PromptSet
 MOST_BYTES = 2 * 2**30
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AttentionPattern:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class AttentionPattern(Shown):
     """The attention pattern of one prompt.
 
     Attributes:
@@ -36,6 +37,14 @@ class AttentionPattern:
     tokens: tuple[str, ...]
     values: Float[Tensor, "layer head query key"]
     layers: tuple[int, ...]
+
+    def _shown(self) -> tuple[str, dict[str, Any]]:
+        layer, head, query, key = self.values.shape
+        shape = axes(layer=layer, head=head, query=query, key=key)
+        return f"item {self.item}, variant {self.variant}, {shape}, layers {some(self.layers, 12)}", {
+            "item": self.item, "variant": f"{self.variant} ({('negative', 'positive')[self.variant]})", "shape": shape, "layers": some(self.layers, 40),
+            "text": short("".join(self.tokens), 300), "values": "each row over keys sums to 1",
+        }  # fmt: skip
 
 
 @torch.no_grad()

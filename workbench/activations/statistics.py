@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ..core.errors import BadInput, MissingColumn, ShapeMismatch, UnknownLayer, UnknownName, WrongModel, unknown
 from ..core.provenance import provenance
+from ..core.show import Shown, axes, origin, some
 from ..core.types import Float
 from ..models.hooks import active_edits
 from ..models.load import info
@@ -26,8 +27,8 @@ from .choose import choose
 from .reading import read_items
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Statistics:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Statistics(Shown):
     """Statistics of activations, per group of rows and layer.
 
     Attributes:
@@ -109,9 +110,13 @@ class Statistics:
             position=self.position, provenance={**self.provenance, "prompts": [self.provenance["prompts"], other.provenance["prompts"]]},
         )  # fmt: skip
 
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{g}: {int(n):,}" for g, n in zip(self.groups, self.count, strict=True))
-        return f"Statistics({self.site} at {self.position!r}, layers {list(self.layers)}, rows {counts})"
+    def _shown(self) -> tuple[str, dict[str, Any]]:
+        counts = some((f"{g}: {int(n):,}" for g, n in zip(self.groups, self.count, strict=True)), 20)
+        return f"{self.site} at {self.position!r}, layers {some(self.layers, 40)}, rows {counts}", {
+            "shape of the means": axes(**dict(zip(("group", "layer", "d_model"), self.mean.shape, strict=True))), "rows by group": counts,
+            "covariances": "no" if self.scatter is None else "yes", "layers": some(self.layers, 40),
+            **origin({"site": self.site, "position": self.position, **self.provenance}),
+        }  # fmt: skip
 
 
 def stream_statistics(

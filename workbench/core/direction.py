@@ -15,13 +15,14 @@ from torch import Tensor
 
 from .errors import DamagedStore, NotFinite, ShapeMismatch, WrongModel, ZeroDirection
 from .provenance import redact
+from .show import Shown, axes, number, origin
 from .types import Float
 
 PLACE = ("model", "site", "layer")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Direction:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Direction(Shown):
     """A unit vector with its length in raw activation units.
 
     Attributes:
@@ -157,9 +158,15 @@ class Direction:
         out.check_place(place or {})
         return out
 
-    def __repr__(self) -> str:
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
         where = ", ".join(f"{k} {self.provenance[k]}" for k in ("site", "layer", "position") if k in self.provenance)
-        text = f"reliability {self.reliability:.2f}" if self.reliability == self.reliability else "reliability unknown"
-        return (
-            f"Direction({self.method}, d_model {len(self.unit)}, scale {self.scale:.3g}, {text}, n={self.n}{', ' + where if where else ''})"
-        )
+        sure = f"reliability {self.reliability:.2f}" if self.reliability == self.reliability else "reliability unknown"
+        line = f"{self.method}, d_model {len(self.unit)}, scale {self.scale:.3g}, {sure}, n={self.n}{', ' + where if where else ''}"
+        return line, {
+            "method": self.method, "shape": axes(d_model=len(self.unit)), "length in raw units": number(self.scale, 4),
+            "reliability (half-sample cosine)": number(self.reliability) if self.reliability == self.reliability else "unknown",
+            "rows of the smaller side": f"{self.n:,}" if self.n else "", "independent clusters": f"{self.clusters:,}" if self.clusters else "",
+            **origin(self.provenance),
+            "made of": " and ".join(str(d.get("method", "?")) for d in self.provenance.get("made_of", ()) if isinstance(d, Mapping)),
+            "mind": "two halves of the rows give directions that hardly agree" if self.reliability < 0.5 else "",
+        }  # fmt: skip

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from . import notebook
+
+
+def whole_traceback(show: bool = True) -> None:
+    """Show errors of the workbench in notebooks with every frame (`True`), or in short again (`False`).
+
+    `%tb` after it shows the last error anew. `%tb Plain` and `%tb Verbose` show one whole traceback without it, and so does `%xmode`
+    with either. Outside IPython tracebacks are whole always.
+    """
+    notebook.WHOLE = show
 
 
 class WorkbenchError(Exception):
     """Base of every error that the workbench raises on purpose."""
+
+    @property
+    def _render_traceback_(self) -> Callable[[], list[str]]:
+        """What IPython shows of an error, if it has this; without it (`AttributeError`) the whole traceback."""
+        if notebook.whole_wanted():
+            raise AttributeError("_render_traceback_")
+        return lambda: notebook.short_traceback(self)
 
 
 class BadInput(WorkbenchError, ValueError):
@@ -124,6 +142,10 @@ class DamagedModel(WorkbenchError):
 
 class DamagedStore(WorkbenchError):
     """An activation folder that cannot be read, or lacks what its manifest lists."""
+
+
+class DamagedRun(WorkbenchError):
+    """A run folder that cannot be read, or lacks what its record lists."""
 
 
 class WrongModel(WorkbenchError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scikit-learn", "plotly", "tokenizers", "safetensors")
-_SECRET_NAME = re.compile(r"token|secret|password|passwd|api.?key|authorization|credential", re.I)
+_SECRET_NAME = re.compile(r"token(?!izer)|secret|password|passwd|api.?key|authorization|credential", re.I)
 _SECRET_TEXT = re.compile(r"\b(?:hf_|sk-|ghp_|xox[bap]-|AKIA)[A-Za-z0-9_\-]{8,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 

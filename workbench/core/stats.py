@@ -15,12 +15,13 @@ from scipy.stats import norm, t
 
 from .errors import BadInput, NotFinite, OneClass, ShapeMismatch
 from .seeds import numpy_rng
+from .show import ShownEstimate
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Estimate(ShownEstimate):
     """A number with its interval.
 
     Attributes:

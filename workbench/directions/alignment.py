@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..activations import Activations
 from ..core.direction import Direction
 from ..core.errors import BadInput, ShapeMismatch, TooFew
 from ..core.seeds import numpy_rng
+from ..core.show import Shown, axes, number
 from ..core.stats import Estimate, auroc, mean, undefined
 from ..core.types import Float
 from ..probes.scaling import matrix, two_classes
@@ -117,8 +118,8 @@ def mutual_knn(
     return mean(agree.numpy(), names, resamples=resamples, seed=seed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpaceMap:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SpaceMap(Shown):
     """A fitted map of one model's rows to another's, y = W x + b.
 
     Attributes:
@@ -132,6 +133,12 @@ class SpaceMap:
     bias: Float[Tensor, " d_second"]
     method: str
     strength: float
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        two, one = self.weight.shape
+        return f"{self.method}, d_model {one} to {two}", {
+            "method": self.method, "shape": axes(d_second=two, d_first=one), "strength of the penalty": number(self.strength) if self.strength == self.strength else "none",
+        }  # fmt: skip
 
     def __call__(self, x: Any) -> Tensor:
         return torch.as_tensor(x).float() @ self.weight.T + self.bias

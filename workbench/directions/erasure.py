@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..core.errors import BadInput, OneClass, ShapeMismatch, TooFew, UnknownName, unknown
 from ..core.seeds import derive, numpy_rng, torch_rng
+from ..core.show import Shown, axes
 from ..core.stats import auroc, paired_difference, proportion
 from ..core.types import Float
 from ..probes import fit_logistic
@@ -24,8 +25,8 @@ ERASERS = ("leace", "mean_projection", "inlp", "random")
 PROBES = ("linear", "nonlinear")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Projection:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Projection(Shown):
     """x - (x - mean) B B', B orthonormal: what lies along B is set to its mean.
 
     Attributes:
@@ -35,6 +36,10 @@ class Projection:
 
     basis: Float[Tensor, "d_model k"]
     mean: Float[Tensor, " d_model"]
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        d, k = self.basis.shape
+        return f"{k} of {d} dimensions set to their mean", {"shape": axes(d_model=d, k=k), "what is erased": "what lies along the basis"}
 
     def __call__(self, x: Tensor) -> Tensor:
         return x - (x - self.mean) @ self.basis @ self.basis.T

@@ -193,7 +193,12 @@ def from_statistics(statistics: Statistics, layer: int, positive: str, negative:
         vector = torch.linalg.lstsq(pooled, vector[:, None], driver="gelsd").solution[:, 0]
     n = int(min(statistics.count[first], statistics.count[second]))
     name = "whitened_mean_difference, streamed" if whitened else "mean_difference, streamed"
-    return Direction.of(vector, method=name, n=n, provenance={**statistics.provenance, "layer": layer})
+    return Direction.of(
+        vector,
+        method=name,
+        n=n,
+        provenance={**statistics.provenance, "layer": layer, "site": statistics.site, "position": statistics.position},
+    )
 
 
 def head_directions(

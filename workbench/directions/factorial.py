@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,8 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from ..core.errors import BadInput
+from ..core.show import Shown
+from ..core.show import between as between_text
 from ..core.stats import permutation_p
 from .cells import Cells
 from .cross import cross
@@ -36,8 +37,8 @@ def design(first: str, second: str) -> dict[str, list[float]]:
     }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class FactorialReport:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FactorialReport(Shown):
     """Directions of a 2x2 design and how they lie.
 
     Attributes:
@@ -66,10 +67,13 @@ class FactorialReport:
             + "".join(f"\n{k}: {v.verdict}. {v.reason}" for k, v in self.additive.items())
         )  # fmt: skip
 
-    def _repr_html_(self) -> str:
-        return (
-            f"<p>{html.escape(str(self)).replace(chr(10), '<br>')}</p>{self.effects.to_html(index=False)}{self.pairs.to_html(index=False)}"
-        )
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        a, b = self.factors
+        main = self.reports[a, b]
+        return f"{a} x {b}: {main.verdict}, cosine {between_text(main.cosine, *main.interval, digits=2)}", {"verdict": str(self)}
+
+    def _shown_tables(self) -> Iterable[pd.DataFrame]:
+        return self.effects, self.pairs
 
 
 def factorial_geometry(

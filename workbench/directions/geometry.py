@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,8 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from ..core.errors import BadInput, ZeroDirection
+from ..core.show import Shown, number, some
+from ..core.show import between as between_text
 from ..core.stats import permutation_p
 from .cells import Cells
 from .cross import Cross, cross, fieller, pair, resampled
@@ -24,8 +25,8 @@ VERDICTS = ("opposite", "partly opposite", "orthogonal", "partly aligned", "alig
 MARGINS = (0.2, 0.9)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GeometryReport:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GeometryReport(Shown):
     """What two directions have to do with each other.
 
     Attributes:
@@ -94,17 +95,22 @@ class GeometryReport:
         a, b = self.names
         return f"{a} and {b}: {self.verdict}. {self.reason}"
 
-    def _repr_html_(self) -> str:
-        lines = [
-            ("cosine, cross-fitted and disattenuated", f"{self.cosine:.3f} [{self.interval[0]:.3f}, {self.interval[1]:.3f}]"),
-            ("naive cosine (not corrected)", f"{self.naive_cosine:.3f}"),
-            ("naive cosine of noise, same construction", f"{self.null.get('naive', math.nan):.3f}"),
-            *((f"reliability of {k}", f"{v:.2f} [{self.reliability_interval[k][0]:.2f}, {self.reliability_interval[k][1]:.2f}]")
-              for k, v in self.reliability.items()),
-            ("metric; clusters; variance", f"{self.metric}; {self.clusters}; {self.variance}"),
-        ]  # fmt: skip
-        body = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in lines)
-        return f"<p><b>{html.escape(self.verdict)}</b>: {html.escape(self.reason)}</p><table>{body}</table>"
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        a, b = self.names
+        n, low, high = min(self.n.values(), default=0), *self.interval
+        return f"{a} and {b}: {self.verdict}, cosine {self.cosine:.2f} [{low:.2f}, {high:.2f}], n={n:,}, {self.clusters:,} clusters", {
+            "verdict": f"{self.verdict}. {self.reason}",
+            "cosine, cross-fitted and disattenuated": between_text(self.cosine, low, high),
+            "naive cosine (not corrected)": number(self.naive_cosine), "naive cosine of noise, same construction": number(self.null["naive"]) if self.null else "",
+            **{f"reliability of {k}": between_text(v, *self.reliability_interval.get(k, (math.nan, math.nan)), digits=2) for k, v in self.reliability.items()},
+            "p, two-sided, that they are unrelated": number(self.p["relation"]) if "relation" in self.p else "",
+            "metric": self.metric, "clusters": f"{self.clusters:,}, {self.independent:,} in the smallest cell", "variance": self.variance,
+            "rows": some(f"{k} {v:,}" for k, v in self.n.items()),
+        }  # fmt: skip
+
+    def _shown_notes(self) -> Iterable[str]:
+        count, without = self.massive
+        return [f"{count} massive dimensions; without them the cosine is {number(without)}"] if count else []
 
 
 def verdict(interval: tuple[float, float], margins: tuple[float, float] = MARGINS) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..core.errors import BadInput, TooFew
 from ..core.seeds import numpy_rng
+from ..core.show import Shown, number
 from .cells import Cells, two_of
 from .compare import cell_name
 from .cross import Cross, cross
@@ -26,8 +26,8 @@ from .sample import unwrap
 Parts = Mapping[str, tuple[Any, Any]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SubspaceReport:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SubspaceReport(Shown):
     """How two concepts, each of several contrasts, lie to each other.
 
     Attributes:
@@ -53,8 +53,13 @@ class SubspaceReport:
         share = "; ".join(f"{r.value:.0%} [{r.low:.0%}, {r.high:.0%}] of {r.concept} lies in the other" for r in self.shared.itertuples())
         return f"{a}: {self.dimensions[a]} dimensions, {b}: {self.dimensions[b]}; {first}; {share}."
 
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>{self.angles.to_html(index=False)}{self.shared.to_html(index=False)}{self.cones.to_html(index=False)}"
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        a, b = self.names
+        facts = {f"{k}: dimensions, effective rank": f"{self.dimensions[k]}, {number(self.effective_rank[k])}" for k in self.names}
+        return f"{a}: {self.dimensions[a]} dimensions, {b}: {self.dimensions[b]}; {len(self.angles)} angles", {"found": str(self), **facts}
+
+    def _shown_tables(self) -> Iterable[pd.DataFrame]:
+        return self.angles, self.shared, self.cones
 
 
 def compare_subspaces(

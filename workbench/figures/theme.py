@@ -42,7 +42,7 @@ def _swap(value: Any) -> Any:
         return DARK[value]
     faint = _RGBA.fullmatch(value)
     if faint and (rgb := _BY_RGB.get((int(faint[1]), int(faint[2]), int(faint[3])))):
-        return "rgba({},{},{},{})".format(*rgb, faint[4])
+        return "rgba({},{},{},{:.2f})".format(*rgb, min(1.0, 1.6 * float(faint[4])))  # a veil shows less on dark
     return value
 
 

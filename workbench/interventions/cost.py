@@ -15,6 +15,7 @@ from torch import Tensor
 from ..core.direction import Direction
 from ..core.errors import BadInput, NotFinite
 from ..core.seeds import torch_rng
+from ..core.show import Shown, number
 from ..models import Edit, Read, Scope, edited
 from ..models.forward import run
 from ..models.generate import where_not_finite
@@ -128,8 +129,8 @@ def kl(base: Tensor, now: Tensor) -> np.ndarray:
     return (base.exp() * (base - now)).sum(-1).double().clamp(min=0).numpy()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tuned:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Tuned(Shown):
     """A strength and what it costs.
 
     Attributes:
@@ -143,6 +144,11 @@ class Tuned:
     kl: float
     asked: float
     note: str = ""
+
+    def _shown(self) -> tuple[str, dict[str, Any]]:
+        return f"strength {self.strength:.4g}, KL {self.kl:.3g} of {self.asked:.3g} nats asked for{f'; {self.note}' if self.note else ''}", {
+            "strength": number(self.strength, 4), "mean KL from the unedited model, nats": number(self.kl), "asked for": number(self.asked), "mind": self.note
+        }  # fmt: skip
 
 
 def tune(

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..activations import Activations, capture
 from ..core.direction import Direction
 from ..core.errors import BadInput, DamagedStore, MissingTool, OutputFolder, ShapeMismatch, UnknownName, unknown
+from ..core.show import Shown, axes, origin, some
 from ..directions import extract_direction, place_of
 from ..models import info
 from ..prompts import PromptSet
@@ -23,8 +24,8 @@ from ..prompts import PromptSet
 Key = tuple[str, int]
 
 
-@dataclass(frozen=True)
-class VectorSet(Mapping[Key, Direction]):
+@dataclass(frozen=True, repr=False)
+class VectorSet(Shown, Mapping[Key, Direction]):
     """Steering vectors by (behaviour, layer).
 
     Attributes:
@@ -210,11 +211,21 @@ class VectorSet(Mapping[Key, Direction]):
             for (b, n), d in self.vectors.items()
         ])  # fmt: skip
 
-    def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False, float_format=lambda x: f"{x:.3g}")
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        line = f"{some(self.behaviours)}; layers {some(self.layers, 20)}"
+        first = next(iter(self.vectors.values()), None)
+        if first is None:
+            return "no vector", {}
+        model = {k: v for k, v in origin(first.provenance).items() if k == "model"}
+        return line, {
+            "behaviours": some(self.behaviours, 20),
+            "layers": some(self.layers, 40),
+            "shape": axes(vector=len(self), d_model=len(first.unit)),
+            **model,
+        }
 
-    def __repr__(self) -> str:
-        return f"VectorSet({', '.join(self.behaviours)}; layers {', '.join(map(str, self.layers))})"
+    def _shown_tables(self) -> tuple[pd.DataFrame, ...]:
+        return (self.to_frame(),)
 
 
 def fit_vectors(

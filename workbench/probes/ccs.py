@@ -6,7 +6,7 @@ named step, `resolve_sign`, sets it from rows and labels that the caller names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,16 +17,18 @@ from torch import Tensor
 
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.seeds import torch_rng
+from ..core.show import Shown
 from ..core.types import Float
 from .losses import Function, Loss, get_loss
 from .minimise import Problem, minimise
 from .scaling import Normaliser, pair, two_classes
+from .shown import probe_facts
 
 BODIES = ("linear", "mlp")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContrastProbe:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ContrastProbe(Shown):
     """The result of a search without labels.
 
     Attributes:
@@ -53,6 +55,11 @@ class ContrastProbe:
     sign: int = 1
     oriented_on: str = ""
     method: str = "ccs"
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        return probe_facts(
+            self, len(self.scaler.scalers[0].mean), loss=self.loss, losses=self.losses, sign=self.sign, oriented_on=self.oriented_on
+        )
 
     @property
     def vector(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from ..core.errors import BadInput, OneClass, ShapeMismatch
+from ..core.show import Shown, axes, some
 from .scaling import Scaler, matrix
 from .solve import Axes, solve
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassProbe:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ClassProbe(Shown):
     """A linear probe with one direction per class (or per label).
 
     Attributes:
@@ -35,6 +37,13 @@ class ClassProbe:
     scaler: Scaler
     exclusive: bool
     n: int
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        kind = "classes" if self.exclusive else "labels"
+        return f"{len(self.classes)} {kind}: {some(self.classes)}; d_model {self.weight.shape[1]}, n={self.n:,}", {
+            kind: some(self.classes, 20), "shape": axes(**{"class": len(self.classes), "d_model": self.weight.shape[1]}),
+            "fitted on": f"{self.n:,} training rows", "probabilities": "sum to 1 over classes" if self.exclusive else "one per label",
+        }  # fmt: skip
 
     def score(self, rows: Any) -> np.ndarray:
         """Return one score per row and class, `row x class`."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..activations import Activations
 from ..core.errors import BadInput
+from ..core.show import Shown
 from ..core.stats import Estimate, cluster_draws, paired_difference, proportion, undefined
 from ..prompts import Split, grouped_split
 from .ccs import ContrastProbe, fit_ccs, resolve_sign
@@ -22,8 +22,8 @@ from .methods import column, fit_layers
 from .scaling import Normaliser, pair
 
 
-@dataclass(frozen=True, kw_only=True)
-class HonestyPanel:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class HonestyPanel(Shown):
     """Everything beside a CCS result, at one layer.
 
     Attributes:
@@ -38,12 +38,17 @@ class HonestyPanel:
     layer: int
     found: str
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return f"HonestyPanel(layer {self.layer}, found: {self.found})\n" + "\n".join(f"- {f}" for f in self.findings)
 
-    def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(f)}</li>" for f in self.findings)
-        return f"<p><b>What CCS found at layer {self.layer}: {html.escape(self.found)}</b></p><ul>{items}</ul>{self.table.to_html(index=False)}"
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        return f"layer {self.layer}, CCS found: {self.found}; {len(self.findings)} findings (print it), {len(self.table)} comparisons", {}
+
+    def _shown_tables(self) -> Iterable[pd.DataFrame]:
+        return (self.table,)
+
+    def _shown_notes(self) -> Iterable[str]:
+        return self.findings
 
 
 def ccs_honesty(

@@ -13,15 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.errors import BadInput, ShapeMismatch
+from ..core.show import Shown
 from .scaling import Normaliser, Scaler, matrix, pair, signs, two_classes
+from .shown import probe_facts
 from .solve import Axes, solve
 
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 4, 9))
 Folds = tuple[np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True, kw_only=True)
-class LinearProbe:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LinearProbe(Shown):
     """A fitted linear probe.
 
     On pairs the score is w . (s+(x+) - s-(x-)), where s are the training normalisations of the two variants: it changes
@@ -44,6 +46,9 @@ class LinearProbe:
     n: int
     strength: float = float("nan")
     path: Mapping[float, float] = field(default_factory=dict)
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        return probe_facts(self, len(self.weight), strength=self.strength, tried=self.path, threshold=0.0 if self.paired else -self.bias)
 
     @property
     def paired(self) -> bool:

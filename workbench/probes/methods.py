@@ -10,6 +10,7 @@ import numpy as np
 
 from ..activations import Activations
 from ..core.errors import MissingColumn, OneClass, UnknownName, unknown
+from ..core.show import Shown, some
 from ..prompts import grouped_folds, grouped_split
 from .calibration import platt, probabilities
 from .ccs import ContrastProbe, fit_contrast, resolve_sign
@@ -26,8 +27,8 @@ METHODS = (*SUPERVISED, *UNSUPERVISED)
 BY = ("identity", "right")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fit:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Fit(Shown):
     """Probes of one method fitted on one condition, one per layer.
 
     Attributes:
@@ -47,6 +48,18 @@ class Fit:
     slopes: Mapping[int, float] = field(default_factory=dict)
     validation: Mapping[int, float] = field(default_factory=dict)
     forms: bool = False
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        layers = some(self.probes, 12)
+        best = max(self.validation, key=lambda k: self.validation[k], default=None)
+        first = next(iter(self.probes.values()), None)
+        return f"{self.method} on {len(self.probes)} layers ({layers}), target {self.target!r}, condition {self.condition!r}", {
+            "method": self.method, "layers": layers, "fitted on": "" if first is None else f"{first.n:,} training pairs of {self.condition!r}",
+            "labels": f"column {self.target!r}, {'seen in fitting' if self.supervised else 'for the sign only'}",
+            "normalised": "per prompt form" if self.forms else "",
+            "best layer on validation rows": "" if best is None else f"{best} (accuracy {self.validation[best]:.3f}; chosen there, so too high)",
+            "next": "probe_layers: held-out rows, with intervals and controls",
+        }  # fmt: skip
 
     @property
     def supervised(self) -> bool:

@@ -6,7 +6,7 @@ the sign, as for linear probes. What is tuned is chosen on grouped folds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,20 @@ from torch.nn import functional as F
 
 from ..core.errors import BadInput
 from ..core.seeds import torch_rng
+from ..core.show import Shown
 from .ccs import _Mlp
 from .linear import STRENGTHS, Folds, Problem, fit_penalised
 from .minimise import Problem as Descent
 from .minimise import minimise
 from .scaling import Normaliser, pair, signs, two_classes
+from .shown import probe_facts
 from .solve import Axes
 
 Map = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class NonlinearProbe:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NonlinearProbe(Shown):
     """A fitted nonlinear probe of contrast pairs.
 
     Attributes:
@@ -45,6 +47,9 @@ class NonlinearProbe:
     function: Callable[[Tensor, Tensor], Tensor]
     n: int
     chosen: float
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        return probe_facts(self, len(self.scaler.scalers[0].mean), chosen=self.chosen)
 
     def score(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
         """Return one score per pair; above 0 means that the positive variant is true."""

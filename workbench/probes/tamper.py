@@ -13,14 +13,15 @@ from scipy.special import expit
 
 from ..activations import Activations
 from ..core.errors import BadInput, MissingColumn
+from ..core.show import Shown, number
 from ..core.stats import auroc, proportion
 from ..prompts import Split, grouped_split
 from .calibration import platt
 from .methods import Fit, Method, column, fit_layers
 
 
-@dataclass(frozen=True, kw_only=True)
-class TamperDetector:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TamperDetector(Shown):
     """A probe of unpushed activations, and how much it may disagree with the answer.
 
     Attributes:
@@ -38,6 +39,14 @@ class TamperDetector:
     threshold: float
     false_alarms: float
     calibration_rows: int
+
+    def _shown(self) -> tuple[str, Mapping[str, Any]]:
+        sharp = math.isfinite(self.threshold)
+        return f"{self.fit.method} at layer {self.layer}, threshold {self.threshold:.3g} for {self.false_alarms:.1%} false alarms", {
+            "probe": f"{self.fit.method}, fitted on unpushed rows", "read at": f"layer {self.layer}",
+            "flags scores above": number(self.threshold) if sharp else "never: too few calibration rows for the rate asked for",
+            "false alarms asked for": f"{self.false_alarms:.1%}", "calibration rows": f"{self.calibration_rows:,}, unpushed",
+        }  # fmt: skip
 
     def scores(self, acts: Activations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return, per item, the tamper score, the probe's and the answer's probability of the positive ending."""

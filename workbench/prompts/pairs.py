@@ -61,7 +61,8 @@ class ContrastPair(Shown):
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         true = (self.negative, self.positive)[self.label]
         about = ", ".join(v for v in (self.identity, self.right) if v)
-        line = f"{short(self.stem, 120)!r} ¦ {short(self.negative, 24)!r} / {short(self.positive, 24)!r}, true: {self.label}"
+        ends = " / ".join(short(repr(e), 30) for e in (self.negative, self.positive))  # with their spaces
+        line = f"{short(self.stem, 120)!r} ¦ {ends}, true: {self.label}"
         names = ("identity", "group", "right", "claim", "template")
         return line + (f", {short(about, 40)}" if about else ""), {
             "stem": self.stem, "endings (0 / 1)": f"{self.negative!r} / {self.positive!r}", "true": f"{true!r} (label {self.label})",

@@ -1,4 +1,9 @@
-"""Where a study's statements come from: the UDHR statements, the pairs of requests, or a table of the user's own, behind one face."""
+"""Where a study's statements come from: the UDHR statements, the pairs of requests, or a table of the user's own, behind one face.
+
+Each source has a `name` (for tables), a `kind` (whose templates and claims it goes by), the template `plain` without a claim and those `pushed`
+with one, and says whether it is the user's `own`. `rows()` are the cells that a split goes by; `prompts(...)` asks statements of one side under a
+template and a claim; `digest()` is a hash of what it holds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,42 +26,6 @@ from .splits import Split
 from .udhr import identities, rights, udhr
 
 FEWEST = 16
-
-
-class Statements(Protocol):
-    """A source of statements that can be asked under any template and claim.
-
-    Attributes:
-        name: For tables.
-        plain: Template without a claim.
-        pushed: Templates with one.
-        kind: Whose templates and claims it goes by: "udhr" or "requests".
-        own: Whether it is a table of the user's.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def plain(self) -> str: ...
-    @property
-    def pushed(self) -> tuple[str, ...]: ...
-    @property
-    def own(self) -> bool: ...
-    def rows(self) -> pd.DataFrame:
-        """One row per cell that a split goes by: `identity`, `right`."""
-        ...
-
-    def prompts(
-        self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
-    ) -> PromptSet:
-        """Return statements about these identities and rights (of all where one is not named), `n` at most, drawn by `seed`."""
-        ...
-
-    def digest(self) -> str:
-        """Return a hash of what it holds."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +46,12 @@ class UdhrStatements:
     def prompts(
         self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
     ) -> PromptSet:
-        """As `Statements.prompts`."""
+        """Return statements about these identities and rights (of all where one is not named), `n` at most, drawn by `seed`."""
         who: dict[str, Any] = {f"{k[:-1]}ies" if k == "identity" else f"{k}s": sorted(v) for k, v in held.items()}
         return udhr(template, claim, n=n, answers=answers, seed=seed, **who)
 
     def digest(self) -> str:
-        """As `Statements.digest`."""
+        """Return a hash of what it holds."""
         return content_hash("udhr", [str(i) for i in identities()], [str(r) for r in rights()])
 
 
@@ -103,12 +72,12 @@ class RequestStatements:
     def prompts(
         self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
     ) -> PromptSet:
-        """As `Statements.prompts`."""
+        """Return statements about these identities and rights (of all where one is not named), `n` at most, drawn by `seed`."""
         ids = sorted(held["right"]) if "right" in held else None
         return requests(template, claim, n=None if n is None else max(1, n // 2), ids=ids, answers=answers, seed=seed)
 
     def digest(self) -> str:
-        """As `Statements.digest`."""
+        """Return a hash of what it holds."""
         return content_hash("requests", list(request_pairs()))
 
 
@@ -135,7 +104,7 @@ class OwnStatements:
     def prompts(
         self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
     ) -> PromptSet:
-        """As `Statements.prompts`; both labels are drawn alike, as far as they reach."""
+        """Return statements of one side, `n` at most, drawn by `seed`; both labels are drawn alike, as far as they reach."""
         keep = np.ones(len(self.frame), bool)
         for column, values in held.items():
             keep &= self.frame[column].isin(list(values)).to_numpy()
@@ -150,8 +119,11 @@ class OwnStatements:
         return from_table(some, template=template, claim=claim, answers=answers, name=f"{self.name}/{template}/{claim or 'none'}")
 
     def digest(self) -> str:
-        """As `Statements.digest`."""
+        """Return a hash of what it holds."""
         return hashlib.sha256(self.frame.to_csv(index=False).encode()).hexdigest()[:16]
+
+
+Statements = UdhrStatements | RequestStatements | OwnStatements
 
 
 def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str] | None = None) -> OwnStatements:
@@ -196,7 +168,7 @@ def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str]
     )  # fmt: skip
     for field_name in ("identity", "right"):
         if frame[field_name].eq("").any() and frame[field_name].ne("").any():
-            raise MissingColumn(f"{name}: row {int(frame[field_name].eq('').idxmax())} has no {field_name}, others have one")
+            raise MissingColumn(f"{name}: row {int(np.flatnonzero(frame[field_name] == '')[0])} has no {field_name}, others have one")
     return OwnStatements(frame=frame, name=name)
 
 

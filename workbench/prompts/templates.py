@@ -10,6 +10,7 @@ from functools import cache
 
 from ..core.errors import TemplateField, UnknownClaim, UnknownTemplate, unknown
 from ..core.paths import data_path
+from ..core.provenance import content_hash
 
 END = "instruction_end"
 _MARK = "\x00"
@@ -116,7 +117,8 @@ def get_claim(claim: str | None, kind: str = "udhr") -> tuple[str, str]:
     if claim in known:
         return claim, known[claim]
     if " " in claim:
-        return "custom", claim
+        # by content: two sentences of one's own are two claims, and must not be pooled
+        return f"custom {content_hash(claim)[:6]}", claim
     raise unknown(UnknownClaim, "claim", claim, [*known, "none"])
 
 

@@ -168,7 +168,7 @@ def udhr(
         return ContrastPair(
             stem=stem[0], negative=f" {no}", positive=f" {yes}", label=label, identity=person.identity,
             group=person.group, right=right.right, claim=claim_name, template=form.name, instruction_end=stem[1],
-            meta={"article": right.article, "kind": right.kind, **({"claim_text": claim_text} if claim_name == "custom" else {}), **rest},  # pyright: ignore[reportArgumentType]
+            meta={"article": right.article, "kind": right.kind, **({"claim_text": claim_text} if claim_name.startswith("custom ") else {}), **rest},  # pyright: ignore[reportArgumentType]
         )  # fmt: skip
 
     def _agree(person: Identity, right: Right, one: str) -> ContrastPair:

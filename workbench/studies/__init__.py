@@ -2,71 +2,64 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from ..core.errors import BadInput
-from ..models import info, load_model
-from .cache import Cache, cache_root
-from .compare import compare_runs
-from .grid import SweepRun, run_sweep
-from .plan import plan, spoken
-from .render import captions_of, redraw
-from .rerun import rerun
-from .run import Run, check_output
-from .running import STUDIES, check_model, run_loaded, settings_of
-from .sweep import Sweep, load_sweep
-
-
-def run_study(
-    name: Any = "udhr", *, model: Any = "bundled", out: str | Path | None = None, fast: bool = False, seed: int = 0,
-    progress: bool | None = None, say: Callable[[str], None] | None = None, cache: str | Path | None = None, **options: Any,
-) -> Any:  # fmt: skip
-    """Run a study and write its tables, figures and report to a folder.
-
-    Args:
-        name: One of `STUDIES`; or a `Sweep`, or the path of a toml file that describes one (then `model`, `fast`, `seed` and options are its
-            own, `workers=`, `address=` and `resume=` are those of `run_sweep`, and what comes back is a `SweepRun`).
-        model: Anything that `load_model` takes, or a loaded model.
-        out: The folder; by default `figures/NAME` (`figures/NAME-MODEL` for a model other than the bundled one).
-        fast: A small grid, for a first look.
-        seed: Draws everything.
-        progress: Show progress bars; by default only in a terminal or a notebook.
-        say: Receives a line per step; `print` shows them.
-        cache: Where steps are kept for all studies; by default `WORKBENCH_CACHE` or `~/.cache/workbench`.
-        options: Other values of the study's settings (`behaviour=`, `train=`, `test=`, `claims=`, `data=`, …).
-
-    Returns:
-        The finished run: `.tables`, `.findings`, `.folder`, `.report`.
-
-    Raises:
-        UnknownStudy, UnknownModel, UnknownClaim, AnswerTokens, PromptTooLong, OutputFolder: Before any forward pass.
-    """
-    if isinstance(name, Sweep | Path) or str(name).endswith(".toml"):
-        how = {k: options.pop(k) for k in ("workers", "address", "resume") if k in options}
-        if options or fast or seed or model != "bundled":
-            raise BadInput("a sweep's model, seed, fast and settings stand in it: change them there")
-        return run_sweep(name, out=out, progress=progress, say=say, cache=cache, **how)
-    settings = settings_of(name, seed=seed, fast=fast, **options)
-    label = str(model) if isinstance(model, str | Path) else info(model).name
-    folder = Path(out) if out else Path("figures") / (name if label == "bundled" else f"{name}-{Path(label).name}")
-    check_output(folder, name)
-    loaded = load_model(model)
-    check_model(loaded)
-    return run_loaded(
-        name, loaded, settings, folder, given=label if isinstance(model, str | Path) else None, fast=fast, progress=progress, say=say,
-        cache=Cache(cache),
-    )  # fmt: skip
-
-
-def main_run(name: Any, **kwargs: Any) -> Any:
-    """Run a study from the command line: steps on standard error, progress bars in a terminal."""
-    return run_study(name, say=lambda line: print(line, file=sys.stderr, flush=True), **kwargs)  # noqa: T201
-
-
+# lazy: redrawing and comparing runs need neither torch nor a model
+_WHERE = {
+    "STUDIES": "names",
+    "settings_of": "running",
+    "Cache": "cache",
+    "cache_root": "cache",
+    "Run": "run",
+    "Sweep": "sweep",
+    "load_sweep": "sweep",
+    "SweepRun": "grid",
+    "run_sweep": "grid",
+    "run_study": "start",
+    "plan": "planning",
+    "spoken": "planning",
+    "compare_runs": "compare",
+    "rerun": "rerunning",
+    "redraw": "render",
+    "captions_of": "render",
+}
 __all__ = [
-    "STUDIES", "Cache", "Run", "Sweep", "SweepRun", "cache_root", "captions_of", "compare_runs", "load_sweep", "main_run", "plan", "redraw",
-    "rerun", "run_study", "run_sweep", "settings_of", "spoken",
-]  # fmt: skip
+    "Cache",
+    "Run",
+    "STUDIES",
+    "Sweep",
+    "SweepRun",
+    "cache_root",
+    "captions_of",
+    "compare_runs",
+    "load_sweep",
+    "plan",
+    "redraw",
+    "rerun",
+    "run_study",
+    "run_sweep",
+    "settings_of",
+    "spoken",
+]
+
+if TYPE_CHECKING:
+    from .cache import Cache, cache_root
+    from .compare import compare_runs
+    from .grid import SweepRun, run_sweep
+    from .names import STUDIES
+    from .planning import plan, spoken
+    from .render import captions_of, redraw
+    from .rerunning import rerun
+    from .run import Run
+    from .running import settings_of
+    from .start import run_study
+    from .sweep import Sweep, load_sweep
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        found = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

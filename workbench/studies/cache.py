@@ -24,7 +24,8 @@ from filelock import FileLock
 from ..core.provenance import content_hash, source_hash
 
 READS = ("core/", "models/", "activations/")
-DRAWS = ("figures/", "cli.py", "doctor.py", "__init__.py")
+SHOWS = ("core/show.py", "core/notebook.py", "core/machine.py")  # how things look in a notebook, and the doctor
+DRAWS = ("figures/", "cli.py", "doctor.py", "__init__.py", *SHOWS)
 _KEPT = 4000
 
 
@@ -46,7 +47,7 @@ class Cache:
 
     def activations(self, key: Any) -> Path:
         """Return the folder of the activations of one model, site and position."""
-        return self.root / "acts" / content_hash(source_hash(only=READS), key)
+        return self.root / "acts" / content_hash(source_hash(only=READS, without=SHOWS), key)
 
     def table(self, name: str, key: Any) -> Path:
         """Return the file of a step's table."""

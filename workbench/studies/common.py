@@ -17,7 +17,7 @@ from ..figures import Panel
 from ..models import info, planted, untrained_copy
 from ..models.tokens import encode
 from ..prompts import PromptSet, Split, check_sides, grouped_split, statements
-from .plan import Later
+from .planning import Later
 from .render import render, write_document
 from .run import Run
 
@@ -69,7 +69,7 @@ class Rows:
         coin = dict(zip(cells, numpy_rng(self.set.seed, "form", side).integers(0, 2, len(cells)), strict=True))
         return PromptSet((a, b)[coin[a.identity, a.right]] for a, b in zip(one, two, strict=True))
 
-    def _blank(self, base: PromptSet) -> Activations | None:
+    def _blank(self, base: PromptSet) -> Any:
         """Read an untrained copy; a model without a Hugging Face configuration has none."""
         if getattr(getattr(self.model, "original_model", None), "config", None) is None:
             return None
@@ -79,13 +79,13 @@ class Rows:
             blank = untrained_copy(self.model, seed=self.set.seed)
             return capture(blank, base, store=folder, progress=self.progress, note="read an untrained copy")
 
-        return self.run.activations("read an untrained copy", key, base.hash, make)
+        return self.run.activations("read an untrained copy", key, base, make)
 
     def _read(
         self, name: str, prompts: PromptSet, *, site: str = "resid_post", position: str = "last", layers: Sequence[int] | None = None,
         answers: bool = False,
-    ) -> Activations:  # fmt: skip
-        """Read activations, or take them from the cache, in which every study's readings of one model, site and position lie together."""
+    ) -> Any:  # fmt: skip
+        """Return activations (in a rehearsal a stand-in) from the cache, in which every study's readings of one model, site and position lie together."""
         wanted = list(range(self.info.n_layers)) if layers is None else list(layers)
 
         def make(folder: Path) -> Activations:
@@ -94,9 +94,9 @@ class Rows:
                 progress=self.progress, note=name,
             )  # fmt: skip
 
-        return self.run.activations(name, [self.info.key(), site, position], prompts.hash, make, layers=wanted, answers=answers)
+        return self.run.activations(name, [self.info.key(), site, position], prompts, make, layers=wanted, answers=answers)
 
-    def _capture(self, name: str, prompts: PromptSet) -> Activations:
+    def _capture(self, name: str, prompts: PromptSet) -> Any:
         """Read activations and, in the same pass, the answers."""
         acts = self._read(name, prompts, answers=True)
         if isinstance(acts, Later):

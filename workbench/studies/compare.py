@@ -158,7 +158,8 @@ def _indexed(table: pd.DataFrame, keys: list[str]) -> dict[tuple[str, ...], Mapp
     """Rows by what they are about; rows about the same thing are numbered."""
     out: dict[tuple[str, ...], Mapping[str, Any]] = {}
     seen: dict[tuple[str, ...], int] = {}
-    for row in table.to_dict("records"):
+    for record in table.to_dict("records"):
+        row: dict[str, Any] = {str(k): v for k, v in record.items()}
         key = tuple(_word(k, row[k]) for k in keys)
         seen[key] = seen.get(key, 0) + 1
         out[(*key, str(seen[key]))] = row

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from .. import prompts as source
-from ..activations import Activations
 from ..core.errors import BadInput, ZeroDirection
 from ..core.seeds import numpy_rng
 from ..directions import causal_metric, compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
@@ -121,7 +120,7 @@ class Geometry(Rows):
     def read(self) -> None:
         """Capture everything."""
 
-        def at(name: str, prompts: PromptSet, position: str) -> Activations:
+        def at(name: str, prompts: PromptSet, position: str) -> Any:
             return self._read(f"read {name} at {position}", prompts, position=position, answers=True)
 
         both = {side: self.stances(side) for side in ("train", "test")}

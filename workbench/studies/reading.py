@@ -24,7 +24,7 @@ from ..probes import probe_layers
 from ..probes.methods import METHODS
 from ..prompts import PromptSet
 from .common import FIT, Rows
-from .plan import Later
+from .planning import Later
 from .run import Run
 
 REPLIES = (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS)
@@ -91,7 +91,8 @@ Settings = ReadingSettings
 
 def fast(seed: int = 0, **options: Any) -> ReadingSettings:
     """Return a small grid, for a first look; options take precedence."""
-    return ReadingSettings(**({"train": 160, "test": 120, "resamples": 100, "seed": seed} | options))
+    small: dict[str, Any] = {"train": 160, "test": 120, "resamples": 100, "seed": seed}
+    return ReadingSettings(**(small | options))
 
 
 class Reading(Rows):
@@ -122,7 +123,7 @@ class Reading(Rows):
         """The layer that single-layer statements use: of those read, the one nearest to two thirds of the way up."""
         return min(self.layers, key=lambda layer: abs(layer - self.info.n_layers * 2 // 3))
 
-    def read(self) -> dict[str, Activations]:
+    def read(self) -> dict[str, Any]:
         """Capture every condition, and the answers in the same pass."""
         return {
             name: self._read(
@@ -141,7 +142,7 @@ class Reading(Rows):
             rows.append({"condition": name, "metric": "safe_score", **proportion(asked["safe"], clusters).row()})
         self.run.keep("answers", pd.DataFrame(rows))
 
-    def probes(self, acts: Mapping[str, Activations]) -> None:
+    def probes(self, acts: Mapping[str, Any]) -> None:
         """Fit without a claim, read under each, with controls."""
         settings = {k: v for k, v in asdict(self.set).items() if k not in ("data", "columns")}
         key = [self.info.key(), settings, self.source.digest(), [p.hash for p in self.sets.values()]]
@@ -153,7 +154,7 @@ class Reading(Rows):
                 resamples=self.set.resamples, seed=self.set.seed,
             )  # fmt: skip
 
-        name = f"fit {', '.join(self.set.methods)} on {self.source.name} at {self.set.site}"
+        name = f"fit {', '.join(self.set.methods)} on {len(self.layers)} layers"
         self.run.keep("probes", self.run.table(name, key, make))
 
 

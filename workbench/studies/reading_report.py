@@ -32,7 +32,7 @@ def findings(run: Run, study: Reading) -> list[str]:
     said = run.tables["answers"]
     n = int(said["n"].min())
     text = "; ".join(f"{r.condition} {r.value:.1%} [{r.low:.1%}, {r.high:.1%}]" for r in said.itertuples())
-    out = [Finding(f"Says: Share of safe answers by condition: {text} (n={n} at least).", "answers")]
+    out: list[str] = [Finding(f"Says: Share of safe answers by condition: {text} (n={n} at least).", "answers")]
     table = pick(run.tables["probes"], metric="accuracy", against="label", layer=study.layer)
     for method in study.set.methods:
         rows = pick(table, control="", method=method)

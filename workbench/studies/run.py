@@ -17,15 +17,18 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..activations import Activations
 from ..core.errors import DamagedRun, DamagedStore, OutputFolder, UnknownLayer, WrongModel
 from ..core.provenance import provenance, source_hash
 from ..figures import read_rows
 from .cache import Cache
+
+if TYPE_CHECKING:  # a run is read, compared and drawn again without torch
+    from ..activations import Activations
+    from ..prompts import PromptSet
 
 SCHEMA = 2
 RECORD = "run.json"
@@ -110,17 +113,18 @@ class Run:
         self.record["steps"].append({"step": name, "seconds": round(seconds, 2), "cached": cached})
         self._say(f"  {name:<52} {'cached' if cached else f'{seconds:.1f} s'}")
         if not cached:
-            facts = {k: self.record.get(k) for k in ("study", "fast", "size", "layers")}
+            facts = {k: self.record.get(k) for k in ("study", "fast", "size", "layers", "source")}
             self.cache.note(**facts, step=name, seconds=round(seconds, 3))
         self._write()
 
-    def table(self, name: str, key: Any, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def table(self, name: str, key: Any, make: Callable[[], pd.DataFrame], *, items: int = 0) -> pd.DataFrame:
         """Return a cached table, or make and cache it.
 
         Args:
             name: What the step does, for the log.
             key: Everything that decides the result, JSON-like (a hash of the source is added).
             make: Makes the table.
+            items: Items that the model reads for it, where that is what takes the time; for `--plan`.
         """
         started = time.perf_counter()
         path = self.cache.table(name, key)
@@ -135,23 +139,26 @@ class Run:
         return out
 
     def activations(
-        self, name: str, key: Any, prompts: str, make: Callable[[Path], Activations], *, layers: Sequence[int] | None = None, answers: bool = False
+        self, name: str, key: Any, prompts: PromptSet, make: Callable[[Path], Activations], *, layers: Sequence[int] | None = None,
+        answers: bool = False,
     ) -> Activations:  # fmt: skip
         """Return cached activations, or capture them into the cache.
 
         Args:
             name: What the step does, for the log.
             key: What decides the store: model, site, position. Prompt sets of one key share a folder.
-            prompts: The hash of the prompt set.
+            prompts: What is read.
             make: Receives the folder to stream to.
             layers: The layers that are needed; `None` for those that are there.
             answers: Whether the log-probabilities of the answers are needed.
         """
+        from ..activations import Activations
+
         started = time.perf_counter()
         folder = self.cache.activations(key)
         cached = True
         try:
-            out = Activations.load(folder, prompts=prompts, layers=layers)
+            out = Activations.load(folder, prompts=prompts.hash, layers=layers)
             if answers and not out.answered:
                 raise DamagedStore("read without answers")
         except (DamagedStore, WrongModel, UnknownLayer):  # none yet, unfinished, less than asked or damaged: capture goes on and mends it

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 
 from .. import prompts as source
-from ..activations import Activations
 from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.stats import proportion
@@ -160,10 +159,10 @@ class Steering(Rows):
 
     # ------------------------------------------------------------------ directions
 
-    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last") -> Activations:
+    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last") -> Any:
         return self._read(f"read {name} at {site}", prompts, site=site, position=position, layers=self.layers)
 
-    def _read_truth(self, prompts: PromptSet, name: str) -> Activations:
+    def _read_truth(self, prompts: PromptSet, name: str) -> Any:
         return self._at(name, prompts, "resid_post", "last")
 
     def directions(self) -> dict[tuple[str, str, int], Direction]:

@@ -34,10 +34,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput, UnknownModel, UnknownStudy, unknown
+from ..core.errors import BadInput, UnknownStudy, unknown
 from ..core.provenance import content_hash
 from ..models import bundled_models, check_source
-from .running import STUDIES, modules, settings_of
+from .names import STUDIES
+from .running import modules, settings_of
 
 # axis of the sweep -> setting of a study; the first that the study has is taken
 AXES = {"datasets": ("data",), "templates": ("template",), "sites": ("site",), "positions": ("position",)}
@@ -118,7 +119,7 @@ class Sweep:
             raise BadInput(f"name {self.name!r}: letters, digits, spaces and . + - _ only: it names a folder")
         for one in ("models", "datasets", "templates", "sites", "positions", "seeds", "layers", "methods", "claims"):
             value = getattr(self, one)
-            if isinstance(value, str | int):
+            if isinstance(value, str):  # a sequence, of letters
                 raise BadInput(f"{one} = {value!r}: a list, even of one")
             object.__setattr__(self, one, tuple(value))
             if len(set(value)) < len(value):
@@ -126,16 +127,12 @@ class Sweep:
         for one in ("models", "seeds"):
             if not getattr(self, one):
                 raise BadInput(f"{one}: one at least")
-        if any(isinstance(s, bool) or not isinstance(s, int) for s in self.seeds):
-            raise BadInput(f"seeds are whole numbers, got {', '.join(map(str, self.seeds))}")
         for name, values in self.grid.items():
-            if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-                raise BadInput(f"[grid] {name} = {values!r}: a list of values, one at least; single values go under [settings]")
+            if not values:
+                raise BadInput(f"[grid] {name}: one value at least")
             if name in self.settings:
                 raise BadInput(f"{name} stands under [grid] and under [settings]")
         for model in self.models:
-            if not isinstance(model, str):
-                raise UnknownModel(f"models: {model!r} is not a name or a folder; every worker loads the model for itself")
             check_source(model)
         self.cells()
 
@@ -272,11 +269,35 @@ def load_sweep(path: str | Path) -> Sweep:
         if key not in known:
             hint = f" Did you mean {key + 's'!r}?" if key + "s" in known else " A setting of the study goes under [settings] or [grid]."
             raise BadInput(f"{path.name}: a sweep has no {key!r}; it has: {', '.join(known)}.{hint}")
+    _check_types(path.name, given)
     given.setdefault("name", path.stem)
     for key in ("models", "datasets"):
         if isinstance(given.get(key), list):
             given[key] = [_beside(path.parent, v) for v in given[key]]
     return Sweep(**given)
+
+
+def _check_types(file: str, given: Mapping[str, Any]) -> None:
+    """A toml file may hold anything: say which key holds what it should not."""
+    for key, value in given.items():
+        if key in ("name", "study", "description"):
+            good, wanted = isinstance(value, str), "a text"
+        elif key == "fast":
+            good, wanted = isinstance(value, bool), "true or false"
+        elif key in ("columns", "grid", "settings"):
+            good, wanted = isinstance(value, dict), f"a section, [{key}]"
+        elif key in ("seeds", "layers"):
+            good, wanted = isinstance(value, list) and all(type(v) is int for v in value), "a list, even of one, of whole numbers"
+        else:
+            good, wanted = isinstance(value, list) and all(isinstance(v, str) for v in value), "a list, even of one, of texts"
+        if not good:
+            raise BadInput(f"{file}: {key} = {value!r}: it is {wanted}")
+    for name, values in given.get("grid", {}).items():
+        if not isinstance(values, list):
+            raise BadInput(f"{file}: [grid] {name} = {values!r}: a list of values; single values go under [settings]")
+    for name, column in given.get("columns", {}).items():
+        if not isinstance(column, str):
+            raise BadInput(f"{file}: [columns] {name} = {column!r}: the name of a column")
 
 
 def _beside(folder: Path, value: Any) -> Any:

@@ -61,7 +61,7 @@ def findings(run: Run, sweep: Sweep) -> list[str]:
     """Return the findings in words."""
     cells = run.tables["sweep_cells"]
     failed = cells[cells["status"] != "finished"]
-    out = [Finding(f"Cells: {len(cells) - len(failed)} of {len(cells)} finished.", "sweep_cells")]
+    out: list[str] = [Finding(f"Cells: {len(cells) - len(failed)} of {len(cells)} finished.", "sweep_cells")]
     out += [Finding(f"Failed: {row.cell}: {row.error or row.status}", "sweep_cells") for row in failed.itertuples()]
     found = main_rows(run, sweep.study)
     if found:
@@ -69,7 +69,8 @@ def findings(run: Run, sweep: Sweep) -> list[str]:
         several = rows["cell"].nunique() > 1
         for label, some in list(rows.groupby([*main.labels], sort=False))[:8] if main.labels else []:
             name = ", ".join(str(v) for v in (label if isinstance(label, tuple) else (label,)))
-            low, high = some.loc[some["value"].idxmin()], some.loc[some["value"].idxmax()]
+            ranked = some.sort_values("value", kind="stable")
+            low, high = ranked.iloc[0], ranked.iloc[-1]
             text = f"{low['value']:.3f} [{low['low']:.3f}, {low['high']:.3f}]" + (f" ({low['cell']})" if several else "")
             if several and high["cell"] != low["cell"]:
                 text += f" to {high['value']:.3f} [{high['low']:.3f}, {high['high']:.3f}] ({high['cell']})"

@@ -109,9 +109,9 @@ class _Study(Rows):
             for claim in (None,) if template in PLAIN else self.set.claims:
                 yield template, claim
 
-    def _ask(self, name: str, prompts: PromptSet) -> pd.DataFrame:
+    def _ask(self, name: str, prompts: PromptSet) -> Any:
         key = [self.info.key(), prompts.hash]
-        return self.run.table(name, key, lambda: answers(self.model, prompts, progress=self.progress, note=name))
+        return self.run.table(name, key, lambda: answers(self.model, prompts, progress=self.progress, note=name), items=len(prompts))
 
     # ------------------------------------------------------------------ behaviour
 
@@ -126,7 +126,7 @@ class _Study(Rows):
 
     # ------------------------------------------------------------------ inside
 
-    def conditions(self) -> tuple[Activations, Activations | None, dict[str, Activations], Activations | None]:
+    def conditions(self) -> tuple[Any, Any, dict[str, Any], Any]:
         """Capture the fitted condition (trained and untrained model), every claim, and training rows under "partial"."""
         n = self.set
         base = self._prompts("base_short", None, n.train, "train") + self._prompts("base_short", None, n.test, "test")

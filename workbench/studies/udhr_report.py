@@ -151,7 +151,7 @@ def panels(run: Run, study: _Study) -> list[Panel]:
         ),
         Panel(
             name="behaviour", table="behaviour", drawing=draw.behaviour(tables["behaviour"]),
-            caption=f"Share of answers that grant the right, by prompt form and claim; n={_n(tables['behaviour'])} per point. {bars}",
+            caption=f"Share of answers that grant the right, by prompt form and claim; n={_n(pick(tables['behaviour'], metric='safe_score', polarity='all'))} per point. {bars}",
         ),
         Panel(
             name="layers", table="probes", drawing=draw.layer_curves(tables["probes"], claim_names(tables["probes"])),

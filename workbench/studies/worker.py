@@ -1,12 +1,133 @@
-"""A worker of a sweep as a process of its own: `python -m workbench.studies.worker FOLDER CACHE`."""
+"""A worker of a sweep: the loop that each runs, also as a process of its own, `python -m workbench.studies.worker FOLDER CACHE`."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+import time
+import traceback
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from .grid import work
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from ..core.errors import DamagedRun
+from ..core.provenance import source_hash
+from ..models import load_model
+from .cache import Cache
+from .run import read_record
+from .running import run_loaded, settings_of
+from .sweep import Cell, Sweep, load_sweep
+
+MOST_TRIES = 3
+TOML = "sweep.toml"
+
+
+def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Callable[[str], None] = lambda _: None) -> int:
+    """Run every cell of a sweep's folder that is neither finished nor taken, and return how many. What each worker does."""
+    sweep = load_sweep(folder / TOML)
+    cells = sweep.cells()
+    name, model, count = "", None, 0
+    for cell in tqdm(cells, desc=sweep.name, disable=None if progress is None else not progress):
+        place = folder / "cells" / cell.name
+        place.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        with lock:
+            if status_of(place, cell)["status"] in ("finished", "failed now"):
+                continue
+            started = time.perf_counter()
+            if not _try(place):
+                _end(place, cell, "failed", f"its worker died {MOST_TRIES} times", started)
+                say(f"{cell.name}: failed: its worker died {MOST_TRIES} times")
+                continue
+            _end(place, cell, "running", "", started)
+            try:
+                if cell.model != name:
+                    name, model = cell.model, None  # let go of one before the next is loaded
+                    model = load_model(cell.model)
+                _run(sweep, cell, model, place, Cache(cache), say)
+                _end(place, cell, "finished", "", started)
+            except Exception as error:
+                if model is None:
+                    name = ""
+                first = str(error).strip().splitlines() or [""]
+                (place / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                _end(place, cell, "failed", f"{type(error).__name__}: {first[0]}", started)
+                say(f"{cell.name}: failed: {type(error).__name__}: {first[0]}")
+            count += 1
+    return count
+
+
+def _run(sweep: Sweep, cell: Cell, model: Any, place: Path, cache: Cache, say: Callable[[str], None]) -> None:
+    settings = settings_of(sweep.study, seed=cell.seed, fast=sweep.fast, **cell.settings)
+    (place / "error.txt").unlink(missing_ok=True)
+    run_loaded(
+        sweep.study, model, settings, place / "run", given=cell.model, fast=sweep.fast, progress=False, say=lambda line: say(f"{cell.name}: {line.strip()}"),
+        cache=cache, formats=(),
+    )  # fmt: skip
+
+
+def _try(place: Path) -> bool:
+    """Count an attempt; false where there have been enough: a cell that kills its workers must not do so for ever."""
+    tries = place / ".tries"
+    tries.mkdir(exist_ok=True)
+    before = len(list(tries.iterdir()))
+    (tries / str(before)).touch()
+    return before < MOST_TRIES
+
+
+def _end(place: Path, cell: Cell, status: str, error: str, started: float) -> None:
+    record = {
+        "cell": cell.name, "key": cell.key, "source": source_hash(), "status": status, "error": error, "pid": os.getpid(),
+        "seconds": round(time.perf_counter() - started, 2), "session": _session(place),
+    }  # fmt: skip
+    temporary = place / f"cell.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(place / "cell.json")
+
+
+def _session(place: Path) -> str:
+    """When this run of the sweep began: a cell that failed in it is not tried again in it, but is in the next."""
+    try:
+        return str(read_record(place.parents[1]).get("started", ""))
+    except DamagedRun:
+        return ""
+
+
+def status_of(place: Path, cell: Cell) -> dict[str, Any]:
+    """Return how a cell ended: `status`, `error`, `seconds`.
+
+    The status is "open" (not begun, or made by other code or settings), "running", "finished", "failed" (in an earlier run of the sweep: to be
+    tried again) or "failed now".
+    """
+    record: Any = None
+    with suppress(OSError, ValueError):
+        record = json.loads((place / "cell.json").read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or record.get("key") != cell.key or record.get("source") != source_hash():
+        return {"status": "open", "error": "", "seconds": 0.0}
+    if record["status"] == "failed" and record.get("session") == _session(place):
+        record["status"] = "failed now"
+    return record
+
+
+def finished_cells(folder: Path, sweep: Sweep) -> set[str]:
+    """Return the names of the cells that are finished."""
+    return {c.name for c in sweep.cells() if status_of(folder / "cells" / c.name, c)["status"] == "finished"}
+
+
+def open_cells(folder: Path, cells: list[Cell]) -> int:
+    """Return how many cells have not ended in this run of the sweep."""
+    return sum(status_of(folder / "cells" / c.name, c)["status"] in ("open", "running", "failed") for c in cells)
+
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")

@@ -7,16 +7,22 @@ the journal in the cache holds their names and times.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache as once
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pandas as pd
 
-from ..activations import Activations
-from ..core.errors import WorkbenchError
+from ..activations import Activations, capture
+from ..core.provenance import source_hash
+from ..evaluation import choose_answers
 from ..models import info, load_model
+from ..prompts import PromptSet, udhr
 from .cache import Cache
 from .run import Run
 from .running import modules, settings_of
@@ -44,29 +50,40 @@ class Later:
         raise NotYet(str(key))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A step that is known to come: whether it is cached, and how many items the model reads for it (0 where that is not what takes time)."""
+
+    name: str
+    cached: bool
+    items: int = 0
+
+
 class Rehearsal(Run):
     """A run that writes nothing and computes nothing."""
 
     def __init__(self, cache: Cache) -> None:
         super().__init__(Path("rehearsal"), {"steps": [], "study": ""}, lambda _: None, cache)
-        self.seen: list[tuple[str, bool]] = []
+        self.seen: list[Step] = []
 
     def _write(self) -> None:
         pass
 
     def log(self, name: str, started: float, cached: bool) -> None:
-        """Note what would happen."""
-        self.seen.append((name, cached))
+        """Note a step that is cached."""
+        if cached:
+            self.seen.append(Step(name=name, cached=True))
 
-    def table(self, name: str, key: Any, make: Callable[[], pd.DataFrame]) -> Any:
+    def table(self, name: str, key: Any, make: Callable[[], pd.DataFrame], *, items: int = 0) -> Any:
         """Return a cached table, or a stand-in."""
         if self.cache.table(name, key).is_file():
             return super().table(name, key, make)
-        self.log(name, 0.0, False)
+        self.seen.append(Step(name=name, cached=False, items=items))
         return Later()
 
     def activations(
-        self, name: str, key: Any, prompts: str, make: Callable[[Path], Activations], *, layers: Sequence[int] | None = None, answers: bool = False
+        self, name: str, key: Any, prompts: PromptSet, make: Callable[[Path], Activations], *, layers: Sequence[int] | None = None,
+        answers: bool = False,
     ) -> Any:  # fmt: skip
         """Return cached activations, or a stand-in."""
 
@@ -76,7 +93,7 @@ class Rehearsal(Run):
         try:
             return super().activations(name, key, prompts, stop, layers=layers, answers=answers)
         except NotYet:
-            self.log(name, 0.0, False)
+            self.seen.append(Step(name=name, cached=False, items=len(prompts)))
             return Later()
 
     def keep(self, name: str, table: Any) -> Any:
@@ -85,46 +102,45 @@ class Rehearsal(Run):
         return table
 
 
-def rehearse(study: str, model: Any, settings: Any, cache: Cache) -> tuple[list[tuple[str, bool]], bool]:
-    """Return the steps that are known to come, each with whether it is cached, and whether these are all."""
+def rehearse(study: str, model: Any, settings: Any, cache: Cache) -> tuple[list[Step], bool]:
+    """Return the steps that are known to come, and whether these are all."""
     run = Rehearsal(cache)
     module, _ = modules(study)
     try:
         module.compute(model, settings, run, False)
-    except WorkbenchError:
-        if all(cached for _, cached in run.seen):
-            raise
-        return run.seen, False
     except Exception:
         # a stand-in was given to something that wants the real thing, which may raise whatever it likes;
         # without a stand-in the error is the study's own
-        if all(cached for _, cached in run.seen):
+        if all(step.cached for step in run.seen):
             raise
         return run.seen, False
-    return run.seen, True
+    return run.seen, all(step.cached for step in run.seen)
 
 
 def expected(
-    study: str, steps: Sequence[tuple[str, bool]], whole: bool, facts: Mapping[str, Any], journal: Sequence[Mapping[str, Any]]
+    study: str, steps: Sequence[Step], whole: bool, facts: Mapping[str, Any], journal: Sequence[Mapping[str, Any]], rate: Callable[[], float]
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return the steps of a cell with their expected seconds, from the journal of earlier runs.
 
     A step's time is the median over earlier runs of the most similar kind: same model size and grid before same grid before any; times of
-    another model are scaled by its size.
+    another model are scaled by its size. A step that was never run is judged by its items and a short trial of the model (`rate`, seconds an item).
     """
     mine = [e for e in journal if e["study"] == study]
     rows = []
-    for name, cached in steps:
-        seconds, source = (0.0, "cache") if cached else _seconds(name, mine, facts)
-        rows.append({"step": name, "status": "cached" if cached else "to run", "seconds": seconds, "from": source})
+    for step in steps:
+        seconds, source = (0.0, "cache") if step.cached else _seconds(step.name, mine, facts)
+        if seconds != seconds and step.items:
+            seconds, source = step.items * rate(), "a short trial of the model"
+        rows.append({"step": step.name, "status": "cached" if step.cached else "to run", "seconds": seconds, "from": source})
     if not whole:
-        known = {name for name, _ in steps}
-        alike = [e for e in mine if e.get("fast") == facts.get("fast")] or mine
-        later = [n for n in dict.fromkeys(e["step"] for e in alike) if n not in known]
+        known = {step.name for step in steps}
+        newest = [e for e in mine if e.get("source") == source_hash()] or mine  # steps of older code may not be there any more
+        alike = [e for e in newest if e.get("fast") == facts.get("fast")] or newest
+        later = [n for n in dict.fromkeys(e["step"] for e in alike) if n not in known and not n.startswith(("read ", "ask "))]
         for name in later:
             seconds, source = _seconds(name, mine, facts)
             rows.append({"step": name, "status": "likely", "seconds": seconds, "from": source})
-        if not later:
+        if not later and not any(e["step"] in known for e in mine):
             rows.append(
                 {
                     "step": "(further steps)",
@@ -134,6 +150,15 @@ def expected(
                 }
             )
     return rows
+
+
+def _trial(model: Any) -> float:
+    """Seconds an item takes to read, from sixteen items under a claim."""
+    some = udhr("since_claim", "harm", n=16, answers=choose_answers(model))
+    capture(model, some[:2], logits="answers", progress=False)
+    started = time.perf_counter()
+    capture(model, some, logits="answers", progress=False)
+    return (time.perf_counter() - started) / len(some)
 
 
 def _seconds(name: str, journal: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> tuple[float, str]:
@@ -168,7 +193,7 @@ def plan(
         runs of the study), "unknown". Seconds are nan where there is nothing to judge by; they are those of one process.
 
     Raises:
-        As `Sweep`; and errors of a model or of prompts that would end the run.
+        BadInput: As `Sweep`; and whatever else of a model or of prompts would end the run.
     """
     from .grid import as_sweep, default_out, finished_cells
 
@@ -190,7 +215,7 @@ def plan(
         settings = settings_of(sweep.study, seed=cell.seed, fast=sweep.fast, **cell.settings)
         facts = {"size": sum(p.numel() for p in model.parameters()), "fast": sweep.fast, "layers": info(model).n_layers}  # pyright: ignore[reportOptionalMemberAccess]
         steps, whole = rehearse(sweep.study, model, settings, store)
-        for row in expected(sweep.study, steps, whole, facts, journal):
+        for row in expected(sweep.study, steps, whole, facts, journal, once(partial(_trial, model))):
             # a step that an earlier cell of this plan computes is there when this one comes to it only if its key is the same; readings of
             # one model, site and condition are
             shared = f"{cell.model} {cell.settings.get('site', '')} {cell.seed} {cell.settings.get('data', '')} {row['step']}"

@@ -41,8 +41,9 @@ class Rerun:
     def __str__(self) -> str:
         """Return it in words."""
         lines = [
-            f"  {r.table:<24} {r.numbers:>7} numbers, {r.differing} differ, largest relative error {r.largest:.1e}{'; ' + r.note if r.note else ''}"
-            for r in self.table.itertuples()
+            f"  {r['table']:<24} {r['numbers']:>7} numbers, {r['differing']} differ, largest relative error {r['largest']:.1e}"
+            + (f"; {r['note']}" if r["note"] else "")
+            for r in self.table.to_dict("records")
         ]
         verdict = "every number agrees" if self.agrees else "NOT every number agrees"
         return "\n".join([*(f"note: {w}" for w in self.warnings), *lines, f"{verdict}; the new run is in {self.folder}"])
