@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: study test check bench calibrate notebooks organism clean system
+.PHONY: study test check docs gallery lab bench calibrate notebooks organism clean system
 
 # torch first and pinned, so that the build in constraints.txt is what everything else finds
 $(STAMP): pyproject.toml constraints.txt
@@ -35,7 +35,21 @@ check: $(STAMP)
 	$(VENV)/bin/pyright --pythonpath $(PY)
 	$(PY) -m pytest tests/test_architecture.py
 
+# Warnings are errors: a broken link or a docstring that does not parse stops it
+docs: $(STAMP)
+	$(PY) -m mkdocs build --strict --quiet
+	@echo "docs: build/site/index.html"
+
+# The notebooks, in JupyterLab
+lab: $(STAMP)
+	$(PY) -m jupyterlab --notebook-dir=notebooks
+
+# The pictures of docs/gallery.md, from full runs of every study (about ten minutes on two cores)
+gallery: $(STAMP) system
+	$(PY) docs/make_gallery.py
+
 bench: $(STAMP)
+	$(PY) benchmarks/startup.py
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/capture.py
 	$(PY) -W ignore benchmarks/probes.py

@@ -36,7 +36,7 @@ def test_help_is_quick_to_import():
 def test_run_fast(tmp_path, capsys, monkeypatch):
     from workbench.studies import udhr
 
-    monkeypatch.setattr("workbench.studies.common.browser", lambda: None)
+    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
     original = udhr.fast
     udhr.fast = lambda seed=0: udhr.UdhrSettings(
         behaviour=16, train=40, test=32, rights_per_identity=2, resamples=20, ccs_epochs=50, seed=seed

@@ -13,7 +13,7 @@ SMALL = {"items": 64, "requests": 40, "metrics": ("raw",), "draws": 50, "resampl
 @pytest.fixture
 def no_browser(monkeypatch):
     """Stills take seconds, and the UDHR study draws them."""
-    monkeypatch.setattr("workbench.studies.common.browser", lambda: None)
+    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
 
 
 def test_run_folder_and_findings(organism, tmp_path, no_browser):

@@ -15,7 +15,7 @@ SMALL = {"train": 100, "test": 100, "methods": ("logistic", "knn", "ccs"), "repe
 @pytest.fixture
 def no_browser(monkeypatch):
     """Stills take seconds, and the UDHR study draws them."""
-    monkeypatch.setattr("workbench.studies.common.browser", lambda: None)
+    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from workbench.core import errors
 @pytest.fixture
 def no_browser(monkeypatch):
     """Stills take seconds, and the UDHR study draws them."""
-    monkeypatch.setattr("workbench.studies.common.browser", lambda: None)
+    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
 
 
 def check(run, figures, words):

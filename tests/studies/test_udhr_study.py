@@ -14,7 +14,7 @@ SMALL = {"behaviour": 16, "train": 60, "test": 40, "rights_per_identity": 2, "re
 @pytest.fixture
 def no_browser(monkeypatch):
     """Stills take seconds; the module's main run draws them, the others need not."""
-    monkeypatch.setattr("workbench.studies.common.browser", lambda: None)
+    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_killed_run_resumes(organism, tmp_path, monkeypatch, no_browser):
     monkeypatch.setattr(udhr, "probe_layers", die)
     with pytest.raises(KeyboardInterrupt):
         wb.run_study("udhr", model=organism, out=tmp_path / "run", progress=False, **SMALL)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
     monkeypatch.setattr(udhr, "probe_layers", wb.probe_layers)
     run = wb.run_study("udhr", model=organism, out=tmp_path / "run", progress=False, **SMALL)
     steps = {s["step"]: s["cached"] for s in run.record["steps"]}
