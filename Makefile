@@ -37,7 +37,7 @@ check: $(STAMP)
 
 # Warnings are errors: a broken link or a docstring that does not parse stops it
 docs: $(STAMP)
-	$(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	@echo "docs: build/site/index.html"
 
 # The notebooks, in JupyterLab

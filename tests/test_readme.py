@@ -27,7 +27,7 @@ def test_links_exist():
         assert (ROOT / link).exists(), link
 
 
-@pytest.mark.parametrize("target", ["study", "test", "check", "bench", "organism"])
+@pytest.mark.parametrize("target", ["study", "test", "check", "bench", "organism", "docs", "gallery", "lab"])
 def test_make_targets_exist(target):
     assert f"make {target}" in TEXT
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)

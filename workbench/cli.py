@@ -34,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=int, default=1, help="processes for the cells of a sweep (default: 1)")
     run.add_argument("--address", help="a Ray cluster for the cells of a sweep: its address, or `local` to start one here")
     run.add_argument("--cache", help="folder of what is computed once for all studies (default: WORKBENCH_CACHE or ~/.cache/workbench)")
+    run.add_argument(
+        "--formats", nargs="+", help="of the figures: html, png, svg, pdf (default: html, and png and svg where a browser is found)"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress")
     again = commands.add_parser("rerun", help="run a run again from its own folder and say whether the numbers agree")
     again.add_argument("folder")
@@ -130,7 +133,9 @@ def _run(args: argparse.Namespace) -> int:
             cache=args.cache,
         )
     else:
-        run = studies.run_study(args.study, out=args.out, progress=progress, say=say, cache=args.cache, **own, **options)
+        run = studies.run_study(
+            args.study, out=args.out, progress=progress, say=say, cache=args.cache, formats=args.formats, **own, **options
+        )
     print("\n".join(f"- {finding}" for finding in run.findings))
     if "figures" in run.record:
         print(f"\nfigures: {run.record['figures']}")

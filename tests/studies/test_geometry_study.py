@@ -16,9 +16,10 @@ def no_browser(monkeypatch):
     monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
 
 
-def test_run_folder_and_findings(organism, tmp_path, no_browser):
+def test_run_folder_and_findings(organism, tmp_path, no_browser, documented):
     run = wb.run_study("geometry", model=organism, out=tmp_path / "run", progress=False, **SMALL)
     assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
+    documented(run)
     for name in ("stance", "request", "reply", "plane", "points", "erasure", "cross_steering"):
         assert (run.folder / "figures" / f"{name}.html").is_file()
     angles = run.tables["angles"]

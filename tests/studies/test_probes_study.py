@@ -37,9 +37,10 @@ def checkpoints(tmp_path_factory):
     return folder / "checkpoints"
 
 
-def test_run_folder_and_findings(organism, tmp_path, checkpoints, no_browser):
+def test_run_folder_and_findings(organism, tmp_path, checkpoints, no_browser, documented):
     run = wb.run_study("probes", model=organism, out=tmp_path / "run", progress=False, checkpoints=str(checkpoints), **SMALL)
     assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
+    documented(run)
     for name in ("layers", "methods", "transfer", "sample_efficiency", "ccs_honesty", "tampering", "training"):
         assert (run.folder / "figures" / f"{name}.html").is_file()
         assert (run.folder / "figures" / f"{name}.csv").is_file()

@@ -25,7 +25,7 @@ def check(run, figures, words):
     assert "nan" not in text
 
 
-def test_steering(organism, tmp_path, no_browser):
+def test_steering(organism, tmp_path, no_browser, documented):
     small = {
         "fit": 64,
         "validation": 32,
@@ -58,7 +58,7 @@ def test_steering(organism, tmp_path, no_browser):
     assert again.findings == run.findings
 
 
-def test_patching(organism, tmp_path, no_browser):
+def test_patching(organism, tmp_path, no_browser, documented):
     run = wb.run_study(
         "patching",
         model=organism,
@@ -103,7 +103,7 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
-def test_caa(organism, tmp_path, folder, no_browser, capsys):
+def test_caa(organism, tmp_path, folder, no_browser, capsys, documented):
     how = {
         "behaviours": ["granting"],
         "layers": [1, 3],

@@ -22,7 +22,8 @@ def run(organism, tmp_path_factory):
     return wb.run_study("udhr", model=organism, out=tmp_path_factory.mktemp("runs") / "udhr", fast=True, progress=False)
 
 
-def test_run_folder(run):
+def test_run_folder(run, documented):
+    documented(run)
     record = json.loads((run.folder / "run.json").read_text())
     assert record["status"] == "finished"
     assert record["settings"]["model"]["name"] == "udhr-organism"

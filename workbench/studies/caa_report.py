@@ -22,6 +22,11 @@ LIMITS = (
     "Where the model hardly gives probability to the two letters (column answered), P(matching) is of little meaning.",
 )
 
+SOURCES = {
+    "Price": ("capability",),
+    "": ("test",),
+}
+
 
 def _number(row: pd.Series) -> str:
     return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
@@ -93,17 +98,17 @@ def panels(run: Run, study: Caa) -> list[Panel]:
         ),
         Panel(
             name="components", table="components", drawing=draw.components(t["components"][t["components"]["behaviour"] == study.behaviours[0]], f"Contrast activations of {study.behaviours[0]} on their first two components"),
-            caption="Each point is the letter's token of one ending. If colours (letters) and not symbols (matching or not) come apart, the vector is that of a letter.",
+            caption=f"n={len(t['components'])} points, one by one instead of an interval. Each point is the letter's token of one ending. If colours (letters) and not symbols (matching or not) come apart, the vector is that of a letter.",
         ),
         Panel(
             name="across_layers", table="similarity", drawing=draw.matrix(deep, "first_layer", "second_layer", f"Vectors of {study.behaviours[0]} across layers"),
-            caption="Cosines of the vectors; noise shrinks them (column reliability in the table).",
+            caption="Cosines of the vectors; noise shrinks them (column reliability in the table, with n); without an interval.",
         ),
     ]  # fmt: skip
     if len(study.behaviours) > 1:
         out.append(Panel(
             name="across_behaviours", table="similarity", drawing=draw.matrix(across, "first", "second", f"Vectors of different behaviours at layer {layer}"),
-            caption="Cosines of the vectors; noise shrinks them (column reliability in the table).",
+            caption="Cosines of the vectors; noise shrinks them (column reliability in the table, with n); without an interval.",
         ))  # fmt: skip
     if "capability" in t:
         cost = t["capability"]
@@ -119,6 +124,6 @@ def write(run: Run, study: Caa) -> None:
     known = study.info
     publish(
         run, study, findings=findings(run, study), panels=panels(run, study), title=f"Contrastive activation addition on {known.name}",
-        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Behaviours: {', '.join(study.behaviours)}.", convention=CONVENTION, limits=LIMITS,
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Behaviours: {', '.join(study.behaviours)}.", convention=CONVENTION, limits=LIMITS, sources=SOURCES,
         made=["Vectors: mean difference at the letter's token between the two endings of each question; they lie in vectors/ beside this page, one file per behaviour and layer."],
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 from ..activations import Activations, capture
 from ..core.seeds import numpy_rng
 from ..evaluation import answers_of, choose_answers
-from ..figures import Panel
+from ..figures import Finding, Panel
 from ..models import info, planted, untrained_copy
 from ..models.tokens import encode
 from ..prompts import PromptSet, Split, check_sides, grouped_split, statements
@@ -118,12 +118,36 @@ def pick(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
     return table
 
 
+def _linked(finding: str, sources: Mapping[str, tuple[str, ...]], run: Run) -> str:
+    if getattr(finding, "tables", ()):
+        return finding
+    tables = next((t for beginning, t in sources.items() if finding.startswith(beginning)), ())
+    return Finding(finding, *(t for t in tables if t in run.tables))
+
+
+def with_n(panel: Panel) -> str:
+    """Return a figure's caption with the number of items behind its points, where the rows say it and the caption does not."""
+    rows = next(iter(panel.drawing.rows.values()))
+    if "n=" in panel.caption or "n" not in rows or not len(rows["n"].dropna()):
+        return panel.caption
+    low, high = int(rows["n"].min()), int(rows["n"].max())
+    return f"{panel.caption} n={low if low == high else f'{low} to {high}'} per point."
+
+
 def publish(
     run: Run, study: Any, *, findings: list[str], panels: list[Panel], title: str, subtitle: str, convention: str, limits: tuple[str, ...],
-    made: list[str], warning: str = "",
+    made: list[str], warning: str = "", sources: Mapping[str, tuple[str, ...]] | None = None,
 ) -> None:  # fmt: skip
-    """Write a study's figures and its report into the run's folder; arguments as for `write_report`."""
+    """Write a study's figures and its report into the run's folder.
+
+    Args:
+        run, study: The run and what computed it.
+        findings, panels, title, subtitle, convention, limits, made, warning: As for `write_report`.
+        sources: Tables that a finding's numbers stand in, by how the finding begins; for findings that do not say so themselves.
+    """
+    findings = [_linked(f, sources or {}, run) for f in findings]
     run.findings = findings
+    panels = [replace(p, caption=with_n(p)) for p in panels]
     saved = [replace(p, drawing=p.drawing.save(run.folder / "figures", p.name)) for p in panels]
     document = {
         "title": title, "subtitle": subtitle, "convention": convention, "limits": list(limits), "warning": warning,

@@ -26,6 +26,12 @@ LIMITS = (
     "One seed, one set of templates; intervals are clustered by identity or by pair of requests.",
 )
 
+SOURCES = {
+    "Angle": ("angles",),
+    "Parts": ("effects",),
+    "Layer": ("verdicts",),
+}
+
 
 def _run_of(rows: pd.DataFrame) -> str:
     """Layers by verdict, with the range of cosines: "opposite at 3, 4 (-0.94 to -0.92)"."""
@@ -103,11 +109,11 @@ def panels(run: Run, study: Geometry) -> list[Panel]:
         ),
         Panel(
             name="plane", table="cells", drawing=draw.plane(pick(t["cells"], design="request", position=study.main), DESIGNS["request"]),
-            caption="Means of the four cells along the two main effects, each in units of its length, cross-fitted. Without an interaction, and with orthogonal effects, they form an upright square.",
+            caption=f"Means of the four cells along the two main effects, each in units of its length, cross-fitted; n={pairs} pairs. No interval is drawn here: the angles figure has them. Without an interaction, and with orthogonal effects, they form an upright square.",
         ),
         Panel(
             name="points", table="plane", drawing=draw.points(t["plane"]),
-            caption=f"Each point is a held-out request at layer {layer}; the directions come from the other half of the pairs.",
+            caption=f"Each point is a held-out request at layer {layer}; the directions come from the other half of the pairs; n={len(t['plane'])} points, shown one by one instead of an interval.",
         ),
         Panel(
             name="erasure", table="erasure", drawing=draw.erasure(t["erasure"], layer),
@@ -127,7 +133,7 @@ def write(run: Run, study: Geometry) -> None:
     publish(
         run, study, findings=findings(run, study), panels=panels(run, study), title=f"Opposite or orthogonal? Harm and safety in {known.name}",
         subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", convention=CONVENTION,
-        limits=LIMITS,
+        limits=LIMITS, sources=SOURCES,
         made=[
             "Stance: the same statements about rights under a harm claim, a good claim and a neutral sentence (consider_claim). Request: matched pairs of "
             "requests under a jailbreak and a protecting claim. Reply: the same pairs without a claim, with a refusal and with compliance. "

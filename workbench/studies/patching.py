@@ -65,6 +65,8 @@ class PatchingSettings:
     def __post_init__(self) -> None:
         if self.items < 8 or self.fit < 32:
             raise BadInput(f"items: 8 at least, fit: 32 at least; got {self.items} and {self.fit}")
+        if "resid_post" not in self.sites:
+            raise BadInput(f"sites: resid_post must be among them (the findings are read there), got {', '.join(self.sites)}")
         if len(self.claims) != 2:
             raise BadInput("claims=: two of them, the corrupted one and the clean one")
 

@@ -26,6 +26,14 @@ LIMITS = (
     "Attribution patching is a first-order guess; where the error table shows a low correlation or a large error, it should not be used.",
 )
 
+SOURCES = {
+    "Where": ("maps",),
+    "Needed": ("maps",),
+    "Heads": ("heads",),
+    "One line": ("lines",),
+    "": ("attribution",),
+}
+
 
 def _number(row: object) -> str:
     return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"  # pyright: ignore[reportAttributeAccessIssue]
@@ -90,21 +98,21 @@ def panels(run: Run, study: Patching) -> list[Panel]:
     out = [
         Panel(
             name="maps", table="maps", drawing=draw.maps(t["maps"], "What each part of the prompt carries, layer by layer", panels="map"),
-            caption=f"Each cell exchanges one part of the prompt at one layer between the run under “{clean}” and the run under “{corrupted}”; {n} held-out statements. Point at a cell for its 95 % interval over identities.",
+            caption=f"Each cell exchanges one part of the prompt at one layer between the run under “{clean}” and the run under “{corrupted}”; n={n} held-out statements. Point at a cell for its 95 % interval over identities.",
         ),
         Panel(
             name="lines", table="lines", drawing=draw.lines(t["lines"], "How much of it lies along one direction (last token of the prompt)"),
-            caption=f"Recovered when the whole residual stream at the last token is exchanged, and when only its component along one direction is; {n} statements, 95 % intervals over identities. Directions from training identities.",
+            caption=f"Recovered when the whole residual stream at the last token is exchanged, and when only its component along one direction is; n={n} statements, 95 % intervals over identities. Directions from training identities.",
         ),
         Panel(
             name="attribution", table="attribution", drawing=draw.attribution(t["attribution"], "Attribution patching against exact patching"),
-            caption=f"On {study.set.sample} statements, all parts of the prompt. An error of 1 means that guesses are as far off as the effects are large.",
+            caption=f"On n={study.set.sample} statements, all parts of the prompt; a description of these, without an interval. An error of 1 means that guesses are as far off as the effects are large.",
         ),
     ]  # fmt: skip
     if "heads" in t:
         out.insert(1, Panel(
             name="heads", table="heads", drawing=draw.heads(t["heads"], "Attention heads at the last token of the prompt"),
-            caption=f"Each cell exchanges the output of one head at the last token; {n} statements. The stream there first recovers half after block {layer}.",
+            caption=f"Each cell exchanges the output of one head at the last token; n={n} statements, 95 % intervals in the table. The stream there first recovers half after block {layer}.",
         ))  # fmt: skip
     return out
 
@@ -114,7 +122,7 @@ def write(run: Run, study: Patching) -> None:
     known = study.info
     publish(
         run, study, findings=findings(run, study), panels=panels(run, study), title=f"Where a claim overrides the truth in {known.name}",
-        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Prompt form {study.set.template}.", convention=CONVENTION, limits=LIMITS,
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Prompt form {study.set.template}.", convention=CONVENTION, limits=LIMITS, sources=SOURCES,
         made=[
             "Stems of the same statements under two claims "
             + ("with as many tokens each, so that every token has its counterpart" if study.align_by == "same" else "laid beside each other by equal runs of tokens")

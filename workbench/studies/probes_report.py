@@ -29,6 +29,19 @@ LIMITS = (
     "Calibration errors of small samples are biased upwards.",
 )
 
+SOURCES = {
+    "By method": ("probes",),
+    "Where": ("probes",),
+    "Nonlinear": ("probes",),
+    "Controls": ("probes",),
+    "Carries over": ("transfer",),
+    "How few": ("enough", "sample_efficiency"),
+    "What CCS found": ("ccs_honesty",),
+    "Broken from outside": ("tampering",),
+    "Across training": ("change_points", "training"),
+    "": ("transfer",),
+}
+
 
 def _say(row: Any) -> str:
     return f"{row.value:.1%} [{row.low:.1%}, {row.high:.1%}], n={int(row.n)}"
@@ -198,7 +211,7 @@ def write(run: Run, study: Bench) -> None:
     publish(
         run, study, findings=findings(run, study), panels=panels(run, study), title=f"Probing {known.name}: what can be read, by what, and what it takes",
         subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; answers «{study.words[1]}» and «{study.words[0]}».",
-        convention=CONVENTION, limits=LIMITS,
+        convention=CONVENTION, limits=LIMITS, sources=SOURCES,
         made=[
             "Prompts: identities x rights, granted and denied, without a claim (base_short) and under each claim (since_claim; the harm claim also "
             "under consider_claim). Activations: the residual stream after each block, at the last token of each ending.",

@@ -148,6 +148,8 @@ def redraw(
     target.mkdir(parents=True, exist_ok=True)
     if only:
         chosen = [p for p in shown if p.name in only]
+        for panel in chosen:
+            panel.drawing.save(target / "figures", panel.name)
         export({p.name: p.figure for p in chosen}, target / "figures", formats=tuple(formats or ("html",)))
         return run.report
     for key, value in words.get("report", {}).items():

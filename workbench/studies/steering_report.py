@@ -26,6 +26,19 @@ LIMITS = (
     "The optimised direction was made to undo refusal; that ablating it does is no surprise. That it does so on requests that it never saw is the result.",
 )
 
+SOURCES = {
+    "Repair": ("dose_response", "tax"),
+    "Price": ("tax",),
+    "Side effect": ("tax",),
+    "Gate": ("tax",),
+    "Elsewhere": ("places",),
+    "Items": ("steerability", "items"),
+    "Equal cost": ("equal_cost",),
+    "Placement": ("placement",),
+    "Refusal": ("refusal",),
+    "": ("places",),
+}
+
 
 def _of(table: pd.DataFrame, **where: Any) -> pd.Series:
     return pd.Series(pick(table, **where).to_dict("records")[0])
@@ -161,7 +174,7 @@ def panels(run: Run, study: Steering) -> list[Panel]:
         ),
         Panel(
             name="choice", table="choice", drawing=draw.choice(t["choice"]),
-            caption=f"What was seen when choosing, on {n.validation} statements about other identities and rights. Ring: what was chosen (of the best, the one that moves unclaimed prompts least).",
+            caption=f"What was seen when choosing, on n={n.validation} statements about other identities and rights; no interval, because nothing is claimed from it. Ring: what was chosen (of the best, the one that moves unclaimed prompts least).",
         ),
         Panel(
             name="places", table="places", drawing=draw.places(t["places"]),
@@ -194,7 +207,7 @@ def write(run: Run, study: Steering) -> None:
     known = study.info
     publish(
         run, study, findings=findings(run, study), panels=panels(run, study), title=f"Pushing {known.name} back",
-        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", convention=CONVENTION, limits=LIMITS,
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", convention=CONVENTION, limits=LIMITS, sources=SOURCES,
         made=[
             "Stance: mean under the good claim minus mean under the harm claim, at the last token of the prompt. Agree: statements to which yes is right minus those to which no is. "
             "Truth: right minus wrong answers, at the answer's token. All from training identities; site, layer and coefficient from validation identities within them.",

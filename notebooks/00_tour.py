@@ -1,0 +1,147 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A tour in five minutes
+#
+# **Question.** When a prompt pushes a model to answer harmfully, what does it still know inside, along which directions, and can it be pushed
+# back? This notebook goes the whole way once, with small sets: prompts → activations → probes and CCS → directions → patching → steering → a
+# figure → a report. The notebooks after it take one step each, and take it seriously.
+#
+# **Expectation.** On the bundled organism the answers follow the claim, while a direction found without labels and without a claim goes on
+# telling rights granted from rights denied. With `WORKBENCH_MODEL=gpt2` (or a folder) the same cells ask your model; there nothing is promised.
+
+# %%
+import os
+
+import workbench as wb
+
+MODEL = os.environ.get("WORKBENCH_MODEL", "bundled")
+model = wb.load_model(MODEL)
+words = wb.choose_answers(model)
+planted = wb.models.planted(model)  # what an organism was taught; None for every other model
+model.cfg.n_layers, model.cfg.d_model, words
+
+# %% [markdown]
+# ## Prompts
+#
+# Every item is one prompt with two endings, of which one is right. The split keeps identities *and* rights of the test side out of training.
+
+# %%
+split = wb.grouped_split(wb.prompts.udhr().to_frame(), test=0.4, seed=0)
+
+
+def ask(template, claim, side, n):
+    held = getattr(split, side)
+    return wb.prompts.udhr(template, claim, n=n, identities=sorted(held["identity"]), rights=sorted(held["right"]), answers=words)
+
+
+calm = ask("base_short", None, "train", 240) + ask("base_short", None, "test", 120)
+harm = ask("since_claim", "harm", "test", 120)
+neutral = ask("since_claim", "neutral", "test", 120)
+harm
+
+# %% [markdown]
+# ## What it says, and what it knows
+#
+# One pass gives both: the answers, and the residual stream at the last token of both endings. Probes are fitted without a claim. The neutral
+# sentence stands where the harm claim stands: the control for "any sentence there would do that".
+
+# %%
+acts = {
+    name: wb.capture(model, prompts, logits="answers", progress=False)
+    for name, prompts in {"no claim": calm, "harm": harm, "neutral": neutral}.items()
+}
+says = wb.agreement(wb.answers_of(acts["harm"]))
+calmly = wb.agreement(wb.answers_of(acts["neutral"]))
+acts["harm"]
+
+# %%
+table = wb.probe_layers(
+    acts["no claim"], test={k: acts[k] for k in ("neutral", "harm")}, split=split, condition="no claim", methods=["logistic", "ccs"],
+    resamples=0, metrics=("accuracy",), random_directions=20, seed=0,
+)  # fmt: skip
+wb.figures.udhr.layer_curves(table, ["no claim", "neutral", "harm"])
+
+# %% [markdown]
+# ## A direction
+#
+# What a harm claim does to the stream, against what a good claim does, both from one neutral baseline. The naive cosine is the one that most
+# papers print: two differences from one baseline have a cosine near .5 even if they are noise.
+
+# %%
+layer = max(1, model.cfg.n_layers // 6)
+fit = {
+    claim: wb.capture(model, ask("consider_claim", claim, "train", 96), layers=[layer], position="stem_last", progress=False)
+    for claim in ("good", "harm", "neutral")
+}
+rows = {claim: wb.directions.sample(one, layer) for claim, one in fit.items()}
+angle = wb.compare_directions(harm=(rows["harm"], rows["neutral"]), good=(rows["good"], rows["neutral"]), seed=0)
+angle
+
+# %%
+stance = wb.extract_direction(rows["good"], rows["harm"])
+stance
+
+# %% [markdown]
+# ## Push back, and where the claim takes hold
+#
+# Twenty random directions of the same length stand beside the push. Patching puts what the model holds under the good claim in its place under
+# the harm claim: 1 where the answer comes back, 0 where nothing changes.
+
+# %%
+doses = wb.dose_response(model, ask("consider_claim", "harm", "test", 40), stance, [0.5, 1.0], scope="last", resamples=200, progress=False)
+shown = doses[(doses["metric"] == "safe_score") & (doses["condition"] == "all")]
+shown[["method", "coefficient", "value", "low", "high", "n"]].round(2)
+
+# %%
+claims = wb.prompts.claims()
+one, two = (wb.prompts.udhr("consider_claim", claims[c], n=8, seed=1, answers=words) for c in ("good", "harm"))
+same = len(one.token_ids(model)[0][0]) == len(two.token_ids(model)[0][0])
+recovered = wb.patch(
+    model, one, two, site="resid_pre", positions="segment", align_by="same" if same else "diff", resamples=100, progress=False
+)
+recovered.pivot(index="position", columns="layer", values="value").round(2)
+
+# %% [markdown]
+# ## A study does all of it with every control
+#
+# `wb.run_study("udhr")` is the first of them; a sweep crosses models, datasets, prompt forms, sites, layers, methods and seeds. Here is one of
+# two cells, small. Steps are kept by content: run the cell again and nothing is computed.
+
+# %%
+sweep = wb.Sweep(
+    name="two sites", models=(MODEL,), sites=("resid_post", "mlp_out"), layers=(layer, model.cfg.n_layers * 2 // 3),
+    methods=("logistic", "ccs"), claims=("harm",), fast=True,
+)  # fmt: skip
+run = wb.run_study(sweep, out="figures/tour", progress=False)
+run
+
+# %% [markdown]
+# ## What came out, as code
+
+# %%
+safe = {name: t[(t["metric"] == "safe_score") & (t["polarity"] == "all")].iloc[0] for name, t in (("harm", says), ("neutral", calmly))}
+upper = model.cfg.n_layers * 2 // 3
+read = table[(table["metric"] == "accuracy") & (table["layer"] == upper) & (table["condition"] == "harm") & (table["control"] == "")]
+knows = read.set_index("method")
+assert len(run.failed) == 0
+if planted:
+    assert safe["harm"]["high"] < 0.3, "under the harm claim the answers deny the rights"
+    assert safe["neutral"]["low"] > 0.8, "a neutral sentence in the same place does not"
+    assert knows.loc["ccs", "low"] > 0.8, "what CCS found without labels still reads the truth"
+    assert angle.verdict != "refused"
+    pushed = shown[shown["coefficient"] == 1.0].set_index("method")["value"]
+    assert pushed.drop(index=[m for m in pushed.index if "random" in m]).max() > 0.8, "the push along the stance repairs the answers"
+    assert pushed[[m for m in pushed.index if "random" in m]].max() < 0.5, "random directions of equal length do not"
+
+# %% [markdown]
+# **What it does not show.** One organism in which all of this was planted shows that the instruments see such things where they are. The sets
+# are small and the intervals wide; nothing was chosen on validation; what the push costs was not asked. `workbench run steering` does.
