@@ -20,7 +20,6 @@
 import os
 from pathlib import Path
 
-import pandas as pd
 
 import workbench as wb
 

@@ -11,10 +11,13 @@ import atexit
 import shutil
 import tempfile
 
-# one cache for the whole suite, also for the notebooks and commands that it starts: a capture is made once
-_CACHE = tempfile.mkdtemp(prefix="workbench-tests-")
-os.environ["WORKBENCH_CACHE"] = _CACHE
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+# one cache for the whole suite, also for its workers and the notebooks and commands that it starts: a capture is made once
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix="workbench-tests-")
+    os.environ["WORKBENCH_CACHE"] = _CACHE
+    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+else:  # two processes of two threads each on two cores take ten times as long as of one each
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 from jaxtyping import install_import_hook
 
@@ -28,6 +31,19 @@ import torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ARCHITECTURES = ("gpt2", "llama", "gemma2", "qwen2", "neox")
+
+
+# tests of one file share fixtures and go to one worker; these files' share none
+APART = ("test_notebooks", "test_pushing_studies")
+LONG = ("test_udhr_study", "test_runs", "test_sweeps", "test_docs", "test_organism", "test_harm_safety", "test_geometry_study", "test_pushing_studies", "test_notebooks")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Say which tests go together (pytest-xdist, --dist loadgroup), and begin with what takes long."""
+    for item in items:
+        if item.path.stem not in APART:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 def _state() -> tuple:

@@ -42,10 +42,11 @@ def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str =
         rows=max(1, count), cols=columns, subplot_titles=[str(p) for p in panels], shared_yaxes=True, horizontal_spacing=0.04,
         vertical_spacing=0.16 if count > 1 else 0,
     )  # fmt: skip
+    shown: set[str] = set()
     for k, name in enumerate(panels):
         place = {"row": k // columns + 1, "col": k % columns + 1}
         here = main[main[panel] == name]
-        band = null[null[panel] == name]
+        band = null[null[panel] == name] if name in set(null[panel]) else null  # random directions have no method
         if len(band):  # several cells have one each: the widest is the honest one
             wide = band.groupby("layer", as_index=False).agg(low=("low", "min"), high=("high", "max"))
             null_band(figure, wide, "random directions, 95 %", legend=k == 0, **place)
@@ -56,10 +57,11 @@ def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str =
             colour, symbol = look(j)
             figure.add_scatter(
                 x=rows["layer"] + (j - (len(lines) - 1) / 2) * 0.06, y=rows["value"], error_y=_bars(rows), mode="lines+markers", name=str(label),
-                legendgroup=str(label), showlegend=bool(label in set(main[main[panel] == panels[0]][line])) and k == 0,
+                legendgroup=str(label), showlegend=str(label) not in shown,
                 marker={"color": colour, "symbol": symbol, "size": 7}, line={"color": colour, "width": 1.8}, hovertext=_hover(rows),
                 hoverinfo="text+name", **place,
             )  # fmt: skip
+            shown.add(str(label))
         figure.add_hline(y=chance, line={"dash": "dot", "color": GREY, "width": 1}, **place)  # pyright: ignore[reportArgumentType]
     rows_of_legend = -(-len(lines) // 3)
     top = 70 + 22 * (rows_of_legend + 1)
@@ -101,8 +103,13 @@ def points(table: pd.DataFrame, labels: Sequence[str], title: str, axis: str, ze
     if zero is not None:
         figure.add_vline(x=zero, line={"dash": "dot", "color": GREY})
     widest = max((len(n) for n in order), default=0)
-    style(figure, title, height=140 + 30 * max(2, len(order)), legend=bool(colour))
+    top = 56 + (24 * (len(groups) + 1) if colour else 0)  # long names: one line of the legend each
+    figure_height = top + 70 + max(30, 12 * len(groups)) * max(2, len(order))
+    style(figure, title, height=figure_height, legend=bool(colour))
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=order, range=[-0.6, len(order) - 0.4], tickfont={"size": 11})
     figure.update_xaxes(title=axis, range=[-0.03, 1.03] if len(table) and table["value"].between(0, 1).all() else None)
-    figure.update_layout(margin={"l": min(330, 60 + 6 * widest), "t": 96 if colour else 56})
+    figure.update_layout(
+        margin={"l": min(330, 60 + 6 * widest), "t": top},
+        legend={"orientation": "v", "y": 1 + 12 / max(1, figure_height - top - 60), "yanchor": "bottom", "font": {"size": 11}},
+    )
     return figure

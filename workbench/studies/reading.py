@@ -157,6 +157,17 @@ class Reading(Rows):
         name = f"fit {', '.join(self.set.methods)} on {len(self.layers)} layers"
         self.run.keep("probes", self.run.table(name, key, make))
 
+    def summary(self) -> None:
+        """What is said and what is read at the one layer fixed beforehand, side by side: the main result of a sweep."""
+        said = self.run.tables["answers"].assign(what="says", layer=-1)
+        table = self.run.tables["probes"]
+        at = table[
+            (table["metric"] == "accuracy") & (table["against"] == "label") & (table["layer"] == self.layer) & (table["control"] == "")
+        ]
+        read = at.assign(what="reads by " + at["method"].astype(str))
+        columns = ["condition", "what", "layer", "value", "low", "high", "n"]
+        self.run.keep("summary", pd.concat([said[columns], read[columns]], ignore_index=True))
+
 
 def compute(model: Any, settings: ReadingSettings, run: Run, progress: bool | None = None) -> Reading:
     """Run every step and keep the tables in the run."""
@@ -165,4 +176,5 @@ def compute(model: Any, settings: ReadingSettings, run: Run, progress: bool | No
     if not any(isinstance(a, Later) for a in acts.values()):
         study.answers(acts)
     study.probes(acts)
+    study.summary()
     return study

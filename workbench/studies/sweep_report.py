@@ -30,7 +30,7 @@ class Main:
 
 MAIN = {
     "udhr": Main(table="says_and_knows", labels=("condition", "what"), axis="share of held-out items", where={}, zero=0.5),
-    "reading": Main(table="answers", labels=("condition",), axis="share of safe answers", where={}, zero=0.5),
+    "reading": Main(table="summary", labels=("condition", "what"), axis="share of held-out items", where={}, zero=0.5),
     "probes": Main(table="ccs_honesty", labels=("what", "against"), axis="share of held-out items", where={"metric": "accuracy"}, zero=0.5),
     "geometry": Main(table="verdicts", labels=("layer",), axis="cosine of harm and safety", where={}, zero=0.0),
     "steering": Main(
@@ -67,14 +67,14 @@ def findings(run: Run, sweep: Sweep) -> list[str]:
     if found:
         main, rows = found
         several = rows["cell"].nunique() > 1
-        for label, some in list(rows.groupby([*main.labels], sort=False))[:8] if main.labels else []:
+        for label, some in list(rows.groupby([*main.labels], sort=False))[:16] if main.labels else []:
             name = ", ".join(str(v) for v in (label if isinstance(label, tuple) else (label,)))
             ranked = some.sort_values("value", kind="stable")
             low, high = ranked.iloc[0], ranked.iloc[-1]
             text = f"{low['value']:.3f} [{low['low']:.3f}, {low['high']:.3f}]" + (f" ({low['cell']})" if several else "")
             if several and high["cell"] != low["cell"]:
                 text += f" to {high['value']:.3f} [{high['low']:.3f}, {high['high']:.3f}] ({high['cell']})"
-            out.append(Finding(f"{name}, {main.axis}: {text}, n={int(some['n'].min())} at least.", main.table))
+            out.append(Finding(f"{name[0].upper()}{name[1:]}: {main.axis} {text}, n={int(some['n'].min())} at least.", main.table))
     return out
 
 
@@ -100,8 +100,7 @@ def panels(run: Run, sweep: Sweep) -> list[Panel]:
         some = pick(probes, metric="accuracy", against="label")
         # a column of the study goes by the name "cell_…" where the sweep has an axis of that name
         told = [c if f"cell_{c}" not in some else f"cell_{c}" for c in axes if c in some or f"cell_{c}" in some]
-        lines = some[[*told, "method"]].astype(str).agg(" · ".join, axis=1)
-        some = some.assign(line=lines)
+        some = some.assign(line=some[told].astype(str).agg(" · ".join, axis=1) if told else sweep.name)
         for condition in dict.fromkeys(some["condition"]):
             here = pick(some, condition=condition)
             title = f"Read {'without a claim' if condition == FIT else f'under the {condition} claim'}"
