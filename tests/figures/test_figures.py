@@ -20,8 +20,9 @@ def test_export_html_opens_without_a_network(tmp_path):
 def test_stills(tmp_path):
     if browser() is None:
         pytest.skip("no Chrome or Chromium here")
-    files = export({"one": simple(), "two": simple()}, tmp_path, formats=("png", "svg"))
-    assert len(files) == 4
+    files = export({"one": simple(), "two": simple()}, tmp_path, formats=("png", "svg", "pdf"))
+    assert len(files) == 6
+    assert (tmp_path / "one.pdf").read_bytes()[:4] == b"%PDF"
     assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
     assert "A title" in (tmp_path / "two.svg").read_text()
 

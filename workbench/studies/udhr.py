@@ -252,7 +252,7 @@ class _Study(Rows):
         """What the statements are, in words."""
         if not self.source.own:
             return "identities x rights"
-        rows = self.source.rows()
+        rows = self._prompts("base_short", None, None, None).to_frame()
         who = rows["identity"].nunique()
         return (
             f"statements of the table {self.source.name} ({'each a cluster of its own' if who == len(rows) else f'about {who} identities'})"
