@@ -131,6 +131,7 @@ def _run(args: argparse.Namespace) -> int:
             progress=progress,
             say=say,
             cache=args.cache,
+            formats=args.formats,
         )
     else:
         run = studies.run_study(

@@ -83,6 +83,14 @@ def test_dark_exchanges_every_colour_and_nothing_else():
         themed(drawn(), "sepia")
 
 
+def test_a_word_that_is_also_a_colour_stays_a_word():
+    figure = style(go.Figure(go.Bar(x=["white", "#222222"], y=[1, 2], name="white", marker={"color": "white"})), "white")
+    dark = themed(figure, "dark")
+    assert list(dark.data[0].x) == ["white", "#222222"]
+    assert (dark.data[0].name, dark.layout.title.text) == ("white", "white")
+    assert dark.data[0].marker.color == colours.DARK["white"]
+
+
 def test_words_are_found_and_exchanged_wherever_they_stand():
     figure = drawn()
     assert {"yes", "no", "a line", "null", "chance", "answer", "A title"} <= set(words_of(figure))

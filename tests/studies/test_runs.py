@@ -192,6 +192,10 @@ def test_other_words(run, tmp_path, capsys):
         ({"captions": {"figures": {"layers": {"titel": "x"}}}}, "not 'titel'"),
         ({"captions": {"report": {"Title": "x"}}}, "not 'Title'"),
         ({"captions": "nowhere.toml"}, "no captions file"),
+        ({"captions": {"labels": {"chanse": "x"}}}, "did you mean 'chance'"),
+        ({"captions": {"labels": ["a"]}}, "labels is a section"),
+        ({"captions": {"report": {"findings": ["one"]}}}, "1 texts for"),
+        ({"captions": {"report": {"title": 5}}}, "title = 5: a text"),
     ],
 )
 def test_redraw_says_what_is_wrong(how, message, run):
@@ -311,3 +315,113 @@ def test_runs_of_equal_worlds_seldom_differ_and_of_others_often(tmp_path):
 def test_runs_without_a_common_table(run, tmp_path):
     with pytest.raises(errors.BadInput, match="no table in common"):
         wb.compare_runs(run.folder, planted(tmp_path / "one", []))
+
+
+# ------------------------------------------------------------------ what a review found
+
+
+def test_compare_sees_a_verdict_that_turned(tmp_path):
+    frame = pd.DataFrame({"layer": [0, 1], "verdict": ["refused", "opposite"], "value": [0.66, -0.9], "low": [0.5, -1.0], "high": [0.8, -0.8], "n": [9, 9]})  # fmt: skip
+    runs = []
+    for name, change in (
+        ("one", {}),
+        ("two", {"verdict": ["opposite", "opposite"], "value": [-0.9, -0.9], "low": [-0.95, -1.0], "high": [-0.8, -0.8]}),
+    ):
+        folder = planted(tmp_path / name, [])
+        frame.assign(**change).to_csv(folder / "tables" / "t.csv", index=False)
+        runs.append(folder)
+    found = wb.compare_runs(*runs)
+    assert len(found.changed) == 1
+    assert found.words[["column", "first", "second"]].to_numpy().tolist() == [["verdict", "refused", "opposite"]]
+    assert "verdict: refused -> opposite" in str(found)
+    assert len(found.only) == 0
+
+
+def copied(run, folder):
+    import shutil
+
+    shutil.copytree(run.folder, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc/x", "..", "a/b", ".hidden", ""])
+def test_a_strangers_run_reads_and_writes_nothing_elsewhere(run, tmp_path, name):
+    folder = copied(run, tmp_path / "theirs" / "run")
+    document, record = (json.loads((folder / f).read_text()) for f in ("report.json", "run.json"))
+    for change in ({"name": name}, {"table": name}, {"rows": [name]}):
+        panels = [{**document["panels"][0], **change}]
+        (folder / "report.json").write_text(json.dumps({**document, "panels": panels}))
+        with pytest.raises(errors.DamagedRun, match="is not a name"):
+            wb.redraw(folder, out=tmp_path / "out", formats=("html",))
+    (folder / "report.json").write_text(json.dumps(document))
+    (folder / "run.json").write_text(json.dumps({**record, "tables": [*record["tables"], name]}))
+    with pytest.raises(errors.DamagedRun, match="is not a name"):
+        wb.redraw(folder, out=tmp_path / "out", formats=("html",))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("run.json", {"schema": "x"}), ("run.json", {"settings": []}), ("run.json", {"tables": "all"}), ("run.json", {"findings": [1]}),
+        ("report.json", {"panels": [{}]}), ("report.json", {"panels": 3}), ("report.json", {"findings": [1]}), ("report.json", {"limits": [1]}),
+    ],
+)  # fmt: skip
+def test_a_damaged_document_is_called_so(run, tmp_path, file, change):
+    folder = copied(run, tmp_path / "run")
+    (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **change}))
+    with pytest.raises(errors.DamagedRun):
+        wb.redraw(folder, formats=("html",))
+
+
+def test_rerun_needs_something_to_agree_with_and_the_table_as_it_was(run, tmp_path):
+    folder = copied(run, tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "inputs" / "mine.csv").write_text("text,is_true\n")
+    with pytest.raises(errors.DamagedRun, match="as it was"):
+        wb.rerun(folder)
+    (folder / "run.json").write_text(json.dumps({**record, "study": "worker"}))
+    with pytest.raises(errors.DamagedRun, match="which there is not"):
+        wb.rerun(folder)
+
+
+def test_one_figure_in_another_theme_does_not_stay_so(run, tmp_path):
+    folder = copied(run, tmp_path / "run")
+    page = folder / "figures" / "says_and_knows.html"
+    before = page.read_text()
+    wb.redraw(folder, only=("says_and_knows",), theme="dark", formats=("html",))
+    assert "#16181c" in page.read_text()
+    wb.redraw(folder, formats=("html",))
+    assert "#16181c" not in page.read_text()
+    assert before.count("#ffffff") == page.read_text().count("#ffffff")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"text,is_true\n\xff\xfe,1\n", "is not UTF-8"),
+        (b"", "cannot be read as csv"),
+        (b'text,is_true\n"a,1\nb,2,3\n', "cannot be read as csv"),
+    ],
+)
+def test_a_broken_file_is_called_so(text, message, tmp_path):
+    (tmp_path / "bad.csv").write_bytes(text)
+    with pytest.raises(errors.BadInput, match=message):
+        wb.prompts.own_statements(tmp_path / "bad.csv", {"statement": "text", "label": "is_true"})
+    (tmp_path / "bad.jsonl").write_text("{")
+    with pytest.raises(errors.BadInput, match="cannot be read as jsonl"):
+        wb.prompts.read_table(tmp_path / "bad.jsonl")
+
+
+def test_missing_names_are_missing_and_blanks_make_no_other_person():
+    base = table(rights=4, people=20).rename(columns={"text": "statement", "is_true": "label", "about": "identity"})
+    with pytest.raises(errors.MissingColumn, match="row 3 has no identity"):
+        wb.prompts.own_statements(base.assign(identity=[None if i == 3 else v for i, v in enumerate(base["identity"])]))
+    with pytest.raises(errors.BadInput, match="row 3 has no statement"):
+        wb.prompts.own_statements(base.assign(statement=[None if i == 3 else v for i, v in enumerate(base["statement"])]))
+    padded = base.assign(identity=[f" {v} " if i % 2 else v for i, v in enumerate(base["identity"])])
+    assert wb.prompts.own_statements(padded).frame["identity"].nunique() == 20
+    with pytest.raises(errors.BadInput, match="stands there twice"):
+        wb.prompts.own_statements(pd.concat([base, base.head(1).assign(statement=base["statement"].iloc[0].upper())]))
+    marked = wb.prompts.from_table(pd.DataFrame({"stem": ["a"], "label": [1], "negative": [" no"], "positive": [" yes"]}))
+    assert marked[0].positive == " yes", "blanks of an ending are part of its token"

@@ -274,3 +274,88 @@ def test_a_cell_that_kills_its_workers_is_given_up(tmp_path, organism):
     ended = status_of(place, cell)
     assert ended["status"] == "failed now"
     assert "died 3 times" in ended["error"]
+
+
+# ------------------------------------------------------------------ what a review found
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    """Two models whose folders go by names that differ after a dot only."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("models")
+    for name, source in (("m-0.5", "udhr-organism"), ("m-0.6", "udhr-organism-no-verdict")):
+        shutil.copytree(wb.bundled_models()[source], folder / name)
+    return folder
+
+
+def test_models_whose_names_are_alike_stay_apart(two_models):
+    both = small(models=(str(two_models / "m-0.5"), str(two_models / "m-0.6")))
+    assert [c.axes["model"] for c in both.cells()] == ["m-0.5", "m-0.6"]
+    twice = small(models=(str(two_models / "m-0.5"), str(two_models / ".." / two_models.name / "m-0.5")))
+    assert len({c.axes["model"] for c in twice.cells()}) == 2, "where last parts are the same, whole names"
+
+
+def test_another_model_in_the_same_folder_is_another_cell(two_models, tmp_path):
+    import shutil
+
+    shutil.copytree(two_models / "m-0.5", tmp_path / "m")
+    before = small(models=(str(tmp_path / "m"),)).cells()[0].key
+    assert small(models=(str(tmp_path / "m"),)).cells()[0].key == before
+    shutil.rmtree(tmp_path / "m")
+    shutil.copytree(two_models / "m-0.6", tmp_path / "m")
+    assert small(models=(str(tmp_path / "m"),)).cells()[0].key != before
+
+
+@pytest.mark.parametrize("name", ["seed", "model", "fast", "layers"])
+def test_keys_of_the_sweep_are_refused_under_grid_and_settings(name):
+    with pytest.raises(errors.BadInput, match=f"{name} stands under"):
+        small(grid={name: (1, 2)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": "a"}, "train = 'a': a whole number"),
+        ({"site": 3}, "site = 3: a text"),
+        ({"columns": {"a": 1}}, "has a key for it: columns"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(settings, message):
+    with pytest.raises(errors.BadInput, match=message):
+        small(settings=settings)
+    with pytest.raises(errors.BadInput, match="a list of values"):
+        wb.run_study("reading", methods="ccs")
+
+
+def test_a_list_can_be_an_axis_and_a_damaged_cell_is_made_anew(tmp_path):
+    sweep = small(layers=(), grid={"layers": [(3,), (2, 4)]})
+    run = wb.run_study(sweep, out=tmp_path / "out", progress=False)
+    assert set(run.tables["probes"]["cell_layers" if "cell_layers" in run.tables["probes"] else "layers"]) == {"3", "2 4"}
+    place = tmp_path / "out" / "cells" / run.cells["cell"].iloc[0] / "run" / "tables"
+    (place / "answers.csv").write_text("")
+    assert wb.plan(sweep, out=tmp_path / "out")["status"].tolist().count("finished") == 1
+    again = wb.run_study(sweep, out=tmp_path / "out", progress=False)
+    same(run.tables, again.tables)
+
+
+def test_requests_are_a_dataset(tmp_path, organism):
+    run = wb.run_study(
+        "reading", model=organism, data="requests", out=tmp_path / "run", fast=True, layers=(4,), methods=("mass_mean",), progress=False
+    )
+    assert set(run.tables["answers"]["condition"]) == {"no claim", "jailbreak", "protect"}
+    probes = run.tables["probes"]
+    at = probes[(probes["metric"] == "accuracy") & (probes["control"] == "") & (probes["condition"] == "no claim")]
+    assert at["low"].iloc[0] > 0.6, "the organism tells harmful requests from harmless ones"
+
+
+def test_two_runs_of_one_sweep_share_the_work(tmp_path):
+    sweep, runs = small(seeds=(5, 6)), []
+    threads = [threading.Thread(target=lambda: runs.append(wb.run_sweep(sweep, out=tmp_path / "out", progress=False))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(run.failed) for run in runs] == [0, 0]
+    same(runs[0].tables, runs[1].tables)

@@ -94,7 +94,10 @@ def read_rows(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise DamagedRun(f"{path.name} is missing from {path.parent}: the run was not finished, or the file was deleted; run it again")
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except ValueError as error:  # an empty or broken file
+        raise DamagedRun(f"{path.name} in {path.parent} cannot be read: {str(error).splitlines()[0]}") from None
     text = [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c]) and not pd.api.types.is_bool_dtype(table[c])]
     return table.assign(**{c: table[c].fillna("") for c in text})
 

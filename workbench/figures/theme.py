@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from ..core.errors import BadInput
@@ -31,12 +32,15 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 _BY_RGB = {_rgb(light): _rgb(dark) for light, dark in DARK.items() if light.startswith("#")}
 
 
-def _swap(value: Any) -> Any:
+def _swap(value: Any, colour: bool = False) -> Any:
+    """Exchange colours where plotly keeps colours: a word may be called "white", too."""
     if isinstance(value, dict):
-        return {k: _swap(v) for k, v in value.items()}
+        return {k: _swap(v, k.endswith(("color", "colors", "colorscale"))) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_swap(v) for v in value]
-    if not isinstance(value, str):
+        return [_swap(v, colour) for v in value]
+    if isinstance(value, np.ndarray):
+        return _swap(value.tolist(), colour) if colour and value.dtype == object else value
+    if not colour or not isinstance(value, str):
         return value
     if value in DARK:
         return DARK[value]

@@ -21,18 +21,24 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """Read a csv, jsonl or parquet file as text columns.
 
     Raises:
-        BadInput: The file does not exist or has another ending.
+        BadInput: The file does not exist, has another ending, is not UTF-8 or cannot be read.
     """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"no file {path}")
-    if path.suffix == ".csv":
-        return pd.read_csv(path, keep_default_na=False)
-    if path.suffix in (".jsonl", ".ndjson"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return pd.DataFrame([json.loads(line) for line in lines if line.strip()])
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
+    kind = path.suffix.lower()
+    try:
+        if kind == ".csv":
+            return pd.read_csv(path, keep_default_na=False, encoding="utf-8-sig")
+        if kind in (".jsonl", ".ndjson"):
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            return pd.DataFrame([json.loads(line) for line in lines if line.strip()])
+        if kind == ".parquet":
+            return pd.read_parquet(path)
+    except UnicodeDecodeError:
+        raise BadInput(f"{path.name} is not UTF-8: save it as UTF-8") from None
+    except (ValueError, OSError) as error:  # the parsers' own errors are ValueErrors
+        raise BadInput(f"{path.name} cannot be read as {kind[1:]}: {str(error).strip().splitlines()[0][:200]}") from None
     raise BadInput(f"{path.name}: a table is .csv, .jsonl or .parquet")
 
 
@@ -92,7 +98,10 @@ def from_table(
 
         def text(field: str, default: str = "", row: Mapping[Any, Any] = row) -> str:
             key = column_of(field)
-            return default if key is None else str(row[key])
+            if key is None:
+                return default
+            # endings and stems keep their blanks, which are part of the tokens; names must not differ by one
+            return _text(row[key]) if field in ("stem", "negative", "positive") else _text(row[key]).strip()
 
         stem, end = text("stem"), None
         meta: dict[str, str | int | float | bool] = {str(k): row[k] for k in extra if isinstance(row[k], str | int | float | bool)}
@@ -109,6 +118,13 @@ def from_table(
         )  # fmt: skip
     given = "table" if isinstance(path, pd.DataFrame) else Path(path).stem
     return PromptSet(pairs, name=name or given)
+
+
+def _text(value: Any) -> str:
+    """A cell as text: nothing where nothing is, whole numbers without a point, anything else as it is."""
+    if value is None or value != value or value is pd.NA:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _label(value: Any, row: int) -> int:

@@ -154,7 +154,7 @@ def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str]
     for row, one in enumerate(text):
         if not one:
             raise BadInput(f"{name}: row {row} has no statement")
-    doubled = pd.Series(text)[pd.Series(text).duplicated()]
+    doubled = pd.Series(text)[pd.Series([" ".join(t.casefold().split()) for t in text]).duplicated()]
     if len(doubled):
         raise BadInput(f"{name}: the statement {doubled.iloc[0][:80]!r} stands there twice; held-out rows must be new to a probe")
     labels = [p.label for p in pairs]

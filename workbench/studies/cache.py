@@ -5,7 +5,7 @@
     ROOT/journal.jsonl     how long each step took, for `--plan`
 
 ROOT is `WORKBENCH_CACHE`, or `~/.cache/workbench`. Keys hold a hash of the source that computes the thing: reading depends on `core`,
-`models` and `activations`; tables on everything but figures, reports and the command line.
+`models` and `activations`; tables on everything but figures, reports and the command line. Versions of the packages are in both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from ..core.provenance import content_hash, source_hash
+from ..core.provenance import content_hash, source_hash, versions
 
 READS = ("core/", "models/", "activations/")
 SHOWS = ("core/show.py", "core/notebook.py", "core/machine.py")  # how things look in a notebook, and the doctor
@@ -47,11 +47,11 @@ class Cache:
 
     def activations(self, key: Any) -> Path:
         """Return the folder of the activations of one model, site and position."""
-        return self.root / "acts" / content_hash(source_hash(only=READS, without=SHOWS), key)
+        return self.root / "acts" / content_hash(source_hash(only=READS, without=SHOWS), versions(), key)
 
     def table(self, name: str, key: Any) -> Path:
         """Return the file of a step's table."""
-        return self.root / "tables" / f"{content_hash(source_hash(without=DRAWS, endings=('_report.py',)), name, key)}.parquet"
+        return self.root / "tables" / f"{content_hash(source_hash(without=DRAWS, endings=('_report.py',)), versions(), name, key)}.parquet"
 
     def write(self, path: Path, table: pd.DataFrame) -> None:
         """Write a table whole or not at all; several processes may write the same one."""

@@ -50,7 +50,7 @@ class Rows:
             # with two columns the test rows are those held out in both: half and half leaves enough of them
             two = rows["identity"].nunique() > 1 and rows["right"].nunique() > 1
             return grouped_split(rows, test=0.45 if two else 0.35, seed=self.set.seed)
-        if self.planted is None:
+        if self.planted is None or self.source.name != "udhr":
             return grouped_split(rows, seed=self.set.seed)
         held = {"identity": self.planted["held_out_identities"], "right": self.planted["held_out_rights"]}
         return Split(

@@ -15,9 +15,11 @@ from ..core.errors import BadInput
 from .run import Run
 
 # what a row says, not what it is about
-MEASURED = {
-    "value", "low", "high", "n", "p", "q", "note", "others", "denied", "seconds", "error", "wide_low", "wide_high", "naive_cosine", "null_naive",
-    "reliability", "finding", "share", "change", "change_low", "change_high", "clean", "corrupted", "patched",
+WORDS = {"verdict", "representation", "information", "cause", "denied", "chosen"}
+MEASURED = WORDS | {
+    "value", "low", "high", "n", "p", "q", "note", "others", "seconds", "error", "wide_low", "wide_high", "naive_cosine", "null_naive", "reliability",
+    "finding", "share", "change", "change_low", "change_high", "clean", "corrupted", "patched", "clusters", "massive", "variance", "effect_size",
+    "bootstrap_low", "bootstrap_high", "tax_on_validation", "identity_tokens_mean", "threshold", "status",
 }  # fmt: skip
 COLUMNS = [
     "table",
@@ -44,13 +46,17 @@ class Comparison:
         rows: One row per number that both have: `table, row, metric`, both values with their intervals, `difference` (second minus first) with
             `low, high`, and a verdict: "changed" (the interval of the difference leaves out 0), "same", or "no interval".
         only: Rows that one of the runs lacks: `table, row, run`.
+        words: Words that stand otherwise in a row that both have (verdicts, flags): `table, row, column, first, second`.
         settings: What was set or installed otherwise: `what, first, second`.
+        skipped: Tables of both that hold no value to compare.
         names: The folders.
     """
 
     rows: pd.DataFrame
     only: pd.DataFrame
+    words: pd.DataFrame
     settings: pd.DataFrame
+    skipped: tuple[str, ...]
     names: tuple[str, str]
 
     @property
@@ -68,7 +74,11 @@ class Comparison:
         ]
         expected = 0.05 * int((self.rows["verdict"] != "no interval").sum())
         if counts.get("changed", 0):
-            lines.append(f"(of as many numbers without any change about {expected:.0f} would at most be listed by chance)")
+            lines.append(f"(of as many numbers of independent runs of one and the same thing about {expected:.0f} would be listed)")
+        for row in self.words.head(25).to_dict("records"):
+            lines.append(f"  {row['table']}: {row['row']}: {row['column']}: {row['first']} -> {row['second']}")
+        if len(self.words) > 25:
+            lines.append(f"  … and {len(self.words) - 25} more words")
         shown = self.changed.head(25)
         for row in shown.to_dict("records"):
             lines.append(
@@ -80,6 +90,8 @@ class Comparison:
         for name, some in self.only.groupby("run", sort=False):
             tables = ", ".join(f"{t} {n}" for t, n in some["table"].value_counts().items())
             lines.append(f"only in {name}: {len(some)} rows ({tables})")
+        if self.skipped:
+            lines.append(f"not compared, for want of a column value: {', '.join(self.skipped)}")
         for row in self.settings.to_dict("records"):
             lines.append(f"set otherwise: {row['what']}: {row['first']} -> {row['second']}")
         return "\n".join(lines)
@@ -119,16 +131,25 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
     common = [t for t in a.tables if t in b.tables]
     if not common:
         raise BadInput(f"{names[0]} ({a.record['study']}) and {names[1]} ({b.record['study']}) have no table in common")
-    rows, only = [], []
+    rows, only, words, skipped = [], [], [], []
     for name in common:
         one, two = a.tables[name], b.tables[name]
         if "value" not in one or "value" not in two:
+            skipped.append(name)
             continue
-        keys = [c for c in one.columns if c in two.columns and c not in MEASURED and not _measured(one[c])]
+        # where to push is chosen on validation: that another place was chosen is a result, too
+        own = {"coefficient"} if name == "places" else set()
+        keys = [c for c in one.columns if c in two.columns and c not in MEASURED | own and not _measured(one[c])]
         left, right = _indexed(one, keys), _indexed(two, keys)
         for key in left:
             if key in right:
-                rows.append({"table": name, "row": " · ".join(k for k in key[:-1] if k), **_difference(left[key], right[key])})
+                what = {"table": name, "row": " · ".join(k for k in key[:-1] if k)}
+                rows.append(what | _difference(left[key], right[key]))
+                words += [
+                    what | {"column": c, "first": left[key][c], "second": right[key][c]}
+                    for c in sorted(WORDS & set(left[key]) & set(right[key]))
+                    if str(left[key][c]) != str(right[key][c])
+                ]
         for run, mine, other in ((names[0], left, right), (names[1], right, left)):
             only += [{"table": name, "row": " · ".join(k for k in key[:-1] if k), "run": run} for key in mine if key not in other]
     for run, mine, other in ((names[0], a, b), (names[1], b, a)):
@@ -138,6 +159,8 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
         only=pd.DataFrame(only, columns=["table", "row", "run"]),
         settings=_settings(a, b),
         names=names,
+        words=pd.DataFrame(words, columns=["table", "row", "column", "first", "second"]),
+        skipped=tuple(skipped),
     )
 
 

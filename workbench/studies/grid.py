@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import html
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pandas as pd
 
 from ..core.errors import BadInput, WorkbenchError
 from .cache import Cache
+from .render import FORMATS
 from .run import Run, check_output
 from .sweep import Cell, Sweep, load_sweep
 from .worker import TOML, finished_cells, status_of, work
@@ -67,6 +68,7 @@ class SweepRun(Run):
 def run_sweep(
     sweep: Any, *, out: str | Path | None = None, workers: int = 1, address: str | None = None, resume: bool = False, progress: bool | None = None,
     say: Callable[[str], None] | None = None, cache: str | Path | None = None,
+    formats: Sequence[str] | None = None,
 ) -> SweepRun:  # fmt: skip
     """Run a sweep, and gather the tables of its cells.
 
@@ -79,6 +81,7 @@ def run_sweep(
         progress: Show progress bars; by default only in a terminal or a notebook.
         say: Receives a line per cell.
         cache: As for `run_study`.
+        formats: Of the sweep's figures, as for `run_study`; cells have theirs in their reports.
 
     Returns:
         The run, also where cells failed: see `.failed`.
@@ -94,6 +97,8 @@ def run_sweep(
     folder = (Path(out) if out else begun or default_out(sweep)).resolve()
     if workers < 1:
         raise BadInput(f"workers {workers}: 1 at least")
+    if strange := sorted(set(formats or ()) - set(FORMATS)):
+        raise BadInput(f"format {strange[0]!r}: there are {', '.join(FORMATS)}")
     say = say or (lambda _: None)
     study = f"sweep {sweep.name}"
     if resume and not (folder / TOML).is_file():
@@ -102,6 +107,7 @@ def run_sweep(
     cells = sweep.cells()
     store = Cache(cache)
     run: Any = SweepRun.open(folder, study=study, settings={"sweep": sweep.to_toml()}, say=say, cache=store, cells=len(cells))
+    run.formats = None if formats is None else tuple(formats)
     (folder / TOML).write_text(sweep.to_toml(), encoding="utf-8")
     for cell in cells:
         shutil.rmtree(folder / "cells" / cell.name / ".tries", ignore_errors=True)
@@ -140,7 +146,7 @@ def _gather(run: Run, sweep: Sweep, cells: list[Cell]) -> None:
         try:
             for name, table in Run.load(place / "run").tables.items():
                 clash = {k: f"cell_{k}" for k in cell.axes if k in table}
-                axes = {clash.get(k, k): v for k, v in cell.axes.items()}
+                axes = {clash.get(k, k): [v] * len(table) for k, v in cell.axes.items()}
                 front = pd.DataFrame({"cell": cell.name, **axes}, index=table.index)
                 parts.setdefault(name, []).append(pd.concat([front, table], axis=1))
         except WorkbenchError as error:

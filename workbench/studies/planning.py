@@ -19,7 +19,8 @@ from typing import Any
 import pandas as pd
 
 from ..activations import Activations, capture
-from ..core.provenance import source_hash
+from ..core.errors import WorkbenchError
+from ..core.provenance import content_hash, source_hash
 from ..evaluation import choose_answers
 from ..models import info, load_model
 from ..prompts import PromptSet, udhr
@@ -52,11 +53,19 @@ class Later:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A step that is known to come: whether it is cached, and how many items the model reads for it (0 where that is not what takes time)."""
+    """A step that is known to come.
+
+    Attributes:
+        name: What it does.
+        cached: Whether its result is there.
+        items: How many items the model reads for it, 0 where that is not what takes time.
+        key: What it computes, for steps that several cells share.
+    """
 
     name: str
     cached: bool
     items: int = 0
+    key: str = ""
 
 
 class Rehearsal(Run):
@@ -78,7 +87,7 @@ class Rehearsal(Run):
         """Return a cached table, or a stand-in."""
         if self.cache.table(name, key).is_file():
             return super().table(name, key, make)
-        self.seen.append(Step(name=name, cached=False, items=items))
+        self.seen.append(Step(name=name, cached=False, items=items, key=content_hash(name, key)))
         return Later()
 
     def activations(
@@ -93,7 +102,7 @@ class Rehearsal(Run):
         try:
             return super().activations(name, key, prompts, stop, layers=layers, answers=answers)
         except NotYet:
-            self.seen.append(Step(name=name, cached=False, items=len(prompts)))
+            self.seen.append(Step(name=name, cached=False, items=len(prompts), key=content_hash(key, prompts.hash, layers, answers)))
             return Later()
 
     def keep(self, name: str, table: Any) -> Any:
@@ -108,6 +117,8 @@ def rehearse(study: str, model: Any, settings: Any, cache: Cache) -> tuple[list[
     module, _ = modules(study)
     try:
         module.compute(model, settings, run, False)
+    except WorkbenchError:
+        raise
     except Exception:
         # a stand-in was given to something that wants the real thing, which may raise whatever it likes;
         # without a stand-in the error is the study's own
@@ -131,7 +142,9 @@ def expected(
         seconds, source = (0.0, "cache") if step.cached else _seconds(step.name, mine, facts)
         if seconds != seconds and step.items:
             seconds, source = step.items * rate(), "a short trial of the model"
-        rows.append({"step": step.name, "status": "cached" if step.cached else "to run", "seconds": seconds, "from": source})
+        rows.append(
+            {"step": step.name, "status": "cached" if step.cached else "to run", "seconds": seconds, "from": source, "key": step.key}
+        )
     if not whole:
         known = {step.name for step in steps}
         newest = [e for e in mine if e.get("source") == source_hash()] or mine  # steps of older code may not be there any more
@@ -195,11 +208,13 @@ def plan(
     Raises:
         BadInput: As `Sweep`; and whatever else of a model or of prompts would end the run.
     """
-    from .grid import as_sweep, default_out, finished_cells
+    from .grid import as_sweep, default_out
+    from .worker import TOML, finished_cells
 
-    sweep = as_sweep(sweep)
+    begun = Path(sweep) if isinstance(sweep, str | Path) and (Path(sweep) / TOML).is_file() else None
+    sweep = as_sweep(sweep).resolved()
     store = Cache(cache)
-    done = finished_cells(Path(out) if out else default_out(sweep), sweep)
+    done = finished_cells(Path(out) if out else begun or default_out(sweep), sweep)
     journal = store.journal()
     rows: list[dict[str, Any]] = []
     name, model = "", None
@@ -216,12 +231,11 @@ def plan(
         facts = {"size": sum(p.numel() for p in model.parameters()), "fast": sweep.fast, "layers": info(model).n_layers}  # pyright: ignore[reportOptionalMemberAccess]
         steps, whole = rehearse(sweep.study, model, settings, store)
         for row in expected(sweep.study, steps, whole, facts, journal, once(partial(_trial, model))):
-            # a step that an earlier cell of this plan computes is there when this one comes to it only if its key is the same; readings of
-            # one model, site and condition are
-            shared = f"{cell.model} {cell.settings.get('site', '')} {cell.seed} {cell.settings.get('data', '')} {row['step']}"
-            if row["status"] == "to run" and row["step"].startswith("read ") and shared in counted:
+            key = row.pop("key", "")
+            if row["status"] == "to run" and key in counted:
                 row |= {"status": "shared", "seconds": 0.0, "from": "an earlier cell"}
-            counted.add(shared)
+            if key:
+                counted.add(key)
             rows.append({"cell": cell.name, **row})
     return pd.DataFrame(rows, columns=COLUMNS)
 

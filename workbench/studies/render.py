@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from ..core.errors import BadInput, DamagedRun, MissingTool
 from ..core.provenance import content_hash
 from ..figures import THEMES, Drawing, Finding, Panel, browser, export, words_of, write_report
 from ..figures.words import wrapped
-from .run import Run
+from .run import RECORD, Run, check_name
 
 DOCUMENT = "report.json"
 FORMATS = ("html", "png", "svg", "pdf")
@@ -47,7 +48,7 @@ def render(
         What the reader should know about the figures, or "".
     """
     folder = out or run.folder
-    asked = tuple(formats) if formats is not None else ("html", "png", "svg") if browser() else ("html",)
+    asked = tuple(formats) if formats is not None else _default_formats()
     note = "" if formats is not None or browser() else "html only: no Chrome or Chromium found"
     try:
         _export(folder / "figures", panels, asked)
@@ -64,6 +65,10 @@ def render(
     return note
 
 
+def _default_formats() -> tuple[str, ...]:
+    return ("html", "png", "svg") if browser() else ("html",)
+
+
 def _findings(document: Mapping[str, Any]) -> list[Finding]:
     return [Finding(f["text"], *f.get("tables", ())) for f in document["findings"]]
 
@@ -72,13 +77,13 @@ def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str]) -> No
     """Write the figures that have changed since they were last written (drawing stills takes a browser and seconds)."""
     seal = folder / ".seal.json"
     try:
-        old = json.loads(seal.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        old = dict(json.loads(seal.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         old = {}
     new = {p.name: content_hash(p.figure.to_json(), sorted(formats)) for p in panels}
     fresh = [p for p in panels if old.get(p.name) != new[p.name] or not all((folder / f"{p.name}.{kind}").is_file() for kind in formats)]
     export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats))
-    seal.write_text(json.dumps(new), encoding="utf-8")
+    seal.write_text(json.dumps({**old, **new}), encoding="utf-8")
 
 
 def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]:
@@ -94,10 +99,28 @@ def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]
         raise DamagedRun(
             f"{run.folder.name} has no readable {DOCUMENT} (runs before this version have none): run the study again"
         ) from None
-    panels = [
-        Panel(name=p["name"], caption=p["caption"], table=p["table"], drawing=Drawing.load(run.folder / "figures", p["name"], p))
-        for p in document["panels"]
-    ]  # fmt: skip
+    try:
+        panels = [
+            Panel(
+                name=check_name(p["name"], run.folder), caption=str(p["caption"]), table=check_name(p["table"], run.folder),
+                drawing=Drawing.load(run.folder / "figures", p["name"], {**p, "rows": [check_name(r, run.folder) for r in p["rows"]]}),
+            )
+            for p in document["panels"]
+        ]  # fmt: skip
+        whole = [
+            *(str(document[k]) for k in ("title", "subtitle", "convention", "warning")),
+            *(str(f["text"]) for f in document["findings"]),
+        ]
+        lists = [
+            *document["limits"],
+            *document["made"],
+            *(str(t) for f in document["findings"] for t in f["tables"]),
+            *document["settings"],
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedRun(f"{DOCUMENT} in {run.folder.name} is not a report's document ({type(error).__name__}: {error})") from None
+    if not all(isinstance(t, str) for t in (*whole, *lists)):
+        raise DamagedRun(f"{DOCUMENT} in {run.folder.name} is not a report's document")
     return run, document, panels
 
 
@@ -112,7 +135,8 @@ def redraw(
         out: Another folder; by default over those that are there.
         theme: "light" or "dark".
         captions: A toml file (or what it holds) with other words: `[report]` title, subtitle, findings, …; `[figures.NAME]` title, caption;
-            `[labels]` any label of any figure, exchanged wherever it stands. `captions_of` writes one to begin with.
+            `[labels]` any label of any figure, exchanged wherever it stands (but not in what the pointer shows). `captions_of` writes one to
+            begin with.
         formats: Of "html", "png", "svg", "pdf"; by default html, and png and svg where a browser is found.
         only: Names of figures; the report is then left as it is.
 
@@ -135,7 +159,7 @@ def redraw(
     if unknown:
         raise BadInput(f"no figure {unknown[0]!r} in {run.folder.name}; there are: {', '.join(names)}")
     words = _captions(captions)
-    _check(words, names)
+    _check(words, panels, document)
     labels = {str(k): str(v) for k, v in words.get("labels", {}).items()}
     shown = []
     for panel in panels:
@@ -150,14 +174,18 @@ def redraw(
         chosen = [p for p in shown if p.name in only]
         for panel in chosen:
             panel.drawing.save(target / "figures", panel.name)
-        export({p.name: p.figure for p in chosen}, target / "figures", formats=tuple(formats or ("html",)))
+        _export(target / "figures", chosen, tuple(formats) if formats is not None else _default_formats())
         return run.report
     for key, value in words.get("report", {}).items():
         document[key] = (
             [{"text": t, "tables": f["tables"]} for t, f in zip(value, document["findings"], strict=True)] if key == "findings" else value
         )
-    if target != run.folder:
+    # pages of a sweep's cells lie in its own folder only
+    document["links"] = [(text, link) for text, link in document.get("links", ()) if (target / link).exists()]
+    if target.resolve() != run.folder.resolve():
         _copy_tables(run, panels, target)
+        for name in (RECORD, DOCUMENT):  # so that the copy can be drawn again and compared, too
+            (target / name).write_bytes((run.folder / name).read_bytes())
     render(run, document, shown, out=target, formats=formats, theme=theme)
     return target / "index.html"
 
@@ -182,25 +210,53 @@ def _captions(given: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]
         raise BadInput(f"{Path(given).name} is not a toml file: {error}") from None
 
 
-def _check(words: Mapping[str, Any], names: Sequence[str]) -> None:
+def _check(words: Mapping[str, Any], panels: Sequence[Panel], document: Mapping[str, Any]) -> None:
+    names = [p.name for p in panels]
     stray = sorted(set(words) - {"report", "figures", "labels"})
     if stray:
         raise BadInput(f"captions: no section [{stray[0]}]; there are [report], [figures.NAME] and [labels]")
+    for section, value in words.items():
+        if not isinstance(value, Mapping):
+            raise BadInput(f"captions: {section} is a section, [{section}], not {value!r}")
     for name, own in words.get("figures", {}).items():
         if name not in names:
             raise BadInput(f"captions: no figure {name!r}; there are: {', '.join(names)}")
-        if odd := sorted(set(own) - {"title", "caption"}):
+        odd = sorted(set(own) - {"title", "caption"}) if isinstance(own, Mapping) else [own]
+        if odd:
             raise BadInput(f"captions: [figures.{name}] has title and caption, not {odd[0]!r}")
+        _texts(f"figures.{name}", own)
     if odd := sorted(set(words.get("report", {})) - set(_REPORT)):
         raise BadInput(f"captions: [report] has {', '.join(_REPORT)}, not {odd[0]!r}")
+    for key, value in words.get("report", {}).items():
+        if key not in ("findings", "limits", "made"):
+            _texts("report", {key: value})
+        elif isinstance(value, str) or not all(isinstance(v, str) for v in value):
+            raise BadInput(f"captions: [report] {key} is a list of texts")
+        elif key == "findings" and len(value) != len(document["findings"]):
+            raise BadInput(f"captions: [report] findings: {len(value)} texts for {len(document['findings'])} findings")
+    if labels := words.get("labels", {}):
+        _texts("labels", labels)
+        known = {w for p in panels for w in words_of(p.figure)}
+        if lost := sorted(set(labels) - known):
+            near = difflib.get_close_matches(lost[0], known, n=1)
+            raise BadInput(f"captions: no figure has the label {lost[0]!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+
+
+def _texts(section: str, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if not isinstance(value, str):
+            raise BadInput(f"captions: [{section}] {key} = {value!r}: a text")
 
 
 def captions_of(folder: str | Path) -> str:
     """Return a captions file (toml) with every word of a run's report and figures, to be changed and given to `redraw`."""
     _, document, panels = load_document(folder)
 
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # json allows it bare, toml does not
+
     def line(key: str, value: str) -> str:
-        return f"{json.dumps(key, ensure_ascii=False)} = {json.dumps(value, ensure_ascii=False)}"
+        return f"{quoted(key)} = {quoted(value)}"
 
     out = ["# Change what stands to the right of each =, delete what may stay, then: workbench redraw FOLDER --captions THIS"]
     out += ["", "[report]", *(line(k, document[k]) for k in ("title", "subtitle", "convention"))]

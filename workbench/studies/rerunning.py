@@ -15,8 +15,9 @@ from ..core.errors import BadInput, DamagedRun, WrongModel
 from ..core.provenance import source_hash, versions
 from ..models import info, load_model
 from .cache import Cache
+from .names import STUDIES
 from .run import Run, check_output
-from .running import check_model, modules, run_loaded
+from .running import check_model, content_digest, modules, run_loaded
 
 # what is measured in seconds, or says when
 _TIMED = ("seconds",)
@@ -78,15 +79,22 @@ def rerun(
         raise DamagedRun(
             "this is a sweep: run one of its cells again (cells/NAME/run), or the whole with `workbench run FOLDER --out ELSEWHERE`"
         )
+    if record["study"] not in STUDIES:
+        raise DamagedRun(f"the record in {old.folder.name} names a study {str(record['study'])[:60]!r}, which there is not")
     named = model if model is not None else record.get("given")
     if named is None:
         raise BadInput("the run was made from a loaded model, which has no name: say where it lies, with --model")
     study, _ = modules(str(record["study"]))
     kept = {k: v for k, v in record["settings"].items() if k in study.Settings.__dataclass_fields__}
-    copy = old.folder / "inputs" / Path(str(kept.get("data") or "")).name
-    if kept.get("data") and copy.is_file():
-        kept["data"] = str(copy)
-    settings = study.Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
+    copies = [p for p in (old.folder / "inputs").glob("*") if p.is_file()]
+    if record.get("input"):  # the user's own table: only its copy in the run, and only as it was
+        if len(copies) != 1 or content_digest(copies[0]) != record["input"]:
+            raise DamagedRun(f"{old.folder.name}/inputs does not hold the table that the run was made from, as it was")
+        kept["data"] = str(copies[0])
+    try:
+        settings = study.Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
+    except TypeError as error:
+        raise DamagedRun(f"the settings in {old.folder.name}/run.json are not those of the study: {error}") from None
     target = Path(out) if out else old.folder.resolve().parent / f"{old.folder.resolve().name}-rerun"
     check_output(target, str(record["study"]))
     loaded = load_model(named)
@@ -104,8 +112,10 @@ def rerun(
     notes = [f"{k} is {versions().get(k)} now, was {v}" for k, v in record["versions"].items() if versions().get(k) != v]
     if record.get("source") != source_hash():
         notes.append("the workbench's own source is not what it was")
-    good = bool((table["differing"] == 0).all()) and (table["note"] == "").all() if len(table) else True
-    return Rerun(agrees=bool(good), table=table, warnings=tuple(notes), folder=new.folder)
+    stray = [t for t in again.tables if t not in old.tables]
+    notes += [f"the rerun made a table that the run has not: {t}" for t in stray]
+    good = len(table) > 0 and not stray and bool((table["differing"] == 0).all()) and bool((table["note"] == "").all())
+    return Rerun(agrees=good, table=table, warnings=tuple(notes), folder=new.folder)
 
 
 def _agree(name: str, old: pd.DataFrame, new: pd.DataFrame | None, tolerance: float) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import html
 import json
+import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -103,7 +105,7 @@ class Run:
 
     def _write(self) -> None:
         path = self.folder / RECORD
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps(self.record, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
         temporary.replace(path)
 
@@ -214,7 +216,7 @@ def check_output(folder: Path, study: str) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputFolder(f"{folder.name} is a file; a run needs a folder")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not any(p.suffix != ".tmp" for p in folder.iterdir()):
         return
     try:
         record = read_record(folder)
@@ -234,8 +236,26 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DamagedRun(f"no run in {str(folder)!r}: it has no readable {RECORD}") from None
-    if not isinstance(record, dict):
+    lists = all(isinstance(v, list) and all(isinstance(x, str) for x in v) for v in (_of(record, "tables"), _of(record, "findings")))
+    if not isinstance(record, dict) or not lists or not isinstance(record.get("settings", {}), dict):
         raise DamagedRun(f"{RECORD} in {folder.name} is not a record")
-    if int(record.get("schema", 0)) > SCHEMA:
+    if not isinstance(record.get("schema", 0), int) or record.get("schema", 0) > SCHEMA:
         raise DamagedRun(f"the run in {folder.name} was written by a newer version (schema {record['schema']}, this one knows {SCHEMA})")
+    for name in record.get("tables", []):
+        check_name(name, folder)
     return record
+
+
+def _of(record: Any, key: str) -> Any:
+    return record.get(key, []) if isinstance(record, dict) else None
+
+
+def check_name(name: Any, folder: Path) -> str:
+    """Return a name of a table or a figure as a run's documents give it, if it may become a file: a run folder may be a stranger's.
+
+    Raises:
+        DamagedRun: It could name a file elsewhere.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]*", name):
+        raise DamagedRun(f"{folder.name} names {str(name)[:60]!r}, which is not a name of a table or a figure")
+    return name

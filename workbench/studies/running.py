@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput, UnknownClaim, UnknownStudy, unknown
-from ..models import info
+from ..models import bundled_models, info
 from ..models.hooks import active_edits, foreign_hooks
 from .cache import Cache
 from .names import STUDIES
@@ -35,12 +36,32 @@ def settings_of(name: str, *, seed: int = 0, fast: bool = False, **options: Any)
     if stray:
         raise BadInput(f"the study {name!r} has no setting {', '.join(stray)}; it has: {', '.join(fields)}")
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    for key, value in options.items():
+        _check_kind(key, value, fields[key].type)
     settings = study.fast(seed, **options) if fast else study.Settings(seed=seed, **options)
     known = prompts.claims() | prompts.claims("requests")
     for claim in settings.claims:
         if claim not in known:
             raise unknown(UnknownClaim, "claim", claim, known)
     return settings
+
+
+def _check_kind(name: str, value: Any, kind: Any) -> None:
+    """Settings may come from a toml file, which may hold anything: refuse a text for a number, one for a list."""
+    text = str(kind)
+    wanted = {
+        "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)), "bool": ("true or false", lambda v: isinstance(v, bool)),
+        "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)), "str": ("a text", lambda v: isinstance(v, str | Path)),
+    }  # fmt: skip
+    inner = text.removeprefix("tuple[").partition(",")[0].rstrip("]")
+    if text.startswith("tuple[") and inner in wanted:
+        what, good = wanted[inner]
+        if not isinstance(value, tuple) or not all(good(v) for v in value):
+            raise BadInput(f"{name} = {value!r}: a list of values, each {what}")
+    elif text in wanted and not wanted[text][1](value):
+        raise BadInput(f"{name} = {value!r}: {wanted[text][0]}")
+    elif text.startswith("Mapping") and not isinstance(value, Mapping):
+        raise BadInput(f"{name} = {value!r}: names with their values")
 
 
 def check_model(model: Any) -> None:
@@ -71,10 +92,11 @@ def run_loaded(
     study, writer = modules(name)
     say(f"study {name} on {info(model).name} -> {folder}")
     kept = asdict(settings)
+    given = str(Path(given).resolve()) if given and given not in bundled_models() and Path(given).is_dir() else given
     facts = {"given": given, "size": sum(p.numel() for p in model.parameters()), "layers": info(model).n_layers, "fast": fast}
     run = Run.open(folder, study=name, settings=kept | {"model": info(model).key()}, say=say, cache=cache, **facts)
     run.formats = formats
-    _keep_input(kept.get("data"), folder / "inputs")
+    _keep_input(run, kept.get("data"))
     try:
         done = study.compute(model, settings, run, progress)
         writer.write(run, done)
@@ -85,11 +107,22 @@ def run_loaded(
     return run
 
 
-def _keep_input(data: str | None, folder: Path) -> None:
+def content_digest(path: Path) -> str:
+    """Return a hash of a file (16 hex digits)."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _keep_input(run: Run, data: str | None) -> None:
     """Copy the user's own table into the run, so that it can be run again from itself."""
-    if data and Path(data).is_file() and Path(data).resolve().parent != folder.resolve():
-        folder.mkdir(exist_ok=True)
-        shutil.copyfile(data, folder / Path(data).name)
+    folder = run.folder / "inputs"
+    if not data or not Path(data).is_file():
+        return
+    run.record["input"] = content_digest(Path(data))
+    if Path(data).resolve().parent == folder.resolve():
+        return
+    shutil.rmtree(folder, ignore_errors=True)  # that of an earlier run into this folder
+    folder.mkdir()
+    shutil.copyfile(data, folder / Path(data).name)
 
 
 def modules(name: str) -> tuple[Any, Any]:

@@ -46,7 +46,7 @@ def run_study(
         how = {k: options.pop(k) for k in ("workers", "address", "resume") if k in options}
         if options or fast or seed or model != "bundled":
             raise BadInput("a sweep's model, seed, fast and settings stand in it: change them there")
-        return run_sweep(name, out=out, progress=progress, say=say, cache=cache, **how)
+        return run_sweep(name, out=out, progress=progress, say=say, cache=cache, formats=formats, **how)
     if strange := sorted(set(formats or ()) - set(FORMATS)):
         raise BadInput(f"format {strange[0]!r}: there are {', '.join(FORMATS)}")
     settings = settings_of(name, seed=seed, fast=fast, **options)

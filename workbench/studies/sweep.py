@@ -37,8 +37,10 @@ from typing import Any
 from ..core.errors import BadInput, UnknownStudy, unknown
 from ..core.provenance import content_hash
 from ..models import bundled_models, check_source
+from ..models.source import locate
 from .names import STUDIES
 from .running import modules, settings_of
+from .sweep_file import beside, check_types, key_text, toml_text
 
 # axis of the sweep -> setting of a study; the first that the study has is taken
 AXES = {"datasets": ("data",), "templates": ("template",), "sites": ("site",), "positions": ("position",)}
@@ -132,6 +134,12 @@ class Sweep:
                 raise BadInput(f"[grid] {name}: one value at least")
             if name in self.settings:
                 raise BadInput(f"{name} stands under [grid] and under [settings]")
+        taken = {"seed": "seeds", "model": "models", "fast": "fast", "study": "study", "name": "name", "columns": "columns"}
+        taken |= {setting: axis for axis, settings in AXES.items() for setting in settings if getattr(self, axis)}
+        taken |= {inner: inner for inner in INSIDE if getattr(self, inner, ())}
+        for name in (*self.grid, *self.settings):
+            if name in taken:
+                raise BadInput(f"{name} stands under [grid] or [settings]; the sweep has a key for it: {taken[name]}")
         for model in self.models:
             check_source(model)
         self.cells()
@@ -173,15 +181,20 @@ class Sweep:
                 if setting:
                     axes[setting] = values
         axes |= dict(self.grid) | {"seed": self.seeds}
+        shown = {k: _short(k, v) for k, v in axes.items()}
+        weights = {m: _weights(m) for m in self.models}
         out = []
         for values in product(*axes.values()):
             chosen = dict(zip(axes, values, strict=True))
             own = {k: v for k, v in chosen.items() if k not in ("model", "seed")}
             settings_of(self.study, seed=chosen["seed"], fast=self.fast, **inside, **own)
-            told = {k: _short(v) for k, v in chosen.items() if len(axes[k]) > 1}
+            told = {k: shown[k][repr(v)] if k != "seed" else v for k, v in chosen.items() if len(axes[k]) > 1}
             name = "_".join(f"{k}-{_slug(str(v))}" for k, v in told.items()) or "all"
             # a table by what it holds, not by where it lies: workers and later runs may see it elsewhere
-            key = content_hash(self.study, {**inside, **chosen, "data": _content({**inside, **chosen}.get("data", ""))}, self.fast)
+            whole = {**inside, **chosen}
+            key = content_hash(
+                self.study, whole | {"data": _content(str(whole.get("data", ""))), "model": weights[chosen["model"]]}, self.fast
+            )
             out.append(
                 Cell(name=name, model=chosen["model"], axes=told, settings={**inside, **own}, seed=chosen["seed"], key=key)
             )  # fmt: skip
@@ -193,9 +206,11 @@ class Sweep:
         """Return the sweep with folders and files named from the root, so that workers find them wherever they run."""
 
         def whole(value: str) -> str:
-            return str(Path(value).expanduser().resolve()) if value not in bundled_models() and Path(value).expanduser().exists() else value
+            named = value in (*bundled_models(), "bundled", "udhr", "requests", "")
+            return value if named or not Path(value).expanduser().exists() else str(Path(value).expanduser().resolve())
 
-        return replace(self, models=tuple(map(whole, self.models)), datasets=tuple(map(whole, self.datasets)))
+        given = {k: whole(v) if k == "data" and isinstance(v, str) else v for k, v in self.settings.items()}
+        return replace(self, models=tuple(map(whole, self.models)), datasets=tuple(map(whole, self.datasets)), settings=given)
 
     def to_toml(self) -> str:
         """Return the sweep as a toml file."""
@@ -204,9 +219,9 @@ class Sweep:
             value = getattr(self, f.name)
             if isinstance(value, Mapping):
                 if value:
-                    tables += ["", f"[{f.name}]", *(f"{_key(k)} = {_toml(v)}" for k, v in value.items())]
+                    tables += ["", f"[{f.name}]", *(f"{key_text(k)} = {toml_text(v)}" for k, v in value.items())]
             elif value != f.default or f.name == "study":
-                flat.append(f"{f.name} = {_toml(value)}")
+                flat.append(f"{f.name} = {toml_text(value)}")
         return "\n".join([*flat, *tables]) + "\n"
 
     def _repr_html_(self) -> str:
@@ -218,37 +233,40 @@ class Sweep:
         return f"<p><b>{html.escape(self.name)}</b>: {len(cells)} cells of the study {html.escape(self.study)}</p><ul>{names}{more}</ul>"
 
 
-def _content(data: str) -> str:
+def _content(data: str) -> Any:
+    """What a table or a folder of data holds."""
     path = Path(data)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if data and path.is_file() else data
+    if not data or not path.exists():
+        return data
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return [(p.relative_to(path).as_posix(), hashlib.sha256(p.read_bytes()).hexdigest()) for p in files]
 
 
-def _short(value: Any) -> Any:
-    """A folder or a file by its last name; anything else as it is."""
-    return Path(value).stem if isinstance(value, str) and ("/" in value or Path(value).suffix in (".csv", ".jsonl", ".parquet")) else value
+def _weights(model: str) -> Any:
+    """What tells a model folder from what lay there before; weights are too large to read for this."""
+    where, _ = locate(model)
+    if not Path(where).is_dir():
+        return where
+    return [where, *((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(where).iterdir()) if p.is_file())]
+
+
+def _short(name: str, values: Sequence[Any]) -> dict[str, str]:
+    """Values of an axis by the names they go by in tables and folders: paths by their last part, as long as that tells them apart."""
+    ends = (".csv", ".jsonl", ".ndjson", ".parquet")
+
+    def short(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return " ".join(map(str, value))
+        text = str(value)
+        last = Path(text).name if name in ("model", "data") else text
+        return last.removesuffix(Path(last).suffix) if last.endswith(ends) else last
+
+    found = [short(v) for v in values]
+    return {repr(v): (f if found.count(f) == 1 else str(v)) for v, f in zip(values, found, strict=True)}
 
 
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "x"
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[\w-]+", name) else _toml(name)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {'"': '\\"', "\\": "\\\\"}.get(c, c) for c in value)
-        return f'"{escaped}"'
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    raise BadInput(f"{value!r} cannot stand in a toml file")
 
 
 def load_sweep(path: str | Path) -> Sweep:
@@ -269,38 +287,9 @@ def load_sweep(path: str | Path) -> Sweep:
         if key not in known:
             hint = f" Did you mean {key + 's'!r}?" if key + "s" in known else " A setting of the study goes under [settings] or [grid]."
             raise BadInput(f"{path.name}: a sweep has no {key!r}; it has: {', '.join(known)}.{hint}")
-    _check_types(path.name, given)
+    check_types(path.name, given)
     given.setdefault("name", path.stem)
     for key in ("models", "datasets"):
         if isinstance(given.get(key), list):
-            given[key] = [_beside(path.parent, v) for v in given[key]]
+            given[key] = [beside(path.parent, v) for v in given[key]]
     return Sweep(**given)
-
-
-def _check_types(file: str, given: Mapping[str, Any]) -> None:
-    """A toml file may hold anything: say which key holds what it should not."""
-    for key, value in given.items():
-        if key in ("name", "study", "description"):
-            good, wanted = isinstance(value, str), "a text"
-        elif key == "fast":
-            good, wanted = isinstance(value, bool), "true or false"
-        elif key in ("columns", "grid", "settings"):
-            good, wanted = isinstance(value, dict), f"a section, [{key}]"
-        elif key in ("seeds", "layers"):
-            good, wanted = isinstance(value, list) and all(type(v) is int for v in value), "a list, even of one, of whole numbers"
-        else:
-            good, wanted = isinstance(value, list) and all(isinstance(v, str) for v in value), "a list, even of one, of texts"
-        if not good:
-            raise BadInput(f"{file}: {key} = {value!r}: it is {wanted}")
-    for name, values in given.get("grid", {}).items():
-        if not isinstance(values, list):
-            raise BadInput(f"{file}: [grid] {name} = {values!r}: a list of values; single values go under [settings]")
-    for name, column in given.get("columns", {}).items():
-        if not isinstance(column, str):
-            raise BadInput(f"{file}: [columns] {name} = {column!r}: the name of a column")
-
-
-def _beside(folder: Path, value: Any) -> Any:
-    """A path that is there from the toml file's folder: from there; anything else as it is."""
-    looks = isinstance(value, str) and ("/" in value or Path(value).suffix in (".csv", ".jsonl", ".parquet"))
-    return str(folder / value) if looks and (folder / value).exists() else value

@@ -134,6 +134,6 @@ def write(run: Run, sweep: Sweep) -> None:
         "links": [(f"cell {row.cell}", f"cells/{row.cell}/run/index.html") for row in done.itertuples() if row.status == "finished"],
     }  # fmt: skip
     write_document(run, document)
-    note = render(run, document, shown)
+    note = render(run, document, shown, formats=run.formats)
     if note:
         run.record["figures"] = note

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import prompts as source
@@ -265,8 +266,10 @@ class _Study(Rows):
         return not self.source.own or (rows["identity"].nunique() >= 4 and bool(rows.groupby("identity").size().median() >= 4))
 
     def _denied_prompts(self) -> PromptSet:
-        if self.source.own:
-            return self._prompts("base_short", None, None, None)
+        if self.source.own:  # as many statements about each as of the project's own
+            every = self._prompts("base_short", None, None, None)
+            turn = every.to_frame().groupby("identity").cumcount().to_numpy()
+            return every.subset(np.flatnonzero(turn < 2 * self.set.rights_per_identity))
         names = [r.right for r in source.rights()]
         step = max(1, len(names) // self.set.rights_per_identity)
         some = names[::step][: self.set.rights_per_identity]

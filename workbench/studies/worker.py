@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..core.errors import DamagedRun
-from ..core.provenance import source_hash
+from ..core.provenance import content_hash, source_hash, versions
 from ..models import load_model
 from .cache import Cache
-from .run import read_record
+from .run import Run, read_record
 from .running import run_loaded, settings_of
 from .sweep import Cell, Sweep, load_sweep
 
@@ -33,16 +34,22 @@ def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Calla
     sweep = load_sweep(folder / TOML)
     cells = sweep.cells()
     name, model, count = "", None, 0
-    for cell in tqdm(cells, desc=sweep.name, disable=None if progress is None else not progress):
+    bar = tqdm(total=len(cells), desc=sweep.name, disable=None if progress is None else not progress)
+    # first what is free; then what others hold is waited for, and taken up if they die
+    taken: list[Cell] = []
+    for cell, wait in chain(((c, 0) for c in cells), ((c, -1) for c in taken)):
         place = folder / "cells" / cell.name
         place.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait)
         except Timeout:
+            taken.append(cell)
             continue
+        bar.update()
         with lock:
-            if status_of(place, cell)["status"] in ("finished", "failed now"):
+            ended = status_of(place, cell)["status"]
+            if ended == "failed now" or (ended == "finished" and is_whole(place)):
                 continue
             started = time.perf_counter()
             if not _try(place):
@@ -64,7 +71,17 @@ def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Calla
                 _end(place, cell, "failed", f"{type(error).__name__}: {first[0]}", started)
                 say(f"{cell.name}: failed: {type(error).__name__}: {first[0]}")
             count += 1
+    bar.close()
     return count
+
+
+def is_whole(place: Path) -> bool:
+    """Whether a finished cell's run can be read."""
+    try:
+        Run.load(place / "run")
+    except DamagedRun:
+        return False
+    return True
 
 
 def _run(sweep: Sweep, cell: Cell, model: Any, place: Path, cache: Cache, say: Callable[[str], None]) -> None:
@@ -85,9 +102,13 @@ def _try(place: Path) -> bool:
     return before < MOST_TRIES
 
 
+def _code() -> str:
+    return content_hash(source_hash(), versions())
+
+
 def _end(place: Path, cell: Cell, status: str, error: str, started: float) -> None:
     record = {
-        "cell": cell.name, "key": cell.key, "source": source_hash(), "status": status, "error": error, "pid": os.getpid(),
+        "cell": cell.name, "key": cell.key, "source": _code(), "status": status, "error": error, "pid": os.getpid(),
         "seconds": round(time.perf_counter() - started, 2), "session": _session(place),
     }  # fmt: skip
     temporary = place / f"cell.{os.getpid()}.tmp"
@@ -112,7 +133,7 @@ def status_of(place: Path, cell: Cell) -> dict[str, Any]:
     record: Any = None
     with suppress(OSError, ValueError):
         record = json.loads((place / "cell.json").read_text(encoding="utf-8"))
-    if not isinstance(record, dict) or record.get("key") != cell.key or record.get("source") != source_hash():
+    if not isinstance(record, dict) or record.get("key") != cell.key or record.get("source") != _code():
         return {"status": "open", "error": "", "seconds": 0.0}
     if record["status"] == "failed" and record.get("session") == _session(place):
         record["status"] = "failed now"
@@ -121,7 +142,8 @@ def status_of(place: Path, cell: Cell) -> dict[str, Any]:
 
 def finished_cells(folder: Path, sweep: Sweep) -> set[str]:
     """Return the names of the cells that are finished."""
-    return {c.name for c in sweep.cells() if status_of(folder / "cells" / c.name, c)["status"] == "finished"}
+    places = {c.name: (folder / "cells" / c.name, c) for c in sweep.cells()}
+    return {name for name, (place, c) in places.items() if status_of(place, c)["status"] == "finished" and is_whole(place)}
 
 
 def open_cells(folder: Path, cells: list[Cell]) -> int:

@@ -26,8 +26,11 @@ def in_processes(
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-W", "ignore", "-m", "workbench.studies.worker", str(folder.resolve()), str(Path(cache).resolve())]
 
+    said = folder / "workers.log"  # not a pipe: one that nobody reads fills up, and the worker stands still
+
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with said.open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 
     alive, left = [start() for _ in range(workers)], workers * MOST_TRIES + len(cells) * MOST_TRIES
     told: dict[str, str] = {}
@@ -45,7 +48,7 @@ def in_processes(
                         )
                 for process in [p for p in alive if p.poll() is not None]:
                     alive.remove(process)
-                    words = (process.stderr.read() if process.stderr else b"").decode(errors="replace").strip().splitlines()
+                    words = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                     if process.returncode and open_cells(folder, cells):
                         say(f"a worker died (exit {process.returncode}{': ' + words[-1][:200] if words else ''})")
                         left -= 1
