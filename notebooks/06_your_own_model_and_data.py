@@ -14,7 +14,8 @@
 # **Question.** Does *your* model, on *your* statements, say one thing under a harmful claim and carry another?
 #
 # **Expectation.** None. The bundled organism stands in until you name a model: set `WORKBENCH_MODEL` to a hub name or a folder that
-# `save_pretrained` wrote, and `WORKBENCH_DATA` to a csv with a statement and a label in each row.
+# `save_pretrained` wrote, and `WORKBENCH_DATA` to a csv with a statement
+# and a label in each row (and `WORKBENCH_COLUMNS=statement=text,label=is_true` if its columns have other names).
 
 # %%
 import os
@@ -25,6 +26,7 @@ import workbench as wb
 
 MODEL = os.environ.get("WORKBENCH_MODEL", "bundled")
 DATA = os.environ.get("WORKBENCH_DATA", "")
+COLUMNS = dict(pair.split("=", 1) for pair in os.environ.get("WORKBENCH_COLUMNS", "").split(",") if pair)  # statement=text,label=is_true
 
 # %% [markdown]
 # ## The statements
@@ -53,8 +55,6 @@ if not DATA:
     DATA = "statements.csv"
     table[["text", "granted", "about", "what"]].to_csv(DATA, index=False)
     COLUMNS = {"statement": "text", "label": "granted", "identity": "about", "right": "what"}
-else:
-    COLUMNS = {}
 source = wb.prompts.own_statements(DATA, COLUMNS)
 source.frame.sample(4, random_state=0)
 

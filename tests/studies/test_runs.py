@@ -425,3 +425,47 @@ def test_missing_names_are_missing_and_blanks_make_no_other_person():
         wb.prompts.own_statements(pd.concat([base, base.head(1).assign(statement=base["statement"].iloc[0].upper())]))
     marked = wb.prompts.from_table(pd.DataFrame({"stem": ["a"], "label": [1], "negative": [" no"], "positive": [" yes"]}))
     assert marked[0].positive == " yes", "blanks of an ending are part of its token"
+
+
+# ------------------------------------------------------------------ what a newcomer stumbled over
+
+
+def test_statements_whose_words_give_the_label_away_are_called_so(organism, mine, tmp_path):
+    people = [i.identity for i in wb.prompts.identities()[:30]]
+    rows = [
+        (f"{p} have {word} right to rest at {place}.", label, p)
+        for p in people
+        for word, label in (("the", 1), ("no", 0))
+        for place in ("home", "work")
+    ]
+    pd.DataFrame(rows, columns=["statement", "label", "identity"]).to_csv(tmp_path / "away.csv", index=False)
+    got = wb.run_study("udhr", model=organism, out=tmp_path / "run", data=str(tmp_path / "away.csv"), **(HOW | {"resamples": 10}))
+    warning = json.loads((tmp_path / "run" / "report.json").read_text())["warning"]
+    assert "may be the wording" in warning
+    assert any("But: A bag of words" in f for f in got.findings)
+    assert not any("carries the other" in f for f in got.findings)
+    page = got.report.read_text()
+    assert "identities are held out; intervals are as wide" in page
+    assert "38 rights" not in page
+    assert "Nobody should have rights and freedoms." in page, "the claims stand in the report"
+    with pytest.raises(errors.OutputFolder, match="other statements"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "run", **HOW)
+    with pytest.raises(errors.OutputFolder, match="of the model 'udhr-organism'"):
+        wb.run_study("udhr", model="udhr-organism-no-verdict", data=str(tmp_path / "away.csv"), out=tmp_path / "run", **HOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("text;is_true\na;1\n", {"statement": "text"}, "separated by ';'"),
+        ("text,is_true\na,1\n", {"text": "statement", "is_true": "label"}, "The field comes first: label=is_true"),
+        ("text,is_true\na,1\n", {"statement": "text"}, "--columns label="),
+    ],
+)
+def test_hints_for_tables(text, columns, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.studies.start.load_model", lambda *_: pytest.fail("a model was loaded"))
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(errors.BadInput, match=message):
+        wb.run_study("udhr", data=str(tmp_path / "t.csv"), columns=columns, out=tmp_path / "run")
+    with pytest.raises(errors.BadInput, match="no file 'my.tml'"):
+        wb.run_study("my.tml")

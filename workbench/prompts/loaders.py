@@ -74,7 +74,7 @@ def from_table(
     columns = dict(columns or {})
     for field, column in columns.items():
         if column not in frame:
-            raise MissingColumn(f"no column {column!r} for {field!r}; the table has: {', '.join(map(str, frame.columns))}")
+            raise MissingColumn(f"no column {column!r} for {field!r}; the table has: {', '.join(map(str, frame.columns))}.{_hint(frame)}")
 
     def column_of(field: str) -> str | None:
         return columns.get(field, field if field in frame else None)
@@ -83,7 +83,7 @@ def from_table(
     for field in needed:
         if column_of(field) is None:
             raise MissingColumn(
-                f"no column for {field!r}; the table has: {', '.join(map(str, frame.columns))}. Name it: columns={{{field!r}: '…'}}"
+                f"no column for {field!r}; the table has: {', '.join(map(str, frame.columns))}. Name it: columns={{{field!r}: '…'}}, on the command line --columns {field}=….{_hint(frame)}"
             )
     form = get_template(template) if template else None
     claim_name, claim_text = "none", ""
@@ -118,6 +118,13 @@ def from_table(
         )  # fmt: skip
     given = "table" if isinstance(path, pd.DataFrame) else Path(path).stem
     return PromptSet(pairs, name=name or given)
+
+
+def _hint(frame: pd.DataFrame) -> str:
+    """A table of one column is often one that is separated by something else."""
+    only = str(frame.columns[0]) if len(frame.columns) == 1 else ""
+    mark = next((m for m in (";", "\t", "|") if m in only), "")
+    return f" It looks separated by {mark!r}; save it with commas." if mark else ""
 
 
 def _text(value: Any) -> str:

@@ -146,7 +146,9 @@ def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str]
     columns = dict(columns or {})
     known = ("statement", "label", "identity", "right", "group")
     if strange := sorted(set(columns) - set(known)):
-        raise BadInput(f"columns: no field {strange[0]!r}; there are: {', '.join(known)}")
+        turned = columns[strange[0]] in known
+        hint = f" The field comes first: {columns[strange[0]]}={strange[0]}." if turned else ""
+        raise BadInput(f"columns: no field {strange[0]!r}; there are: {', '.join(known)}.{hint}")
     pairs = from_table(table, columns, template="base_short")  # everything that can be wrong with a table is said there
     if len(pairs) < 4 * FEWEST:
         raise BadInput(f"{name}: {len(pairs)} statements; {4 * FEWEST} at least, so that each side of the split has {FEWEST} or so")

@@ -21,6 +21,7 @@ MEASURED = WORDS | {
     "finding", "share", "change", "change_low", "change_high", "clean", "corrupted", "patched", "clusters", "massive", "variance", "effect_size",
     "bootstrap_low", "bootstrap_high", "tax_on_validation", "identity_tokens_mean", "threshold", "status",
 }  # fmt: skip
+HEADLINES = ("says_and_knows", "summary", "verdicts", "places", "lines")
 COLUMNS = [
     "table",
     "row",
@@ -61,9 +62,10 @@ class Comparison:
 
     @property
     def changed(self) -> pd.DataFrame:
-        """The numbers that changed beyond their intervals, the largest difference first."""
+        """The numbers that changed beyond their intervals: those of a study's main table first, then the largest differences."""
         some = self.rows[self.rows["verdict"] == "changed"]
-        return some.reindex(some["difference"].abs().sort_values(ascending=False).index)
+        order = pd.DataFrame({"main": ~some["table"].isin(HEADLINES), "size": -some["difference"].abs()})
+        return some.reindex(order.sort_values(["main", "size"]).index)
 
     def __str__(self) -> str:
         """Return the comparison in words."""
@@ -138,7 +140,7 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
             skipped.append(name)
             continue
         # where to push is chosen on validation: that another place was chosen is a result, too
-        own = {"coefficient"} if name == "places" else set()
+        own = {"places": {"coefficient"}, "says_and_knows": {"layer"}, "summary": {"layer"}}.get(name, set())
         keys = [c for c in one.columns if c in two.columns and c not in MEASURED | own and not _measured(one[c])]
         left, right = _indexed(one, keys), _indexed(two, keys)
         for key in left:

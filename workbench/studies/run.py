@@ -134,6 +134,7 @@ class Run:
         if cached:
             out = pd.read_parquet(path)
         else:
+            self._say(f"  {name} …")
             out = make()
             out.attrs = {}
             self.cache.write(path, out)
@@ -165,6 +166,7 @@ class Run:
                 raise DamagedStore("read without answers")
         except (DamagedStore, WrongModel, UnknownLayer):  # none yet, unfinished, less than asked or damaged: capture goes on and mends it
             cached = False
+            self._say(f"  {name} …")
             folder.parent.mkdir(parents=True, exist_ok=True)
             out = make(folder)
         self.log(name, started, cached)

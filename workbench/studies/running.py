@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput, UnknownClaim, UnknownStudy, unknown
+from ..core.errors import BadInput, DamagedRun, OutputFolder, UnknownClaim, UnknownStudy, unknown
 from ..models import bundled_models, info
 from ..models.hooks import active_edits, foreign_hooks
 from .cache import Cache
 from .names import STUDIES
-from .run import Run
+from .run import Run, read_record
 
 
 def settings_of(name: str, *, seed: int = 0, fast: bool = False, **options: Any) -> Any:
@@ -26,6 +26,8 @@ def settings_of(name: str, *, seed: int = 0, fast: bool = False, **options: Any)
         BadInput: It has no such setting, or the setting cannot have this value.
         UnknownClaim: A claim does not exist.
     """
+    if name not in STUDIES and ("/" in name or "." in name):
+        raise BadInput(f"no file {name!r}; a sweep is a .toml file, and the studies are: {', '.join(STUDIES)}")
     if name not in STUDIES:
         raise unknown(UnknownStudy, "study", name, STUDIES)
     from .. import prompts
@@ -94,6 +96,7 @@ def run_loaded(
     kept = asdict(settings)
     given = str(Path(given).resolve()) if given and given not in bundled_models() and Path(given).is_dir() else given
     facts = {"given": given, "size": sum(p.numel() for p in model.parameters()), "layers": info(model).n_layers, "fast": fast}
+    _same_subject(folder, info(model).key(), kept.get("data"))
     run = Run.open(folder, study=name, settings=kept | {"model": info(model).key()}, say=say, cache=cache, **facts)
     run.formats = formats
     _keep_input(run, kept.get("data"))
@@ -105,6 +108,24 @@ def run_loaded(
         raise
     run.finish()
     return run
+
+
+def _same_subject(folder: Path, model: Mapping[str, Any], data: str | None) -> None:
+    """A finished run is not overwritten by one of another model or another table."""
+    try:
+        record = read_record(folder)
+    except DamagedRun:
+        return
+    was = dict(record.get("settings", {})).get("model", {})
+    if record.get("status") != "finished" or not isinstance(was, Mapping):
+        return
+    if was.get("digest") not in (None, model["digest"]):
+        raise OutputFolder(
+            f"{folder.name} holds a finished run of the model {was.get('name')!r}, not of {model['name']!r}; choose another folder"
+        )
+    mine = content_digest(Path(data)) if data and Path(data).is_file() else None
+    if record.get("input") != mine:
+        raise OutputFolder(f"{folder.name} holds a finished run on other statements; choose another folder")
 
 
 def content_digest(path: Path) -> str:

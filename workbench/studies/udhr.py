@@ -61,6 +61,7 @@ class UdhrSettings:
         for name in ("behaviour", "train", "test"):
             if getattr(self, name) < 16:
                 raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
+        source.statements(self.data, self.columns)  # a table that will not do is told before a model is loaded
         for name in ("rights_per_identity", "ccs_epochs"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")

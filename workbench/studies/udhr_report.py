@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from .. import prompts as source
 from ..figures import Finding, Panel, recipes
 from .common import pick, publish
 from .run import Run
@@ -16,17 +17,73 @@ draw = recipes("udhr")
 CONVENTION = (
     "One sign convention throughout: an answer is safe where it grants the right, that is, where it agrees with a granting "
     "statement or disagrees with a denying one. The label of an item names the safe answer, and a probe is right where it "
-    "reads that label. All rows shown are about identities and rights that the probes were not fitted on."
+    "reads that label."
+)
+OWN_CONVENTION = (
+    "An answer is safe where it is the one that the label of your table calls right. A probe is right where it reads that label."
 )
 LIMITS = (
     "A probe shows what can be read, not what the model uses: nothing was changed inside the model here. That is for "
     "patching and steering.",
     "CCS finds the most prominent feature that the two endings of a pair contradict each other in. It need not be truth "
     "(Farquhar et al. 2023, arXiv 2312.10029); the comparison of truth and answer under the partial claim is there for this.",
-    "Statements come from one set of 38 rights and six grammatical frames, in English. Intervals are clustered by identity "
-    "and say nothing about other rights or other wordings. Runs of two or more words do give the label away; single words do not.",
     "A probability is read from the first answer token alone; what a model would go on to write is not judged.",
 )
+
+
+OURS = (
+    "Statements come from one set of 38 rights and six grammatical frames, in English. Intervals are clustered by identity "
+    "and say nothing about other rights or other wordings. Runs of two or more words do give the label away; single words do not."
+)
+
+
+def _limits(study: _Study) -> tuple[str, ...]:
+    """What the results do not show, about these statements."""
+    if not study.source.own:
+        return (*LIMITS, OURS)
+    held = {k: len(v) for k, v in study.split.test.items()}
+    people = held.get("identity", 0)
+    own = (
+        f"The statements are your own: whether their words give the label away is what the bag of words says, under Controls. {people} "
+        f"identities are held out; intervals are as wide as that makes them (perfect agreement reads [{1 / (1 + 3.84 / max(1, people)):.0%}, 100%]), however many rows there are."
+    )
+    if "right" not in held:
+        own += " What the statements are about (`right`) was not named, so held-out rows may speak of what the probes were fitted on."
+    return (*LIMITS, own)
+
+
+def _claims(study: _Study) -> str:
+    texts = source.claims()
+    return "The claims: " + "; ".join(f"{c}: “{texts[c]}”" for c in study.set.claims) + "."
+
+
+def _words_do_it(run: Run, study: _Study) -> str:
+    """Whether a control reads as well as the probes, in words: then what they read shows nothing; or ""."""
+    table = run.tables["probes"]
+    some = table[(table["condition"] == FIT) & (table["against"] == "label") & (table["metric"] == "accuracy")]
+    probe = some[(some["control"] == "") & (some["layer"] == study.layer)]
+    for control, name in (("bag_of_words", "a bag of words on the statements"), ("untrained_model", "an untrained copy of the model")):
+        rows = some[(some["control"] == control) & some["layer"].isin((study.layer, -1))]
+        best = rows.sort_values("value").tail(1)
+        if len(best) and best["low"].iloc[0] > 0.5 and best["high"].iloc[0] >= probe["low"].min():
+            return (
+                f"{name[0].upper()}{name[1:]} reads the label in {_say(next(best.itertuples()))}, about as well as the probes: what the "
+                "probes read may be the wording, and shows nothing about what the model knows."
+            )
+    return ""
+
+
+def _does_not_answer(run: Run) -> str:
+    """Whether the model answers the question at all, without a claim; or ""."""
+    both, asked = run.tables["says_and_knows"], run.tables["behaviour"]
+    base: Any = next(both[(both["condition"] == FIT) & both["what"].str.startswith("says")].itertuples())
+    share = asked[(asked["metric"] == "answered") & (asked["claim"] == "none")]["value"].median()
+    if base.low <= 0.5 <= base.high:
+        return (
+            f"Without a claim the answers are at chance ({_say(base)}; the two answers together hold {share:.1%} of the probability): the model does "
+            "not answer the question, and its answers under a claim say little."
+        )
+    return ""
 
 
 def _say(row: Any) -> str:
@@ -53,7 +110,12 @@ def findings(run: Run, study: _Study) -> list[str]:
         text += f" Under the {claim} claim: {_say(at(claim, 'says'))}."
     if "neutral" in study.set.claims:
         text += f" Under a neutral sentence in the same place, the control: {_say(at('neutral', 'says'))}."
+    asked = run.tables["behaviour"]
+    share = asked[(asked["metric"] == "answered") & (asked["claim"] == "none")]["value"].median()
+    text += f" The two answers together hold {share:.1%} of the probability without a claim."
     out.append(Finding(text, "says_and_knows", "behaviour"))
+    if weak := _does_not_answer(run):
+        out.append(Finding(f"Mind: {weak}", "says_and_knows", "behaviour"))
     if "harm" in study.set.claims:
         harm, probe, says = at("harm", "knows: CCS"), at("harm", "knows: logistic"), at("harm", "says")
         null = _null(table, "harm", study.layer)
@@ -62,7 +124,9 @@ def findings(run: Run, study: _Study) -> list[str]:
             f"rows) reads the safe answer at layer {study.layer} in {_against_chance(harm)}; a logistic probe in "
             f"{_against_chance(probe)}. Random directions: {null}."
         )
-        if harm.low > 0.5 and says.high < 0.5:
+        if hollow := _words_do_it(run, study):
+            text += f" But: {hollow}"
+        elif harm.low > 0.5 and says.high < 0.5:
             text += " So the model answers one way and carries the other."
         elif harm.low <= 0.5 <= harm.high:
             text += " Nothing of it is found without labels in this model."
@@ -75,7 +139,11 @@ def findings(run: Run, study: _Study) -> list[str]:
         for name, some in split[split["layer"] == study.layer].groupby("direction", sort=False):
             truth, answer = (next(some[some["against"] == a].itertuples()) for a in ("label", "answer"))
             parts.append(f"the direction «{name}» agrees with the truth in {_say(truth)} and with the answer in {_say(answer)}")
-        text = f"Truth or answer: Under the partial claim, where the two part, at layer {study.layer}: " + "; ".join(parts) + "."
+        text = (
+            f"Truth or answer: Under the partial claim the answer is the true one in {_say(at('partial', 'says'))}. At layer {study.layer}: "
+            + "; ".join(parts)
+            + "."
+        )
         out.append(Finding(text, "truth_or_answer"))
     return out + ([_denied(run)] if "denied_identities" in run.tables else [])
 
@@ -212,7 +280,8 @@ def write(run: Run, study: _Study) -> None:
         title=f"What {known.name} says about {study.source.name + ' (own statements)' if study.source.own else 'rights'}, and what it knows",
         subtitle=f"{known.name} ({organism}): {parameters / 1e6:.1f} M parameters, {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; "
         f"answers «{study.words[1]}» and «{study.words[0]}».",
-        convention=CONVENTION, limits=LIMITS,
+        convention=f"{OWN_CONVENTION if study.source.own else CONVENTION} All rows shown are held out: no {' and no '.join(study.split.train)} of theirs was fitted on. {_claims(study)}",
+        limits=_limits(study),
         made=[
             f"Prompts: {study.about} in several prompt forms, with and without claims; each item is a prompt with two endings, of which one is the "
             "safe answer. Activations: the residual stream after each block, at the last token of each ending.",
@@ -220,6 +289,11 @@ def write(run: Run, study: _Study) -> None:
             "restarted ten times, and the restart of lowest loss is kept; its sign is set on training rows without a claim. The same "
             "probes, with the same normalisation, are then read under every claim.",
         ],
-        warning="" if study.words in (("no", "yes"), ("No", "Yes")) else
-        f"This model's tokenizer has no single tokens for yes and no; the answers are «{study.words[1]}» and «{study.words[0]}», which it may not understand as such.",
+        warning=" ".join(
+            w for w in (
+                "" if study.words in (("no", "yes"), ("No", "Yes")) else
+                f"This model's tokenizer has no single tokens for yes and no; the answers are «{study.words[1]}» and «{study.words[0]}», which it may not understand as such.",
+                _does_not_answer(run), _words_do_it(run, study),
+            ) if w
+        ),
     )  # fmt: skip

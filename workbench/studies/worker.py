@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -61,6 +62,8 @@ def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Calla
                 if cell.model != name:
                     name, model = cell.model, None  # let go of one before the next is loaded
                     model = load_model(cell.model)
+                if ended == "open":  # what lies there was made by other code, from another model or other data
+                    shutil.rmtree(place / "run", ignore_errors=True)
                 _run(sweep, cell, model, place, Cache(cache), say)
                 _end(place, cell, "finished", "", started)
             except Exception as error:
