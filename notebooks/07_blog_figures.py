@@ -93,7 +93,7 @@ wb.redraw(
         "figures": {"says_and_knows": {"title": "Was das Modell sagt, und was es innen weiß"}},
         "labels": {
             "share of held-out items": "Anteil der ungesehenen Sätze", "no claim": "ohne Behauptung", "harm claim": "schädliche Behauptung",
-            "good claim": "gute Behauptung", "neutral claim": "neutraler Satz", "partial claim": "teilweise", "chance": "Zufall",
+            "neutral claim": "neutraler Satz", "partial claim": "teilweise", "chance": "Zufall",
         },
     },
 )  # fmt: skip

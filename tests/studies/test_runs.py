@@ -46,7 +46,8 @@ def run(organism, mine, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workbench.studies.render.browser", lambda: None)
         return wb.run_study(
-            "udhr", model="bundled", out=tmp_path_factory.mktemp("runs") / "mine", data=str(mine),
+            # a cache of its own: how items are packed into passes decides last digits, and with few items a digit can turn an answer
+            "udhr", model="bundled", out=tmp_path_factory.mktemp("runs") / "mine", data=str(mine), cache=tmp_path_factory.mktemp("cache"),
             columns={"statement": "text", "label": "is_true", "identity": "about"}, **HOW,
         )  # fmt: skip
 
@@ -467,5 +468,5 @@ def test_hints_for_tables(text, columns, message, tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(errors.BadInput, match=message):
         wb.run_study("udhr", data=str(tmp_path / "t.csv"), columns=columns, out=tmp_path / "run")
-    with pytest.raises(errors.BadInput, match="no file 'my.tml'"):
+    with pytest.raises(errors.BadInput, match=r"no file 'my.tml'"):
         wb.run_study("my.tml")

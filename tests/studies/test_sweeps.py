@@ -320,7 +320,7 @@ def test_keys_of_the_sweep_are_refused_under_grid_and_settings(name):
     [
         ({"train": "a"}, "train = 'a': a whole number"),
         ({"site": 3}, "site = 3: a text"),
-        ({"columns": {"a": 1}}, "has a key for it: columns"),
+        ({"columns": 3}, "columns = 3: names with their values"),
     ],
 )
 def test_settings_of_the_wrong_kind_are_refused(settings, message):

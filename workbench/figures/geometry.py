@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def angles(table: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
-def plane(cells: pd.DataFrame, factors: tuple[str, str]) -> go.Figure:
+def plane(cells: pd.DataFrame, factors: Sequence[str]) -> go.Figure:
     """Draw the four cell means of a 2x2, by layer: along the two main effects, in their lengths; a square would be plain addition."""
     # an effect without measurable length is no ruler
     good = cells.groupby("layer")[["harm", "safety"]].agg(lambda v: v.abs().max()).max(axis=1) < 3

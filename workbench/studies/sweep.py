@@ -134,7 +134,9 @@ class Sweep:
                 raise BadInput(f"[grid] {name}: one value at least")
             if name in self.settings:
                 raise BadInput(f"{name} stands under [grid] and under [settings]")
-        taken = {"seed": "seeds", "model": "models", "fast": "fast", "study": "study", "name": "name", "columns": "columns"}
+        taken = {"seed": "seeds", "model": "models", "fast": "fast", "study": "study", "name": "name"} | (
+            {"columns": "columns"} if self.columns else {}
+        )
         taken |= {setting: axis for axis, settings in AXES.items() for setting in settings if getattr(self, axis)}
         taken |= {inner: inner for inner in INSIDE if getattr(self, inner, ())}
         for name in (*self.grid, *self.settings):
