@@ -191,7 +191,7 @@ def panels(run: Run, study: Bench) -> list[Panel]:
         Panel(
             name="tampering", table="tampering_roc", drawing=draw.tampering(tables["tampering_roc"], tables["tampering"]),
             caption="The score is the probability that probe and answer name different endings. No pushed prompt was seen in fitting or calibration; "
-            f"identities and rights are held out. Areas with 95 % intervals clustered by identity; marks: share flagged at the threshold for {n.false_alarms:.0%} "
+            f"identities and rights are held out, n={n.test} prompts of each kind at most. Areas with 95 % intervals clustered by identity; marks: share flagged at the threshold for {n.false_alarms:.0%} "
             "false alarms. A claim that the model already agrees with changes no answer, and there is nothing to detect.",
         ),
     ]  # fmt: skip
