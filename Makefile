@@ -26,9 +26,8 @@ system:
 study: $(STAMP) system
 	$(VENV)/bin/workbench run udhr --out figures/udhr
 
-# A worker per core, one thread each: the models are so small that a second thread gains nothing
 test: $(STAMP) system
-	$(PY) -m pytest -n auto --dist loadgroup
+	$(PY) -m pytest
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .
