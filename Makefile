@@ -26,8 +26,9 @@ system:
 study: $(STAMP) system
 	$(VENV)/bin/workbench run udhr --out figures/udhr
 
+# A worker per core, of one thread each: the models are so small that a second thread gains nothing
 test: $(STAMP) system
-	$(PY) -m pytest
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

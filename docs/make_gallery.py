@@ -62,7 +62,7 @@ def main() -> None:
     (DOCS / "gallery").mkdir()
     parts = []
     for study, names in STUDIES.items():
-        run = wb.run_study(study, out=f"figures/{study}", say=lambda line: print(line, file=sys.stderr, flush=True), progress=False)
+        run = wb.run_study(study, out=f"figures/{study}", say=lambda line: sys.stderr.write(f"{line}\n"), progress=False)
         parts.append(part(study, f"workbench run {study}", run, names))
     run = wb.run_study(SWEEP, out="figures/sweep", progress=False)
     parts.append(part("sweep", "workbench run sweep.toml", run, ("cells", "layers_harm")))

@@ -38,6 +38,7 @@ APART = ("test_notebooks", "test_pushing_studies")
 LONG = ("test_udhr_study", "test_runs", "test_sweeps", "test_docs", "test_organism", "test_harm_safety", "test_geometry_study", "test_pushing_studies", "test_notebooks")  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items):
     """Say which tests go together (pytest-xdist, --dist loadgroup), and begin with what takes long."""
     for item in items:

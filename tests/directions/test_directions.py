@@ -196,6 +196,18 @@ def test_main_effects_lie_at_the_planted_angle_and_the_sum_is_the_whole():
     assert spots.loc["11", "harm"] - spots.loc["01", "harm"] == pytest.approx(1, abs=0.1)
 
 
+def test_an_effect_without_measurable_length_is_no_ruler():
+    cells, items = factorial(90)
+    flat = {(i, j): rows - i * np.eye(40)[0] * 5 for (i, j), rows in cells.items()}  # the first factor does nothing
+    spots = [wb.factorial_geometry(flat, ("harm", "safety"), items=items, draws=0).cells]
+    spots += [wb.factorial_geometry({c: r[k:] for c, r in flat.items()}, ("harm", "safety"), items=items[k:], draws=0).cells for k in (10, 20, 30)]
+    undefined = [bool(s["harm"].isna().all()) for s in spots]
+    assert any(undefined), "planted so that some squared length falls below 0"
+    for table, nothing in zip(spots, undefined, strict=True):
+        assert nothing or table["harm"].abs().max() < 1e6
+        assert table["safety"].notna().all()
+
+
 def test_an_interaction_is_seen_where_there_is_one():
     cells, items = factorial(90, interaction=3.0)
     found = wb.factorial_geometry(cells, ("harm", "safety"), items=items, draws=0)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 
 import pytest
 import torch
@@ -133,6 +134,31 @@ def test_missing_weights_are_not_made_up(gemma_folder, tmp_path):
     (folder / "model.safetensors.index.json").write_text("[")
     with pytest.raises(errors.DamagedModel, match=r"index\.json cannot be read"):
         load_model(folder)
+
+
+def test_loads_do_not_overlap(gemma_folder, monkeypatch):
+    # transformers swaps methods of its classes while it loads; of two loads that overlap one puts the other's stand-ins back
+    from transformers import AutoModelForCausalLM, PreTrainedModel
+
+    real, tie, inside, most = AutoModelForCausalLM.from_pretrained, PreTrainedModel.tie_weights, [], []
+    second = threading.Thread(target=lambda: load_model(gemma_folder, device="cpu"))
+
+    def watched(*args, **kwargs):
+        inside.append(1)
+        most.append(len(inside))
+        if not second.ident:
+            second.start()
+            second.join(0.5)  # time enough to come in, were it let in
+        try:
+            return real(*args, **kwargs)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", watched)
+    load_model(gemma_folder, device="cpu")
+    second.join()
+    assert most == [1, 1]
+    assert PreTrainedModel.tie_weights is tie
 
 
 def test_ground_truth_goes_with_the_folder_and_not_with_its_name(gemma_folder, tmp_path):

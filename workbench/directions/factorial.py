@@ -48,7 +48,8 @@ class FactorialReport(Shown):
         pairs: By two effects: verdict, cosine, interval and so on; the null only for the two main effects.
         reports: The same as reports.
         additive: Is "both" the sum of "first alone" and "second alone"? The report of the two, and of the other diagonal.
-        cells: Coordinates of the four cell means in the plane of the two main effects, in units of their lengths.
+        cells: Coordinates of the four cell means in the plane of the two main effects, in units of their lengths (NaN along an
+            effect of no measurable length).
     """
 
     factors: tuple[str, str]
@@ -164,10 +165,13 @@ def _same(a: list[float], b: list[float]) -> bool:
 
 
 def _plane(value: Tensor, cells: Cells, weights: Tensor, factors: tuple[str, str]) -> pd.DataFrame:
-    """Where the cell means lie along the two main effects, each measured with the other clusters' effect (no cell is its own ruler)."""
+    """Where the cell means lie along the two main effects, each measured with the other clusters' effect (no cell is its own ruler).
+
+    An effect whose cross-fitted squared length is not above 0 is no ruler: NaN.
+    """
     k = len(cells.names)
     centred = torch.eye(k, dtype=torch.float64) - 1 / k
     all_products = cross(cells, torch.cat([centred, weights])).value
-    lengths = value.diagonal()[:2].clamp(min=1e-300).sqrt()
-    spots = all_products[:k, k:] / lengths**2
+    squared = value.diagonal()[:2]
+    spots = all_products[:k, k:] / torch.where(squared > 0, squared, math.nan)
     return pd.DataFrame({"cell": cells.names, factors[0]: spots[:, 0].tolist(), factors[1]: spots[:, 1].tolist()})

@@ -81,7 +81,7 @@ def angles(table: pd.DataFrame, title: str) -> go.Figure:
 def plane(cells: pd.DataFrame, factors: Sequence[str]) -> go.Figure:
     """Draw the four cell means of a 2x2, by layer: along the two main effects, in their lengths; a square would be plain addition."""
     # an effect without measurable length is no ruler
-    good = cells.groupby("layer")[["harm", "safety"]].agg(lambda v: v.abs().max()).max(axis=1) < 3
+    good = cells.groupby("layer")[["harm", "safety"]].agg(lambda v: v.abs().max()).max(axis=1, skipna=False) < 3
     layers = sorted(good[good].index) or sorted(cells["layer"].unique())
     reach = max(1.25, 1.12 * float(cells.loc[cells["layer"].isin(layers), ["harm", "safety"]].abs().max().max()))
     shown = layers if len(layers) <= 6 else [layers[i] for i in np.linspace(0, len(layers) - 1, 6).round().astype(int)]

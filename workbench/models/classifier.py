@@ -16,7 +16,7 @@ from ..core.errors import BadInput, NotFinite, WorkbenchError
 from ..core.show import Shown, some
 from .digest import weights_digest
 from .load import _device, _dtype, _tokenizer
-from .source import check_complete, check_folder, check_memory, explain, locate
+from .source import building, check_complete, check_folder, check_memory, explain, locate
 
 # these count positions from behind the padding token, and so read fewer tokens than they have positions
 _OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet")
@@ -77,7 +77,7 @@ def load_classifier(source: str | Path, *, device: str | torch.device = "auto", 
         if config.problem_type == "regression":
             raise BadInput(f"{shown} is a regression; its output is no probability. Use a classifier")
         tokenizer = _tokenizer(path, shown, kwargs)
-        with torch.random.fork_rng(devices=[]):
+        with building():
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(
                 path, dtype=_dtype("auto", config, place), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **kwargs
             )

@@ -23,7 +23,7 @@ from ..core.provenance import content_hash
 from ..core.seeds import derive
 from ..core.show import Shown, axes
 from .digest import weights_digest, weights_state
-from .source import check_complete, check_folder, check_memory, explain, locate
+from .source import building, check_complete, check_folder, check_memory, explain, locate
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -164,7 +164,7 @@ def load_model(
         tokens = tokenizer or _tokenizer(source, shown, kwargs)
         bos = _bos(tokens)
         spread = {"device_map": device_map} if device_map else {}
-        with torch.random.fork_rng(devices=[]):
+        with building():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, dtype=kind, attn_implementation="eager", trust_remote_code=False, output_loading_info=True, **spread, **kwargs
             )
@@ -212,7 +212,7 @@ def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | N
 
     trunk = Trunk(hf)
     # booting draws initial weights before it is given the real ones: keep the caller's generator out of it
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
+    with building(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         if not getattr(tokenizer, "init_kwargs", {}).get("name_or_path"):
             # TransformerLens loads a tokenizer anew from where it came from; one made in memory must come from somewhere
@@ -258,7 +258,7 @@ def untrained_copy(model: Any, seed: int = 0) -> TransformerBridge:
     if config is None:
         raise BadInput("an untrained copy needs a TransformerBridge; this model carries no Hugging Face configuration")
     known, parameter = info(model), next(model.parameters())
-    with torch.random.fork_rng(devices=[]):
+    with building():
         torch.manual_seed(derive(seed, "untrained"))
         hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(parameter.dtype)
     return wrap(hf, model.tokenizer, name=f"{known.name} (untrained)", bos=known.bos, device=parameter.device)

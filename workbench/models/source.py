@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,19 @@ from ..core.errors import DamagedModel, GatedModel, NetworkNeeded, OutOfMemory, 
 from ..core.paths import data_path
 
 BUNDLED = "udhr-organism"
+_ONE = threading.RLock()
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Load or build a model: one at a time in a process, and without drawing from the caller's generator.
+
+    While it loads a model, transformers puts stand-ins for `PreTrainedModel.tie_weights` and torch's initialisers in their
+    classes; of two loads that overlap, the later puts the earlier's stand-ins "back", and every load after them lacks its
+    tied weights. TransformerLens may load too while it boots.
+    """
+    with _ONE, torch.random.fork_rng(devices=[]):
+        yield
 
 
 def bundled_models() -> dict[str, Path]:

@@ -18,7 +18,7 @@ from ..models import info, planted, untrained_copy
 from ..models.tokens import encode
 from ..prompts import PromptSet, Split, check_sides, grouped_split, statements
 from .planning import Later
-from .render import render, write_document
+from .render import publish_document
 from .run import Run
 
 FIT = "no claim"
@@ -130,8 +130,13 @@ def with_n(panel: Panel) -> str:
     rows = next(iter(panel.drawing.rows.values()))
     if "n=" in panel.caption or "n" not in rows or not len(rows["n"].dropna()):
         return panel.caption
-    low, high = int(rows["n"].min()), int(rows["n"].max())
-    return f"{panel.caption} n={low if low == high else f'{low} to {high}'} per point."
+    return f"{panel.caption} n={span(rows)} per point."
+
+
+def span(table: pd.DataFrame) -> str:
+    """Return the number of items behind the rows of a table: one number, or the smallest and the largest."""
+    low, high = int(table["n"].min()), int(table["n"].max())
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def publish(
@@ -145,18 +150,10 @@ def publish(
         findings, panels, title, subtitle, convention, limits, made, warning: As for `write_report`.
         sources: Tables that a finding's numbers stand in, by how the finding begins; for findings that do not say so themselves.
     """
+    settings = {**asdict(study.set), "model": study.info.key(), **run.record["versions"], "commit": run.record["code"]}
     findings = [_linked(f, sources or {}, run) for f in findings]
-    run.findings = findings
-    panels = [replace(p, caption=with_n(p)) for p in panels]
-    saved = [replace(p, drawing=p.drawing.save(run.folder / "figures", p.name)) for p in panels]
-    document = {
-        "title": title, "subtitle": subtitle, "convention": convention, "limits": list(limits), "warning": warning,
-        "made": [*made, "Rerunning the command repeats nothing that is cached; run.json holds settings, versions and times."],
-        "findings": [{"text": str(f), "tables": list(getattr(f, "tables", ()))} for f in findings],
-        "settings": {**asdict(study.set), "model": study.info.key(), **run.record["versions"], "commit": run.record["code"]},
-        "panels": [{"name": p.name, "caption": p.caption, "table": p.table, **p.drawing.spec()} for p in saved],
-    }  # fmt: skip
-    write_document(run, document)
-    note = render(run, document, saved, formats=run.formats)
-    if note:
-        run.record["figures"] = note
+    rerun = "Rerunning the command repeats nothing that is cached; run.json holds settings, versions and times."
+    publish_document(
+        run, findings=findings, panels=[replace(p, caption=with_n(p)) for p in panels], title=title, subtitle=subtitle, convention=convention,
+        limits=list(limits), warning=warning, made=[*made, rerun], settings=settings,
+    )  # fmt: skip

@@ -41,9 +41,11 @@ def as_sweep(sweep: Any) -> Sweep:
     return Sweep(name=str(sweep), study=str(sweep))
 
 
-def default_out(sweep: Sweep) -> Path:
-    """Return the folder that a sweep is written to unless one is named."""
-    return Path("figures") / sweep.name.replace(" ", "-")
+def placed(sweep: Any, out: str | Path | None) -> tuple[Sweep, Path]:
+    """Return a sweep with its paths whole, and its folder: the one named, the one it was begun in, or `figures/NAME`."""
+    begun = Path(sweep) if isinstance(sweep, str | Path) and (Path(sweep) / TOML).is_file() else None
+    found = as_sweep(sweep).resolved()
+    return found, (Path(out) if out else begun or Path("figures") / found.name.replace(" ", "-")).resolve()
 
 
 class SweepRun(Run):
@@ -92,9 +94,7 @@ def run_sweep(
         WorkerLost: No worker could be kept alive.
         MissingTool: `address` without Ray.
     """
-    begun = Path(sweep) if isinstance(sweep, str | Path) and (Path(sweep) / TOML).is_file() else None
-    sweep = as_sweep(sweep).resolved()
-    folder = (Path(out) if out else begun or default_out(sweep)).resolve()
+    sweep, folder = placed(sweep, out)
     if workers < 1:
         raise BadInput(f"workers {workers}: 1 at least")
     if strange := sorted(set(formats or ()) - set(FORMATS)):

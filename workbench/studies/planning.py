@@ -208,13 +208,12 @@ def plan(
     Raises:
         BadInput: As `Sweep`; and whatever else of a model or of prompts would end the run.
     """
-    from .grid import as_sweep, default_out
-    from .worker import TOML, finished_cells
+    from .grid import placed
+    from .worker import finished_cells
 
-    begun = Path(sweep) if isinstance(sweep, str | Path) and (Path(sweep) / TOML).is_file() else None
-    sweep = as_sweep(sweep).resolved()
+    sweep, folder = placed(sweep, out)
     store = Cache(cache)
-    done = finished_cells(Path(out) if out else begun or default_out(sweep), sweep)
+    done = finished_cells(folder, sweep)
     journal = store.journal()
     rows: list[dict[str, Any]] = []
     name, model = "", None

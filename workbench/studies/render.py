@@ -25,10 +25,27 @@ FORMATS = ("html", "png", "svg", "pdf")
 _REPORT = ("title", "subtitle", "convention", "warning", "findings", "limits", "made")
 
 
-def write_document(run: Run, document: Mapping[str, Any]) -> None:
-    """Write what the report says, for `redraw`."""
+def publish_document(run: Run, *, findings: Sequence[str], panels: Sequence[Panel], **document: Any) -> None:
+    """Write a run's figures and report, and the document that `redraw` draws them from again.
+
+    Args:
+        run: The run, with its tables.
+        findings: Sentences with their numbers.
+        panels: Figures in order.
+        document: What else the report says: title, subtitle, convention, limits, warning, made, settings, and links to further pages.
+    """
+    run.findings = list(findings)
+    # drawn from what is read back: what is drawn now is what is redrawn later
+    saved = [replace(p, drawing=p.drawing.save(run.folder / "figures", p.name)) for p in panels]
+    document |= {
+        "findings": [{"text": str(f), "tables": list(getattr(f, "tables", ()))} for f in findings],
+        "panels": [{"name": p.name, "caption": p.caption, "table": p.table, **p.drawing.spec()} for p in saved],
+    }  # fmt: skip
     text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
     (run.folder / DOCUMENT).write_text(text + "\n", encoding="utf-8")
+    note = render(run, document, saved, formats=run.formats)
+    if note:
+        run.record["figures"] = note
 
 
 def render(

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ..figures import Finding, Panel, recipes
-from .common import FIT, pick
-from .render import render, write_document
+from .common import FIT, pick, span
+from .render import publish_document
 from .run import Run
 from .sweep import Sweep
 
@@ -92,7 +92,7 @@ def panels(run: Run, sweep: Sweep) -> list[Panel]:
         out.append(
             Panel(
                 name="cells", table=main.table, drawing=draw.points(some, list(main.labels), f"{sweep.name}: cell by cell", main.axis, main.zero, colour),
-                caption=f"{main.axis[0].upper()}{main.axis[1:]} in each cell; n={int(rows['n'].min())} to {int(rows['n'].max())} per point. {bars}{note}",
+                caption=f"{main.axis[0].upper()}{main.axis[1:]} in each cell; n={span(rows)} per point. {bars}{note}",
             )
         )  # fmt: skip
     probes = run.tables.get("probes")
@@ -107,8 +107,8 @@ def panels(run: Run, sweep: Sweep) -> list[Panel]:
             out.append(
                 Panel(
                     name=f"layers_{condition.replace(' ', '_')}", table="probes", drawing=draw.by_layer(here, "method", "line", title),
-                    caption=f"Accuracy on held-out items by layer, a line per cell, fitted without a claim; n={int(pick(here, control='')['n'].min())} "
-                    f"at least per point. {bars} Grey: the widest central 95 % of random directions in any cell.",
+                    caption=f"Accuracy on held-out items by layer, a line per cell, fitted without a claim; n={span(pick(here, control=''))} "
+                    f"per point. {bars} Grey: the widest central 95 % of random directions in any cell.",
                 )
             )  # fmt: skip
     return out
@@ -116,24 +116,18 @@ def panels(run: Run, sweep: Sweep) -> list[Panel]:
 
 def write(run: Run, sweep: Sweep) -> None:
     """Write figures and report of a sweep."""
-    run.findings = findings(run, sweep)
-    shown = [replace(p, drawing=p.drawing.save(run.folder / "figures", p.name)) for p in panels(run, sweep)]
     done = run.tables["sweep_cells"]
-    document = {
-        "title": f"Sweep: {sweep.name}",
-        "subtitle": sweep.description or f"{len(done)} cells of the study {sweep.study}.",
-        "convention": "Each cell is a run of its own, with its own report. A table of this page holds the rows of all cells, the cell's name and axes in front.",
-        "limits": ["With many cells some will differ by chance: the intervals are those of one cell each, not of the largest of many.", *(
-            ["Cells that differ only in the seed draw other items, splits and restarts; they say how much a result hangs on them."] if len(sweep.seeds) > 1 else []
-        )],
-        "warning": "" if (done["status"] == "finished").all() else "Some cells failed; what is shown is without them.",
-        "made": [f"workbench run sweep.toml; the file lies in this folder. Study: {sweep.study}."],
-        "findings": [{"text": str(f), "tables": list(getattr(f, "tables", ()))} for f in run.findings],
-        "settings": {**{k: str(v) for k, v in sweep.__dict__.items() if v}, **run.record["versions"], "commit": run.record["code"]},
-        "panels": [{"name": p.name, "caption": p.caption, "table": p.table, **p.drawing.spec()} for p in shown],
-        "links": [(f"cell {row.cell}", f"cells/{row.cell}/run/index.html") for row in done.itertuples() if row.status == "finished"],
-    }  # fmt: skip
-    write_document(run, document)
-    note = render(run, document, shown, formats=run.formats)
-    if note:
-        run.record["figures"] = note
+    seeds = "Cells that differ only in the seed draw other items, splits and restarts; they say how much a result hangs on them."
+    publish_document(
+        run, findings=findings(run, sweep), panels=panels(run, sweep), title=f"Sweep: {sweep.name}",
+        subtitle=sweep.description or f"{len(done)} cells of the study {sweep.study}.",
+        convention="Each cell is a run of its own, with its own report. A table of this page holds the rows of all cells, the cell's name and axes in front.",
+        limits=[
+            "With many cells some will differ by chance: the intervals are those of one cell each, not of the largest of many.",
+            *([seeds] if len(sweep.seeds) > 1 else []),
+        ],
+        warning="" if (done["status"] == "finished").all() else "Some cells failed; what is shown is without them.",
+        made=[f"workbench run sweep.toml; the file lies in this folder. Study: {sweep.study}."],
+        settings={**{k: str(v) for k, v in sweep.__dict__.items() if v}, **run.record["versions"], "commit": run.record["code"]},
+        links=[(f"cell {row.cell}", f"cells/{row.cell}/run/index.html") for row in done.itertuples() if row.status == "finished"],
+    )  # fmt: skip

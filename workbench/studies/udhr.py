@@ -263,8 +263,10 @@ class _Study(Rows):
     @property
     def asks_who(self) -> bool:
         """Whether the statements are about people that come back often enough to ask who is denied."""
-        rows = self.source.rows() if not self.source.own else self._prompts("base_short", None, None, None).to_frame()
-        return not self.source.own or (rows["identity"].nunique() >= 4 and bool(rows.groupby("identity").size().median() >= 4))
+        if not self.source.own:
+            return True
+        count = self._prompts("base_short", None, None, None).to_frame().groupby("identity").size()
+        return len(count) >= 4 and bool(count.median() >= 4)
 
     def _denied_prompts(self) -> PromptSet:
         if self.source.own:  # as many statements about each as of the project's own

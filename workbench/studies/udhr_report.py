@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import prompts as source
 from ..figures import Finding, Panel, recipes
-from .common import pick, publish
+from .common import pick, publish, span
 from .run import Run
 from .udhr import FIT, _Study, claim_names
 
@@ -200,12 +200,6 @@ def _controls(table: pd.DataFrame, layer: int) -> str:
     return text + "."
 
 
-def _n(table: Any) -> str:
-    """The number of items behind the points of a figure: one number, or the smallest and the largest."""
-    low, high = int(table["n"].min()), int(table["n"].max())
-    return str(low) if low == high else f"{low} to {high}"
-
-
 def panels(run: Run, study: _Study) -> list[Panel]:
     """Return the figures with their captions."""
     tables = run.tables
@@ -213,30 +207,30 @@ def panels(run: Run, study: _Study) -> list[Panel]:
     found = [
         Panel(
             name="says_and_knows", table="says_and_knows", drawing=draw.says_and_knows(tables["says_and_knows"]),
-            caption=f"The same held-out items in each column (n={_n(tables['says_and_knows'])} per claim). Says: the share of safe answers. Knows: the share "
+            caption=f"The same held-out items in each column (n={span(tables['says_and_knows'])} per claim). Says: the share of safe answers. Knows: the share "
             f"of items whose safe answer is read from layer {study.layer} (two thirds of the way up, fixed beforehand), with probes "
             f"fitted without a claim. {bars}",
         ),
         Panel(
             name="behaviour", table="behaviour", drawing=draw.behaviour(tables["behaviour"]),
-            caption=f"Share of answers that grant the right, by prompt form and claim; n={_n(pick(tables['behaviour'], metric='safe_score', polarity='all'))} per point. {bars}",
+            caption=f"Share of answers that grant the right, by prompt form and claim; n={span(pick(tables['behaviour'], metric='safe_score', polarity='all'))} per point. {bars}",
         ),
         Panel(
             name="layers", table="probes", drawing=draw.layer_curves(tables["probes"], claim_names(tables["probes"])),
             caption=f"Probes fitted on {study.fitted} training items without a claim and carried over unchanged; under a claim each identity and "
-            f"right stands in one of two prompt forms (since_claim, consider_claim) by the toss of a coin; n={_n(pick(tables['probes'], control='', metric='accuracy'))} held-out items per point. {bars} Grey: central 95 % of "
+            f"right stands in one of two prompt forms (since_claim, consider_claim) by the toss of a coin; n={span(pick(tables['probes'], control='', metric='accuracy'))} held-out items per point. {bars} Grey: central 95 % of "
             "random directions, oriented on training labels. Bag of words: a classifier on the words of the statement.",
         ),
         Panel(
             name="by_tokens", table="by_tokens", drawing=draw.by_tokens(tables["by_tokens"]),
-            caption=f"Logistic probe without a claim, layer {study.layer}, by the number of tokens that name the identity; n={_n(tables['by_tokens'])} per point. {bars}",
+            caption=f"Logistic probe without a claim, layer {study.layer}, by the number of tokens that name the identity; n={span(tables['by_tokens'])} per point. {bars}",
         ),
     ]  # fmt: skip
     if len(tables["truth_or_answer"]):
         panel = Panel(
             name="truth_or_answer", table="truth_or_answer", drawing=draw.truth_or_answer(tables["truth_or_answer"]),
             caption=f"Under the partial claim truth and answer part. The direction found without labels and without a claim, and as a "
-            f"control a direction fitted on the model's answers under this claim, each compared with both; n={_n(tables['truth_or_answer'])} per point. {bars}",
+            f"control a direction fitted on the model's answers under this claim, each compared with both; n={span(tables['truth_or_answer'])} per point. {bars}",
         )  # fmt: skip
         found.insert(3, panel)
     return found + _who(run, study, bars)
