@@ -28,7 +28,7 @@ study: $(STAMP) system
 
 # A worker per core, of one thread each: the models are so small that a second thread gains nothing
 test: $(STAMP) system
-	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadgroup
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -50,7 +50,15 @@ def part(study: str, command: str, run: wb.studies.Run, names: tuple[str, ...]) 
     for name in there:
         panel, file = panels[name], f"gallery/{study}-{name}"
         title = wb.figures.Drawing.load(run.folder / "figures", name, panel).figure().layout.title.text
-        lines += [f"### {title}", "", f"![{title}]({file}-light.svg#only-light)", f"![{title}]({file}-dark.svg#only-dark)", "", panel["caption"], ""]
+        lines += [
+            f"### {title}",
+            "",
+            f"![{title}]({file}-light.svg#only-light)",
+            f"![{title}]({file}-dark.svg#only-dark)",
+            "",
+            panel["caption"],
+            "",
+        ]
         lines += [f"`wb.figures.{panel['draw']}`, table `{panel['table']}`.", ""]
     return "\n".join(lines)
 

@@ -33,17 +33,15 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 ARCHITECTURES = ("gpt2", "llama", "gemma2", "qwen2", "neox")
 
 
-# tests of one file share fixtures and go to one worker; these files' share none
-APART = ("test_notebooks", "test_pushing_studies")
-LONG = ("test_udhr_study", "test_runs", "test_sweeps", "test_docs", "test_organism", "test_harm_safety", "test_geometry_study", "test_pushing_studies", "test_notebooks")  # fmt: skip
+# by time taken; a file goes to a worker as a whole (pytest-xdist, --dist loadfile), for its tests share fixtures
+LONG = (
+    "test_notebooks", "test_harm_safety", "test_sweeps", "test_udhr_study", "test_runs", "test_pushing_studies", "test_organism",
+    "test_geometry_study", "test_docs", "test_parallel", "test_probes_study",
+)  # fmt: skip
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items):
-    """Say which tests go together (pytest-xdist, --dist loadgroup), and begin with what takes long."""
-    for item in items:
-        if item.path.stem not in APART:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Begin with what takes long, so that no worker is left alone with it."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 

@@ -200,7 +200,9 @@ def test_an_effect_without_measurable_length_is_no_ruler():
     cells, items = factorial(90)
     flat = {(i, j): rows - i * np.eye(40)[0] * 5 for (i, j), rows in cells.items()}  # the first factor does nothing
     spots = [wb.factorial_geometry(flat, ("harm", "safety"), items=items, draws=0).cells]
-    spots += [wb.factorial_geometry({c: r[k:] for c, r in flat.items()}, ("harm", "safety"), items=items[k:], draws=0).cells for k in (10, 20, 30)]
+    spots += [
+        wb.factorial_geometry({c: r[k:] for c, r in flat.items()}, ("harm", "safety"), items=items[k:], draws=0).cells for k in (10, 20, 30)
+    ]
     undefined = [bool(s["harm"].isna().all()) for s in spots]
     assert any(undefined), "planted so that some squared length falls below 0"
     for table, nothing in zip(spots, undefined, strict=True):
