@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import BadInput
+from .names import MAIN_TABLES
 from .run import Run
 
 # what a row says, not what it is about
@@ -21,7 +22,6 @@ MEASURED = WORDS | {
     "finding", "share", "change", "change_low", "change_high", "clean", "corrupted", "patched", "clusters", "massive", "variance", "effect_size",
     "bootstrap_low", "bootstrap_high", "tax_on_validation", "identity_tokens_mean", "threshold", "status",
 }  # fmt: skip
-HEADLINES = ("says_and_knows", "summary", "verdicts", "places", "lines")
 COLUMNS = [
     "table",
     "row",
@@ -64,7 +64,7 @@ class Comparison:
     def changed(self) -> pd.DataFrame:
         """The numbers that changed beyond their intervals: those of a study's main table first, then the largest differences."""
         some = self.rows[self.rows["verdict"] == "changed"]
-        order = pd.DataFrame({"main": ~some["table"].isin(HEADLINES), "size": -some["difference"].abs()})
+        order = pd.DataFrame({"main": ~some["table"].isin(list(MAIN_TABLES.values())), "size": -some["difference"].abs()})
         return some.reindex(order.sort_values(["main", "size"]).index)
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..figures import Finding, Panel, recipes
 from .common import FIT, pick, span
+from .names import MAIN_TABLES
 from .render import publish_document
 from .run import Run
 from .sweep import Sweep
@@ -29,19 +30,16 @@ class Main:
 
 
 MAIN = {
-    "udhr": Main(table="says_and_knows", labels=("condition", "what"), axis="share of held-out items", where={}, zero=0.5),
-    "reading": Main(table="summary", labels=("condition", "what"), axis="share of held-out items", where={}, zero=0.5),
-    "probes": Main(table="ccs_honesty", labels=("what", "against"), axis="share of held-out items", where={"metric": "accuracy"}, zero=0.5),
-    "geometry": Main(table="verdicts", labels=("layer",), axis="cosine of harm and safety", where={}, zero=0.0),
-    "steering": Main(
-        table="places",
-        labels=("direction", "site", "layer", "polarity"),
-        axis="share of safe answers",
-        where={"metric": "safe_score"},
-        zero=0.5,
-    ),
-    "patching": Main(table="lines", labels=("line", "layer"), axis="recovered (0 corrupted, 1 clean)", where={}, zero=0.0),
-    "caa": Main(table="test", labels=("behaviour", "name"), axis="P(answer matching behaviour)", where={}, zero=0.5),
+    study: Main(table=MAIN_TABLES[study], labels=labels, axis=axis, where=where, zero=zero)
+    for study, labels, axis, where, zero in (
+        ("udhr", ("condition", "what"), "share of held-out items", {}, 0.5),
+        ("reading", ("condition", "what"), "share of held-out items", {}, 0.5),
+        ("probes", ("what", "against"), "share of held-out items", {"metric": "accuracy"}, 0.5),
+        ("geometry", ("layer",), "cosine of harm and safety", {}, 0.0),
+        ("steering", ("direction", "site", "layer", "polarity"), "share of safe answers", {"metric": "safe_score"}, 0.5),
+        ("patching", ("line", "layer"), "recovered (0 corrupted, 1 clean)", {}, 0.0),
+        ("caa", ("behaviour", "name"), "P(answer matching behaviour)", {}, 0.5),
+    )
 }
 MOST = 60
 
