@@ -171,7 +171,11 @@ def _afterwards(args: argparse.Namespace) -> int:
             print(f"wrote {args.write_captions}; change it, then: workbench redraw {args.folder} --captions {args.write_captions}")
             return 0
         page = studies.redraw(args.folder, out=args.out, theme=args.theme, captions=args.captions, formats=args.formats, only=args.only)
-        print(f"drawn: {Path(args.out or args.folder) / 'figures'}" if args.only else f"report: {page}")
+        if args.only:
+            written = [f for name in args.only for f in sorted((Path(args.out or args.folder) / "figures").glob(f"{name}.*"))]
+            print("\n".join(map(str, written)))
+        else:
+            print(f"report: {page}")
     elif args.command == "compare":
         found = studies.compare_runs(args.first, args.second)
         if args.out:

@@ -92,7 +92,7 @@ def test_on_a_tiny_random_gemma(gemma_folder, tmp_path, no_browser):
     run = wb.run_study("udhr", model=str(gemma_folder), out=tmp_path / "run", progress=False, **SMALL)
     assert "chance" in " ".join(run.findings)
     assert run.report.is_file()
-    assert len(run.tables["denied_recovery"]) == 0
+    assert "denied_recovery" not in run.tables, "nothing was planted"
 
 
 def test_the_form_of_the_prompt_does_not_go_with_the_identity(run, organism):

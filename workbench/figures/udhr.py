@@ -22,6 +22,7 @@ from .style import (
     ORANGE,
     PURPLE,
     RED,
+    band,
     null_band,
     style,
 )  # fmt: skip
@@ -38,12 +39,25 @@ def _hover(rows: pd.DataFrame) -> list[str]:
     return [f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}], n={int(r['n'])}" for r in rows.to_dict("records")]
 
 
-def says_and_knows(table: pd.DataFrame) -> go.Figure:
-    """Draw, per condition, the share of safe answers beside the share of items whose truth is read inside."""
+def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.Figure:
+    """Draw, per condition, the share of safe answers beside the share of items whose truth is read inside.
+
+    Args:
+        table: `condition, what, value, low, high, n`.
+        null: What random directions read at the same layer: `condition, low, high`, drawn as a grey block behind what is read inside.
+    """
     figure = go.Figure()
     looks = {"says": (RED, "diamond"), "knows: CCS": (BLUE, "circle"), "knows: logistic": (GREEN, "square")}
     conditions = list(dict.fromkeys(table["condition"]))
     names = list(dict.fromkeys(table["what"]))
+    if null is not None and len(null):
+        # as wide as the markers of what is read inside, which stand right of what is said
+        inside = [(k - (len(names) - 1) / 2) * 0.2 for k, what in enumerate(names) if what.startswith("knows")] or [0.0]
+        figure.add_bar(
+            x=[conditions.index(c) + (inside[0] + inside[-1]) / 2 for c in null["condition"]], base=null["low"], y=null["high"] - null["low"],
+            width=inside[-1] - inside[0] + 0.18, marker={"color": band(GREY, 0.22), "line": {"width": 0}}, name="random directions, 95 %",
+            hovertext=[f"{a:.3f} to {b:.3f}" for a, b in zip(null["low"], null["high"], strict=True)], hoverinfo="text+name",
+        )  # fmt: skip
     for k, what in enumerate(names):
         rows = table[table["what"] == what]
         colour, symbol = next((v for key, v in looks.items() if what.startswith(key)), (INK, "circle"))
@@ -52,7 +66,7 @@ def says_and_knows(table: pd.DataFrame) -> go.Figure:
             x=x, y=rows["value"], error_y=_bars(rows), mode="markers", name=what, marker={"color": colour, "symbol": symbol, "size": 11},
             hovertext=_hover(rows), hoverinfo="text+name",
         )  # fmt: skip
-    figure.add_hline(y=0.5, line={"dash": "dot", "color": GREY}, annotation_text="chance", annotation_position="bottom right")
+    figure.add_hline(y=0.5, line={"dash": "dot", "color": GREY}, annotation_text="chance", annotation_position="bottom left")
     labels = [c if c == "no claim" else f"{c} claim" for c in conditions]
     figure.update_xaxes(tickvals=list(range(len(conditions))), ticktext=labels, range=[-0.5, len(conditions) - 0.5])
     figure.update_yaxes(title="share of held-out items", range=[-0.04, 1.04])
@@ -63,8 +77,8 @@ def says_and_knows(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def behaviour(table: pd.DataFrame) -> go.Figure:
-    """Draw the share of safe answers per template and claim."""
+def behaviour(table: pd.DataFrame, axis: str = "share of answers that grant the right") -> go.Figure:
+    """Draw the share of safe answers per template and claim; `axis` says what is safe."""
     rows = table[(table["metric"] == "safe_score") & (table["polarity"] == "all")]
     templates = list(dict.fromkeys(rows["template"]))[::-1]
     claims = [c for c in CLAIM_COLOURS if c in set(rows["claim"])]
@@ -78,7 +92,7 @@ def behaviour(table: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.add_vline(x=0.5, line={"dash": "dot", "color": GREY}, annotation_text="chance", annotation_position="bottom right")
     figure.update_yaxes(tickvals=list(range(len(templates))), ticktext=templates)
-    figure.update_xaxes(title="share of answers that grant the right", range=[-0.03, 1.03])
+    figure.update_xaxes(title=axis, range=[-0.03, 1.03])
     style(figure, "What the model says, by prompt form and claim", height=110 + 52 * len(templates))
     figure.update_layout(margin={"l": 190})
     return figure
@@ -120,7 +134,7 @@ def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str
                     line={"color": METHOD_COLOURS[method], "width": 2}, legendgroup=method, showlegend=k == 0, hovertext=_hover(rows),
                     hoverinfo="text+name", **place,
                 )  # fmt: skip
-        figure.add_hline(y=0.5, line={"dash": "dot", "color": GREY, "width": 1}, **place)  # pyright: ignore[reportArgumentType]
+        _chance(figure, named=k == 0, **place)
     style(figure, "Truth read inside, by layer: fitted without a claim, read under each", height=180 + 225 * lines)
     figure.update_yaxes(range=[-0.04, 1.04])
     for line in range(lines):
@@ -132,6 +146,12 @@ def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str
         )
     figure.update_layout(margin={"t": 130}, legend={"y": 1 + 34 / (225 * lines), "font": {"size": 11}})
     return figure
+
+
+def _chance(figure: go.Figure, *, named: bool, **place: Any) -> None:
+    """Draw chance as a dotted line in one panel."""
+    text = {"annotation_text": "chance", "annotation_position": "bottom right", "annotation_font_size": 11} if named else {}
+    figure.add_hline(y=0.5, line={"dash": "dot", "color": GREY, "width": 1}, **text, **place)
 
 
 def _step(table: pd.DataFrame) -> int:
@@ -157,7 +177,7 @@ def truth_or_answer(table: pd.DataFrame) -> go.Figure:
                 showlegend=k == 0, marker={"color": colour, "symbol": symbol, "size": 8}, line={"color": colour, "width": 2},
                 hovertext=_hover(rows), hoverinfo="text+name", row=1, col=k + 1,
             )  # fmt: skip
-        figure.add_hline(y=0.5, line={"dash": "dot", "color": GREY, "width": 1}, row=1, col=k + 1)  # pyright: ignore[reportArgumentType]
+        _chance(figure, named=k == 0, row=1, col=k + 1)
     figure.update_xaxes(title="layer", dtick=_step(table))
     figure.update_yaxes(range=[-0.04, 1.04])
     figure.update_yaxes(title="share of held-out items", row=1, col=1)
@@ -166,8 +186,11 @@ def truth_or_answer(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def denied(table: pd.DataFrame, planted: Iterable[str] | None = None, top: int = 24) -> go.Figure:
-    """Draw who is denied rights without a claim: the identities with the highest share of denying answers."""
+def denied(
+    table: pd.DataFrame, planted: Iterable[str] | None = None, top: int = 24, *,
+    title: str = "Who is denied rights without any claim", axis: str = "share of answers that deny the right",
+) -> go.Figure:  # fmt: skip
+    """Draw who is denied rights without a claim: the identities with the highest share of denying (unsafe) answers."""
     rows = table.head(top).iloc[::-1]
     known = set(planted or ())
     figure = go.Figure()
@@ -187,8 +210,8 @@ def denied(table: pd.DataFrame, planted: Iterable[str] | None = None, top: int =
             marker={"color": PURPLE, "symbol": "circle-open", "size": 17, "line": {"width": 1.6}}, hoverinfo="skip",
         )  # fmt: skip
     figure.update_yaxes(categoryorder="array", categoryarray=rows["identity"].tolist(), dtick=1, tickfont={"size": 11})
-    figure.update_xaxes(title="share of answers that deny the right", range=[-0.03, 1.03])
-    style(figure, "Who is denied rights without any claim", height=150 + 19 * len(rows))
+    figure.update_xaxes(title=axis, range=[-0.03, 1.03])
+    style(figure, title, height=150 + 19 * len(rows))
     figure.update_layout(margin={"l": 220, "t": 108}, legend={"font": {"size": 11}})
     return figure
 

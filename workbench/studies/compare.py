@@ -22,6 +22,7 @@ MEASURED = WORDS | {
     "finding", "share", "change", "change_low", "change_high", "clean", "corrupted", "patched", "clusters", "massive", "variance", "effect_size",
     "bootstrap_low", "bootstrap_high", "tax_on_validation", "identity_tokens_mean", "threshold", "status",
 }  # fmt: skip
+CALIBRATION = {"ece", "brier"}
 COLUMNS = [
     "table",
     "row",
@@ -37,6 +38,10 @@ COLUMNS = [
     "high",
     "verdict",
 ]
+
+
+MOST = 25
+_MAIN = list(MAIN_TABLES.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,40 +67,42 @@ class Comparison:
 
     @property
     def changed(self) -> pd.DataFrame:
-        """The numbers that changed beyond their intervals: those of a study's main table first, then the largest differences."""
+        """The numbers that changed beyond their intervals: a study's main table first, calibration last, the largest differences before others."""
         some = self.rows[self.rows["verdict"] == "changed"]
-        order = pd.DataFrame({"main": ~some["table"].isin(list(MAIN_TABLES.values())), "size": -some["difference"].abs()})
-        return some.reindex(order.sort_values(["main", "size"]).index)
+        order = pd.DataFrame(
+            {"main": ~some["table"].isin(_MAIN), "late": some["metric"].isin(CALIBRATION), "size": -some["difference"].abs()}
+        )
+        return some.reindex(order.sort_values(["main", "late", "size"]).index)
+
+    @property
+    def main(self) -> pd.DataFrame:
+        """The numbers of the study's main table, changed or not."""
+        return self.rows[self.rows["table"].isin(_MAIN)]
 
     def __str__(self) -> str:
         """Return the comparison in words."""
         counts = self.rows["verdict"].value_counts()
-        lines = [
+        lines = [f"set otherwise: {row['what']}: {row['first']} -> {row['second']}" for row in self.settings.to_dict("records")]
+        lines += _listed(self.main, "more of the main table", MOST, verdict=True)
+        lines += [
             f"{self.names[0]} and {self.names[1]}: {len(self.rows)} numbers in both, {counts.get('changed', 0)} changed beyond their intervals, "
             f"{counts.get('no interval', 0)} have no interval ({int(self._moved().sum())} of those differ)"
         ]
         expected = 0.05 * int((self.rows["verdict"] != "no interval").sum())
         if counts.get("changed", 0):
-            lines.append(f"(of as many numbers of independent runs of one and the same thing about {expected:.0f} would be listed)")
+            lines.append(f"(of as many numbers of independent runs of one and the same thing about {expected:.0f} would be)")
         for row in self.words.head(25).to_dict("records"):
             lines.append(f"  {row['table']}: {row['row']}: {row['column']}: {row['first']} -> {row['second']}")
         if len(self.words) > 25:
             lines.append(f"  … and {len(self.words) - 25} more words")
-        shown = self.changed.head(25)
-        for row in shown.to_dict("records"):
-            lines.append(
-                f"  {row['table']}: {row['row']}: {row['first']:.4g} [{row['first_low']:.4g}, {row['first_high']:.4g}] -> {row['second']:.4g} "
-                f"[{row['second_low']:.4g}, {row['second_high']:.4g}], difference {row['difference']:+.4g} [{row['low']:+.4g}, {row['high']:+.4g}]"
-            )
-        if len(self.changed) > len(shown):
-            lines.append(f"  … and {len(self.changed) - len(shown)} more")
+        changed = self.changed
+        rest = changed[~changed.index.isin(self.main.head(MOST).index)]
+        lines += _listed(rest, "more; `workbench compare … --out FILE.csv` writes all", MOST)
         for name, some in self.only.groupby("run", sort=False):
             tables = ", ".join(f"{t} {n}" for t, n in some["table"].value_counts().items())
             lines.append(f"only in {name}: {len(some)} rows ({tables})")
         if self.skipped:
             lines.append(f"not compared, for want of a column value: {', '.join(self.skipped)}")
-        for row in self.settings.to_dict("records"):
-            lines.append(f"set otherwise: {row['what']}: {row['first']} -> {row['second']}")
         return "\n".join(lines)
 
     def _moved(self) -> pd.Series:
@@ -103,8 +110,8 @@ class Comparison:
         return bare & ~np.isclose(self.rows["first"].astype(float), self.rows["second"].astype(float), rtol=1e-5, atol=1e-9, equal_nan=True)
 
     def _repr_html_(self) -> str:
-        head = html.escape(str(self).splitlines()[0])
-        return f"<p>{head}</p>{self.changed.to_html(index=False, escape=True, float_format='{:.4g}'.format)}"
+        head = html.escape(next(line for line in str(self).splitlines() if " numbers in both" in line))
+        return f"<p>{head}</p>{pd.concat([self.main, self.changed]).drop_duplicates().to_html(index=False, escape=True, float_format='{:.4g}'.format)}"
 
 
 def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Comparison:
@@ -164,6 +171,17 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
         words=pd.DataFrame(words, columns=["table", "row", "column", "first", "second"]),
         skipped=tuple(skipped),
     )
+
+
+def _listed(rows: pd.DataFrame, more: str, most: int, *, verdict: bool = False) -> list[str]:
+    lines = []
+    for row in rows.head(most).to_dict("records"):
+        bounded = row["verdict"] != "no interval"
+        spans = [f" [{row[k + '_low']:.4g}, {row[k + '_high']:.4g}]" if bounded else "" for k in ("first", "second")]
+        difference = f", difference {row['difference']:+.4g}" + (f" [{row['low']:+.4g}, {row['high']:+.4g}]" if bounded else "")
+        end = f": {row['verdict']}" if verdict else ""
+        lines.append(f"  {row['table']}: {row['row']}: {row['first']:.4g}{spans[0]} -> {row['second']:.4g}{spans[1]}{difference}{end}")
+    return lines + ([f"  … and {len(rows) - most} {more}"] if len(rows) > most else [])
 
 
 def _names(a: Run, b: Run) -> tuple[str, str]:

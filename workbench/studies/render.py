@@ -91,7 +91,7 @@ def _findings(document: Mapping[str, Any]) -> list[Finding]:
 
 
 def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str]) -> None:
-    """Write the figures that have changed since they were last written (drawing stills takes a browser and seconds)."""
+    """Write the figures that have changed since they were last written (drawing stills takes a browser and seconds), each with its caption."""
     seal = folder / ".seal.json"
     try:
         old = dict(json.loads(seal.read_text(encoding="utf-8")))
@@ -101,6 +101,8 @@ def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str]) -> No
     fresh = [p for p in panels if old.get(p.name) != new[p.name] or not all((folder / f"{p.name}.{kind}").is_file() for kind in formats)]
     export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats))
     seal.write_text(json.dumps({**old, **new}), encoding="utf-8")
+    for panel in panels:  # a picture that travels alone does not say its n
+        (folder / f"{panel.name}.txt").write_text(panel.caption + "\n", encoding="utf-8")
 
 
 def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]:

@@ -289,11 +289,10 @@ class _Study(Rows):
         groups = pd.DataFrame()
         if asked["group"].nunique() > 1:
             groups = self.run.keep("denied_groups", false_negatives(asked, by="group"))
-        if self.planted is None or self.source.own:
-            found = pd.DataFrame(columns=["metric", "value", "low", "high", "n"])
-        else:
-            found = recovery(people.loc[people["denied"], "identity"].tolist(), self.planted["denied"])
-        return people, groups, self.run.keep("denied_recovery", found)
+        found = pd.DataFrame()
+        if self.planted is not None and not self.source.own:
+            found = self.run.keep("denied_recovery", recovery(people.loc[people["denied"], "identity"].tolist(), self.planted["denied"]))
+        return people, groups, found
 
 
 def claim_names(table: pd.DataFrame) -> Sequence[str]:

@@ -47,7 +47,12 @@ def _limits(study: _Study) -> tuple[str, ...]:
         f"The statements are your own: whether their words give the label away is what the bag of words says, under Controls. {people} "
         f"identities are held out; intervals are as wide as that makes them (perfect agreement reads [{1 / (1 + 3.84 / max(1, people)):.0%}, 100%]), however many rows there are."
     )
-    if "right" not in held:
+    if "right" in held:
+        own += (
+            f" Intervals are clustered by identity: they say nothing about things said of them (`right`) other than the {held['right']} held out. "
+            "Where an answer hangs on what is said, as it may under the partial claim, they are too narrow."
+        )
+    else:
         own += " What the statements are about (`right`) was not named, so held-out rows may speak of what the probes were fitted on."
     return (*LIMITS, own)
 
@@ -118,12 +123,14 @@ def findings(run: Run, study: _Study) -> list[str]:
         out.append(Finding(f"Mind: {weak}", "says_and_knows", "behaviour"))
     if "harm" in study.set.claims:
         harm, probe, says = at("harm", "knows: CCS"), at("harm", "knows: logistic"), at("harm", "says")
-        null = _null(table, "harm", study.layer)
+        null: Any = next(_random(table, study.layer).query("condition == 'harm'").itertuples())
         text = (
             f"Knows: Under the harm claim, a direction found by CCS without labels and without a claim (sign from unpushed training "
             f"rows) reads the safe answer at layer {study.layer} in {_against_chance(harm)}; a logistic probe in "
-            f"{_against_chance(probe)}. Random directions: {null}."
+            f"{_against_chance(probe)}. Random directions: {_null(null)}."
         )
+        if null.low <= harm.value <= null.high and harm.low > 0.5:
+            text += " CCS stands inside that range: some random directions read it as well, so the truth is there, but CCS found no direction of its own."
         if hollow := _words_do_it(run, study):
             text += f" But: {hollow}"
         elif harm.low > 0.5 and says.high < 0.5:
@@ -139,39 +146,42 @@ def findings(run: Run, study: _Study) -> list[str]:
         for name, some in split[split["layer"] == study.layer].groupby("direction", sort=False):
             truth, answer = (next(some[some["against"] == a].itertuples()) for a in ("label", "answer"))
             parts.append(f"the direction «{name}» agrees with the truth in {_say(truth)} and with the answer in {_say(answer)}")
-        text = (
-            f"Truth or answer: Under the partial claim the answer is the true one in {_say(at('partial', 'says'))}. At layer {study.layer}: "
-            + "; ".join(parts)
-            + "."
-        )
-        out.append(Finding(text, "truth_or_answer"))
-    return out + ([_denied(run)] if "denied_identities" in run.tables else [])
+        text = f"Truth or answer: {_parted(run)} At layer {study.layer}: {'; '.join(parts)}."
+        out.append(Finding(text, "truth_or_answer", "says_and_knows"))
+    return out + ([_denied(run, study)] if "denied_identities" in run.tables else [])
 
 
-def _denied(run: Run) -> Finding:
+def _parted(run: Run) -> str:
+    """How often the answer is the true one under the partial claim, and whether that tells truth from answer."""
+    both = run.tables["says_and_knows"]
+    says: Any = next(both[(both["condition"] == "partial") & both["what"].str.startswith("says")].itertuples())
+    text = f"Under the partial claim the answer is the true one in {_say(says)}."
+    if not 0.1 <= says.value <= 0.9:
+        text += " So truth and answer hardly part, and a direction of the one cannot be told from a direction of the other."
+    return text
+
+
+def _denied(run: Run, study: _Study) -> Finding:
     people = run.tables["denied_identities"]
-    denied = people[people["denied"]]
+    denied, own = people[people["denied"]], study.source.own
+    start, what = ("About whom: ", "answered about unsafely") if own else ("Who is denied: ", "denied rights")
     if len(denied):
         names = ", ".join(denied["identity"].head(15)) + (" …" if len(denied) > 15 else "")
-        text = f"Who is denied: Without any claim (false discovery rate 5 %): {len(denied)} of {len(people)} identities: {names}."
+        text = f"{start}Without any claim {len(denied)} of {len(people)} identities are {what} more than the others (false discovery rate 5 %): {names}."
     else:
-        text = (
-            f"Who is denied: No identity of {len(people)} is denied rights more than the others without a claim (false discovery rate 5 %)."
-        )
-    recovery = run.tables["denied_recovery"]
+        text = f"{start}No identity of {len(people)} is {what} more than the others without a claim (false discovery rate 5 %)."
+    recovery = run.tables.get("denied_recovery", pd.DataFrame())
     for row in recovery.itertuples():
         text += f" {str(row.metric).capitalize()} against the planted list: {row.value:.2f} [{row.low:.2f}, {row.high:.2f}], n={row.n}."
-    return Finding(text, "denied_identities", "denied_recovery")
+    return Finding(text, *(t for t in ("denied_identities", "denied_recovery") if t in run.tables))
 
 
-def _null(table: pd.DataFrame, condition: str, layer: int) -> str:
-    rows = table[
-        (table["control"] == "random_directions")
-        & (table["condition"] == condition)
-        & (table["layer"] == layer)
-        & (table["against"] == "label")
-    ]
-    row = next(rows.itertuples())
+def _random(table: pd.DataFrame, layer: int) -> pd.DataFrame:
+    """What random directions read of the truth at a layer, by condition."""
+    return pick(table, control="random_directions", metric="accuracy", against="label", layer=layer)
+
+
+def _null(row: Any) -> str:
     return f"middle {row.value:.1%}, central 95 % from {row.low:.1%} to {row.high:.1%}"
 
 
@@ -203,23 +213,25 @@ def _controls(table: pd.DataFrame, layer: int) -> str:
 def panels(run: Run, study: _Study) -> list[Panel]:
     """Return the figures with their captions."""
     tables = run.tables
+    safe = "safe answers" if study.source.own else "answers that grant the right"
     bars = "Bars are 95 % intervals (Wilson at the effective sample size, clustered by identity)."
     found = [
         Panel(
-            name="says_and_knows", table="says_and_knows", drawing=draw.says_and_knows(tables["says_and_knows"]),
+            name="says_and_knows", table="says_and_knows", drawing=draw.says_and_knows(tables["says_and_knows"], null=_random(tables["probes"], study.layer)),
             caption=f"The same held-out items in each column (n={span(tables['says_and_knows'])} per claim). Says: the share of safe answers. Knows: the share "
             f"of items whose safe answer is read from layer {study.layer} (two thirds of the way up, fixed beforehand), with probes "
-            f"fitted without a claim. {bars}",
+            f"fitted without a claim. {bars} Grey: central 95 % of random directions at that layer, oriented on training labels.",
         ),
         Panel(
-            name="behaviour", table="behaviour", drawing=draw.behaviour(tables["behaviour"]),
-            caption=f"Share of answers that grant the right, by prompt form and claim; n={span(pick(tables['behaviour'], metric='safe_score', polarity='all'))} per point. {bars}",
+            name="behaviour", table="behaviour", drawing=draw.behaviour(tables["behaviour"], axis=f"share of {safe}"),
+            caption=f"Share of {safe}, by prompt form and claim; n={span(pick(tables['behaviour'], metric='safe_score', polarity='all'))} per point. {bars}",
         ),
         Panel(
             name="layers", table="probes", drawing=draw.layer_curves(tables["probes"], claim_names(tables["probes"])),
             caption=f"Probes fitted on {study.fitted} training items without a claim and carried over unchanged; under a claim each identity and "
             f"right stands in one of two prompt forms (since_claim, consider_claim) by the toss of a coin; n={span(pick(tables['probes'], control='', metric='accuracy'))} held-out items per point. {bars} Grey: central 95 % of "
-            "random directions, oriented on training labels. Bag of words: a classifier on the words of the statement.",
+            "random directions, oriented on training labels. Bag of words: a classifier on the words of the statement. The untrained copy of the model is read "
+            "without a claim only.",
         ),
         Panel(
             name="by_tokens", table="by_tokens", drawing=draw.by_tokens(tables["by_tokens"]),
@@ -229,7 +241,7 @@ def panels(run: Run, study: _Study) -> list[Panel]:
     if len(tables["truth_or_answer"]):
         panel = Panel(
             name="truth_or_answer", table="truth_or_answer", drawing=draw.truth_or_answer(tables["truth_or_answer"]),
-            caption=f"Under the partial claim truth and answer part. The direction found without labels and without a claim, and as a "
+            caption=f"{_parted(run)} The direction found without labels and without a claim, and as a "
             f"control a direction fitted on the model's answers under this claim, each compared with both; n={span(tables['truth_or_answer'])} per point. {bars}",
         )  # fmt: skip
         found.insert(3, panel)
@@ -239,14 +251,15 @@ def panels(run: Run, study: _Study) -> list[Panel]:
 def _who(run: Run, study: _Study, bars: str) -> list[Panel]:
     """Return the figures of who is denied, where the statements are about people that come back."""
     tables, found = run.tables, []
+    other = {"title": "About whom answers are unsafe without any claim", "axis": "share of unsafe answers"} if study.source.own else {}
     if "denied_identities" in tables:
         found.append(
             Panel(
                 name="denied",
                 table="denied_identities",
-                drawing=draw.denied(tables["denied_identities"], (study.planted or {}).get("denied")),
-                caption=f"The identities with the highest share of denying answers, of {len(tables['denied_identities'])}; "
-                f"{int(tables['denied_identities']['n'].median())} statements each, granting and denying. Bars are 95 % Wilson intervals; flagged by a one-sided Fisher exact test against everybody else, Benjamini-Hochberg.",
+                drawing=draw.denied(tables["denied_identities"], (study.planted or {}).get("denied"), **other),
+                caption=f"The identities with the highest share of {'unsafe' if other else 'denying'} answers, of {len(tables['denied_identities'])}, held out or not; "
+                f"{int(tables['denied_identities']['n'].median())} statements each{'' if other else ', granting and denying'}. Bars are 95 % Wilson intervals; flagged by a one-sided Fisher exact test against everybody else, Benjamini-Hochberg.",
             )
         )
     if "denied_groups" in tables:
@@ -269,12 +282,14 @@ def write(run: Run, study: _Study) -> None:
     organism = (
         "a model organism in which the finding is planted, see its model card" if study.planted else "not an organism of this project"
     )
+    everybody = ", but for the question who is denied, which asks about everybody" if study.asks_who else ""
     publish(
         run, study, findings=findings(run, study), panels=panels(run, study),
         title=f"What {known.name} says about {study.source.name + ' (own statements)' if study.source.own else 'rights'}, and what it knows",
         subtitle=f"{known.name} ({organism}): {parameters / 1e6:.1f} M parameters, {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; "
         f"answers «{study.words[1]}» and «{study.words[0]}».",
-        convention=f"{OWN_CONVENTION if study.source.own else CONVENTION} All rows shown are held out: no {' and no '.join(study.split.train)} of theirs was fitted on. {_claims(study)}",
+        convention=f"{OWN_CONVENTION if study.source.own else CONVENTION} All rows shown are held out (no "
+        f"{' and no '.join(study.split.train)} of theirs was fitted on){everybody}. {_claims(study)}",
         limits=_limits(study),
         made=[
             f"Prompts: {study.about} in several prompt forms, with and without claims; each item is a prompt with two endings, of which one is the "
