@@ -29,3 +29,18 @@ def test_runs(path, tmp_path):
     notebook = jupytext.read(path)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert any(c.get("outputs") for c in notebook.cells)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["00_tour", "06_your_own_model_and_data"])
+def test_runs_unchanged_on_another_model(name, tmp_path, words, monkeypatch):
+    """A GPT-2 of twelve layers with weights drawn at random: it knows nothing, and no cell falls over that."""
+    from conftest import tiny_model
+    from nbclient import NotebookClient
+
+    tiny_model("gpt2", len(words), layers=12, std=None).save_pretrained(tmp_path / "model")
+    words.save_pretrained(tmp_path / "model")
+    monkeypatch.setenv("WORKBENCH_MODEL", str(tmp_path / "model"))
+    notebook = jupytext.read(ROOT / "notebooks" / f"{name}.ipynb")
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert "model" in str([c.get("outputs") for c in notebook.cells])

@@ -290,6 +290,24 @@ def test_compare_lists_what_changed_beyond_the_intervals(tmp_path, capsys):
     assert len(pd.read_csv(tmp_path / "all.csv")) == 3
 
 
+def test_compare_begins_with_the_main_table_and_leaves_calibration_for_last(tmp_path):
+    one, two = planted(tmp_path / "one", []), planted(tmp_path / "two", [], settings={"train": 20})
+    for folder, shift in ((one, 0.0), (two, 0.3)):
+        rows = [(0, "a", "ece", 0.1 + shift, 0.05 + shift, 0.15 + shift, 50), (0, "a", "accuracy", 0.6 + shift / 2, 0.55 + shift / 2, 0.65 + shift / 2, 50)]  # fmt: skip
+        pd.DataFrame(rows, columns=["layer", "method", "metric", "value", "low", "high", "n"]).to_csv(
+            folder / "tables" / "t.csv", index=False
+        )
+        head = pd.DataFrame({"condition": ["harm"], "what": ["says"], "value": [0.5], "low": [0.4], "high": [0.6], "n": [50]})
+        head.to_csv(folder / "tables" / "says_and_knows.csv", index=False)
+        record = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(record | {"tables": ["t", "says_and_knows"]}))
+    found = wb.compare_runs(one, two)
+    assert found.changed["metric"].tolist() == ["accuracy", "ece"], "the larger difference is of calibration"
+    lines = str(found).splitlines()
+    assert [next(i for i, line in enumerate(lines) if word in line) for word in ("set otherwise", ": same", "numbers in both", "accuracy", "ece")] == [0, 1, 2, 4, 5]  # fmt: skip
+    assert "says" in found._repr_html_()
+
+
 def test_a_run_does_not_differ_from_itself(run):
     found = wb.compare_runs(run.folder, run.folder)
     assert len(found.rows) > 100

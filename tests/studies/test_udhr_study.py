@@ -50,6 +50,30 @@ def test_the_finding(run):
     assert (blank["low"] < 0.6).all()
 
 
+def test_words_and_figure_follow_what_random_directions_read(run):
+    null = run.tables["probes"].query("control == 'random_directions' and metric == 'accuracy' and against == 'label'")
+    layer = run.tables["says_and_knows"]["layer"].max()
+    null = null[(null["layer"] == layer) & (null["condition"] == "harm")].iloc[0]
+    ccs = run.tables["says_and_knows"].query("condition == 'harm' and what.str.startswith('knows: CCS')")["value"].iloc[0]
+    knows = next(f for f in run.findings if f.startswith("Knows:"))
+    assert ("CCS stands inside that range" in knows) == (null["low"] <= ccs <= null["high"])
+    drawn = pd.read_csv(run.folder / "figures" / "says_and_knows-null.csv").set_index("condition")
+    assert drawn.loc["harm", "high"] == pytest.approx(null["high"], rel=1e-4)
+    assert "random directions" in (run.folder / "figures" / "says_and_knows.txt").read_text()
+
+
+def test_where_truth_and_answer_hardly_part_it_is_said(run):
+    from types import SimpleNamespace
+
+    from workbench.studies.udhr_report import _parted
+
+    table = run.tables["says_and_knows"].copy()
+    partial = (table["condition"] == "partial") & table["what"].str.startswith("says")
+    for value, said in ((0.94, True), (0.5, False), (0.03, True)):
+        table.loc[partial, "value"] = value
+        assert ("hardly part" in _parted(SimpleNamespace(tables={"says_and_knows": table}))) == said
+
+
 def test_the_denied_are_found(run):
     table = run.tables["denied_recovery"].set_index("metric")
     assert table.loc["precision", "value"] >= 0.9
