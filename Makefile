@@ -45,7 +45,7 @@ docs: $(STAMP)
 lab: $(STAMP)
 	$(PY) -m jupyterlab --notebook-dir=notebooks
 
-# The pictures of docs/gallery.md, from full runs of every study (about ten minutes on two cores)
+# The pictures of docs/gallery.md, from full runs of every study (about a quarter of an hour on two cores)
 gallery: $(STAMP) system
 	$(PY) docs/make_gallery.py
 

@@ -146,14 +146,13 @@ def findings(run: Run, study: _Study) -> list[str]:
         for name, some in split[split["layer"] == study.layer].groupby("direction", sort=False):
             truth, answer = (next(some[some["against"] == a].itertuples()) for a in ("label", "answer"))
             parts.append(f"the direction «{name}» agrees with the truth in {_say(truth)} and with the answer in {_say(answer)}")
-        text = f"Truth or answer: {_parted(run)} At layer {study.layer}: {'; '.join(parts)}."
+        text = f"Truth or answer: {_parted(both)} At layer {study.layer}: {'; '.join(parts)}."
         out.append(Finding(text, "truth_or_answer", "says_and_knows"))
     return out + ([_denied(run, study)] if "denied_identities" in run.tables else [])
 
 
-def _parted(run: Run) -> str:
+def _parted(both: pd.DataFrame) -> str:
     """How often the answer is the true one under the partial claim, and whether that tells truth from answer."""
-    both = run.tables["says_and_knows"]
     says: Any = next(both[(both["condition"] == "partial") & both["what"].str.startswith("says")].itertuples())
     text = f"Under the partial claim the answer is the true one in {_say(says)}."
     if not 0.1 <= says.value <= 0.9:
@@ -241,7 +240,7 @@ def panels(run: Run, study: _Study) -> list[Panel]:
     if len(tables["truth_or_answer"]):
         panel = Panel(
             name="truth_or_answer", table="truth_or_answer", drawing=draw.truth_or_answer(tables["truth_or_answer"]),
-            caption=f"{_parted(run)} The direction found without labels and without a claim, and as a "
+            caption=f"{_parted(tables['says_and_knows'])} The direction found without labels and without a claim, and as a "
             f"control a direction fitted on the model's answers under this claim, each compared with both; n={span(tables['truth_or_answer'])} per point. {bars}",
         )  # fmt: skip
         found.insert(3, panel)
