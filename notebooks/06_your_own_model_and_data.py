@@ -22,6 +22,8 @@ import os
 from pathlib import Path
 
 
+import pandas as pd
+
 import workbench as wb
 
 MODEL = os.environ.get("WORKBENCH_MODEL", "bundled")
@@ -93,7 +95,8 @@ run = wb.run_study("udhr", model=MODEL, data=DATA, columns=COLUMNS, fast=True, o
 run
 
 # %%
-wb.figures.udhr.says_and_knows(run.tables["says_and_knows"])
+null = pd.read_csv(run.folder / "figures" / "says_and_knows-null.csv")  # what random directions read: the control
+wb.figures.udhr.says_and_knows(run.tables["says_and_knows"], null)
 
 # %% [markdown]
 # Three figures for a post: what it says and knows, by layer, and truth against answer. Each has its rows as csv beside it, and is drawn again

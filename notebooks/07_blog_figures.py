@@ -24,6 +24,8 @@ import json
 import os
 from pathlib import Path
 
+import pandas as pd
+
 import workbench as wb
 from workbench.figures import browser
 from workbench.figures.tokens import save_view, token_view
@@ -97,7 +99,8 @@ wb.redraw(
         },
     },
 )  # fmt: skip
-wb.figures.udhr.says_and_knows(udhr.tables["says_and_knows"])
+null = pd.read_csv(udhr.folder / "figures" / "says_and_knows-null.csv")  # what random directions read: the control
+wb.figures.udhr.says_and_knows(udhr.tables["says_and_knows"], null)
 
 # %% [markdown]
 # ## Tokens along a direction

@@ -38,9 +38,11 @@ def test_runs_unchanged_on_another_model(name, tmp_path, words, monkeypatch):
     from conftest import tiny_model
     from nbclient import NotebookClient
 
-    tiny_model("gpt2", len(words), layers=12, std=None).save_pretrained(tmp_path / "model")
-    words.save_pretrained(tmp_path / "model")
-    monkeypatch.setenv("WORKBENCH_MODEL", str(tmp_path / "model"))
+    tiny_model("gpt2", len(words), layers=12, std=None).save_pretrained(tmp_path / "drawn-at-random")
+    words.save_pretrained(tmp_path / "drawn-at-random")
+    monkeypatch.setenv("WORKBENCH_MODEL", str(tmp_path / "drawn-at-random"))
     notebook = jupytext.read(ROOT / "notebooks" / f"{name}.ipynb")
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    assert "model" in str([c.get("outputs") for c in notebook.cells])
+    shown = str([c.get("outputs") for c in notebook.cells])
+    assert "drawn-at-random" in shown
+    assert "udhr-organism" not in shown

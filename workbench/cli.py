@@ -172,7 +172,7 @@ def _afterwards(args: argparse.Namespace) -> int:
             return 0
         page = studies.redraw(args.folder, out=args.out, theme=args.theme, captions=args.captions, formats=args.formats, only=args.only)
         if args.only:
-            written = [f for name in args.only for f in sorted((Path(args.out or args.folder) / "figures").glob(f"{name}.*"))]
+            written = [f for name in args.only for f in sorted((Path(args.out or args.folder) / "figures").glob(f"{name}[.-]*"))]
             print("\n".join(map(str, written)))
         else:
             print(f"report: {page}")
