@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "workbench"
-LEVEL = {
-    "core": 0, "models": 1, "prompts": 2, "activations": 3, "probes": 4, "directions": 5, "interventions": 6, "evaluation": 7,
-    "figures": 8, "organism": 9, "studies": 9, "doctor": 10, "cli": 11,
-}  # fmt: skip
+ORDER = (
+    "core", "models", "figures", "prompts", "activations", "probes", "directions", "interventions", "evaluation", "organism", "runs",
+    "studies", "doctor", "cli",
+)  # fmt: skip
+LEVEL = {room: level for level, room in enumerate(ORDER)}
 FENCED = {
     "transformer_lens": {"models"}, "sae_lens": {"models"}, "peft": {"models"}, "transformers": {"models", "organism"},
-    "plotly": {"figures"}, "circuitsvis": {"figures"}, "kaleido": {"figures"}, "ray": {"activations", "studies"},
+    "plotly": {"figures"}, "circuitsvis": {"figures"}, "kaleido": {"figures"}, "ray": {"activations", "runs"},
     "sklearn": {"probes", "directions"},
 }  # fmt: skip
 # type checking and lazy exports only: the public surface names every room
@@ -63,7 +64,7 @@ def test_imports(path):
     [
         ("core/x.py", "from ..models import load_model"),
         ("probes/x.py", "def f():\n    from ..evaluation import agreement"),
-        ("studies/x.py", "from ..organism.train import train"),
+        ("runs/x.py", "from ..studies.udhr import study"),
         ("probes/x.py", "import plotly.graph_objects as go"),
         ("activations/x.py", "from transformer_lens import HookedTransformer"),
         ("prompts/x.py", "from .. import studies"),
@@ -72,6 +73,48 @@ def test_imports(path):
 )
 def test_the_test_catches(file, source):
     assert list(violations(ROOT / file, source))
+
+
+def circles(modules: dict[str, set[str]]) -> list[list[str]]:
+    """Return the circles among modules that import each other, each once, as a path back to its first."""
+    out, done = [], set()
+
+    def walk(name, path):
+        if name in path:
+            out.append([*path[path.index(name) :], name])
+        elif name not in done:
+            for other in sorted(modules.get(name, ())):
+                walk(other, [*path, name])
+            done.add(name)
+
+    for name in sorted(modules):
+        walk(name, [])
+    return out
+
+
+def within(room: str) -> dict[str, set[str]]:
+    """Return which modules of a room import which others of it, also inside functions; package files and type checking aside."""
+    files = {
+        ".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p
+        for p in FILES
+        if p.relative_to(ROOT).parts[0] == room and p.stem != "__init__"
+    }
+    out = {}
+    for name, path in files.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))]
+        out[name] = {i for i in imports(tree, path) if i in files and i != name}
+    return out
+
+
+@pytest.mark.parametrize("room", sorted(p.name for p in ROOT.iterdir() if (p / "__init__.py").is_file()))
+def test_no_room_has_a_circle(room):
+    assert circles(within(room)) == []
+
+
+def test_the_search_for_circles_finds_them():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_every_room_has_a_level():

@@ -15,7 +15,7 @@ from workbench.core import errors
 from workbench.models import Edit, attention, edited, info, wrap
 from workbench.models import trunk as trunk_module
 from workbench.models.attention import attend
-from workbench.models.load import _KNOWN, trunk_of
+from workbench.models.known import KNOWN, trunk_of
 from workbench.models.tokens import encode_pairs
 from workbench.models.trunk import Trunk
 from workbench.prompts import ContrastPair, PromptSet
@@ -301,7 +301,7 @@ def test_what_a_short_trial_cannot_show_is_refused(words, branching):
 def test_a_bridge_booted_elsewhere(words, branching, monkeypatch):
     model = wrap(tiny_model("llama", len(words), std=None), words, name="mine", bos=0, device="cpu")
     want = wb.capture(model, branching, engine="trunk", progress=False)
-    _KNOWN.pop(model)  # as if somebody else had booted it
+    KNOWN.pop(model)  # as if somebody else had booted it
     with pytest.warns(UserWarning, match="is read through the Bridge, without sharing prefixes: it was booted elsewhere; load it by name"):
         acts = wb.capture(model, branching, progress=False)
     assert apart(acts.values, want.values) < 1e-5

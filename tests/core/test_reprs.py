@@ -13,14 +13,14 @@ import workbench as wb
 from workbench.activations import Activations, AttentionPattern, Statistics
 from workbench.core import show, stats
 from workbench.directions import compare_directions, compare_subspaces, factorial_geometry
-from workbench.directions.alignment import fit_map
 from workbench.directions.erasure import fit_eraser
+from workbench.directions.spaces import fit_map
 from workbench.interventions.cost import Tuned
 from workbench.models import Edit, Edits, Read, Scope
 from workbench.models.classifier import TextClassifier
 from workbench.models.edits import Gate
 from workbench.models.generate import Generated
-from workbench.models.load import ModelInfo
+from workbench.models.known import ModelInfo
 from workbench.probes import (
     HonestyPanel,
     fit_contrast,

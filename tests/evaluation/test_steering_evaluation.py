@@ -12,8 +12,8 @@ from workbench.core import errors
 from workbench.core.paired import paired_proportions
 from workbench.directions import place_of
 from workbench.evaluation import fluency, fluency_break, perplexity, perplexity_ratio, text_nll
+from workbench.evaluation.dose import per_item
 from workbench.evaluation.multiple_choice import truth_scores
-from workbench.evaluation.steering import per_item
 from workbench.models import Edit
 from workbench.models.forward import run
 from workbench.models.tokens import encode, pad

@@ -170,8 +170,8 @@ def test_attribution_is_exact_where_the_metric_is_linear_above(calm, site):
 def test_small_steps_make_attribution_exact(calm):
     """The gradient is that of the patched place: an infinitesimal exchange is predicted, at every site."""
     clean, corrupted = pairs(CLEAN[:1]), pairs(WRONG[:1])
+    from workbench.interventions.chunk import Chunk
     from workbench.interventions.metrics import metric_of
-    from workbench.interventions.running import Chunk
 
     metric = metric_of(calm, "logit_diff", clean)
     for site in SITES:

@@ -6,7 +6,7 @@ import torch
 
 import workbench as wb
 from workbench.core import errors
-from workbench.directions.alignment import fit_map
+from workbench.directions.spaces import fit_map
 from workbench.interventions import contrast_components, project_tokens
 from workbench.models import info, unembedding
 

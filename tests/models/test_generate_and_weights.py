@@ -6,7 +6,7 @@ import torch
 from workbench.core import errors
 from workbench.models import Change, Edit, Scope, edited, generate_texts, info, reweighted, writers
 from workbench.models.forward import run
-from workbench.models.load import trunk_of
+from workbench.models.known import trunk_of
 from workbench.models.tokens import encode, pad
 from workbench.models.weights import parameters
 

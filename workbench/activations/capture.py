@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..core.errors import BadInput, EmptyPromptSet, UnknownPosition, unknown
 from ..core.provenance import provenance
 from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
-from ..models.load import info
+from ..models.known import info
 from ..models.tokens import EncodedPair, answer_tokens, encode_pairs
 from ..prompts import PromptSet
 from .activations import SHARD_ITEMS, Activations, from_store

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import BadInput, OutOfMemory
 from ..core.seeds import numpy_rng
 from ..models.hooks import active_edits, foreign_hooks
-from ..models.load import info, trunk_of
+from ..models.known import info, trunk_of
 from ..models.trunk import Trunk
 from .engine import Engine, Job, Reading
 

@@ -20,7 +20,7 @@ from ..core.provenance import provenance
 from ..core.show import Shown, axes, origin, some
 from ..core.types import Float
 from ..models.hooks import active_edits
-from ..models.load import info
+from ..models.known import info
 from ..prompts import PromptSet
 from .capture import ask
 from .choose import choose

@@ -1,7 +1,6 @@
 """Directions: how they are extracted, how they lie to each other, what is left when one is erased. Tensors in, frozen results out."""
 
 from ..core.direction import Direction
-from .alignment import SpaceMap, carried, compare_spaces, fit_map, linear_cka, mutual_knn
 from .cells import Cells
 from .compare import compare_directions
 from .erasure import ERASERS, erase_and_reprobe, fit_eraser
@@ -11,6 +10,7 @@ from .geometry import VERDICTS, GeometryReport, between, table_of, verdict
 from .metrics import METRICS, Metric, causal_metric
 from .power import geometry_power, plant
 from .sample import Sample, place_of, sample
+from .spaces import SpaceMap, carried, compare_spaces, fit_map, linear_cka, mutual_knn
 from .subspace import SubspaceReport, compare_subspaces
 
 __all__ = [

@@ -3,8 +3,8 @@
 from . import judges
 from .agreement import agreement, answers, answers_of, choose_answers, false_negatives, recovery
 from .cross_steering import cross_steering
+from .dose import dose_response, equal_cost, fluency_break, steerability
 from .multiple_choice import capability, multiple_choice
-from .steering import dose_response, equal_cost, fluency_break, steerability
 from .texts import fluency, perplexity, perplexity_ratio, text_nll
 
 __all__ = [

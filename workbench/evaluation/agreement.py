@@ -17,7 +17,7 @@ from ..activations import Activations, answer_logp
 from ..core.errors import AnswerTokens, BadInput, MissingColumn, NotFinite
 from ..core.provenance import provenance
 from ..core.stats import benjamini_hochberg, mean, proportion, undefined, wilson
-from ..models.load import info
+from ..models.known import info
 from ..models.tokens import answer_tokens
 from ..prompts import PromptSet
 

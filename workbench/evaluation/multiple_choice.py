@@ -15,7 +15,7 @@ from ..core.paired import paired_proportions
 from ..core.stats import mean, proportion
 from ..interventions import Asker, add
 from ..interventions.cost import strengths
-from ..interventions.steering import ScopeLike
+from ..interventions.pushes import ScopeLike
 from ..models import Edit
 from ..prompts import PromptSet
 from ..prompts.benchmarks import MultiTruth

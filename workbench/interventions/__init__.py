@@ -1,13 +1,14 @@
 """Interventions: edits along directions, what they cost, patching, and reading a direction."""
 
 from .alignment import align, alignment_table
-from .cost import Asker, Tuned, kl, mean_norm, random_directions, tune
+from .asker import Asker
+from .cost import Tuned, kl, mean_norm, random_directions, tune
 from .generation import generate
 from .lens import project_tokens, top_tokens
 from .metrics import Metric, probe_metric
 from .orthogonal import orthogonalised
 from .patching import attribution_error, patch
-from .steering import ablate, ablate_everywhere, add, clamp, gate, rotate
+from .pushes import ablate, ablate_everywhere, add, clamp, gate, rotate
 from .vectors import VectorSet, contrast_components, fit_vectors
 
 __all__ = [

@@ -11,13 +11,13 @@ import torch
 from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.seeds import torch_rng
-from ..directions.alignment import SpaceMap
+from ..directions.spaces import SpaceMap
 from ..models import Read, Scope, edited, info, unembedding
 from ..models.forward import run
-from ..models.load import bos_of
-from ..models.scopes import Watch
+from ..models.known import bos_of
 from ..models.tokens import encode, pad
-from .steering import ScopeLike, place
+from ..models.watch import Watch
+from .pushes import ScopeLike, place
 
 
 def top_tokens(model: Any, direction: Direction, k: int = 10, *, through: SpaceMap | None = None, seed: int = 0) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def top_tokens(model: Any, direction: Direction, k: int = 10, *, through: SpaceM
         model: What `load_model` returns.
         direction: Of its stream.
         k: Tokens a side.
-        through: A map of the direction's layer to the last one, fitted on other prompts (`directions.alignment.fit_map`): the tuned
+        through: A map of the direction's layer to the last one, fitted on other prompts (`directions.spaces.fit_map`): the tuned
             reading. Without it the blocks in between are taken to change nothing.
         seed: Draws the random directions of the control.
 

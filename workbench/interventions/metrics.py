@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.direction import Direction
 from ..core.errors import BadInput, UnknownName, unknown
 from ..models.hooks import check_layer
-from ..models.load import info
+from ..models.known import info
 from ..models.tokens import answer_tokens
 from ..prompts import PromptSet
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.direction import Direction
 from ..core.errors import ShapeMismatch
 from ..models import Change, info, reweighted, writers
-from .steering import span
+from .pushes import span
 
 
 def orthogonalised(model: Any, direction: Direction | Sequence[Direction]) -> AbstractContextManager[None]:

@@ -31,8 +31,8 @@ from ..models.hooks import check_layers, hook_point
 from ..models.replay import by_length
 from ..prompts import PromptSet
 from .alignment import Aligned, align
+from .chunk import Chunk
 from .metrics import Metric, metric_of
-from .running import Chunk
 
 ROWS = 64  # changed copies of a stream that go on together
 ITEMS = 16  # prompts of one length that are read together

@@ -3,7 +3,8 @@
 from .edits import Edit, Edits, Gate, Read
 from .generate import Generated, generate_texts
 from .hooks import SITES, Fired, edited
-from .load import ModelInfo, info, load_model, untrained_copy, wrap
+from .known import ModelInfo, info
+from .load import load_model, untrained_copy, wrap
 from .planted import planted
 from .scopes import Scope
 from .source import bundled_models, check_source

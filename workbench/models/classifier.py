@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from ..core.errors import BadInput, NotFinite, WorkbenchError
 from ..core.show import Shown, some
 from .digest import weights_digest
-from .load import _device, _dtype, _tokenizer
+from .load import device_of, dtype_of, load_tokenizer
 from .source import building, check_complete, check_folder, check_memory, explain, locate
 
 # these count positions from behind the padding token, and so read fewer tokens than they have positions
@@ -66,20 +66,25 @@ def load_classifier(source: str | Path, *, device: str | torch.device = "auto", 
         BadInput: It is a regression, whose outputs are no probabilities.
     """
     path, shown = locate(str(source))
-    local, place = Path(path).is_dir(), _device(device)
+    local, place = Path(path).is_dir(), device_of(device)
     kwargs: dict[str, Any] = {"revision": revision} if revision and not local else {}
     if local:
         check_folder(Path(path))
     try:
         config: Any = AutoConfig.from_pretrained(path, **kwargs)
         if local:
-            check_memory(Path(path), _dtype("auto", config, place), place)
+            check_memory(Path(path), dtype_of("auto", config, place), place)
         if config.problem_type == "regression":
             raise BadInput(f"{shown} is a regression; its output is no probability. Use a classifier")
-        tokenizer = _tokenizer(path, shown, kwargs)
+        tokenizer = load_tokenizer(path, shown, kwargs)
         with building():
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                path, dtype=_dtype("auto", config, place), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **kwargs
+                path,
+                dtype=dtype_of("auto", config, place),
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                **kwargs,
             )
         model, found = loaded
         check_complete(shown, found)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..core.errors import BadInput, ShapeMismatch
 from .edits import Edit, Gate
-from .scopes import Watch
+from .watch import Watch
 
 
 @dataclass(eq=False)

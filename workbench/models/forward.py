@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .hooks import Read, edited
-from .load import n_layers
-from .scopes import laid_out
+from .known import n_layers
 from .tokens import Batch
+from .watch import laid_out
 
 
 @torch.no_grad()

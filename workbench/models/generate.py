@@ -16,9 +16,9 @@ from ..core.seeds import derive
 from ..core.show import Shown, short
 from .forward import run
 from .hooks import Read, active_edits, edited
-from .load import info, n_layers
-from .scopes import Layout, laid_out
+from .known import info, n_layers
 from .tokens import encode, pad
+from .watch import Layout, laid_out
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

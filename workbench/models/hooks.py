@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ..core.errors import BadInput, EmptyScope, HookNotFired, UnknownLayer, UnknownSite, unknown
 from .edits import Edit, Read
 from .firing import Entry, Point, fire
-from .load import info, n_layers
+from .known import info, n_layers
 from .origin import check_origin
-from .scopes import Watch
+from .watch import Watch
 
 SITES = {
     "resid_pre": "hook_resid_pre",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..core.errors import ShapeMismatch, WrongModel
-from .load import info
+from .known import info
 
 # what the model is, by a state that is cheap to see: hashing a model at every push would cost more than the push
 _SEEN: weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], dict[str, Any]]] = weakref.WeakKeyDictionary()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .load import folder_of
+from .known import folder_of
 
 
 def planted(model: Any) -> dict[str, Any] | None:

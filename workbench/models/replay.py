@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .forward import run
 from .hooks import active_edits, foreign_hooks
-from .load import n_layers
+from .known import n_layers
 from .tokens import Batch
 
 _TRIED: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from ..core.errors import OutOfMemory
-from .load import _tokenizer
+from .load import load_tokenizer
 from .source import check_folder, check_memory, locate
 
 
@@ -67,7 +67,7 @@ def single_words(folder: Path, shown: str, pairs: Iterable[tuple[str, str]]) -> 
     Raises:
         MissingTokenizer: There is none.
     """
-    tokenizer: Any = _tokenizer(str(folder), shown, {})
+    tokenizer: Any = load_tokenizer(str(folder), shown, {})
     for pair in pairs:
         ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in pair]
         if all(len(i) == 1 and i[0] != tokenizer.unk_token_id for i in ids) and ids[0] != ids[1]:

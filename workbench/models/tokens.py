@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import AnswerTokens, BadInput, PromptTooLong, TokenBoundary
-from .load import info
-from .scopes import Layout
+from .known import info
+from .watch import Layout
 
 
 @runtime_checkable

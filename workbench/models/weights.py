@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..core.errors import BadInput, NotFinite, ShapeMismatch, UnknownName, unknown
 from ..core.types import Float
 from .hooks import check_layer
-from .load import info, same_weights, vouch
+from .known import info, same_weights, vouch
 from .origin import at_home
 
 

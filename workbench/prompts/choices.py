@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.errors import AnswerTokens, BadInput, TokenBoundary, UnknownTemplate, unknown
 from ..core.seeds import numpy_rng
-from ..models.load import info
+from ..models.known import info
 from ..models.tokens import answer_tokens, encode_pairs
 from .chat import compose, ending
 from .pairs import ContrastPair, PromptSet

@@ -19,7 +19,7 @@ from ..core.errors import BadInput
 from ..core.stats import proportion
 from ..directions import extract_direction, place_of
 from ..evaluation import dose_response, fluency_break
-from ..evaluation.steering import FEWEST_RANDOM
+from ..evaluation.dose import FEWEST_RANDOM
 from ..interventions import Asker, add, kl
 from ..models import Edits
 from ..models.hooks import hook_point

@@ -16,7 +16,7 @@ from ...core.direction import Direction
 from ...core.errors import BadInput, NotFinite, PromptTooLong, ShapeMismatch
 from ...models.forward import residuals
 from ...models.hooks import hook_point
-from ...models.load import info
+from ...models.known import info
 from ...models.tokens import encode, pad, shared
 from ...probes.linear import LinearProbe
 from .base import BLANK, blank, check_template, table, texts

@@ -17,7 +17,7 @@ from ..core.provenance import provenance
 from ..core.stats import mean, proportion
 from ..interventions import Asker, add, generate, kl, random_directions, tune
 from ..interventions.cost import strengths
-from ..interventions.steering import ScopeLike
+from ..interventions.pushes import ScopeLike
 from ..models import Edit, info
 from ..prompts import PromptSet
 from .texts import Text, fluency, perplexity_ratio, text_nll

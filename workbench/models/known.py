@@ -1,0 +1,199 @@
+"""What is known of a loaded model: its name, its sizes, its rule for the first token, and whether its weights are as they were loaded.
+
+A model is the TransformerLens object that users know. What the workbench must remember beside it stands in a side table.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from ..core.errors import BadInput, MissingTokenizer
+from ..core.provenance import content_hash
+from ..core.show import Shown, axes
+from .digest import weights_digest, weights_state
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ModelInfo(Shown):
+    """What identifies a model and what limits it.
+
+    Attributes:
+        name: Bundled name, hub name or the folder's name.
+        revision: Hub revision, or "".
+        digest: Hash of the weights (16 hex digits).
+        dtype: "float32", "bfloat16", …
+        processing: "none" for raw weights, "compatibility" where TransformerLens has folded and centred them.
+        n_layers, d_model, context: Its sizes.
+        bos: Id put in front of every prompt, or `None`.
+        vocabulary: Hash of how a sample text is tokenised, the first token included.
+    """
+
+    name: str
+    revision: str
+    digest: str
+    dtype: str
+    processing: str
+    n_layers: int
+    d_model: int
+    context: int
+    bos: int | None
+    vocabulary: str
+
+    def _shown(self) -> tuple[str, dict[str, Any]]:
+        return f"{self.name}, {axes(layer=self.n_layers, d_model=self.d_model)}, {self.dtype}, context {self.context:,}, weights {self.digest}", {
+            "name": self.name, "revision": self.revision, "weights": self.digest, "dtype": self.dtype, "shape": axes(layer=self.n_layers, d_model=self.d_model),
+            "layers": f"0 to {self.n_layers - 1}", "context": f"{self.context:,} tokens", "weights are": "raw" if self.processing == "none" else f"processed ({self.processing})",
+            "first token": "none" if self.bos is None else f"id {self.bos} before every prompt", "vocabulary": self.vocabulary,
+        }  # fmt: skip
+
+    def key(self) -> dict[str, Any]:
+        """Return what two readings must share to be comparable: digest, dtype, processing mode (and the name, to show)."""
+        return {k: v for k, v in asdict(self).items() if k in ("name", "revision", "digest", "dtype", "processing", "vocabulary")}
+
+
+class Described:
+    """A model that is described and not loaded: its tokenizer and its sizes are there, its weights are not.
+
+    Whatever needs no forward pass takes one in place of a model: `info`, `tokens.encode`, `planted`, answer words, chat templates.
+
+    Attributes:
+        info: What identifies the model and what limits it.
+        tokenizer: Its tokenizer.
+        folder: The folder it lies in, `None` for one from the hub or made in memory.
+    """
+
+    info: ModelInfo
+    tokenizer: Any
+    folder: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the side table holds of a model.
+
+    Attributes:
+        name, revision: By which it was loaded.
+        bos: Id put in front of every prompt.
+        folder: Where it lies.
+        trunk: The engine's shell around its weights.
+        state: Its weights' state when it was loaded.
+    """
+
+    name: str
+    revision: str
+    bos: int | None
+    folder: Path | None = None
+    trunk: Any = None
+    state: tuple[float, ...] = ()
+
+
+KNOWN: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()
+
+
+def is_model(thing: object) -> bool:
+    """Whether this is a model that the workbench can read."""
+    return isinstance(thing, TransformerBridge) or type(thing).__name__ == "HookedTransformer"
+
+
+def info(model: Any) -> ModelInfo:
+    """Return what identifies a loaded model.
+
+    Raises:
+        BadInput: This is not a model.
+    """
+    if isinstance(model, Described):
+        return model.info
+    if not is_model(model):
+        raise BadInput(f"a model is what load_model returns, a TransformerBridge or a HookedTransformer; got {type(model).__name__}")
+    known = KNOWN.get(model)
+    if known is None:
+        known = KNOWN[model] = Known(name=str(model.cfg.model_name), revision="", bos=declared_bos(model.tokenizer))
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    text = getattr(config, "text_config", config)
+    context = getattr(text, "max_position_embeddings", None) or model.cfg.n_ctx
+    processed = type(model).__name__ == "HookedTransformer" or bool(getattr(model, "compatibility_mode", False))
+    return ModelInfo(
+        name=known.name, revision=known.revision, digest=weights_digest(model),
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."), processing="compatibility" if processed else "none",
+        n_layers=int(model.cfg.n_layers), d_model=int(model.cfg.d_model), context=int(context), bos=known.bos,
+        vocabulary=vocabulary_hash(model.tokenizer, known.bos),
+    )  # fmt: skip
+
+
+def n_layers(model: Any) -> int:
+    """Return the number of blocks, without looking at the weights.
+
+    Raises:
+        BadInput: This is not a model.
+    """
+    return int(model.cfg.n_layers) if is_model(model) else info(model).n_layers
+
+
+def bos_of(model: Any) -> int | None:
+    """Return the id put in front of every prompt, or `None`, without looking at the weights."""
+    known = None if isinstance(model, Described) else KNOWN.get(model)
+    return info(model).bos if known is None else known.bos
+
+
+def same_weights(model: Any) -> bool:
+    """Whether the weights are, as far as can be seen cheaply, those that were loaded."""
+    known = KNOWN.get(model)
+    return known is not None and known.state == weights_state(model)
+
+
+def vouch(model: Any) -> None:
+    """Take the weights as they are now for those that were loaded: they were changed and have been put back bit for bit."""
+    if model in KNOWN:
+        KNOWN[model] = replace(KNOWN[model], state=weights_state(model))
+
+
+def folder_of(model: Any) -> Path | None:
+    """Return the folder that a model was loaded from, `None` for one from the hub or made in memory."""
+    if isinstance(model, Described):
+        return model.folder
+    known = KNOWN.get(model)
+    return None if known is None else known.folder
+
+
+def trunk_of(model: Any) -> Any:
+    """Return the engine's shell around this model's weights (`trunk.Trunk`), or in words why there is none to be read.
+
+    Raises:
+        BadInput: This is not a model.
+    """
+    if isinstance(model, Described):
+        raise BadInput(f"{model.info.name} is described and not loaded; a forward pass needs its weights")
+    info(model)
+    known = KNOWN[model]
+    if known.trunk is None:
+        return "it was booted elsewhere; load it by name or folder through load_model"
+    if known.trunk.why_not:
+        return known.trunk.why_not
+    if known.state != weights_state(model):
+        return "its weights have changed since it was loaded"
+    if model.training:
+        return "it is in training mode"
+    return known.trunk
+
+
+def declared_bos(tokenizer: Any) -> int | None:
+    """The id that this tokenizer's model saw first in training, or `None`.
+
+    Only what the tokenizer itself declares counts: TransformerLens, when it boots, falls back to the end-of-text token
+    where none is declared.
+    """
+    if tokenizer is None:
+        raise MissingTokenizer("the model has no tokenizer; pass tokenizer=…")
+    declared = getattr(tokenizer, "init_kwargs", {}).get("bos_token", getattr(tokenizer, "bos_token", None))
+    return None if declared is None else tokenizer.bos_token_id
+
+
+def vocabulary_hash(tokenizer: Any, bos: int | None) -> str:
+    """Return a hash of how a sample text is tokenised, the first token included."""
+    sample = 'Consider that "Everyone should have rights." Answer: yes no A B Sorry Sure, a poor person'
+    return content_hash(bos, tokenizer(sample, add_special_tokens=False)["input_ids"])

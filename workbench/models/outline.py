@@ -1,0 +1,106 @@
+"""What can be said of a model before its weights are read: sizes, tokenizer, and which files its weights are.
+
+A study is planned, and a finished one is opened again, on the outline alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from transformers import AutoConfig
+
+from ..core.errors import WorkbenchError
+from ..core.provenance import content_hash, versions
+from .known import Described, ModelInfo, declared_bos, vocabulary_hash
+from .load import device_of, dtype_of, load_tokenizer
+from .source import check_folder, check_memory, explain, locate
+
+UNREAD = "unread"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline(Described):
+    """A model as its configuration, its tokenizer and the names of its files describe it.
+
+    Attributes:
+        info: As for a loaded model; the digest of the weights is "unread".
+        tokenizer: Its tokenizer.
+        folder: The folder it lies in, `None` for one from the hub.
+        content: Hash of every file's bytes, of the dtype and of the packages' versions: equal content, equal weights digest.
+        size: Number of parameters; 0 where it is not known before the download.
+    """
+
+    info: ModelInfo
+    tokenizer: Any
+    folder: Path | None
+    content: str
+    size: int
+
+
+def outline(name: str) -> Outline:
+    """Describe a model without reading its weights into memory.
+
+    Args:
+        name: Bundled name, hub name or local folder, as for `load_model`.
+
+    Returns:
+        The outline. The files of a local folder are hashed from first to last byte; a hub model is known by its commit.
+
+    Raises:
+        UnknownModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for `load_model`.
+    """
+    source, shown = locate(name)
+    folder = Path(source) if Path(source).is_dir() else None
+    if folder is not None:
+        check_folder(folder)
+    try:
+        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        raise explain(error, shown, local=folder is not None) from error
+    kind = dtype_of("auto", config, device_of("auto"))
+    if folder is not None:
+        check_memory(folder, kind, device_of("auto"))
+    tokenizer = load_tokenizer(source, shown, {})
+    text, bos = config.get_text_config(), declared_bos(tokenizer)
+    known = ModelInfo(
+        name=shown,
+        revision="",
+        digest=UNREAD,
+        dtype=str(kind).removeprefix("torch."),
+        processing="none",
+        n_layers=int(text.num_hidden_layers),
+        d_model=int(text.hidden_size),
+        context=int(getattr(text, "max_position_embeddings", None) or 2048),
+        bos=bos,
+        vocabulary=vocabulary_hash(tokenizer, bos),
+    )
+    files = folder_content(folder) if folder is not None else [source, str(getattr(config, "_commit_hash", ""))]
+    content = content_hash(shown, files, str(kind), versions())
+    return Outline(info=known, tokenizer=tokenizer, folder=folder, content=content, size=_parameters(folder))
+
+
+def folder_content(folder: Path) -> list[tuple[str, str]]:
+    """Return every file of a folder with a hash of its bytes."""
+    out = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as handle:
+            out.append((path.relative_to(folder).as_posix(), hashlib.file_digest(handle, "sha256").hexdigest()))
+    return out
+
+
+def _parameters(folder: Path | None) -> int:
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")) if folder is not None else ():
+        with safe_open(file, "pt") as handle:
+            for name in handle.keys():  # noqa: SIM118
+                size = 1
+                for extent in handle.get_slice(name).get_shape():
+                    size *= extent
+                count += size
+    return count

@@ -1,0 +1,185 @@
+"""What a scope needs of a forward pass: which tokens it computes, which of them are prompt, and where each row begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import BadInput, EmptyScope, ShapeMismatch
+from .known import bos_of
+from .scopes import Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the caller of a forward pass knows of its rows.
+
+    Attributes:
+        prompt: Tokens of each row that are prompt; the rest is continuation.
+        instruction: Tokens of each row up to and with the instruction's last; `None` where nobody said.
+    """
+
+    prompt: Tensor
+    instruction: Tensor | None = None
+
+
+_LAYOUT: ContextVar[Layout | None] = ContextVar("workbench_layout", default=None)
+
+
+@contextmanager
+def laid_out(layout: Layout | None) -> Iterator[None]:
+    """Say what the rows of the passes inside are made of."""
+    token = _LAYOUT.set(layout)
+    try:
+        yield
+    finally:
+        _LAYOUT.reset(token)
+
+
+class Watch:
+    """Follows the forward passes of one model, so that scopes know which columns a pass computes."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.past = 0
+        self.real: Tensor | None = None
+        self._ids: Tensor | None = None
+        self._start: Tensor | None = None
+        self._prompt: Tensor | None = None
+        self._instruction: Tensor | None = None
+        self._head: Tensor | None = None
+        self._end = 0
+        self._masks: dict[Scope, Tensor] = {}
+        self.users = 0
+        target = getattr(model, "original_model", None)
+        self.handle = (model if target is None else target).register_forward_pre_hook(self._enter, with_kwargs=True)
+
+    def _enter(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        ids = args[0] if args else kwargs.get("input_ids", kwargs.get("input"))
+        if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
+            self.real = None  # text or embeddings: nothing is known of the columns
+            return
+        new, mask = ids.shape[1], kwargs.get("attention_mask")
+        self.past = _seen(kwargs)
+        whole = self.past + new
+        if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] < whole:
+            raise ShapeMismatch(f"an attention mask of {mask.shape[1]} columns for {self.past} tokens before and {new} now")
+        real = (
+            mask[:, -whole:].bool()
+            if isinstance(mask, Tensor) and mask.ndim == 2
+            else torch.ones(len(ids), whole, dtype=torch.bool, device=ids.device)
+        )
+        self._masks = {}
+        if self.past and self._prompt is not None and len(self._prompt) == len(ids):  # a step of generation
+            self.real = real
+            return
+        layout, before = _LAYOUT.get(), self._ids
+        grown = (
+            self.past == 0 and before is not None and before.shape == (len(ids), new - 1) and bool((before == ids[:, :-1]).all())
+        )  # generation without a cache: the same rows, one token longer
+        self._ids = ids if self.past == 0 else None
+        self.real = real
+        if layout is not None:
+            if len(layout.prompt) != len(ids):
+                raise ShapeMismatch(f"a layout of {len(layout.prompt)} rows for a batch of {len(ids)}")
+            self._start = real.int().argmax(1)
+            self._prompt = self._start + layout.prompt.to(ids.device)
+            self._instruction = None if layout.instruction is None else self._start + layout.instruction.to(ids.device)
+        elif self.past == 0 and not grown:
+            self._start = real.int().argmax(1)
+            # all that is real, wherever the padding lies
+            self._prompt = torch.where(real, torch.arange(whole, device=ids.device), -1).amax(1) + 1
+            self._instruction = None
+        elif self.past:
+            raise BadInput("a pass that goes on from a cache whose prompt was read outside this block: enter `edited` before the prompt")
+        if self.past == 0:
+            self._head = ids
+        self._end = 0 if self._prompt is None else int(self._prompt.max())
+
+    def mask(self, scope: Scope) -> Tensor | None:
+        """Return which of this pass's tokens a scope selects, `batch x position`; `None` for all.
+
+        Raises:
+            EmptyScope: The scope needs an instruction or a marker that this batch does not have.
+        """
+        if scope.kind == "all":
+            return None
+        if scope not in self._masks:
+            if self.past and self.past >= self._end and self.real is not None:  # all of this pass follows every prompt
+                if scope.kind not in ("prompt", "last"):
+                    return None
+                self._masks[scope] = torch.zeros_like(self.real[:, self.past :])
+            else:
+                self._masks[scope] = self._select(scope)
+        return self._masks[scope]
+
+    def _select(self, scope: Scope) -> Tensor:
+        if self.real is None or self._prompt is None or self._start is None or self._head is None:
+            raise EmptyScope(
+                f"the scope {scope} needs token ids, padded or not, as the model's input; texts and embeddings say nothing of it"
+            )
+        columns = torch.arange(self.past, self.real.shape[1], device=self.real.device)[None]
+        real, prompt = self.real[:, self.past :], self._prompt[:, None]
+        bos = bos_of(self.model)
+        if bos is not None:
+            first = self._head.gather(1, self._start[:, None]) == bos
+            real = real & ~((columns == self._start[:, None]) & first)
+        if scope.kind == "prompt":
+            return real & (columns < prompt)
+        if scope.kind == "generated":
+            return real & (columns >= prompt)
+        if scope.kind == "last":
+            return real & (columns < prompt) & (columns >= prompt - scope.k)
+        if scope.kind == "after_instruction":
+            if self._instruction is None:
+                raise EmptyScope(
+                    "nobody said where the instruction ends: give prompts with {instruction_end}, or name its last words: scope=('marker', '…')"
+                )
+            return real & (columns >= self._instruction[:, None])
+        return real & (columns >= self._marked(scope.text)[:, None])
+
+    def _marked(self, text: str) -> Tensor:
+        """The column of the token that holds the last character of a text's last occurrence, per row."""
+        out = []
+        tokenizer, head = self.model.tokenizer, self._head
+        assert head is not None
+        assert self._start is not None
+        assert self._prompt is not None
+        for row, (start, end) in enumerate(zip(self._start.tolist(), self._prompt.tolist(), strict=True)):
+            ids = head[row, start:end].tolist()
+            whole = tokenizer.decode(ids)
+            at = whole.rfind(text)
+            if at < 0:
+                raise EmptyScope(f"the marker {text!r} is not in row {row}, which ends: {whole[-60:]!r}")
+            low, high = 1, len(ids)  # the fewest tokens whose text reaches the marker's end
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (low, middle) if len(tokenizer.decode(ids[:middle])) >= at + len(text) else (middle + 1, high)
+            out.append(start + low - 1)
+        return torch.tensor(out, device=head.device)
+
+    def prompt_rows(self) -> Tensor | None:
+        """Return which of this pass's tokens are prompt (without its beginning-of-text token); `None` in a pass that goes on."""
+        return None if self.past else self._select(Scope("prompt"))
+
+    def close(self) -> None:
+        """Stop following."""
+        self.handle.remove()
+
+
+def _seen(kwargs: dict[str, Any]) -> int:
+    """How many columns a cache of keys and values holds already."""
+    cache = kwargs.get("past_key_values", kwargs.get("past_kv_cache"))
+    if cache is None:
+        return 0
+    length = getattr(cache, "get_seq_length", None)
+    if length is not None:
+        return int(length())
+    entries = getattr(cache, "entries", None)  # TransformerLens's own
+    return int(entries[0].past_keys.shape[1]) if entries else 0
