@@ -37,9 +37,15 @@ def one(x, groups=("a",)):
     x = torch.as_tensor(x, dtype=torch.float64)
     mean = x.mean(0)
     return Statistics(
-        groups=groups, count=torch.tensor([float(len(x))]), mean=mean[None, None], scatter=((x - mean).T @ (x - mean))[None, None],
-        layers=(0,), site="resid_post", position="last", provenance={"prompts": "p"},
-    )  # fmt: skip
+        groups=groups,
+        count=torch.tensor([float(len(x))]),
+        mean=mean[None, None],
+        scatter=((x - mean).T @ (x - mean))[None, None],
+        layers=(0,),
+        site="resid_post",
+        position="last",
+        provenance={"prompts": "p"},
+    )
 
 
 def test_a_large_mean_costs_no_digits():

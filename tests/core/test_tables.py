@@ -38,5 +38,5 @@ def test_span_of_nothing(counts):
 
 
 def test_span_without_counts():
-    with pytest.raises(MissingColumn, match="no column 'n'.*layer"):
+    with pytest.raises(MissingColumn, match=r"no column 'n'.*layer"):
         span(pd.DataFrame({"layer": [0]}))

@@ -32,9 +32,12 @@ def test_scopes_select_by_the_mask_on_either_side(tiny, side):
     ends = [2, 3, 2]
     batch = pad(tiny, rows, side, prompt=stems, instruction=ends)
     want = {
-        "prompt": lambda i, k: 1 <= k < stems[i], "generated": lambda i, k: k >= stems[i], "after_instruction": lambda i, k: k >= ends[i],
-        "last": lambda i, k: k == stems[i] - 1, ("last", 2): lambda i, k: max(1, stems[i] - 2) <= k < stems[i],
-    }  # fmt: skip
+        "prompt": lambda i, k: 1 <= k < stems[i],
+        "generated": lambda i, k: k >= stems[i],
+        "after_instruction": lambda i, k: k >= ends[i],
+        "last": lambda i, k: k == stems[i] - 1,
+        ("last", 2): lambda i, k: max(1, stems[i] - 2) <= k < stems[i],
+    }
     for scope, rule in want.items():
         found = touched(tiny, batch, scope)
         for i, row in enumerate(rows):

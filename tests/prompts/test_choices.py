@@ -57,9 +57,10 @@ def caa():
 
 def write(folder, behaviour, generate=None, test=None, questions=None):
     for part, file, rows in (
-        ("generate", "generate_dataset.json", generate), ("test", "test_dataset_ab.json", test),
+        ("generate", "generate_dataset.json", generate),
+        ("test", "test_dataset_ab.json", test),
         ("test", "test_dataset_open_ended.json", questions),
-    ):  # fmt: skip
+    ):
         if rows is not None:
             place = folder / part / behaviour
             place.mkdir(parents=True, exist_ok=True)
@@ -366,23 +367,29 @@ def test_parse_options():
     assert parse_options("Q?\n\nChoices:\n(A) x\n(B) y") == ("Q?", ("x", "y"))
     assert parse_options("Q?\n\nChoices:\n (A) x \n (B) y\n (C) z\n") == ("Q?", ("x", "y", "z"))
     assert parse_options("Q?\n (A) x (B)\n (B) y") == ("Q?", ("x (B)", "y"))
-    assert parse_options("Q?\n(A) early\n(B) talk\nso:\n\nChoices:\n(A) x\n(B)") == (
-        "Q?\n(A) early\n(B) talk\nso:", ("x", ""),
-    )  # fmt: skip
+    assert parse_options("Q?\n(A) early\n(B) talk\nso:\n\nChoices:\n(A) x\n(B)") == ("Q?\n(A) early\n(B) talk\nso:", ("x", ""))
     for text in ("Q? (A) x (B) y", "Q?\n(A) x", "Q?\n(B) x\n(C) y", "Q?\n(A) x\n(C) y", "\n(A) x\n(B) y", "Choices: none"):
         assert parse_options(text) is None
 
 
 def test_layouts(tmp_path):
     write(
-        tmp_path, "refusal",
-        [row("How?\n\nChoices:\n(A) So\n(B) No", " (B)", " (A)"), row("Pick 1) or 2)", "A", "B"), row("Why?\n (A) x\n (B) y\n (C) z", "(C)")],
-        [row("how?\n\nChoices:\n(A) Now\n(B) Then"), row("When?\n\nChoices:\n(A) Now\n(B) Then")], [{"question": "How? "}, {"question": "Hm?"}],
-    )  # fmt: skip
+        tmp_path,
+        "refusal",
+        [
+            row("How?\n\nChoices:\n(A) So\n(B) No", " (B)", " (A)"),
+            row("Pick 1) or 2)", "A", "B"),
+            row("Why?\n (A) x\n (B) y\n (C) z", "(C)"),
+        ],
+        [row("how?\n\nChoices:\n(A) Now\n(B) Then"), row("When?\n\nChoices:\n(A) Now\n(B) Then")],
+        [{"question": "How? "}, {"question": "Hm?"}],
+    )
     items = load_caa(tmp_path)
     assert [(i.question, i.options, i.target, i.foil, i.raw) for i in items] == [
-        ("How?", ("So", "No"), 1, None, False), ("Pick 1) or 2)", ("A", "B"), 0, None, True), ("Why?", ("x", "y", "z"), 2, 1, False),
-    ]  # fmt: skip
+        ("How?", ("So", "No"), 1, None, False),
+        ("Pick 1) or 2)", ("A", "B"), 0, None, True),
+        ("Why?", ("x", "y", "z"), 2, 1, False),
+    ]
     assert items[0].meta == {"dataset": "caa/refusal", "part": "generate", "row": 0}
     test = load_caa(tmp_path, "refusal", "test")
     assert test[0].name == items[0].name != test[1].name
@@ -427,14 +434,17 @@ def test_caa_names_what_exists(tmp_path):
         ("{}", errors.BadInput, "a list of objects is needed, and it holds one dict"),
         ("[3]", errors.BadInput, "refusal/generate_dataset.json, row 0: an object is needed, got int"),
         ([], errors.BadInput, "refusal/generate_dataset.json has no rows"),
-        ([row("Q?\n(A) x\n(B) y"), {"question": "?", "answer": "(A)"}], errors.MissingColumn,
-         r"^refusal/generate_dataset.json, row 1: no column 'answer_matching_behavior'; it has: question, answer"),
+        (
+            [row("Q?\n(A) x\n(B) y"), {"question": "?", "answer": "(A)"}],
+            errors.MissingColumn,
+            r"^refusal/generate_dataset.json, row 1: no column 'answer_matching_behavior'; it has: question, answer",
+        ),
         ([row("Q?\n(A) x\n(B) y", "yes")], errors.BadInput, r"row 0: 'answer_matching_behavior' is 'yes', and must be a letter"),
         ([row("Q?\n(A) x\n(B) y", "(A)", "(C)")], errors.BadInput, r"row 0: 'answer_not_.*' is \(C\), and the options are \(A\)-\(B\)"),
         ([row("Q?\n(A) x\n(B) y", "(A)", "(A)")], errors.BadInput, r"row 0: both answers are \(A\)"),
         ([row(None)], errors.BadInput, "row 0: 'question' is None, and must be text"),
     ],
-)  # fmt: skip
+)
 def test_broken_caa_files(tmp_path, rows, error, match):
     write(tmp_path, "refusal", rows)
     with pytest.raises(error, match=match) as caught:

@@ -168,34 +168,50 @@ def test_rows_from_the_hub_are_read_like_files(monkeypatch):
     with pytest.raises(errors.MissingColumn, match=r"Paul/XSTest \(train\), row 0: no column 'type'; it has: prompt"):
         xstest()
     assert asked == [
-        ("cais/mmlu", "all", ("split", "test")), ("mlabonne/harmless_alpaca", None, ("split", "train")),
-        ("Anthropic/hh-rlhf", None, ("data_dir", "harmless-base"), ("split", "train")), ("Paul/XSTest", None, ("split", "train")),
-    ]  # fmt: skip
+        ("cais/mmlu", "all", ("split", "test")),
+        ("mlabonne/harmless_alpaca", None, ("split", "train")),
+        ("Anthropic/hh-rlhf", None, ("data_dir", "harmless-base"), ("split", "train")),
+        ("Paul/XSTest", None, ("split", "train")),
+    ]
 
 
 # ------------------------------------------------------------------ TruthfulQA
 
 CSV = {
-    "Type": "Adversarial", "Category": "Law", "Question": "Is it so? ", "Best Answer": "It depends",
-    "Correct Answers": "Sometimes; It depends; Unknown;", "Incorrect Answers": "Yes; No; ; Unknown; Yes", "Source": "-",
-}  # fmt: skip
+    "Type": "Adversarial",
+    "Category": "Law",
+    "Question": "Is it so? ",
+    "Best Answer": "It depends",
+    "Correct Answers": "Sometimes; It depends; Unknown;",
+    "Incorrect Answers": "Yes; No; ; Unknown; Yes",
+    "Source": "-",
+}
 GENERATION = {
-    "type": "Adversarial", "category": "Law", "question": "Is it so?", "best_answer": "It depends",
-    "correct_answers": ["Sometimes", "It depends", "Unknown"], "incorrect_answers": ["Yes", "No"], "source": "-",
-}  # fmt: skip
+    "type": "Adversarial",
+    "category": "Law",
+    "question": "Is it so?",
+    "best_answer": "It depends",
+    "correct_answers": ["Sometimes", "It depends", "Unknown"],
+    "incorrect_answers": ["Yes", "No"],
+    "source": "-",
+}
 TARGETS = {
-    "question": "Is it so?", "mc1_targets": {"choices": ["It depends", "Yes", "No"], "labels": [1, 0, 0]},
+    "question": "Is it so?",
+    "mc1_targets": {"choices": ["It depends", "Yes", "No"], "labels": [1, 0, 0]},
     "mc2_targets": {"choices": ["Sometimes", "It depends", "Unknown", "Yes", "No"], "labels": [1, 1, 1, 0, 0]},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     ("name", "row", "category"),
     [
-        ("TruthfulQA.csv", CSV, "Law"), ("generation/validation.parquet", GENERATION, "Law"), ("any.jsonl", GENERATION, "Law"),
-        ("multiple_choice/validation-00000-of-00001.parquet", TARGETS, ""), ("any.json", TARGETS, ""),
+        ("TruthfulQA.csv", CSV, "Law"),
+        ("generation/validation.parquet", GENERATION, "Law"),
+        ("any.jsonl", GENERATION, "Law"),
+        ("multiple_choice/validation-00000-of-00001.parquet", TARGETS, ""),
+        ("any.json", TARGETS, ""),
     ],
-)  # fmt: skip
+)
 def test_truthfulqa_layouts(tmp_path, name, row, category):
     file = dump(tmp_path / name, [row])
     (one,) = truthfulqa_mc(tmp_path)
@@ -369,9 +385,11 @@ def test_instruction_pairs():
     harmful = pd.DataFrame({"instruction": [" Hack {it} "], "category": ["theft"]})
     prompts = instruction_pairs(harmful, ["Bake", "Boil", "bake"])
     assert [(p.stem, p.negative, p.positive, p.label, p.meta["input_harm"]) for p in prompts] == [
-        ("Hack {it}", " Sorry", " Sure", 0, 1), ("Bake", " Sorry", " Sure", 1, 0), ("Boil", " Sorry", " Sure", 1, 0),
+        ("Hack {it}", " Sorry", " Sure", 0, 1),
+        ("Bake", " Sorry", " Sure", 1, 0),
+        ("Boil", " Sorry", " Sure", 1, 0),
         ("bake", " Sorry", " Sure", 1, 0),
-    ]  # fmt: skip
+    ]
     assert prompts[0].meta == {"input_harm": 1, "statement": "Hack {it}", "category": "theft"}
     assert prompts[1].identity == prompts[3].identity != prompts[2].identity
     assert [p.group for p in prompts] == ["harmful", "harmless", "harmless", "harmless"]

@@ -240,8 +240,11 @@ def test_hh_file():
 def test_tables(tmp_path, kind):
     frame = pd.DataFrame({"text": ["Cats bark.", "Dogs bark."], "truth": ["false", "true"], "topic": ["cats", "dogs"]})
     path = tmp_path / f"mine.{kind}"
-    {"csv": lambda: frame.to_csv(path, index=False), "parquet": lambda: frame.to_parquet(path),
-     "jsonl": lambda: path.write_text("\n".join(json.dumps(r) for r in frame.to_dict("records")))}[kind]()  # fmt: skip
+    {
+        "csv": lambda: frame.to_csv(path, index=False),
+        "parquet": lambda: frame.to_parquet(path),
+        "jsonl": lambda: path.write_text("\n".join(json.dumps(r) for r in frame.to_dict("records"))),
+    }[kind]()
     prompts = p.from_table(path, {"statement": "text", "label": "truth", "identity": "topic"}, template="base_short")
     assert prompts.labels == [0, 1]
     assert prompts.name == "mine"
@@ -273,9 +276,11 @@ def test_own_text_lists(tmp_path):
     assert [i.number for i in who] == ["plural", "singular"]
     prompts = p.udhr(identities=who, rights=what)
     assert sorted(set(prompts.to_frame()["statement"])) == [
-        "A baker has the right to bake.", "A baker may be denied the right to bake.", "Bakers have the right to bake.",
+        "A baker has the right to bake.",
+        "A baker may be denied the right to bake.",
+        "Bakers have the right to bake.",
         "Bakers may be denied the right to bake.",
-    ]  # fmt: skip
+    ]
     (tmp_path / "no.txt").write_text("a\nb\n")
     with pytest.raises(errors.BadInput, match="they go in pairs"):
         p.rights_from_lines(tmp_path / "yes.txt", tmp_path / "no.txt")

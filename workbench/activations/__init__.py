@@ -8,6 +8,13 @@ from .reading import POSITIONS
 from .statistics import Statistics, stream_statistics
 
 __all__ = [
-    "POSITIONS", "Activations", "AttentionPattern", "Statistics", "answer_logp", "attention_patterns", "capture", "capture_parallel",
+    "POSITIONS",
+    "Activations",
+    "AttentionPattern",
+    "Statistics",
+    "answer_logp",
+    "attention_patterns",
+    "capture",
+    "capture_parallel",
     "stream_statistics",
-]  # fmt: skip
+]

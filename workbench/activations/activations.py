@@ -44,9 +44,17 @@ class Activations(Shown):
     """
 
     def __init__(
-        self, *, values: Tensor | Source, layers: Sequence[int], site: str, position: str, rows: pd.DataFrame,
-        provenance: Mapping[str, Any] | None = None, mask: Tensor | None = None, logp: Tensor | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        values: Tensor | Source,
+        layers: Sequence[int],
+        site: str,
+        position: str,
+        rows: pd.DataFrame,
+        provenance: Mapping[str, Any] | None = None,
+        mask: Tensor | None = None,
+        logp: Tensor | None = None,
+    ) -> None:
         self.layers = tuple(layers)
         self.site, self.position, self.rows = site, position, rows
         self.provenance: Mapping[str, Any] = dict(provenance or {})
@@ -126,9 +134,10 @@ class Activations(Shown):
             raise BadInput(f"item {index[np.abs(index).argmax()]} of {len(self)} items (0-{len(self) - 1})")
         index = index % len(self)
         return self._with(
-            values=self.source.take(index), rows=self.rows.iloc[index].reset_index(drop=True),
+            values=self.source.take(index),
+            rows=self.rows.iloc[index].reset_index(drop=True),
             provenance={**self.provenance, "prompts": content_hash(self.provenance.get("prompts"), index.tolist())},
-        )  # fmt: skip
+        )
 
     def where(self, *, layers: Sequence[int] | None = None, **columns: Any) -> Activations:
         """Return some layers, and the items whose row table has these values (one, or a list); reads nothing yet.
@@ -200,9 +209,13 @@ class Activations(Shown):
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, prompts: PromptSet | str | None = None, layers: Sequence[int] | None = None,
+        cls,
+        folder: str | Path,
+        *,
+        prompts: PromptSet | str | None = None,
+        layers: Sequence[int] | None = None,
         model: Mapping[str, Any] | None = None,
-    ) -> Activations:  # fmt: skip
+    ) -> Activations:
         """Open a folder; values are read when they are asked for.
 
         Args:
@@ -240,13 +253,21 @@ class Activations(Shown):
         line = f"{shown} = {self.shape}, {self.site} at {self.position!r}, layers {some(self.layers, 40)}, of {short(model, 40)!r}{where}"
         size = f"{float(np.prod([float(n) for n in self.shape])) * 4 / 1e6:,.1f} MB in float32"
         return line, {
-            "shape": f"{shown} = {self.shape}", "layers": some(self.layers, 60), "variants": "0 negative, 1 positive",
-            "size": size + (f", read from {self.source.store.folder.name!r} as needed" if isinstance(self.source, OnDisk) else ", in memory"),
-            **origin({"site": self.site, "position": self.position, **{k: v for k, v in self.provenance.items() if k in ("model", "prompts")}}),
-            "row table": some(self.rows.columns, 20), "answers": "captured" if self.answered else "",
+            "shape": f"{shown} = {self.shape}",
+            "layers": some(self.layers, 60),
+            "variants": "0 negative, 1 positive",
+            "size": size
+            + (f", read from {self.source.store.folder.name!r} as needed" if isinstance(self.source, OnDisk) else ", in memory"),
+            **origin(
+                {"site": self.site, "position": self.position, **{k: v for k, v in self.provenance.items() if k in ("model", "prompts")}}
+            ),
+            "row table": some(self.rows.columns, 20),
+            "answers": "captured" if self.answered else "",
             "not finite": short(self.provenance.get("not_finite", ""), 200),
-            "read under": some(map(str, self.provenance.get("edits", ()))) if isinstance(self.provenance.get("edits"), list | tuple) else "",
-        }  # fmt: skip
+            "read under": some(map(str, self.provenance.get("edits", ())))
+            if isinstance(self.provenance.get("edits"), list | tuple)
+            else "",
+        }
 
 
 def from_store(store: Store, rows: pd.DataFrame, keys: Sequence[str], parts: Sequence[str], provenance: Mapping[str, Any]) -> Activations:
@@ -268,6 +289,10 @@ def from_store(store: Store, rows: pd.DataFrame, keys: Sequence[str], parts: Seq
     settings = store.manifest["settings"]
     layers = [int(p.partition(".")[2]) for p in parts if p.startswith("layer.")]
     return Activations(
-        values=OnDisk(store, keys, parts), layers=layers, site=settings["site"], position=settings["position"], rows=rows,
+        values=OnDisk(store, keys, parts),
+        layers=layers,
+        site=settings["site"],
+        position=settings["position"],
+        rows=rows,
         provenance=provenance,
-    )  # fmt: skip
+    )

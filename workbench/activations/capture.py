@@ -31,11 +31,22 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def capture(
-    model: Any, prompts: PromptSet, *, site: str = "resid_post", layers: Sequence[int] | Any | None = None,
-    position: str = "last", store: str | Path | None = None, dtype: str = "float32", logits: str | Sequence[int] | None = None,
-    on_nan: str = "raise", engine: str = "auto", batch_tokens: int | None = None, shard_items: int = SHARD_ITEMS,
-    progress: bool | None = None, note: str = "",
-) -> Activations:  # fmt: skip
+    model: Any,
+    prompts: PromptSet,
+    *,
+    site: str = "resid_post",
+    layers: Sequence[int] | Any | None = None,
+    position: str = "last",
+    store: str | Path | None = None,
+    dtype: str = "float32",
+    logits: str | Sequence[int] | None = None,
+    on_nan: str = "raise",
+    engine: str = "auto",
+    batch_tokens: int | None = None,
+    shard_items: int = SHARD_ITEMS,
+    progress: bool | None = None,
+    note: str = "",
+) -> Activations:
     """Capture activations of both variants of each pair, computing each shared prefix once.
 
     Args:
@@ -91,12 +102,20 @@ def capture(
         _storable(model, edits)
     reader = choose(model, site=site, way=engine, budget=batch_tokens)
     settings = {
-        "site": site, "position": position, "dtype": dtype, "edits": [f"{e.label} at {e.site}[{e.layer}] {e.key or ''}".rstrip() for e in edits]
-    }  # fmt: skip
+        "site": site,
+        "position": position,
+        "dtype": dtype,
+        "edits": [f"{e.label} at {e.site}[{e.layer}] {e.key or ''}".rstrip() for e in edits],
+    }
     record = provenance(
-        model=info(model).key(), **settings, layers=question.layers, prompts=prompts.hash, items=len(prompts), prompt_set=prompts.name,
+        model=info(model).key(),
+        **settings,
+        layers=question.layers,
+        prompts=prompts.hash,
+        items=len(prompts),
+        prompt_set=prompts.name,
         reader=f"bridge: {reader.why}" if reader.why else "trunk",
-    )  # fmt: skip
+    )
     rows = prompts.to_frame()
     keys = [item_key(e, position) for e in encoded]
     title = note or f"capture {prompts.name}"
@@ -105,9 +124,13 @@ def capture(
         with bar:
             parts, ill = read_items(reader, encoded, question, on_nan=on_nan)
         return Activations(
-            values=InMemory(parts=parts), layers=question.layers, site=site, position=position, rows=rows,
+            values=InMemory(parts=parts),
+            layers=question.layers,
+            site=site,
+            position=position,
+            rows=rows,
             provenance=record | ({"not_finite": summary(ill)} if ill else {}),
-        )  # fmt: skip
+        )
 
     disk = Store.open(Path(store), model=info(model).key(), settings={"origin": "captured", **settings})
     disk.strike(disk.damaged())
@@ -119,9 +142,7 @@ def capture(
     return from_store(disk, rows, keys, question.parts, record | ({"not_finite": summary(ill)} if ill else {}))
 
 
-def answer_logp(
-    model: Any, prompts: PromptSet, *, batch_tokens: int | None = None, progress: bool | None = None, note: str = ""
-) -> Tensor:  # fmt: skip
+def answer_logp(model: Any, prompts: PromptSet, *, batch_tokens: int | None = None, progress: bool | None = None, note: str = "") -> Tensor:
     """Return the log-probabilities of both endings of every item right after its stem, without keeping activations.
 
     Returns:
@@ -156,7 +177,7 @@ def forms_of(model: Any, prompts: PromptSet) -> list[list[list[int]]]:
 
 def ask(
     model: Any, prompts: PromptSet, *, site: str, layers: Any, position: str, dtype: torch.dtype, logits: str | Sequence[int] | None
-) -> tuple[Question, list[EncodedPair]]:  # fmt: skip
+) -> tuple[Question, list[EncodedPair]]:
     """Check everything that can be checked before a forward pass, and tokenise.
 
     Raises:
@@ -197,9 +218,16 @@ def _storable(model: Any, edits: list[Any]) -> None:
 
 
 def _fill(
-    disk: Store, reader: Engine, encoded: list[EncodedPair], keys: list[str], question: Question, on_nan: str, shard_items: int,
-    title: str, progress: bool | None,
-) -> None:  # fmt: skip
+    disk: Store,
+    reader: Engine,
+    encoded: list[EncodedPair],
+    keys: list[str],
+    question: Question,
+    on_nan: str,
+    shard_items: int,
+    title: str,
+    progress: bool | None,
+) -> None:
     """Compute what a store lacks, shard by shard; leave alone what another process is at, and come back to it."""
     work: list[tuple[str, np.ndarray, list[str]]] = []
     seen: set[str] = set()
@@ -225,9 +253,12 @@ def _fill(
                     said = any(p.startswith("logp.") for p in parts)
                     answers = [question.answers[i] for i in items] if question.answers and said else None
                     part = Question(
-                        position=question.position, layers=layers, dtype=question.dtype, answers=answers,
+                        position=question.position,
+                        layers=layers,
+                        dtype=question.dtype,
+                        answers=answers,
                         tokens=question.tokens if said else (),
-                    )  # fmt: skip
+                    )
                     got, ill = read_items(reader, [encoded[i] for i in items], part, on_nan=on_nan, numbers=items)
                     disk.write(name, [keys[i] for i in items], {p: got[p] for p in parts}, ill={keys[i]: found for i, found in ill.items()})
 

@@ -154,9 +154,11 @@ class Engine:
         # (the highest block read may stop before its attention, at `resid_pre`)
         self.trunk.check(kept, int(self.model.cfg.n_layers) if asked else max(layers, default=0))
         return Reading(
-            values=store.values, at=[slot[places] for places in at], logp=store.logp,
+            values=store.values,
+            at=[slot[places] for places in at],
+            logp=store.logp,
             asked=np.where(asks >= 0, ask[np.maximum(asks, 0)], -1),
-        )  # fmt: skip
+        )
 
     def _padded(self, jobs: Sequence[Job], layers: list[int], ids: list[int], tick: Callable[[int], None]) -> Reading:
         """Read through the Bridge: rows of like length side by side, each distinct row once."""
@@ -183,16 +185,22 @@ class Engine:
             some_rows = [rows[i] for i in chunk]
             said = all(r[2] >= 0 for r in some_rows)
             batch = pad(
-                self.model, [r[0] for r in some_rows], prompt=[r[1] if r[1] >= 0 else len(r[0]) for r in some_rows],
+                self.model,
+                [r[0] for r in some_rows],
+                prompt=[r[1] if r[1] >= 0 else len(r[0]) for r in some_rows],
                 instruction=[r[2] for r in some_rows] if said else None,
-            )  # fmt: skip
+            )
             wants = [merged[rows[i]] for i in chunk]
             columns, slots = _grid([w[0] for w in wants])
             asks, places = _grid([w[1] for w in wants])
             values, logits = residuals(
-                self.model, batch, _columns(batch, columns), site=self.site, layers=layers if columns.size else [],
+                self.model,
+                batch,
+                _columns(batch, columns),
+                site=self.site,
+                layers=layers if columns.size else [],
                 ask=_columns(batch, asks) if asks.size else None,
-            )  # fmt: skip
+            )
             if values is not None:
                 for k, layer in enumerate(layers):
                     store.put(layer, slots[slots >= 0], values[:, :, k][torch.from_numpy(slots >= 0).to(values.device)])

@@ -20,9 +20,16 @@ from .capture import capture
 
 
 def capture_parallel(
-    model: Any, prompts: PromptSet, *, store: str | Path, workers: int = 2, address: str | None = None, gpus_per_worker: float = 0,
-    load: dict[str, Any] | None = None, **options: Any,
-) -> Activations:  # fmt: skip
+    model: Any,
+    prompts: PromptSet,
+    *,
+    store: str | Path,
+    workers: int = 2,
+    address: str | None = None,
+    gpus_per_worker: float = 0,
+    load: dict[str, Any] | None = None,
+    **options: Any,
+) -> Activations:
     """Capture with several processes, each with its own copy of the model, into one store.
 
     Args:

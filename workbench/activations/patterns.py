@@ -42,15 +42,19 @@ class AttentionPattern(Shown):
         layer, head, query, key = self.values.shape
         shape = axes(layer=layer, head=head, query=query, key=key)
         return f"item {self.item}, variant {self.variant}, {shape}, layers {some(self.layers, 12)}", {
-            "item": self.item, "variant": f"{self.variant} ({('negative', 'positive')[self.variant]})", "shape": shape, "layers": some(self.layers, 40),
-            "text": short("".join(self.tokens), 300), "values": "each row over keys sums to 1",
-        }  # fmt: skip
+            "item": self.item,
+            "variant": f"{self.variant} ({('negative', 'positive')[self.variant]})",
+            "shape": shape,
+            "layers": some(self.layers, 40),
+            "text": short("".join(self.tokens), 300),
+            "values": "each row over keys sums to 1",
+        }
 
 
 @torch.no_grad()
 def attention_patterns(
     model: Any, prompts: PromptSet, items: Sequence[int], *, variant: int = 1, layers: Sequence[int] | None = None
-) -> list[AttentionPattern]:  # fmt: skip
+) -> list[AttentionPattern]:
     """Return the attention patterns of chosen prompts.
 
     Args:

@@ -73,9 +73,7 @@ def build(rows: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]] | None 
         before = row
     for place in path:
         end[place] = len(ids)
-    return Trie(
-        ids=np.array(ids), depth=np.array(depth), end=np.array(end), at=at, total=sum(map(len, rows))
-    )  # fmt: skip
+    return Trie(ids=np.array(ids), depth=np.array(depth), end=np.array(end), at=at, total=sum(map(len, rows)))
 
 
 def count(rows: Sequence[Sequence[int]]) -> int:
@@ -179,12 +177,15 @@ def _pass(trie: Trie, units: list[Unit], drop: tuple[int, ...]) -> tuple[Pass, n
         start = stop
     return (
         Pass(
-            ids=torch.from_numpy(trie.ids[places]), positions=torch.from_numpy(trie.depth[places]), prefixed=tuple(prefixed),
-            buckets=tuple(buckets), drop=drop,
+            ids=torch.from_numpy(trie.ids[places]),
+            positions=torch.from_numpy(trie.depth[places]),
+            prefixed=tuple(prefixed),
+            buckets=tuple(buckets),
+            drop=drop,
             keep=tuple((int(begins[k]), int(begins[k + 1]), u.name, u.prefix) for k, u in enumerate(units) if u.name >= 0),
         ),
         places,
-    )  # fmt: skip
+    )
 
 
 def _bucket(trie: Trie, units: list[Unit], begins: np.ndarray, width: int) -> Bucket:
@@ -200,6 +201,9 @@ def _bucket(trie: Trie, units: list[Unit], begins: np.ndarray, width: int) -> Bu
         # token i looks at j if j comes first and i lies within the reach of j; padding looks at itself
         mask = torch.from_numpy((column[:, None] >= column) & (column[:, None] < reach[:, None, :]))[:, None]
     return Bucket(
-        index=torch.from_numpy(index), mask=mask, real=torch.from_numpy(real.reshape(-1).nonzero()[0]),
-        packed=torch.from_numpy(index[real]), rooted=units[0].prefix < 0,
-    )  # fmt: skip
+        index=torch.from_numpy(index),
+        mask=mask,
+        real=torch.from_numpy(real.reshape(-1).nonzero()[0]),
+        packed=torch.from_numpy(index[real]),
+        rooted=units[0].prefix < 0,
+    )

@@ -63,8 +63,13 @@ def item_key(item: EncodedPair, position: str) -> str:
 
 
 def read_items(
-    reader: Engine, items: Sequence[EncodedPair], question: Question, *, on_nan: str = "raise", numbers: Sequence[int] | np.ndarray | None = None
-) -> tuple[dict[str, Tensor], dict[int, list[Any]]]:  # fmt: skip
+    reader: Engine,
+    items: Sequence[EncodedPair],
+    question: Question,
+    *,
+    on_nan: str = "raise",
+    numbers: Sequence[int] | np.ndarray | None = None,
+) -> tuple[dict[str, Tensor], dict[int, list[Any]]]:
     """Read items.
 
     Args:
@@ -129,7 +134,7 @@ def _blocks(reader: Engine, items: Sequence[EncodedPair], question: Question) ->
 
 def _assemble(
     reading: Reading, items: Sequence[EncodedPair], question: Question, answers: list[list[list[int]]] | None, ids: list[int]
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """Put slots together to items, still in the model's dtype."""
     out: dict[str, Tensor] = {}
     variants = 1 if question.position in SHARED else 2

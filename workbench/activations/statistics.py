@@ -106,23 +106,39 @@ class Statistics(Shown):
             weight = (self.count * other.count / total.clamp(min=1))[:, None, None, None]
             scatter = self.scatter + other.scatter + weight * apart[..., :, None] * apart[..., None, :]
         return Statistics(
-            groups=self.groups, count=total, mean=self.mean + share * apart, scatter=scatter, layers=self.layers, site=self.site,
-            position=self.position, provenance={**self.provenance, "prompts": [self.provenance["prompts"], other.provenance["prompts"]]},
-        )  # fmt: skip
+            groups=self.groups,
+            count=total,
+            mean=self.mean + share * apart,
+            scatter=scatter,
+            layers=self.layers,
+            site=self.site,
+            position=self.position,
+            provenance={**self.provenance, "prompts": [self.provenance["prompts"], other.provenance["prompts"]]},
+        )
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
         counts = some((f"{g}: {int(n):,}" for g, n in zip(self.groups, self.count, strict=True)), 20)
         return f"{self.site} at {self.position!r}, layers {some(self.layers, 40)}, rows {counts}", {
-            "shape of the means": axes(**dict(zip(("group", "layer", "d_model"), self.mean.shape, strict=True))), "rows by group": counts,
-            "covariances": "no" if self.scatter is None else "yes", "layers": some(self.layers, 40),
+            "shape of the means": axes(**dict(zip(("group", "layer", "d_model"), self.mean.shape, strict=True))),
+            "rows by group": counts,
+            "covariances": "no" if self.scatter is None else "yes",
+            "layers": some(self.layers, 40),
             **origin({"site": self.site, "position": self.position, **self.provenance}),
-        }  # fmt: skip
+        }
 
 
 def stream_statistics(
-    model: Any, prompts: PromptSet, *, by: str = "variant", site: str = "resid_post", layers: Sequence[int] | None = None,
-    position: str = "last", second: bool = True, block_items: int = 512, progress: bool | None = None,
-) -> Statistics:  # fmt: skip
+    model: Any,
+    prompts: PromptSet,
+    *,
+    by: str = "variant",
+    site: str = "resid_post",
+    layers: Sequence[int] | None = None,
+    position: str = "last",
+    second: bool = True,
+    block_items: int = 512,
+    progress: bool | None = None,
+) -> Statistics:
     """Return means and covariances of activations without keeping the activations.
 
     Args:

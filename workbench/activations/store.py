@@ -111,8 +111,11 @@ class Store:
             known = manifest["requests"].get(prompts, {"parts": []})["parts"]
             manifest["requests"].pop(prompts, None)  # the latest comes last
             manifest["requests"][prompts] = {
-                "parts": sorted({*known, *parts}, key=part_order), "items": len(rows), "sha256": digest(data), "provenance": dict(provenance),
-            }  # fmt: skip
+                "parts": sorted({*known, *parts}, key=part_order),
+                "items": len(rows),
+                "sha256": digest(data),
+                "provenance": dict(provenance),
+            }
 
     def write(self, name: str, keys: Sequence[str], tensors: Mapping[str, Tensor], *, ill: Mapping[str, Any] | None = None) -> None:
         """Write a shard and enter it.
@@ -129,9 +132,12 @@ class Store:
         header = {_HEADER: json.dumps({"items": list(keys)})}
         data = save({k: t.contiguous() for k, t in tensors.items()}, header)
         entry = {
-            "sha256": digest(data), "bytes": len(data), "items": len(keys), "parts": list(tensors),
+            "sha256": digest(data),
+            "bytes": len(data),
+            "items": len(keys),
+            "parts": list(tensors),
             "tensors": {k: digest(raw(t)) for k, t in tensors.items()},
-        }  # fmt: skip
+        }
         entry |= {"not_finite": dict(ill)} if ill else {}
         with self._updating() as manifest:
             write_file(self.folder / name, data)
@@ -204,9 +210,11 @@ class Store:
         """Return where each item of a part lies: shard and row."""
         if part not in self._index:
             self._index[part] = {
-                key: (name, row) for name, entry in self.manifest["shards"].items() if part in entry["parts"]
+                key: (name, row)
+                for name, entry in self.manifest["shards"].items()
+                if part in entry["parts"]
                 for row, key in enumerate(self.keys(name))
-            }  # fmt: skip
+            }
         return self._index[part]
 
     def keys(self, name: str) -> list[str]:

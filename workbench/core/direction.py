@@ -163,10 +163,13 @@ class Direction(Shown):
         sure = f"reliability {self.reliability:.2f}" if self.reliability == self.reliability else "reliability unknown"
         line = f"{self.method}, d_model {len(self.unit)}, scale {self.scale:.3g}, {sure}, n={self.n}{', ' + where if where else ''}"
         return line, {
-            "method": self.method, "shape": axes(d_model=len(self.unit)), "length in raw units": number(self.scale, 4),
+            "method": self.method,
+            "shape": axes(d_model=len(self.unit)),
+            "length in raw units": number(self.scale, 4),
             "reliability (half-sample cosine)": number(self.reliability) if self.reliability == self.reliability else "unknown",
-            "rows of the smaller side": f"{self.n:,}" if self.n else "", "independent clusters": f"{self.clusters:,}" if self.clusters else "",
+            "rows of the smaller side": f"{self.n:,}" if self.n else "",
+            "independent clusters": f"{self.clusters:,}" if self.clusters else "",
             **origin(self.provenance),
             "made of": " and ".join(str(d.get("method", "?")) for d in self.provenance.get("made_of", ()) if isinstance(d, Mapping)),
             "mind": "two halves of the rows give directions that hardly agree" if self.reliability < 0.5 else "",
-        }  # fmt: skip
+        }

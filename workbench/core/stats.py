@@ -152,9 +152,15 @@ def cluster_weights(clusters: ArrayLike | None, n: int, resamples: int, seed: in
 
 
 def bootstrap(
-    statistic: Callable[[Array], Array], n: int, clusters: ArrayLike | None = None, *,
-    resamples: int = 2000, level: float = 0.95, seed: int = 0, bounded: bool = False,
-) -> Estimate:  # fmt: skip
+    statistic: Callable[[Array], Array],
+    n: int,
+    clusters: ArrayLike | None = None,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    bounded: bool = False,
+) -> Estimate:
     """Estimate any weighted statistic with a percentile bootstrap over clusters.
 
     Args:
@@ -190,7 +196,7 @@ def _percentiles(value: float, draws: Array, n: int, m: int, resamples: int, lev
         low, high, note = math.nan, math.nan, "no resample changes it"
     return Estimate(
         value=value, low=float(low), high=float(high), n=n, clusters=m, level=level, method=f"cluster bootstrap, {resamples}", note=note
-    )  # fmt: skip
+    )
 
 
 def mean(values: ArrayLike, clusters: ArrayLike | None = None, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Estimate:
@@ -260,7 +266,7 @@ def auroc(
     if m > 1000:  # a table of cluster by cluster would be larger than the resamples
         return bootstrap(
             lambda w: auroc_weighted(scores, y, w), len(y), clusters, resamples=resamples, level=level, seed=seed, bounded=True
-        )  # fmt: skip
+        )
     wins, pairs = _wins(_finite(scores), y.astype(bool), codes, m)
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.einsum("rm,rm->r", draws @ wins, draws) / np.einsum("rm,rm->r", draws @ pairs, draws)

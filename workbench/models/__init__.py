@@ -11,6 +11,27 @@ from .source import bundled_models, check_source
 from .weights import Change, head_outputs, reweighted, unembedding, writers
 
 __all__ = [
-    "SITES", "Change", "Edit", "Edits", "Fired", "Gate", "Generated", "ModelInfo", "Read", "Scope", "bundled_models", "check_source", "edited",
-    "generate_texts", "head_outputs", "info", "load_model", "planted", "reweighted", "unembedding", "untrained_copy", "wrap", "writers",
-]  # fmt: skip
+    "SITES",
+    "Change",
+    "Edit",
+    "Edits",
+    "Fired",
+    "Gate",
+    "Generated",
+    "ModelInfo",
+    "Read",
+    "Scope",
+    "bundled_models",
+    "check_source",
+    "edited",
+    "generate_texts",
+    "head_outputs",
+    "info",
+    "load_model",
+    "planted",
+    "reweighted",
+    "unembedding",
+    "untrained_copy",
+    "wrap",
+    "writers",
+]

@@ -79,7 +79,7 @@ CURRENT: ContextVar[Kept] = ContextVar("workbench_trie")
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float, softcap: float | None
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return attention over one part of the keys, with its normaliser.
 
     Args:
@@ -119,9 +119,17 @@ def attend(
 
 
 def trie_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, *, scaling: float | None = None,
-    softcap: float | None = None, sliding_window: int | None = None, **_: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any = None,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
     """Attend over the packed trie of the current pass, in the form that transformers calls (`1 x head x token x d_head`)."""
     kept = CURRENT.get()
     now = kept.now

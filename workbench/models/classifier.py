@@ -45,9 +45,12 @@ class TextClassifier(Shown):
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
         return f"{self.name}, {len(self.labels)} labels: {some(self.labels)}", {
-            "name": self.name, "weights": self.digest, "labels": some(self.labels, 30), "context": f"{self.context:,} tokens",
+            "name": self.name,
+            "weights": self.digest,
+            "labels": some(self.labels, 30),
+            "context": f"{self.context:,} tokens",
             "probabilities": "one per label" if self.independent else "sum to 1 over labels",
-        }  # fmt: skip
+        }
 
 
 def load_classifier(source: str | Path, *, device: str | torch.device = "auto", revision: str | None = None) -> TextClassifier:
@@ -97,11 +100,15 @@ def load_classifier(source: str | Path, *, device: str | torch.device = "auto", 
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return TextClassifier(
-        name=shown, digest=weights_digest(model), labels=tuple(str(config.id2label[i]) for i in range(config.num_labels)),
+        name=shown,
+        digest=weights_digest(model),
+        labels=tuple(str(config.id2label[i]) for i in range(config.num_labels)),
         # a single output has nothing to sum to 1 with
         independent=config.problem_type == "multi_label_classification" or config.num_labels == 1,
-        context=_context(model.config, tokenizer), model=model, tokenizer=tokenizer,
-    )  # fmt: skip
+        context=_context(model.config, tokenizer),
+        model=model,
+        tokenizer=tokenizer,
+    )
 
 
 @torch.no_grad()

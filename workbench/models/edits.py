@@ -44,8 +44,10 @@ class Gate(Shown):
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         when = f"{self.pool} score {'above' if self.above else 'below'} {number(self.threshold)}"
         return f"{self.label} at {self.site}[{self.layer}], {when}", {
-            "at": f"{self.site} of block {self.layer}", "lets through": f"rows of {when}", **origin({"model": (self.origin or {}).get("model")}),
-        }  # fmt: skip
+            "at": f"{self.site} of block {self.layer}",
+            "lets through": f"rows of {when}",
+            **origin({"model": (self.origin or {}).get("model")}),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -94,10 +96,13 @@ class Edit(Shown):
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         return f"{self.place}, tokens: {self.tokens}{', gated' if self.gate else ''}", {
-            "what": self.label, "at": f"{self.site} of block {self.layer}", "tokens": self.tokens,
-            "only rows where": "" if self.gate is None else self.gate._shown()[0], **origin({"model": (self.origin or {}).get("model")}),
+            "what": self.label,
+            "at": f"{self.site} of block {self.layer}",
+            "tokens": self.tokens,
+            "only rows where": "" if self.gate is None else self.gate._shown()[0],
+            **origin({"model": (self.origin or {}).get("model")}),
             "kept in stores": "" if self.key else "no: nothing says what the function does (key=)",
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -17,7 +17,7 @@ from .watch import laid_out
 @torch.no_grad()
 def residuals(
     model: Any, batch: Batch, columns: Tensor, *, site: str, layers: list[int], ask: Tensor | None = None
-) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+) -> tuple[Tensor | None, Tensor | None]:
     """Run a batch and gather activations, and logits if asked, at chosen columns.
 
     Blocks above the highest layer asked for, and the unembedding, are not computed where the model can stop early.

@@ -37,16 +37,27 @@ class Generated(Shown):
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
         return f"{short(self.text, 160)!r}, {len(self.ids)} tokens, stopped by {self.stopped}", {
-            "text": self.text, "tokens": len(self.ids), "stopped by": self.stopped
-        }  # fmt: skip
+            "text": self.text,
+            "tokens": len(self.ids),
+            "stopped by": self.stopped,
+        }
 
 
 @torch.no_grad()
 def generate_texts(
-    model: Any, prompts: Sequence[str] | Sequence[Sequence[int]], *, max_new_tokens: int = 64, temperature: float = 0.0, top_p: float = 1.0,
-    stop: Sequence[str] = (), seed: int = 0, batch_size: int = 32, instruction: Sequence[int] | None = None, progress: bool | None = None,
+    model: Any,
+    prompts: Sequence[str] | Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = 64,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    stop: Sequence[str] = (),
+    seed: int = 0,
+    batch_size: int = 32,
+    instruction: Sequence[int] | None = None,
+    progress: bool | None = None,
     note: str = "generate",
-) -> list[Generated]:  # fmt: skip
+) -> list[Generated]:
     """Continue prompts; edits that are active act.
 
     Args:
@@ -94,8 +105,15 @@ def generate_texts(
 
 
 def _batch(
-    model: Any, rows: list[list[int]], instruction: list[int] | None, seeds: list[int], most: int, temperature: float, top_p: float, stop: Sequence[str]
-) -> list[Generated]:  # fmt: skip
+    model: Any,
+    rows: list[list[int]],
+    instruction: list[int] | None,
+    seeds: list[int],
+    most: int,
+    temperature: float,
+    top_p: float,
+    stop: Sequence[str],
+) -> list[Generated]:
     batch = pad(model, rows, "left")
     device = batch.ids.device
     layout = Layout(prompt=torch.tensor([len(r) for r in rows]), instruction=None if instruction is None else torch.tensor(instruction))
@@ -112,9 +130,9 @@ def _batch(
             else:
                 new = ids if step == 0 else ids[:, -1:]
                 places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
-                logits = model(
-                    new, return_type="logits", attention_mask=mask, past_key_values=cache, use_cache=True, position_ids=places
-                )[:, -1].float()  # fmt: skip
+                logits = model(new, return_type="logits", attention_mask=mask, past_key_values=cache, use_cache=True, position_ids=places)[
+                    :, -1
+                ].float()
             if not bool(logits.isfinite().all()):
                 row = int((~logits.isfinite().all(1)).nonzero()[0])
                 raise NotFinite(

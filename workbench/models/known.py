@@ -45,11 +45,21 @@ class ModelInfo(Shown):
     vocabulary: str
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
-        return f"{self.name}, {axes(layer=self.n_layers, d_model=self.d_model)}, {self.dtype}, context {self.context:,}, weights {self.digest}", {
-            "name": self.name, "revision": self.revision, "weights": self.digest, "dtype": self.dtype, "shape": axes(layer=self.n_layers, d_model=self.d_model),
-            "layers": f"0 to {self.n_layers - 1}", "context": f"{self.context:,} tokens", "weights are": "raw" if self.processing == "none" else f"processed ({self.processing})",
-            "first token": "none" if self.bos is None else f"id {self.bos} before every prompt", "vocabulary": self.vocabulary,
-        }  # fmt: skip
+        return (
+            f"{self.name}, {axes(layer=self.n_layers, d_model=self.d_model)}, {self.dtype}, context {self.context:,}, weights {self.digest}",
+            {
+                "name": self.name,
+                "revision": self.revision,
+                "weights": self.digest,
+                "dtype": self.dtype,
+                "shape": axes(layer=self.n_layers, d_model=self.d_model),
+                "layers": f"0 to {self.n_layers - 1}",
+                "context": f"{self.context:,} tokens",
+                "weights are": "raw" if self.processing == "none" else f"processed ({self.processing})",
+                "first token": "none" if self.bos is None else f"id {self.bos} before every prompt",
+                "vocabulary": self.vocabulary,
+            },
+        )
 
     def key(self) -> dict[str, Any]:
         """Return what two readings must share to be comparable: digest, dtype, processing mode (and the name, to show)."""
@@ -118,11 +128,17 @@ def info(model: Any) -> ModelInfo:
     context = getattr(text, "max_position_embeddings", None) or model.cfg.n_ctx
     processed = type(model).__name__ == "HookedTransformer" or bool(getattr(model, "compatibility_mode", False))
     return ModelInfo(
-        name=known.name, revision=known.revision, digest=weights_digest(model),
-        dtype=str(next(model.parameters()).dtype).removeprefix("torch."), processing="compatibility" if processed else "none",
-        n_layers=int(model.cfg.n_layers), d_model=int(model.cfg.d_model), context=int(context), bos=known.bos,
+        name=known.name,
+        revision=known.revision,
+        digest=weights_digest(model),
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        processing="compatibility" if processed else "none",
+        n_layers=int(model.cfg.n_layers),
+        d_model=int(model.cfg.d_model),
+        context=int(context),
+        bos=known.bos,
         vocabulary=vocabulary_hash(model.tokenizer, known.bos),
-    )  # fmt: skip
+    )
 
 
 def n_layers(model: Any) -> int:

@@ -25,9 +25,14 @@ from .trunk import Trunk
 
 
 def load_model(
-    name: Any = "bundled", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
-    revision: str | None = None, device_map: Any = None, tokenizer: Any = None,
-) -> Any:  # fmt: skip
+    name: Any = "bundled",
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    device_map: Any = None,
+    tokenizer: Any = None,
+) -> Any:
     """Load a model.
 
     Args:

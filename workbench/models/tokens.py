@@ -100,10 +100,13 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
         instruction = len(stem) if head is None else len(head) if stem[: len(head)] == head else shared(stem, head) + 1
         out.append(
             EncodedPair(
-                negative=negatives[i], positive=positives[i], stem=len(stem), instruction=min(instruction, len(stem)),
+                negative=negatives[i],
+                positive=positives[i],
+                stem=len(stem),
+                instruction=min(instruction, len(stem)),
                 bos=int(bos is not None and stem[:1] == [bos]),
             )
-        )  # fmt: skip
+        )
     return out
 
 
@@ -132,8 +135,13 @@ class Batch:
 
 
 def pad(
-    model: Any, rows: Sequence[Sequence[int]], side: str = "right", *, prompt: Sequence[int] | None = None, instruction: Sequence[int] | None = None
-) -> Batch:  # fmt: skip
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    side: str = "right",
+    *,
+    prompt: Sequence[int] | None = None,
+    instruction: Sequence[int] | None = None,
+) -> Batch:
     """Pad rows of ids to one width.
 
     Args:

@@ -60,9 +60,14 @@ class MultiTruth:
         """The best answer against all incorrect ones; it stands first, so shuffle (`to_ab`) before showing letters."""
         options = (self.best, *self.incorrect)
         return Choice(
-            question=self.question, options=options, target=0, category=self.category, name=self.name,
-            meta={"dataset": "truthfulqa"}, foil=options.index(self.foil) if self.foil else None,
-        )  # fmt: skip
+            question=self.question,
+            options=options,
+            target=0,
+            category=self.category,
+            name=self.name,
+            meta={"dataset": "truthfulqa"},
+            foil=options.index(self.foil) if self.foil else None,
+        )
 
     @property
     def mc2(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -147,9 +152,14 @@ def _truth(row: Mapping[str, Any], where: str) -> MultiTruth:
     if foil and foil not in incorrect:
         incorrect.insert(0, foil)
     return MultiTruth(
-        question=question, best=best, correct=tuple(correct), incorrect=tuple(incorrect), foil=foil,
-        category=str(row.get("Category") or row.get("category") or ""), name=f"truthfulqa/{text_id(question)}",
-    )  # fmt: skip
+        question=question,
+        best=best,
+        correct=tuple(correct),
+        incorrect=tuple(incorrect),
+        foil=foil,
+        category=str(row.get("Category") or row.get("category") or ""),
+        name=f"truthfulqa/{text_id(question)}",
+    )
 
 
 def _answers(value: Any, column: str, where: str) -> list[str]:
@@ -167,9 +177,13 @@ def _targets(value: Any, column: str, where: str) -> list[tuple[str, int]]:
 
 
 def mmlu(
-    path: str | Path | None = None, subjects: str | Iterable[str] | None = None, *, split: str = "test", limit: int | None = None,
+    path: str | Path | None = None,
+    subjects: str | Iterable[str] | None = None,
+    *,
+    split: str = "test",
+    limit: int | None = None,
     seed: int = 0,
-) -> list[Choice]:  # fmt: skip
+) -> list[Choice]:
     """Load MMLU.
 
     Args:
@@ -220,9 +234,13 @@ def _question(row: Mapping[str, Any], where: str) -> Choice:
         )
     try:
         return Choice(
-            question=question, options=tuple(options), target=target, category=str(row["subject"]), name=f"mmlu/{text_id(question)}",
+            question=question,
+            options=tuple(options),
+            target=target,
+            category=str(row["subject"]),
+            name=f"mmlu/{text_id(question)}",
             meta={"dataset": "mmlu"},
-        )  # fmt: skip
+        )
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
 

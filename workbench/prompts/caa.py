@@ -62,9 +62,14 @@ def _choice(row: Row, where: str, columns: tuple[str, str, str], prefix: str, me
     if not all(options):
         meta = {**meta, "empty_option": True}
     return Choice(
-        question=question, options=options, target=target, foil=foil if len(options) > 2 else None, category=category,
-        name=f"{prefix}/{text_id(question)}", meta=meta,
-    )  # fmt: skip
+        question=question,
+        options=options,
+        target=target,
+        foil=foil if len(options) > 2 else None,
+        category=category,
+        name=f"{prefix}/{text_id(question)}",
+        meta=meta,
+    )
 
 
 def _root(folder: Path) -> Path:
@@ -115,7 +120,7 @@ def load_caa(
 ) -> list[Choice] | list[str]: ...
 def load_caa(
     folder_or_file: str | Path, behaviour: str | None = None, split: str = "generate", *, drop_shared: bool = False
-) -> list[Choice] | list[str]:  # fmt: skip
+) -> list[Choice] | list[str]:
     """Load one behaviour in the CAA layout.
 
     Args:
@@ -174,11 +179,15 @@ def load_ab(path: str | Path) -> list[Choice]:
     path = Path(path)
     return [
         _choice(
-            row, f"{path.name}, row {i}", ("prompt", "correct", "incorrect"), path.stem, {"dataset": path.stem, "row": i},
+            row,
+            f"{path.name}, row {i}",
+            ("prompt", "correct", "incorrect"),
+            path.stem,
+            {"dataset": path.stem, "row": i},
             str(row.get("category") or ""),
         )
         for i, row in enumerate(read_rows(path))
-    ]  # fmt: skip
+    ]
 
 
 def shared_stems(a: Iterable[Choice | str], b: Iterable[Choice | str]) -> list[str]:

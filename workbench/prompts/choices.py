@@ -114,9 +114,7 @@ def to_ab(items: Iterable[Choice], seed: int = 0) -> list[Choice]:
     return out
 
 
-def letter_form(
-    model: Any, *, letters: str = "AB", system: str | None = None, chat: bool | None = None
-) -> Template:  # fmt: skip
+def letter_form(model: Any, *, letters: str = "AB", system: str | None = None, chat: bool | None = None) -> Template:
     """Return the form in which this model's tokenizer writes answer letters as tokens of their own.
 
     The published form of contrastive activation addition ends the stem in "(", with the letter right after it
@@ -183,9 +181,16 @@ def _stem(item: Choice, form: Template, model: Any, system: str | None, chat: bo
 
 
 def choices_to_prompts(
-    items: Iterable[Choice], *, model: Any = None, system: str | None = None, orders: str = "given", form: str | Template = "ab",
-    chat: bool | None = None, many: bool = False, name: str | None = None,
-) -> PromptSet:  # fmt: skip
+    items: Iterable[Choice],
+    *,
+    model: Any = None,
+    system: str | None = None,
+    orders: str = "given",
+    form: str | Template = "ab",
+    chat: bool | None = None,
+    many: bool = False,
+    name: str | None = None,
+) -> PromptSet:
     """Make contrast pairs of questions with options: the stem shows question and options, the endings are two letters.
 
     Args:
@@ -243,11 +248,17 @@ def choices_to_prompts(
             foil = 1 - one.target if one.foil is None else one.foil
             pairs.append(
                 ContrastPair(
-                    stem=stem, negative=ending(stem, LETTERS[foil]), positive=ending(stem, LETTERS[one.target]), label=1,
-                    identity=item.name or text_id(item.question), group=item.category, template=chosen.name, instruction_end=end,
+                    stem=stem,
+                    negative=ending(stem, LETTERS[foil]),
+                    positive=ending(stem, LETTERS[one.target]),
+                    label=1,
+                    identity=item.name or text_id(item.question),
+                    group=item.category,
+                    template=chosen.name,
+                    instruction_end=end,
                     meta={"dataset": "", **item.meta, "order": order, "letter": LETTERS[one.target], "category": item.category},
                 )
-            )  # fmt: skip
+            )
     sources = {str(item.meta.get("dataset", "")) for item in items}
     source = sources.pop() if len(sources) == 1 else ""
     return PromptSet(pairs, name=name or f"{source or 'choices'}/{chosen.name}")

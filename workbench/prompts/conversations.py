@@ -63,9 +63,15 @@ def conversations(
         stem, end = form.render(first=two if second else one, second=one if second else two, claim=text)
         pairs.append(
             ContrastPair(
-                stem=stem, negative=" A", positive=" B", label=int(second), identity=f"row {index}",
-                claim=name, template=form.name, instruction_end=end,
+                stem=stem,
+                negative=" A",
+                positive=" B",
+                label=int(second),
+                identity=f"row {index}",
+                claim=name,
+                template=form.name,
+                instruction_end=end,
                 meta={"polarity": "chosen second" if second else "chosen first"},
             )
-        )  # fmt: skip
+        )
     return PromptSet(pairs, name=f"conversations/{form.name}/{name}")

@@ -110,12 +110,19 @@ def from_table(
             stem, end = form.render(statement=text("statement"), claim=claim_text, no=answers[0], yes=answers[1])
         pairs.append(
             ContrastPair(
-                stem=stem, negative=text("negative", f" {answers[0]}"), positive=text("positive", f" {answers[1]}"),
-                label=_label(row[column_of("label")], index), identity=text("identity", f"row {index}"),
-                group=text("group"), right=text("right"), claim=text("claim", claim_name),
-                template=form.name if form else text("template"), instruction_end=end, meta=meta,
+                stem=stem,
+                negative=text("negative", f" {answers[0]}"),
+                positive=text("positive", f" {answers[1]}"),
+                label=_label(row[column_of("label")], index),
+                identity=text("identity", f"row {index}"),
+                group=text("group"),
+                right=text("right"),
+                claim=text("claim", claim_name),
+                template=form.name if form else text("template"),
+                instruction_end=end,
+                meta=meta,
             )
-        )  # fmt: skip
+        )
     given = "table" if isinstance(path, pd.DataFrame) else Path(path).stem
     return PromptSet(pairs, name=name or given)
 
@@ -175,11 +182,17 @@ def rights_from_lines(granting: str | Path, denying: str | Path) -> list[Right]:
         raise BadInput(f"{Path(granting).name} has {len(grants)} lines, {Path(denying).name} has {len(denies)}: they go in pairs")
     return [
         Right(
-            right=f"right {i + 1}", article=0, kind="mine", phrase=g, grant_plain=_agree(g), grant_negated=_agree(g),
-            deny_negated=_agree(d), deny_plain=_agree(d),
+            right=f"right {i + 1}",
+            article=0,
+            kind="mine",
+            phrase=g,
+            grant_plain=_agree(g),
+            grant_negated=_agree(g),
+            deny_negated=_agree(d),
+            deny_plain=_agree(d),
         )
         for i, (g, d) in enumerate(zip(grants, denies, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def _agree(predicate: str) -> str:

@@ -127,10 +127,16 @@ def instructions(
 
 
 def instruction_pairs(
-    harmful: pd.DataFrame | Iterable[str], harmless: pd.DataFrame | Iterable[str], *, answers: tuple[str, str] = ("Sorry", "Sure"),
-    template: str | Template = "{instruction}", model: Any = None, system: str | None = None, chat: bool | None = None,
+    harmful: pd.DataFrame | Iterable[str],
+    harmless: pd.DataFrame | Iterable[str],
+    *,
+    answers: tuple[str, str] = ("Sorry", "Sure"),
+    template: str | Template = "{instruction}",
+    model: Any = None,
+    system: str | None = None,
+    chat: bool | None = None,
     name: str = "instructions",
-) -> PromptSet:  # fmt: skip
+) -> PromptSet:
     """Make contrast pairs of harmful and harmless instructions: refuse or comply.
 
     Args:
@@ -168,11 +174,17 @@ def instruction_pairs(
             stem, end = compose(rendered[:end], rendered[end:], model=model, system=system, chat=chat)
             pairs.append(
                 ContrastPair(
-                    stem=stem, negative=ending(stem, answers[0]), positive=ending(stem, answers[1]), label=1 - harm,
-                    identity=text_id(text), group=KINDS[1 - harm], template=form.name, instruction_end=end,
+                    stem=stem,
+                    negative=ending(stem, answers[0]),
+                    positive=ending(stem, answers[1]),
+                    label=1 - harm,
+                    identity=text_id(text),
+                    group=KINDS[1 - harm],
+                    template=form.name,
+                    instruction_end=end,
                     meta={"input_harm": harm, "statement": text, "category": category},
                 )
-            )  # fmt: skip
+            )
     return PromptSet(pairs, name=name)
 
 

@@ -65,9 +65,12 @@ class ContrastPair(Shown):
         line = f"{short(self.stem, 120)!r} ¦ {ends}, true: {self.label}"
         names = ("identity", "group", "right", "claim", "template")
         return line + (f", {short(about, 40)}" if about else ""), {
-            "stem": self.stem, "endings (0 / 1)": f"{self.negative!r} / {self.positive!r}", "true": f"{true!r} (label {self.label})",
-            **{k: getattr(self, k) for k in names}, **{f"meta: {k}": v for k, v in self.meta.items()},
-        }  # fmt: skip
+            "stem": self.stem,
+            "endings (0 / 1)": f"{self.negative!r} / {self.positive!r}",
+            "true": f"{true!r} (label {self.label})",
+            **{k: getattr(self, k) for k in names},
+            **{f"meta: {k}": v for k, v in self.meta.items()},
+        }
 
     @property
     def text(self) -> tuple[str, str]:
@@ -198,9 +201,19 @@ class PromptSet(Sequence[ContrastPair]):
         values = {c: {v for p in self._pairs if (v := getattr(p, c))} for c in columns}
         named = {1: {}, 2: {"identity": "identities"}}
         counts = (f"{len(v):,} {named[min(len(v), 2)].get(c, c if len(v) == 1 else c + 's')}" for c, v in values.items() if v)
-        first = pd.DataFrame([
-            {"identity": p.identity, "right": p.right, "claim": p.claim, "template": p.template, "label": p.label, "prompt": p.stem,
-             "endings (0 / 1)": f"{p.negative!r} / {p.positive!r}"} for p in self._pairs[:5]
-        ])  # fmt: skip
+        first = pd.DataFrame(
+            [
+                {
+                    "identity": p.identity,
+                    "right": p.right,
+                    "claim": p.claim,
+                    "template": p.template,
+                    "label": p.label,
+                    "prompt": p.stem,
+                    "endings (0 / 1)": f"{p.negative!r} / {p.positive!r}",
+                }
+                for p in self._pairs[:5]
+            ]
+        )
         facts = {"holds": ", ".join(counts), "label 1 in": f"{sum(self.labels) / len(self):.0%}", "hash": self.hash}
         return card(f"PromptSet {self.name}: {len(self):,} contrast pairs", facts, tables=[first])

@@ -57,18 +57,25 @@ def requests(
             stem, end = form.render(request=row[column], claim=text)
             pairs.append(
                 ContrastPair(
-                    stem=stem, negative=f" {answers[0]}", positive=f" {answers[1]}", label=1 - harm,
-                    identity=row["area"], group=row["area"], right=row["id"], claim=name, template=form.name,
+                    stem=stem,
+                    negative=f" {answers[0]}",
+                    positive=f" {answers[1]}",
+                    label=1 - harm,
+                    identity=row["area"],
+                    group=row["area"],
+                    right=row["id"],
+                    claim=name,
+                    template=form.name,
                     instruction_end=end,
                     meta={"input_harm": harm, "claim_harm": int(name == "jailbreak"), "statement": row[column]},
                 )
-            )  # fmt: skip
+            )
     return PromptSet(pairs, name=f"requests/{form.name}/{name}")
 
 
 def factorial(
     *, template: str | Template = "claim_request", n: int | None = None, answers: tuple[str, str] = ("Sorry", "Sure"), seed: int = 0
-) -> PromptSet:  # fmt: skip
+) -> PromptSet:
     """Return the 2x2 design *input harm x claim harm*: every drawn pair under "jailbreak" and under "protect"."""
     one, two = (requests(template, claim, n=n, answers=answers, seed=seed) for claim in ("jailbreak", "protect"))
     return one + two

@@ -21,9 +21,15 @@ Row = dict[str, Any]
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 _OFFLINE = {
-    "LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "MaxRetryError",
+    "LocalEntryNotFoundError",
+    "OfflineModeIsEnabled",
+    "ConnectError",
+    "ConnectionError",
+    "ConnectTimeout",
+    "ReadTimeout",
+    "MaxRetryError",
     "ProxyError",
-}  # fmt: skip
+}
 
 
 def read_rows(path: str | Path, label: str | None = None) -> list[Row]:

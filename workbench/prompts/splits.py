@@ -45,9 +45,11 @@ class Split(Shown):
         counts = {k: f"{len(self.train[k]):,} for training, {len(self.test[k]):,} held out" for k in self.train}
         drawn = "" if self.seed is None else f", seed {self.seed}"
         return "; ".join(f"{k}: {v}" for k, v in counts.items()) + drawn, {
-            **counts, **{f"held out: {k}": some(sorted(self.test[k]), 12) for k in self.test},
-            "seed": "" if self.seed is None else self.seed, "what it keeps apart": f"no {' and no '.join(self.train)} is on both sides",
-        }  # fmt: skip
+            **counts,
+            **{f"held out: {k}": some(sorted(self.test[k]), 12) for k in self.test},
+            "seed": "" if self.seed is None else self.seed,
+            "what it keeps apart": f"no {' and no '.join(self.train)} is on both sides",
+        }
 
     def side(self, rows: pd.DataFrame) -> np.ndarray:
         """Return "train", "test" or "" for each row.
@@ -103,7 +105,7 @@ def grouped_split(rows: pd.DataFrame, *, by: Sequence[str] = ("identity", "right
 
 def grouped_folds(
     rows: pd.DataFrame, k: int = 5, *, by: Sequence[str] = ("identity", "right"), seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut rows into k folds that share no value of any column.
 
     Every column's values are dealt into k parts. Fold j is validated on rows that lie in part j by every column and fitted

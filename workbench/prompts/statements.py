@@ -164,10 +164,14 @@ def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str]
         raise OneClass(f"{name}: every label is {labels[0]}; a probe needs statements of both kinds")
     frame = pd.DataFrame(
         {
-            "statement": text, "label": labels, "identity": [p.identity for p in pairs], "right": [p.right for p in pairs],
-            "group": [p.group for p in pairs], "polarity": np.where(np.array(labels) == 1, "grant", "deny"),
+            "statement": text,
+            "label": labels,
+            "identity": [p.identity for p in pairs],
+            "right": [p.right for p in pairs],
+            "group": [p.group for p in pairs],
+            "polarity": np.where(np.array(labels) == 1, "grant", "deny"),
         }
-    )  # fmt: skip
+    )
     for field_name in ("identity", "right"):
         if frame[field_name].eq("").any() and frame[field_name].ne("").any():
             raise MissingColumn(f"{name}: row {int(np.flatnonzero(frame[field_name] == '')[0])} has no {field_name}, others have one")

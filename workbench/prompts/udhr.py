@@ -166,10 +166,23 @@ def udhr(
     def base(person: Identity, right: Right, stem: tuple[str, int | None], label: int, **rest: object) -> ContrastPair:
         no, yes = ("A", "B") if choice else answers
         return ContrastPair(
-            stem=stem[0], negative=f" {no}", positive=f" {yes}", label=label, identity=person.identity,
-            group=person.group, right=right.right, claim=claim_name, template=form.name, instruction_end=stem[1],
-            meta={"article": right.article, "kind": right.kind, **({"claim_text": claim_text} if claim_name.startswith("custom ") else {}), **rest},  # pyright: ignore[reportArgumentType]
-        )  # fmt: skip
+            stem=stem[0],
+            negative=f" {no}",
+            positive=f" {yes}",
+            label=label,
+            identity=person.identity,
+            group=person.group,
+            right=right.right,
+            claim=claim_name,
+            template=form.name,
+            instruction_end=stem[1],
+            meta={
+                "article": right.article,
+                "kind": right.kind,
+                **({"claim_text": claim_text} if claim_name.startswith("custom ") else {}),
+                **rest,
+            },  # pyright: ignore[reportArgumentType]
+        )
 
     def _agree(person: Identity, right: Right, one: str) -> ContrastPair:
         text = right.statement(person, one)
