@@ -42,9 +42,15 @@ class Cells:
 
     @classmethod
     def of(
-        cls, cells: Mapping[str, Any], *, items: Mapping[str, Any] | None = None, clusters: Mapping[str, Any] | None = None,
-        fewest: int = FEWEST, matrix: Tensor | None = None, check_shared: bool = True,
-    ) -> Cells:  # fmt: skip
+        cls,
+        cells: Mapping[str, Any],
+        *,
+        items: Mapping[str, Any] | None = None,
+        clusters: Mapping[str, Any] | None = None,
+        fewest: int = FEWEST,
+        matrix: Tensor | None = None,
+        check_shared: bool = True,
+    ) -> Cells:
         """Check rows and put them together.
 
         Args:

@@ -19,10 +19,21 @@ from .sample import Sample, unwrap
 
 
 def compare_directions(
-    *, clusters: Any = None, items: Any = None, paired: bool = False, metric: str | Metric = "raw", covariance: Any = None,
-    unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, variance: str = "auto", draws: int = 1000,
-    resamples: int = 0, seed: int = 0, **concepts: Any,
-) -> GeometryReport:  # fmt: skip
+    *,
+    clusters: Any = None,
+    items: Any = None,
+    paired: bool = False,
+    metric: str | Metric = "raw",
+    covariance: Any = None,
+    unembedding: Any = None,
+    margins: tuple[float, float] = MARGINS,
+    level: float = 0.95,
+    variance: str = "auto",
+    draws: int = 1000,
+    resamples: int = 0,
+    seed: int = 0,
+    **concepts: Any,
+) -> GeometryReport:
     """Say how two concepts' directions lie to each other, with an interval, or that the data cannot tell.
 
     Each concept is (rows, baseline); its direction is the difference of their means. cosine = a.b / sqrt(a.a b.b), every product
@@ -84,9 +95,18 @@ def compare_directions(
     cells = Cells.of(table, items=ids, clusters=people, matrix=matrix)
     massive = _without_massive(table, weights, ids, people) if metric == "raw" else (0, math.nan)
     return between(
-        cells, weights, names, margins=margins, level=level, variance=variance, draws=draws, resamples=resamples, seed=seed,
-        metric=metric if isinstance(metric, str) else metric.name, massive=massive,
-    )  # fmt: skip
+        cells,
+        weights,
+        names,
+        margins=margins,
+        level=level,
+        variance=variance,
+        draws=draws,
+        resamples=resamples,
+        seed=seed,
+        metric=metric if isinstance(metric, str) else metric.name,
+        massive=massive,
+    )
 
 
 def _cells(

@@ -106,9 +106,14 @@ def cross(cells: Cells, weights: Tensor) -> Cross:
     scale = (present / (present - 1)).sqrt() / number
     noise = torch.einsum("kg,cgd->kcd", w, (sums - counts[..., None] * means) * scale[:, None])
     return Cross(
-        value=w @ value @ w.T, naive=(w @ means) @ (w @ means).T, left=w @ left @ w.T, factor=(size - 1) / size, strata=strata, noise=noise,
+        value=w @ value @ w.T,
+        naive=(w @ means) @ (w @ means).T,
+        left=w @ left @ w.T,
+        factor=(size - 1) / size,
+        strata=strata,
+        noise=noise,
         clusters=len(sums),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +163,13 @@ def pair(found: Cross, i: int = 0, j: int = 1, *, variance: str = "auto") -> Pai
         mix = np.array([[1, 0, 0], [0, ga, gb], [0, 1, 0], [0, 0, 1]])
         jack = _less(jack, 2 * mix @ basis @ mix.T)
     return Pair(
-        n=n, r=(a * b) ** 0.5 if ok else float("nan"), covariance=jack[:2, :2], alone=(float(jack[2, 2]), float(jack[3, 3])), rank=rank,
+        n=n,
+        r=(a * b) ** 0.5 if ok else float("nan"),
+        covariance=jack[:2, :2],
+        alone=(float(jack[2, 2]), float(jack[3, 3])),
+        rank=rank,
         method=variance,
-    )  # fmt: skip
+    )
 
 
 def _kernels(x: Tensor, y: Tensor) -> tuple[np.ndarray, tuple[float, float]]:

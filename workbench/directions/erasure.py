@@ -101,9 +101,17 @@ def _scores(kind: str, x: Tensor, y: np.ndarray, held: Tensor) -> np.ndarray:
 
 
 def erase_and_reprobe(
-    rows: Any, concepts: Mapping[str, ArrayLike], *, groups: ArrayLike, erasers: Sequence[str] = ERASERS, probes: Sequence[str] = PROBES,
-    test: float = 0.4, draws: int = 5, resamples: int = 1000, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    rows: Any,
+    concepts: Mapping[str, ArrayLike],
+    *,
+    groups: ArrayLike,
+    erasers: Sequence[str] = ERASERS,
+    probes: Sequence[str] = PROBES,
+    test: float = 0.4,
+    draws: int = 5,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Erase each concept in turn and read every concept with probes fitted afresh on what is left.
 
     Erasers and probes are fitted on the training groups and read on the others.

@@ -78,16 +78,28 @@ def _ccs(x: Tensor, y: Tensor, seed: int) -> Tensor:
 
 Fit = Callable[[Tensor, Tensor, int], Tensor]
 METHODS: dict[str, Fit] = {
-    "mean_difference": _mean_difference, "whitened_mean_difference": _whitened, "logistic": _logistic, "pca": _pca, "lat": _lat,
-    "kmeans": _kmeans, "ccs": _ccs,
-}  # fmt: skip
+    "mean_difference": _mean_difference,
+    "whitened_mean_difference": _whitened,
+    "logistic": _logistic,
+    "pca": _pca,
+    "lat": _lat,
+    "kmeans": _kmeans,
+    "ccs": _ccs,
+}
 PAIRED = ("pca", "ccs", "kmeans")
 
 
 def extract_direction(
-    positive: Any, negative: Any, method: str = "mean_difference", *, paired: bool | None = None, clusters: ArrayLike | tuple | None = None,
-    halves: int = 10, provenance: Mapping[str, Any] | None = None, seed: int = 0,
-) -> Direction:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    method: str = "mean_difference",
+    *,
+    paired: bool | None = None,
+    clusters: ArrayLike | tuple | None = None,
+    halves: int = 10,
+    provenance: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Direction:
     """Return the direction from negative to positive rows.
 
     Args:
@@ -139,9 +151,13 @@ def extract_direction(
     fit = METHODS[method]
     count = len(np.unique(np.concatenate([p, q])))
     return Direction.of(
-        fit(x, y, seed), method=method, n=min(len(x), len(y)), clusters=count, reliability=_halves(fit, x, y, p, q, halves, seed),
+        fit(x, y, seed),
+        method=method,
+        n=min(len(x), len(y)),
+        clusters=count,
+        reliability=_halves(fit, x, y, p, q, halves, seed),
         provenance=dict(provenance or {}) | {"seed": seed, **({} if provenance else record())},
-    )  # fmt: skip
+    )
 
 
 def _clusters(given: Any, n: int, m: int, together: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -225,9 +241,7 @@ def head_directions(
     for head in range(x.shape[1]):
         w = output[head].detach().float().cpu()
         place = dict(provenance or {}) | {"head": head}
-        found.append(
-            extract_direction(x[:, head].float() @ w, y[:, head].float() @ w, clusters=clusters, provenance=place, seed=seed)
-        )  # fmt: skip
+        found.append(extract_direction(x[:, head].float() @ w, y[:, head].float() @ w, clusters=clusters, provenance=place, seed=seed))
     squares = np.array([d.scale**2 for d in found])
     rows = [
         {"head": k, "scale": d.scale, "reliability": d.reliability, "share": s}
@@ -278,9 +292,16 @@ def optimise_direction(
 
 
 def direction_efficiency(
-    positive: Any, negative: Any, *, methods: Sequence[str] = ("mean_difference", "logistic"), sizes: Sequence[int] | None = None,
-    paired: bool | None = None, clusters: Any = None, repeats: int = 10, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    *,
+    methods: Sequence[str] = ("mean_difference", "logistic"),
+    sizes: Sequence[int] | None = None,
+    paired: bool | None = None,
+    clusters: Any = None,
+    repeats: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Say how near a direction from few rows comes to one from other rows: cosine with a fit on the other half of the clusters.
 
     Args:
@@ -318,7 +339,14 @@ def direction_efficiency(
             if found:
                 low, high = np.quantile(found, [0.025, 0.975])
                 rows.append(
-                    {"method": method, "items": size, "metric": "cosine with the other half", "value": float(np.mean(found)), "low": low,
-                     "high": high, "n": len(found)}
-                )  # fmt: skip
+                    {
+                        "method": method,
+                        "items": size,
+                        "metric": "cosine with the other half",
+                        "value": float(np.mean(found)),
+                        "low": low,
+                        "high": high,
+                        "n": len(found),
+                    }
+                )
     return pd.DataFrame(rows)

@@ -31,10 +31,14 @@ CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 def design(first: str, second: str) -> dict[str, list[float]]:
     """Return the contrasts of a 2x2 over the cells 00, 01, 10, 11 (first factor, second factor)."""
     return {
-        first: [-0.5, -0.5, 0.5, 0.5], second: [-0.5, 0.5, -0.5, 0.5], f"{first} x {second}": [0.5, -0.5, -0.5, 0.5],
-        f"{first} without {second}": [-1.0, 0.0, 1.0, 0.0], f"{first} with {second}": [0.0, -1.0, 0.0, 1.0],
-        f"{second} without {first}": [-1.0, 1.0, 0.0, 0.0], f"{second} with {first}": [0.0, 0.0, -1.0, 1.0],
-    }  # fmt: skip
+        first: [-0.5, -0.5, 0.5, 0.5],
+        second: [-0.5, 0.5, -0.5, 0.5],
+        f"{first} x {second}": [0.5, -0.5, -0.5, 0.5],
+        f"{first} without {second}": [-1.0, 0.0, 1.0, 0.0],
+        f"{first} with {second}": [0.0, -1.0, 0.0, 1.0],
+        f"{second} without {first}": [-1.0, 1.0, 0.0, 0.0],
+        f"{second} with {first}": [0.0, 0.0, -1.0, 1.0],
+    }
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -63,10 +67,9 @@ class FactorialReport(Shown):
         a, b = self.factors
         main = self.reports[a, b]
         joint = self.effects.set_index("effect").loc[f"{a} x {b}"]
-        return (
-            f"{main}\nInteraction: {joint['share']:.0%} of the effects' squared length (p = {joint['p']:.3g})."
-            + "".join(f"\n{k}: {v.verdict}. {v.reason}" for k, v in self.additive.items())
-        )  # fmt: skip
+        return f"{main}\nInteraction: {joint['share']:.0%} of the effects' squared length (p = {joint['p']:.3g})." + "".join(
+            f"\n{k}: {v.verdict}. {v.reason}" for k, v in self.additive.items()
+        )
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         a, b = self.factors
@@ -78,10 +81,19 @@ class FactorialReport(Shown):
 
 
 def factorial_geometry(
-    cells: Mapping[tuple[int, int], Any], factors: tuple[str, str] = ("input harm", "claim harm"), *, items: Any = None, clusters: Any = None,
-    metric: str | Metric = "raw", covariance: Any = None, unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95,
-    draws: int = 1000, seed: int = 0,
-) -> FactorialReport:  # fmt: skip
+    cells: Mapping[tuple[int, int], Any],
+    factors: tuple[str, str] = ("input harm", "claim harm"),
+    *,
+    items: Any = None,
+    clusters: Any = None,
+    metric: str | Metric = "raw",
+    covariance: Any = None,
+    unembedding: Any = None,
+    margins: tuple[float, float] = MARGINS,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> FactorialReport:
     """Return main effects, interaction and simple effects of a 2x2 design, and the angles among them.
 
     Args:
@@ -126,11 +138,18 @@ def factorial_geometry(
         error = q * found.error(found.left[:, i, i].numpy())
         value = float(found.value[i, i])
         effects.append(
-            {"effect": name, "metric": "length", "value": math.sqrt(max(0.0, value)), "low": math.sqrt(max(0.0, value - error)),
-             "high": math.sqrt(max(0.0, value + error)), "n": len(table.cell), "reliability": found.reliability(i),
-             "share": squares[name] / whole if i < 3 else math.nan,
-             "p": permutation_p(value, crossed[:, i, i].numpy()) if crossed is not None else math.nan}
-        )  # fmt: skip
+            {
+                "effect": name,
+                "metric": "length",
+                "value": math.sqrt(max(0.0, value)),
+                "low": math.sqrt(max(0.0, value - error)),
+                "high": math.sqrt(max(0.0, value + error)),
+                "n": len(table.cell),
+                "reliability": found.reliability(i),
+                "share": squares[name] / whole if i < 3 else math.nan,
+                "p": permutation_p(value, crossed[:, i, i].numpy()) if crossed is not None else math.nan,
+            }
+        )
     how: dict[str, Any] = {
         "margins": margins,
         "level": level,
@@ -155,9 +174,13 @@ def factorial_geometry(
     }
     pairs = pd.DataFrame([r.row() for r in reports.values()])
     return FactorialReport(
-        factors=factors, effects=pd.DataFrame(effects), pairs=pairs, reports=reports, additive=additive,
+        factors=factors,
+        effects=pd.DataFrame(effects),
+        pairs=pairs,
+        reports=reports,
+        additive=additive,
         cells=_plane(found.value, table, weights[:2], factors),
-    )  # fmt: skip
+    )
 
 
 def _same(a: list[float], b: list[float]) -> bool:

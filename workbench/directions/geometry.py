@@ -83,13 +83,28 @@ class GeometryReport(Shown):
         """Return one row of a table."""
         a, b = self.names
         return {
-            "first": a, "second": b, "metric": self.metric, "verdict": self.verdict, "value": self.cosine, "low": self.interval[0],
-            "high": self.interval[1], "n": min(self.n.values(), default=0), "clusters": self.clusters, "naive_cosine": self.naive_cosine,
-            "null_naive": self.null.get("naive", math.nan), "null_low": self.null.get("low", math.nan), "null_high": self.null.get("high", math.nan),
-            "p": self.p.get("relation", math.nan), "reliability_first": self.reliability[a], "reliability_second": self.reliability[b],
-            "effective_rank": min(self.rank.values(), default=math.nan), "massive": self.massive[0], "without_massive": self.massive[1],
-            "variance": self.variance, "note": self.reason,
-        }  # fmt: skip
+            "first": a,
+            "second": b,
+            "metric": self.metric,
+            "verdict": self.verdict,
+            "value": self.cosine,
+            "low": self.interval[0],
+            "high": self.interval[1],
+            "n": min(self.n.values(), default=0),
+            "clusters": self.clusters,
+            "naive_cosine": self.naive_cosine,
+            "null_naive": self.null.get("naive", math.nan),
+            "null_low": self.null.get("low", math.nan),
+            "null_high": self.null.get("high", math.nan),
+            "p": self.p.get("relation", math.nan),
+            "reliability_first": self.reliability[a],
+            "reliability_second": self.reliability[b],
+            "effective_rank": min(self.rank.values(), default=math.nan),
+            "massive": self.massive[0],
+            "without_massive": self.massive[1],
+            "variance": self.variance,
+            "note": self.reason,
+        }
 
     def __str__(self) -> str:
         a, b = self.names
@@ -101,12 +116,18 @@ class GeometryReport(Shown):
         return f"{a} and {b}: {self.verdict}, cosine {self.cosine:.2f} [{low:.2f}, {high:.2f}], n={n:,}, {self.clusters:,} clusters", {
             "verdict": f"{self.verdict}. {self.reason}",
             "cosine, cross-fitted and disattenuated": between_text(self.cosine, low, high),
-            "naive cosine (not corrected)": number(self.naive_cosine), "naive cosine of noise, same construction": number(self.null["naive"]) if self.null else "",
-            **{f"reliability of {k}": between_text(v, *self.reliability_interval.get(k, (math.nan, math.nan)), digits=2) for k, v in self.reliability.items()},
+            "naive cosine (not corrected)": number(self.naive_cosine),
+            "naive cosine of noise, same construction": number(self.null["naive"]) if self.null else "",
+            **{
+                f"reliability of {k}": between_text(v, *self.reliability_interval.get(k, (math.nan, math.nan)), digits=2)
+                for k, v in self.reliability.items()
+            },
             "p, two-sided, that they are unrelated": number(self.p["relation"]) if "relation" in self.p else "",
-            "metric": self.metric, "clusters": f"{self.clusters:,}, {self.independent:,} in the smallest cell", "variance": self.variance,
+            "metric": self.metric,
+            "clusters": f"{self.clusters:,}, {self.independent:,} in the smallest cell",
+            "variance": self.variance,
             "rows": some(f"{k} {v:,}" for k, v in self.n.items()),
-        }  # fmt: skip
+        }
 
     def _shown_notes(self) -> Iterable[str]:
         count, without = self.massive
@@ -134,10 +155,19 @@ def verdict(interval: tuple[float, float], margins: tuple[float, float] = MARGIN
 
 
 def between(
-    cells: Cells, weights: Tensor, names: tuple[str, str], *, margins: tuple[float, float] = MARGINS, level: float = 0.95,
-    variance: str = "auto", draws: int = 1000, resamples: int = 0, seed: int = 0, metric: str = "raw",
+    cells: Cells,
+    weights: Tensor,
+    names: tuple[str, str],
+    *,
+    margins: tuple[float, float] = MARGINS,
+    level: float = 0.95,
+    variance: str = "auto",
+    draws: int = 1000,
+    resamples: int = 0,
+    seed: int = 0,
+    metric: str = "raw",
     massive: tuple[int, float] = (0, math.nan),
-) -> GeometryReport:  # fmt: skip
+) -> GeometryReport:
     """Say how two contrasts of cells lie to each other; see `compare_directions`.
 
     Args:
@@ -159,11 +189,18 @@ def between(
     found = cross(cells, weights)
     naive = _cosine(found.naive)
     common: dict[str, Any] = {
-        "names": names, "naive_cosine": naive, "metric": metric, "n": sizes, "clusters": found.clusters, "independent": freedom(cells) + 1, "level": level, "margins": margins,
+        "names": names,
+        "naive_cosine": naive,
+        "metric": metric,
+        "n": sizes,
+        "clusters": found.clusters,
+        "independent": freedom(cells) + 1,
+        "level": level,
+        "margins": margins,
         "massive": massive,
         "reliability": {name: found.reliability(k) for k, name in enumerate(names)},
         "lengths": {name: math.sqrt(max(0.0, float(found.value[k, k]))) for k, name in enumerate(names)},
-    }  # fmt: skip
+    }
     both = pair(found, variance=variance)
     common["rank"] = dict(zip(names, both.rank, strict=True))
     q = float(student.ppf(0.5 + level / 2, freedom(cells)))
@@ -173,16 +210,24 @@ def between(
         why = f"Both are one contrast: the cosine is {sign:+.0f} by construction."
         return GeometryReport(
             verdict="refused", reason=why, cosine=sign, interval=(sign, sign), reliability_interval=bounds, variance=both.method, **common
-        )  # fmt: skip
+        )
     interval = fieller(both.n, both.r, both.covariance, q)
     cosine = both.n / both.r if both.r == both.r and both.r > 0 else math.nan
     word, why = _judge(names, cosine, interval, bounds, margins)
     null, p = _null(cells, weights, found, both.r, names, draws, seed, level)
     again = _bootstrap(resampled(cells, weights, resamples=resamples, seed=seed), level) if resamples else (math.nan, math.nan)
     return GeometryReport(
-        verdict=word, reason=why, cosine=cosine, interval=interval, reliability_interval=bounds, p=p, null=null, bootstrap=again,
-        variance=both.method, **common,
-    )  # fmt: skip
+        verdict=word,
+        reason=why,
+        cosine=cosine,
+        interval=interval,
+        reliability_interval=bounds,
+        p=p,
+        null=null,
+        bootstrap=again,
+        variance=both.method,
+        **common,
+    )
 
 
 def check_direction(cells: Cells, w: Tensor, name: str) -> None:
@@ -214,9 +259,12 @@ def _reliable(found: Cross, k: int, variance: float, q: float) -> tuple[float, f
 
 
 def _judge(
-    names: tuple[str, str], cosine: float, interval: tuple[float, float], bounds: Mapping[str, tuple[float, float]],
+    names: tuple[str, str],
+    cosine: float,
+    interval: tuple[float, float],
+    bounds: Mapping[str, tuple[float, float]],
     margins: tuple[float, float],
-) -> tuple[str, str]:  # fmt: skip
+) -> tuple[str, str]:
     weak = [name for name in names if not bounds[name][0] > 0]
     if weak:
         return (
@@ -243,8 +291,12 @@ def _null(
     p = {name: permutation_p(float(found.value[k, k]), crossed[:, k, k].numpy()) for k, name in enumerate(names)}
     p["relation"] = permutation_p(float(found.value[0, 1]), crossed[:, 0, 1].numpy(), two_sided=True)
     return {
-        "naive": float(cosines.median()), "naive_low": low, "naive_high": high, "low": float(band[0]), "high": float(band[1]),
-    }, p  # fmt: skip
+        "naive": float(cosines.median()),
+        "naive_low": low,
+        "naive_high": high,
+        "low": float(band[0]),
+        "high": float(band[1]),
+    }, p
 
 
 def _bootstrap(products: Tensor, level: float) -> tuple[float, float]:

@@ -39,9 +39,19 @@ class Planted:
 
 
 def plant(
-    rng: np.random.Generator, *, cosine: float, signal: float, n: int, d: int = 256, spread: Sequence[float] | Rows = (), tails: str = "normal",
-    construction: str = "shared", rows_per_cluster: int = 1, shared_variance: float = 0.0, paired: float = 0.0,
-) -> Planted:  # fmt: skip
+    rng: np.random.Generator,
+    *,
+    cosine: float,
+    signal: float,
+    n: int,
+    d: int = 256,
+    spread: Sequence[float] | Rows = (),
+    tails: str = "normal",
+    construction: str = "shared",
+    rows_per_cluster: int = 1,
+    shared_variance: float = 0.0,
+    paired: float = 0.0,
+) -> Planted:
     """Draw rows with a planted angle.
 
     Args:
@@ -81,10 +91,17 @@ def plant(
 
 
 def geometry_power(
-    pilot: GeometryReport | None = None, *, cosine: float | None = None, reliability: float | None = None, n: int | None = None,
-    rank: float | None = None, ns: Sequence[int] = (32, 64, 128, 256, 512, 1024), runs: int = 100, margins: tuple[float, float] = MARGINS,
+    pilot: GeometryReport | None = None,
+    *,
+    cosine: float | None = None,
+    reliability: float | None = None,
+    n: int | None = None,
+    rank: float | None = None,
+    ns: Sequence[int] = (32, 64, 128, 256, 512, 1024),
+    runs: int = 100,
+    margins: tuple[float, float] = MARGINS,
     seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Say how often a verdict would be reached with so many clusters, by drawing rows with this angle, signal and noise.
 
     Args:
@@ -141,7 +158,18 @@ def geometry_power(
         none, refused = words.count("undetermined"), words.count("refused")
         width = float(np.median([r.interval[1] - r.interval[0] for r in found]))
         rows.append(
-            {"clusters": size, "verdict": right, "metric": "share of right verdicts", "value": hits / runs, "low": low, "high": high, "n": runs,
-             "wrong": (runs - hits - none - refused) / runs, "undetermined": none / runs, "refused": refused / runs, "width": width}
-        )  # fmt: skip
+            {
+                "clusters": size,
+                "verdict": right,
+                "metric": "share of right verdicts",
+                "value": hits / runs,
+                "low": low,
+                "high": high,
+                "n": runs,
+                "wrong": (runs - hits - none - refused) / runs,
+                "undetermined": none / runs,
+                "refused": refused / runs,
+                "width": width,
+            }
+        )
     return pd.DataFrame(rows)

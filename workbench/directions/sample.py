@@ -43,9 +43,14 @@ def place_of(acts: Activations, layer: int) -> dict[str, Any]:
 
 
 def sample(
-    acts: Activations, layer: int, *, variant: int = 0, where: Mapping[str, Any] | None = None, items: str | Sequence[str] = "stem",
+    acts: Activations,
+    layer: int,
+    *,
+    variant: int = 0,
+    where: Mapping[str, Any] | None = None,
+    items: str | Sequence[str] = "stem",
     clusters: str | Sequence[str] = "identity",
-) -> Sample:  # fmt: skip
+) -> Sample:
     """Return the rows of one layer and variant, with their ids and their place.
 
     Args:

@@ -87,7 +87,7 @@ def linear_cka(first: Any, second: Any, *, clusters: ArrayLike | None = None, le
     half = float(t.ppf(0.5 + level / 2, parts - 1) * np.sqrt((parts - 1) / parts * ((np.array(left) - np.mean(left)) ** 2).sum()))
     return Estimate(
         value=value, low=value - half, high=value + half, n=len(x), clusters=count, level=level, method=f"jackknife of {parts} groups"
-    )  # fmt: skip
+    )
 
 
 def mutual_knn(
@@ -137,8 +137,10 @@ class SpaceMap(Shown):
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         two, one = self.weight.shape
         return f"{self.method}, d_model {one} to {two}", {
-            "method": self.method, "shape": axes(d_second=two, d_first=one), "strength of the penalty": number(self.strength) if self.strength == self.strength else "none",
-        }  # fmt: skip
+            "method": self.method,
+            "shape": axes(d_second=two, d_first=one),
+            "strength of the penalty": number(self.strength) if self.strength == self.strength else "none",
+        }
 
     def __call__(self, x: Any) -> Tensor:
         return torch.as_tensor(x).float() @ self.weight.T + self.bias
@@ -148,9 +150,11 @@ class SpaceMap(Shown):
         if len(direction.unit) != self.weight.shape[1]:
             raise ShapeMismatch(f"a direction of width {len(direction.unit)}; the map takes {self.weight.shape[1]}")
         return Direction.of(
-            self.weight @ direction.vector, method=f"{direction.method}, carried by {self.method}", n=direction.n,
+            self.weight @ direction.vector,
+            method=f"{direction.method}, carried by {self.method}",
+            n=direction.n,
             provenance={"made_of": [{"method": direction.method, "provenance": dict(direction.provenance)}]},
-        )  # fmt: skip
+        )
 
 
 def fit_map(first: Any, second: Any, *, method: str = "ridge", penalty: float | None = None) -> SpaceMap:
@@ -189,9 +193,18 @@ def fit_map(first: Any, second: Any, *, method: str = "ridge", penalty: float | 
 
 
 def carried(
-    direction: Direction, first: Any, second: Any, held: Any, labels: ArrayLike, *, method: str = "ridge", clusters: ArrayLike | None = None,
-    shuffles: int = 20, resamples: int = 1000, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    direction: Direction,
+    first: Any,
+    second: Any,
+    held: Any,
+    labels: ArrayLike,
+    *,
+    method: str = "ridge",
+    clusters: ArrayLike | None = None,
+    shuffles: int = 20,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Carry a direction to another model and test it there, beside the same with maps fitted on shuffled rows.
 
     Args:

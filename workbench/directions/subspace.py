@@ -63,9 +63,17 @@ class SubspaceReport(Shown):
 
 
 def compare_subspaces(
-    *, items: Mapping[str, Any] | None = None, clusters: Mapping[str, Any] | None = None, metric: str | Metric = "raw", covariance: Any = None,
-    unembedding: Any = None, margins: tuple[float, float] = MARGINS, level: float = 0.95, seed: int = 0, **concepts: Any,
-) -> SubspaceReport:  # fmt: skip
+    *,
+    items: Mapping[str, Any] | None = None,
+    clusters: Mapping[str, Any] | None = None,
+    metric: str | Metric = "raw",
+    covariance: Any = None,
+    unembedding: Any = None,
+    margins: tuple[float, float] = MARGINS,
+    level: float = 0.95,
+    seed: int = 0,
+    **concepts: Any,
+) -> SubspaceReport:
     """Compare two concepts that are each read in several ways (areas, languages, wordings), as subspaces.
 
     Principal cosines are singular values of A^(-1/2) C B^(-1/2), A, B and C the cross-fitted products within and between the
@@ -96,11 +104,13 @@ def compare_subspaces(
     spans = {name: list(range(s, s + n)) for name, s, n in zip(names, (0, sizes[0]), sizes, strict=True)}
     bases = {name: _components(found, spans[name], q) for name in names}
     return SubspaceReport(
-        names=(names[0], names[1]), dimensions={n: bases[n].shape[1] for n in names},
+        names=(names[0], names[1]),
+        dimensions={n: bases[n].shape[1] for n in names},
         effective_rank={n: _corrected(found, lambda g, s=spans[n]: _participation(g[s][:, s])) for n in names},
-        angles=_angles(cells, weights, spans, names, margins, level, seed), shared=_shared(found, spans, bases, names, q),
+        angles=_angles(cells, weights, spans, names, margins, level, seed),
+        shared=_shared(found, spans, bases, names, q),
         cones=_cones(found, spans, names, list(concepts.values())),
-    )  # fmt: skip
+    )
 
 
 def _cells(
@@ -201,9 +211,16 @@ def _angles(
         low, high = (float(np.mean([r.interval[i] for r in both])) for i in (0, 1))
         words = {r.verdict for r in both}
         rows.append(
-            {"component": k + 1, "metric": "principal cosine", "value": float(np.mean([r.cosine for r in both])), "low": low, "high": high,
-             "n": cells.clusters, "verdict": words.pop() if len(words) == 1 else "undetermined"}
-        )  # fmt: skip
+            {
+                "component": k + 1,
+                "metric": "principal cosine",
+                "value": float(np.mean([r.cosine for r in both])),
+                "low": low,
+                "high": high,
+                "n": cells.clusters,
+                "verdict": words.pop() if len(words) == 1 else "undetermined",
+            }
+        )
     return pd.DataFrame(rows, columns=["component", "metric", "value", "low", "high", "n", "verdict"])
 
 
@@ -230,8 +247,16 @@ def _shared(found: Cross, spans: Mapping[str, list[int]], bases: Mapping[str, Te
         own = found.left[:, spans[name]][:, :, spans[name]].diagonal(dim1=1, dim2=2).sum(1).numpy()
         if float(found.value[spans[name]][:, spans[name]].trace()) - q * found.error(own) <= 0:  # no length to have a share of
             value = error = math.nan
-        rows.append({"concept": name, "metric": "share in the other's subspace", "value": value, "low": max(0.0, value - q * error) if value == value else value, "high": value + q * error,
-                     "n": found.clusters})  # fmt: skip
+        rows.append(
+            {
+                "concept": name,
+                "metric": "share in the other's subspace",
+                "value": value,
+                "low": max(0.0, value - q * error) if value == value else value,
+                "high": value + q * error,
+                "n": found.clusters,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -245,8 +270,13 @@ def _cones(found: Cross, spans: Mapping[str, list[int]], names: Sequence[str], p
         off = cosines[~torch.eye(len(g), dtype=torch.bool)]
         good = bool((length > 0).all())
         rows.append(
-            {"concept": name, "parts": len(some), "smallest_cosine": float(off.min()) if good else math.nan,
-             "mean_cosine": float(off.mean()) if good else math.nan,
-             "half_angle": math.degrees(math.acos(min(1.0, max(-1.0, float(mean.min()))))) if good else math.nan, "n": found.clusters}
-        )  # fmt: skip
+            {
+                "concept": name,
+                "parts": len(some),
+                "smallest_cosine": float(off.min()) if good else math.nan,
+                "mean_cosine": float(off.mean()) if good else math.nan,
+                "half_angle": math.degrees(math.acos(min(1.0, max(-1.0, float(mean.min()))))) if good else math.nan,
+                "n": found.clusters,
+            }
+        )
     return pd.DataFrame(rows)

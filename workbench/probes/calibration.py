@@ -63,7 +63,7 @@ def monotone_bins(probabilities: ArrayLike, labels: ArrayLike) -> Array:
 
 def calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """Estimate the expected calibration error: the mean of |share of positives - mean probability| over monotone bins.
 
     Note:
@@ -85,9 +85,13 @@ def calibration_error(
         return found
     # the bootstrap adds noise that the rows have already: its middle lies above the estimate
     return Estimate(
-        value=found.value, low=min(found.low, found.value), high=max(found.high, found.value), n=found.n, clusters=found.clusters,
+        value=found.value,
+        low=min(found.low, found.value),
+        high=max(found.high, found.value),
+        n=found.n,
+        clusters=found.clusters,
         method=found.method,
-    )  # fmt: skip
+    )
 
 
 def brier(

@@ -123,9 +123,20 @@ def fit_ccs(
 
 
 def fit_contrast(
-    positive: Any, negative: Any, *, loss: str | Loss | Function = "ccs", body: str = "linear", hidden: int = 32, restarts: int = 10,
-    epochs: int = 1000, penalty: float | None = None, normalise: str = "mean_std", seed: int = 0, device: str = "cpu", **how: Any,
-) -> ContrastProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    *,
+    loss: str | Loss | Function = "ccs",
+    body: str = "linear",
+    hidden: int = 32,
+    restarts: int = 10,
+    epochs: int = 1000,
+    penalty: float | None = None,
+    normalise: str = "mean_std",
+    seed: int = 0,
+    device: str = "cpu",
+    **how: Any,
+) -> ContrastProbe:
     """Search without labels for what minimises any contrastive loss.
 
     Args:
@@ -184,9 +195,16 @@ def fit_contrast(
     best = int(final.argmin())
     weight, bias, units = parts.read(theta[best].cpu())
     return ContrastProbe(
-        weight=weight, bias=bias, hidden=units, scaler=scaler, loss=float(final[best]), losses=tuple(final.tolist()), n=len(x),
-        method=chosen.name, weights=theta[:, :-1].cpu().clone() if body == "linear" else None,
-    )  # fmt: skip
+        weight=weight,
+        bias=bias,
+        hidden=units,
+        scaler=scaler,
+        loss=float(final[best]),
+        losses=tuple(final.tolist()),
+        n=len(x),
+        method=chosen.name,
+        weights=theta[:, :-1].cpu().clone() if body == "linear" else None,
+    )
 
 
 def fit_ccs_layers(

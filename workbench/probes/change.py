@@ -13,7 +13,7 @@ from ..core.stats import Estimate, cluster_draws
 
 def change_point(
     steps: ArrayLike, hits: ArrayLike, clusters: ArrayLike, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """Estimate the step at which a share of right readings rises, as one step up between two levels.
 
     The change lies after checkpoint k where two constants, one up to k and one after it, fit the curve with least squares;
@@ -51,9 +51,15 @@ def change_point(
     value = float(t[at[0]])
     # the change lies after the last checkpoint before it
     return Estimate(
-        value=value, low=float(t[min(first, at[0]) - 1]), high=max(float(t[last]), value), n=n, clusters=m, level=level, method="one step, cluster bootstrap",
+        value=value,
+        low=float(t[min(first, at[0]) - 1]),
+        high=max(float(t[last]), value),
+        n=n,
+        clusters=m,
+        level=level,
+        method="one step, cluster bootstrap",
         note=f"rises by {rise[0]:.3f} [{low:.3f}, {high:.3f}]",
-    )  # fmt: skip
+    )
 
 
 def _steps(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -41,9 +41,11 @@ class ClassProbe(Shown):
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         kind = "classes" if self.exclusive else "labels"
         return f"{len(self.classes)} {kind}: {some(self.classes)}; d_model {self.weight.shape[1]}, n={self.n:,}", {
-            kind: some(self.classes, 20), "shape": axes(**{"class": len(self.classes), "d_model": self.weight.shape[1]}),
-            "fitted on": f"{self.n:,} training rows", "probabilities": "sum to 1 over classes" if self.exclusive else "one per label",
-        }  # fmt: skip
+            kind: some(self.classes, 20),
+            "shape": axes(**{"class": len(self.classes), "d_model": self.weight.shape[1]}),
+            "fitted on": f"{self.n:,} training rows",
+            "probabilities": "sum to 1 over classes" if self.exclusive else "one per label",
+        }
 
     def score(self, rows: Any) -> np.ndarray:
         """Return one score per row and class, `row x class`."""
@@ -93,7 +95,7 @@ def fit_multiclass(rows: Any, labels: ArrayLike, *, c: float = 1.0, normalise: s
 
 def fit_multilabel(
     rows: Any, labels: ArrayLike, names: tuple[str, ...] | None = None, *, c: float = 1.0, normalise: str = "mean_std"
-) -> ClassProbe:  # fmt: skip
+) -> ClassProbe:
     """Fit a logistic probe for each of several labels, all as one batch.
 
     Args:

@@ -26,9 +26,15 @@ Conditions = Mapping[str, Activations]
 def _spread(hits: np.ndarray, n: int, **names: Any) -> dict[str, Any]:
     low, middle, high = np.quantile(hits, (0.025, 0.5, 0.975))
     return {
-        **names, "split": "test", "metric": "accuracy", "value": middle, "low": low, "high": high, "n": n,
+        **names,
+        "split": "test",
+        "metric": "accuracy",
+        "value": middle,
+        "low": low,
+        "high": high,
+        "n": n,
         "note": f"middle and central 95 % of {len(hits)} draws",
-    }  # fmt: skip
+    }
 
 
 def shuffled(
@@ -61,7 +67,7 @@ def random_directions(
 
 def random_hits(
     train: Activations, read: Conditions, y: np.ndarray, against: Sequence[str], layer: int, draws: int, seed: int
-) -> dict[tuple[str, str], np.ndarray]:  # fmt: skip
+) -> dict[tuple[str, str], np.ndarray]:
     """Return the accuracy of each random direction, by condition and column."""
     x = train.layer(layer)
     positive, negative = pair(x[:, 1], x[:, 0])
@@ -99,7 +105,7 @@ def inflated(fit: Fit, held: Activations, layer: int, against: str) -> Estimate:
 
 def selectivity(
     train: Activations, method: Method, *, target: str = "label", task: str = "right", resamples: int = 1000, seed: int = 0, **options: Any
-) -> dict[int, tuple[Estimate, Estimate]]:  # fmt: skip
+) -> dict[int, tuple[Estimate, Estimate]]:
     """Compare a method with itself on a control task, layer by layer.
 
     The control task gives every value of a column a random label: nothing but memory solves it. Both tasks are fitted on

@@ -21,10 +21,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {"logistic": {"c": 1.0}, "svm": {"c": 1.0}
 
 
 def sample_efficiency(
-    acts: Activations, *, layer: int, methods: Sequence[str] = ("logistic", "lda", "mass_mean", "ccs"), sizes: Sequence[int] | None = None,
-    repeats: int = 10, split: Split | None = None, target: str = "label", perfect_world: bool = True, resamples: int = 1000,
-    options: Mapping[str, Mapping[str, Any]] | None = None, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    acts: Activations,
+    *,
+    layer: int,
+    methods: Sequence[str] = ("logistic", "lda", "mass_mean", "ccs"),
+    sizes: Sequence[int] | None = None,
+    repeats: int = 10,
+    split: Split | None = None,
+    target: str = "label",
+    perfect_world: bool = True,
+    resamples: int = 1000,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Fit on ever more training items, many times each, and read the held-out rows.
 
     Args:
@@ -97,9 +106,18 @@ def _draw(y: np.ndarray, size: int, labels: bool, seed: int, k: int) -> np.ndarr
 
 
 def _at(
-    train: Activations, held: Activations, method: str, size: int, layer: int, repeats: int, target: str, resamples: int, seed: int,
-    extra: dict[str, Any], world: str,
-) -> list[dict[str, Any]]:  # fmt: skip
+    train: Activations,
+    held: Activations,
+    method: str,
+    size: int,
+    layer: int,
+    repeats: int,
+    target: str,
+    resamples: int,
+    seed: int,
+    extra: dict[str, Any],
+    world: str,
+) -> list[dict[str, Any]]:
     y, z = column(train, target), column(held, target)
     supervised = method in SUPERVISED
     hits, vectors = [], []
@@ -154,9 +172,7 @@ def _interval(hits: np.ndarray, clusters: np.ndarray, resamples: int, seed: int)
     return float(low), float(high)
 
 
-def _plant(
-    train: Activations, held: Activations, y: np.ndarray, layer: int, target: str, seed: int
-) -> tuple[Activations, Activations]:  # fmt: skip
+def _plant(train: Activations, held: Activations, y: np.ndarray, layer: int, target: str, seed: int) -> tuple[Activations, Activations]:
     """Gaussian pairs with the means and covariances of the training rows; labels are coins of the same share."""
     x = train.layer(layer)
     t = torch.as_tensor(2 * y - 1).float()[:, None]
@@ -179,8 +195,12 @@ def _plant(
         base = shared + noise(middle - shared, n)
         values = torch.stack([base - apart / 2, base + apart / 2], 1)[:, :, None]
         return Activations(
-            values=values, layers=[layer], site=acts.site, position=acts.position, rows=acts.rows.assign(**{target: label.numpy()}),
+            values=values,
+            layers=[layer],
+            site=acts.site,
+            position=acts.position,
+            rows=acts.rows.assign(**{target: label.numpy()}),
             provenance={"planted": True},
-        )  # fmt: skip
+        )
 
     return make(train), make(held)

@@ -52,10 +52,19 @@ class HonestyPanel(Shown):
 
 
 def ccs_honesty(
-    acts: Activations, *, layer: int, split: Split | None = None, distractors: Mapping[str, Activations] | None = None,
-    answer: str = "answer", draws: int = 200, orthogonal: int = 20, within: float = 0.02, resamples: int = 1000, seed: int = 0,
+    acts: Activations,
+    *,
+    layer: int,
+    split: Split | None = None,
+    distractors: Mapping[str, Activations] | None = None,
+    answer: str = "answer",
+    draws: int = 200,
+    orthogonal: int = 20,
+    within: float = 0.02,
+    resamples: int = 1000,
+    seed: int = 0,
     **options: Any,
-) -> HonestyPanel:  # fmt: skip
+) -> HonestyPanel:
     """Set CCS beside random directions, its kin, the supervised ceiling, the model's answer, and distractors.
 
     Args:
@@ -117,9 +126,11 @@ def ccs_honesty(
     add(f"CCS, each of {len(each)} restarts", "ccs", ends)
     losses = np.array(probe.losses)
     add(
-        "CCS, loss of the restarts", "ccs",
-        Estimate(value=float(np.median(losses)), low=float(losses.min()), high=float(losses.max()), n=probe.n, clusters=0), metric="loss",
-    )  # fmt: skip
+        "CCS, loss of the restarts",
+        "ccs",
+        Estimate(value=float(np.median(losses)), low=float(losses.min()), high=float(losses.max()), n=probe.n, clusters=0),
+        metric="loss",
+    )
     count, shares = _orthogonal(train, held, layer, y, z, orthogonal, within, seed, options)
     shown = ", ".join(f"{s:.2f}" for s in shares[:8])
     e = Estimate(value=float(count), low=float("nan"), high=float("nan"), n=len(z), clusters=0, note=f"accuracies in turn: {shown}")
@@ -148,8 +159,16 @@ def _restarts(probe: ContrastProbe, train: Activations, held: Activations, layer
 
 
 def _orthogonal(
-    train: Activations, held: Activations, layer: int, y: np.ndarray, z: np.ndarray, most: int, within: float, seed: int, options: dict[str, Any]
-) -> tuple[int, list[float]]:  # fmt: skip
+    train: Activations,
+    held: Activations,
+    layer: int,
+    y: np.ndarray,
+    z: np.ndarray,
+    most: int,
+    within: float,
+    seed: int,
+    options: dict[str, Any],
+) -> tuple[int, list[float]]:
     """Fit, project the direction out, and fit again, while the reading stays within reach of the first."""
     x, h = train.layer(layer), held.layer(layer)
     scaler = Normaliser.fit(*pair(x[:, 1], x[:, 0]))
@@ -171,9 +190,17 @@ def _orthogonal(
 
 
 def _label_free(
-    probe: ContrastProbe, train: Activations, held: Activations, layer: int, y: np.ndarray, z: np.ndarray, people: np.ndarray, answer: str,
-    resamples: int, seed: int,
-) -> dict[str, Estimate]:  # fmt: skip
+    probe: ContrastProbe,
+    train: Activations,
+    held: Activations,
+    layer: int,
+    y: np.ndarray,
+    z: np.ndarray,
+    people: np.ndarray,
+    answer: str,
+    resamples: int,
+    seed: int,
+) -> dict[str, Estimate]:
     """Orient by the model's own unpushed answers on training rows: what the model says is no label, and mostly it is right."""
     name, share = "CCS, sign by the model's own answers (no label at all)", "resamples in which that rule gives the same sign as labels"
     if answer not in train.rows or train.rows[answer].nunique() < 2:
@@ -223,9 +250,18 @@ def _say(e: Estimate) -> str:
 
 
 def _words(
-    ccs: Estimate, ceiling: Estimate, null: Estimate, says: Estimate, count: int, within: float, restarts: int, each: list[float],
-    rule: dict[str, Estimate], words: list[str], layer: int,
-) -> list[str]:  # fmt: skip
+    ccs: Estimate,
+    ceiling: Estimate,
+    null: Estimate,
+    says: Estimate,
+    count: int,
+    within: float,
+    restarts: int,
+    each: list[float],
+    rule: dict[str, Estimate],
+    words: list[str],
+    layer: int,
+) -> list[str]:
     beyond = "above" if ccs.low > null.high else "below" if ccs.high < null.low else "not distinguishable from"
     out = [
         f"At layer {layer} CCS reads {_say(ccs)}, {beyond} random directions ({null.low:.1%} to {null.high:.1%}); the ceiling, a logistic probe "

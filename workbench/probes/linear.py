@@ -237,9 +237,16 @@ def fit_means(problem: Problem, method: str) -> LinearProbe:
 
 
 def fit_logistic(
-    positive: Any, negative: Any, labels: ArrayLike | None = None, *, c: float | Sequence[float] = 1.0, folds: Folds | None = None,
-    normalise: str = "mean_std", device: str = "cpu", **how: Any,
-) -> LinearProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    labels: ArrayLike | None = None,
+    *,
+    c: float | Sequence[float] = 1.0,
+    folds: Folds | None = None,
+    normalise: str = "mean_std",
+    device: str = "cpu",
+    **how: Any,
+) -> LinearProbe:
     """Fit a logistic probe: minimise |w|^2 / 2 + c sum_i log(1 + exp(-t_i s_i)).
 
     Args:
@@ -272,26 +279,44 @@ def fit_logistic(
 
 
 def fit_svm(
-    positive: Any, negative: Any, labels: ArrayLike | None = None, *, c: float | Sequence[float] = 1.0, folds: Folds | None = None,
-    normalise: str = "mean_std", device: str = "cpu", **how: Any,
-) -> LinearProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    labels: ArrayLike | None = None,
+    *,
+    c: float | Sequence[float] = 1.0,
+    folds: Folds | None = None,
+    normalise: str = "mean_std",
+    device: str = "cpu",
+    **how: Any,
+) -> LinearProbe:
     """Fit a linear support vector machine: minimise |w|^2 / 2 + c sum_i max(0, 1 - t_i s_i)^2; arguments as for `fit_logistic`."""
     path_of(c, folds, 1, 0)
     return fit_penalised(prepare(positive, negative, labels, normalise, **how), "svm", c, folds, device)
 
 
 def fit_ridge(
-    positive: Any, negative: Any, labels: ArrayLike | None = None, *, c: float | Sequence[float] = 1.0, folds: Folds | None = None,
-    normalise: str = "mean_std", **how: Any,
-) -> LinearProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    labels: ArrayLike | None = None,
+    *,
+    c: float | Sequence[float] = 1.0,
+    folds: Folds | None = None,
+    normalise: str = "mean_std",
+    **how: Any,
+) -> LinearProbe:
     """Fit least squares on -1/+1: minimise |w|^2 / c + sum_i (t_i - s_i)^2; arguments as for `fit_logistic`."""
     return fit_ridge_path(prepare(positive, negative, labels, normalise, **how), c, folds)
 
 
 def fit_lda(
-    positive: Any, negative: Any, labels: ArrayLike | None = None, *, shrinkage: float | None = None, normalise: str = "mean_std",
+    positive: Any,
+    negative: Any,
+    labels: ArrayLike | None = None,
+    *,
+    shrinkage: float | None = None,
+    normalise: str = "mean_std",
     **how: Any,
-) -> LinearProbe:  # fmt: skip
+) -> LinearProbe:
     """Fit the whitened mass-mean probe, which is linear discriminant analysis: w = S^-1 (m1 - m0).
 
     Args:
@@ -319,7 +344,11 @@ def fit_mass_mean(positive: Any, negative: Any, labels: ArrayLike | None = None,
 
 
 LINEAR: dict[str, Callable[..., LinearProbe]] = {
-    "logistic": fit_logistic, "svm": fit_svm, "ridge": fit_ridge, "lda": fit_lda, "mass_mean": fit_mass_mean,
+    "logistic": fit_logistic,
+    "svm": fit_svm,
+    "ridge": fit_ridge,
+    "lda": fit_lda,
+    "mass_mean": fit_mass_mean,
     "difference_in_means": lambda p, n, y=None, **o: fit_means(prepare(p, n, y, **{"normalise": "mean", **o}), "difference_in_means"),
-}  # fmt: skip
+}
 TUNED = ("logistic", "svm", "ridge")

@@ -54,12 +54,16 @@ class Fit(Shown):
         best = max(self.validation, key=lambda k: self.validation[k], default=None)
         first = next(iter(self.probes.values()), None)
         return f"{self.method} on {len(self.probes)} layers ({layers}), target {self.target!r}, condition {self.condition!r}", {
-            "method": self.method, "layers": layers, "fitted on": "" if first is None else f"{first.n:,} training pairs of {self.condition!r}",
+            "method": self.method,
+            "layers": layers,
+            "fitted on": "" if first is None else f"{first.n:,} training pairs of {self.condition!r}",
             "labels": f"column {self.target!r}, {'seen in fitting' if self.supervised else 'for the sign only'}",
             "normalised": "per prompt form" if self.forms else "",
-            "best layer on validation rows": "" if best is None else f"{best} (accuracy {self.validation[best]:.3f}; chosen there, so too high)",
+            "best layer on validation rows": ""
+            if best is None
+            else f"{best} (accuracy {self.validation[best]:.3f}; chosen there, so too high)",
             "next": "probe_layers: held-out rows, with intervals and controls",
-        }  # fmt: skip
+        }
 
     @property
     def supervised(self) -> bool:
@@ -111,9 +115,17 @@ def name_of(method: Method) -> str:
 
 
 def fit_layers(
-    acts: Activations, method: Method, *, target: str = "label", condition: str = "fit", folds: int = 5, by: Sequence[str] = BY,
-    validate: bool = False, seed: int = 0, **options: Any,
-) -> Fit:  # fmt: skip
+    acts: Activations,
+    method: Method,
+    *,
+    target: str = "label",
+    condition: str = "fit",
+    folds: int = 5,
+    by: Sequence[str] = BY,
+    validate: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> Fit:
     """Fit one method on every layer of these (training) activations.
 
     Args:

@@ -62,7 +62,7 @@ class NonlinearProbe(Shown):
 
 def _prepare(
     positive: Any, negative: Any, labels: ArrayLike, folds: Folds | None, normalise: str, how: dict[str, Any]
-) -> tuple[Tensor, Tensor, np.ndarray, Normaliser, Folds]:  # fmt: skip
+) -> tuple[Tensor, Tensor, np.ndarray, Normaliser, Folds]:
     x, y = pair(positive, negative)
     classes = two_classes(labels, len(x))
     if folds is None:
@@ -71,9 +71,7 @@ def _prepare(
     return *scaler(x, y, how.get("groups")), classes, scaler, folds
 
 
-def _lifted(
-    method: str, lift: Map, x: Tensor, y: Tensor, classes: np.ndarray, scaler: Normaliser, folds: Folds
-) -> NonlinearProbe:  # fmt: skip
+def _lifted(method: str, lift: Map, x: Tensor, y: Tensor, classes: np.ndarray, scaler: Normaliser, folds: Folds) -> NonlinearProbe:
     """Fit a logistic probe on lifted features, its strength chosen on the folds."""
     features = lift(x) - lift(y)
     spread = features.pow(2).mean(0).sqrt()
@@ -82,13 +80,20 @@ def _lifted(
     weight = linear.weight / spread
     return NonlinearProbe(
         method=method, scaler=scaler, n=len(x), chosen=linear.strength, function=lambda a, b: (lift(a) - lift(b)) @ weight
-    )  # fmt: skip
+    )
 
 
 def fit_quadratic(
-    positive: Any, negative: Any, labels: ArrayLike, *, folds: Folds | None = None, axes: int = 40, normalise: str = "mean_std",
-    seed: int = 0, **how: Any,
-) -> NonlinearProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    labels: ArrayLike,
+    *,
+    folds: Folds | None = None,
+    axes: int = 40,
+    normalise: str = "mean_std",
+    seed: int = 0,
+    **how: Any,
+) -> NonlinearProbe:
     """Fit g(x) = w.z + z.A z, with z the first principal components of both variants.
 
     Args:
@@ -112,9 +117,16 @@ def fit_quadratic(
 
 
 def fit_rbf(
-    positive: Any, negative: Any, labels: ArrayLike, *, folds: Folds | None = None, landmarks: int = 300, normalise: str = "mean_std",
-    seed: int = 0, **how: Any,
-) -> NonlinearProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    labels: ArrayLike,
+    *,
+    folds: Folds | None = None,
+    landmarks: int = 300,
+    normalise: str = "mean_std",
+    seed: int = 0,
+    **how: Any,
+) -> NonlinearProbe:
     """Fit a kernel machine with exp(-|x - y|^2 / 2 s^2), s the median distance, by the Nystroem approximation.
 
     Args:
@@ -137,9 +149,17 @@ def fit_rbf(
 
 
 def fit_knn(
-    positive: Any, negative: Any, labels: ArrayLike, *, folds: Folds | None = None, neighbours: Sequence[int] = (1, 5, 15, 45),
-    axes: int = 32, normalise: str = "mean_std", seed: int = 0, **how: Any,
-) -> NonlinearProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    labels: ArrayLike,
+    *,
+    folds: Folds | None = None,
+    neighbours: Sequence[int] = (1, 5, 15, 45),
+    axes: int = 32,
+    normalise: str = "mean_std",
+    seed: int = 0,
+    **how: Any,
+) -> NonlinearProbe:
     """Vote among the nearest training differences and their mirror images.
 
     Args:
@@ -163,15 +183,22 @@ def fit_knn(
     for fit, held in zip(*folds, strict=True):
         hits += torch.stack([(votes(z[fit], t[fit], z[held], k) * t[held] > 0).float().sum() for k in tried])
     k = tried[int(hits.argmax())]
-    return NonlinearProbe(
-        method="knn", scaler=scaler, n=len(x), chosen=float(k), function=lambda a, b: votes(z, t, (a - b) @ basis, k)
-    )  # fmt: skip
+    return NonlinearProbe(method="knn", scaler=scaler, n=len(x), chosen=float(k), function=lambda a, b: votes(z, t, (a - b) @ basis, k))
 
 
 def fit_mlp(
-    positive: Any, negative: Any, labels: ArrayLike, *, folds: Folds | None = None, hidden: int = 32,
-    penalties: Sequence[float] = (1e-4, 1e-3, 1e-2), epochs: int = 200, normalise: str = "mean_std", seed: int = 0, **how: Any,
-) -> NonlinearProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    labels: ArrayLike,
+    *,
+    folds: Folds | None = None,
+    hidden: int = 32,
+    penalties: Sequence[float] = (1e-4, 1e-3, 1e-2),
+    epochs: int = 200,
+    normalise: str = "mean_std",
+    seed: int = 0,
+    **how: Any,
+) -> NonlinearProbe:
     """Fit g(x) = v.tanh(W x + a) by logistic loss on g(x+) - g(x-).
 
     Args:

@@ -28,20 +28,51 @@ DEFAULT = ("logistic", "mass_mean", "ccs")
 CONTROLS = ("shuffled_labels", "random_directions", "bag_of_words")
 METRICS = ("accuracy", "auroc", "ece", "brier")
 ORDER = [
-    "layer", "site", "method", "control", "fit_condition", "condition", "split", "against", "metric", "value", "low", "high", "n",
-    "band_low", "band_high", "note",
-]  # fmt: skip
+    "layer",
+    "site",
+    "method",
+    "control",
+    "fit_condition",
+    "condition",
+    "split",
+    "against",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+    "band_low",
+    "band_high",
+    "note",
+]
 
 
 def probe_layers(
-    acts: Activations, *, test: Mapping[str, Activations] | None = None, methods: Sequence[Method] = DEFAULT,
-    split: Split | None = None, condition: str = "fit", target: str = "label", against: Sequence[str] = ("label",),
-    untrained: Activations | None = None, embedding: Activations | None = None, controls: Iterable[str] = CONTROLS,
-    text: str = "statement", metrics: Sequence[str] = METRICS, random_directions: int = 50, shuffles: int = 20, resamples: int = 1000,
-    folds: int = 5, burns_exact: bool = False, check_labels: bool = True, control_task: str = "right",
-    options: Mapping[str, Mapping[str, Any]] | None = None, ccs_options: Mapping[str, Any] | None = None, seed: int = 0,
+    acts: Activations,
+    *,
+    test: Mapping[str, Activations] | None = None,
+    methods: Sequence[Method] = DEFAULT,
+    split: Split | None = None,
+    condition: str = "fit",
+    target: str = "label",
+    against: Sequence[str] = ("label",),
+    untrained: Activations | None = None,
+    embedding: Activations | None = None,
+    controls: Iterable[str] = CONTROLS,
+    text: str = "statement",
+    metrics: Sequence[str] = METRICS,
+    random_directions: int = 50,
+    shuffles: int = 20,
+    resamples: int = 1000,
+    folds: int = 5,
+    burns_exact: bool = False,
+    check_labels: bool = True,
+    control_task: str = "right",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    ccs_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
     **normalisation: Any,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Fit probes on every layer of one condition and read them on held-out rows of this and of other conditions.
 
     Args:
@@ -116,9 +147,15 @@ def probe_layers(
         supervised = name in LINEAR or name in NONLINEAR
         wanted = supervised and bool(nonlinear or (name != "logistic" and resamples and {"ece", "brier"} & set(metrics)))
         return fit_layers(
-            some, method, target=target, condition=condition, folds=folds, validate=wanted, seed=seed,
+            some,
+            method,
+            target=target,
+            condition=condition,
+            folds=folds,
+            validate=wanted,
+            seed=seed,
             **{**normalisation, **special.get(name, {})},
-        )  # fmt: skip
+        )
 
     def add(found: Fit, conditions: Mapping[str, Activations], control: str = "", level: int | None = None) -> None:
         for where, held in conditions.items():
@@ -180,10 +217,19 @@ def probe_layers(
             except BadInput as error:  # nothing to fit on: at the embedding both variants of a pair differ by a constant
                 none = undefined(str(error), len(held[condition]))
                 rows += [
-                    {"layer": -1, "method": name, "control": control, "condition": condition, "against": a, "metric": "accuracy", **columns,
-                     **none.row(), "note": none.note}
+                    {
+                        "layer": -1,
+                        "method": name,
+                        "control": control,
+                        "condition": condition,
+                        "against": a,
+                        "metric": "accuracy",
+                        **columns,
+                        **none.row(),
+                        "note": none.note,
+                    }
                     for a in against
-                ]  # fmt: skip
+                ]
     if "shuffled_labels" in controls:
         rows += [r | columns for r in beside.shuffled(train, read, y, against, shuffles, seed)]
     if "random_directions" in controls:
@@ -195,9 +241,12 @@ def probe_layers(
             rows.extend(place | row for row in _measure(scores, held.rows, against, resamples, seed, ("accuracy", "auroc"), None))
     table = pd.DataFrame(rows, columns=ORDER)
     table.attrs["provenance"] = dict(acts.provenance) | {
-        "seed": seed, "fit_condition": condition, "target": target, "train_rows": len(train),
+        "seed": seed,
+        "fit_condition": condition,
+        "target": target,
+        "train_rows": len(train),
         "ccs_sign": f"resolved on {len(train)} training rows of condition {condition!r} by column {target!r}",
-    }  # fmt: skip
+    }
     return table
 
 
@@ -223,9 +272,15 @@ def _check(
 
 
 def _measure(
-    scores: np.ndarray, rows: pd.DataFrame, against: Sequence[str], resamples: int, seed: int, metrics: Sequence[str],
-    probability: np.ndarray | None, layers: int = 1,
-) -> list[dict[str, Any]]:  # fmt: skip
+    scores: np.ndarray,
+    rows: pd.DataFrame,
+    against: Sequence[str],
+    resamples: int,
+    seed: int,
+    metrics: Sequence[str],
+    probability: np.ndarray | None,
+    layers: int = 1,
+) -> list[dict[str, Any]]:
     out = []
     clusters = rows["identity"].to_numpy()
     for name in against:
@@ -248,9 +303,13 @@ def _measure(
 
 
 def _gaps(
-    fits: Mapping[str, Fit], nonlinear: Sequence[str], read: Mapping[str, Activations],
-    hits: Mapping[tuple[str, int, str, str], np.ndarray], resamples: int, seed: int,
-) -> Iterable[dict[str, Any]]:  # fmt: skip
+    fits: Mapping[str, Fit],
+    nonlinear: Sequence[str],
+    read: Mapping[str, Activations],
+    hits: Mapping[tuple[str, int, str, str], np.ndarray],
+    resamples: int,
+    seed: int,
+) -> Iterable[dict[str, Any]]:
     """Accuracy of each nonlinear method minus that of the linear one that validation rows prefer, on the same held-out rows."""
     linear = [name for name in fits if name in LINEAR]
     for method, layer, where, name in list(hits):
@@ -260,9 +319,15 @@ def _gaps(
         people = read[where].rows["identity"].to_numpy()
         gap = paired_difference(hits[method, layer, where, name], hits[best, layer, where, name], people, resamples=resamples, seed=seed)
         yield {
-            "layer": layer, "method": method, "control": "", "condition": where, "against": name, "metric": "gap", **gap.row(),
+            "layer": layer,
+            "method": method,
+            "control": "",
+            "condition": where,
+            "against": name,
+            "metric": "gap",
+            **gap.row(),
             "note": f"over {best}, which validation rows prefer" + (f"; {gap.note}" if gap.note else ""),
-        }  # fmt: skip
+        }
 
 
 def best_layers(table: pd.DataFrame) -> pd.DataFrame:

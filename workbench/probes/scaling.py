@@ -150,9 +150,15 @@ class Normaliser:
 
     @classmethod
     def fit(
-        cls, positive: Tensor, negative: Tensor, *, normalise: str = "mean_std", per: str = "variant", erase_variant: bool = False,
+        cls,
+        positive: Tensor,
+        negative: Tensor,
+        *,
+        normalise: str = "mean_std",
+        per: str = "variant",
+        erase_variant: bool = False,
         groups: Sequence[str] | None = None,
-    ) -> Normaliser:  # fmt: skip
+    ) -> Normaliser:
         """Fit on training pairs, `item x d_model` each; `groups` names each item's prompt form.
 
         Raises:

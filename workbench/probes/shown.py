@@ -21,9 +21,18 @@ def normalised(scaler: Scaler | Normaliser) -> str:
 
 
 def probe_facts(
-    probe: Any, width: int, *, strength: float = math.nan, tried: Mapping[float, float] | None = None, threshold: float | None = None,
-    chosen: float = math.nan, loss: float = math.nan, losses: Sequence[float] = (), sign: int = 0, oriented_on: str = "",
-) -> Facts:  # fmt: skip
+    probe: Any,
+    width: int,
+    *,
+    strength: float = math.nan,
+    tried: Mapping[float, float] | None = None,
+    threshold: float | None = None,
+    chosen: float = math.nan,
+    loss: float = math.nan,
+    losses: Sequence[float] = (),
+    sign: int = 0,
+    oriented_on: str = "",
+) -> Facts:
     """Return the line and the facts of a probe of one direction or one function.
 
     Args:
@@ -44,14 +53,20 @@ def probe_facts(
     if losses:
         line += f", loss {loss:.3g}, " + (f"sign from {oriented_on}" if oriented_on else "sign not resolved")
     facts = {
-        "method": probe.method, "reads": "differences of contrast pairs" if paired else "single rows", "shape": axes(d_model=width),
-        "fitted on": f"{probe.n:,} training {'pairs' if paired else 'rows'}", "normalised": normalised(probe.scaler),
+        "method": probe.method,
+        "reads": "differences of contrast pairs" if paired else "single rows",
+        "shape": axes(d_model=width),
+        "fitted on": f"{probe.n:,} training {'pairs' if paired else 'rows'}",
+        "normalised": normalised(probe.scaler),
         "strength": number(strength) + (f", of {len(tried)} by validation loss" if tried else "") if strength == strength else "",
         "chosen on folds": number(chosen) if chosen == chosen else "",
         "says 1 above": "" if threshold is None else number(threshold),
         "restarts": f"{len(losses)}, losses {min(losses):.3g} to {max(losses):.3g}; kept: {loss:.3g}" if losses else "",
-        "sign": "" if not losses else f"{sign:+d}, from {oriented_on}" if oriented_on
+        "sign": ""
+        if not losses
+        else f"{sign:+d}, from {oriented_on}"
+        if oriented_on
         else "not resolved: which end is true is open (resolve_sign)",
         "what it shows": "no score of its own: read held-out rows (probe_layers gives intervals and controls)",
-    }  # fmt: skip
+    }
     return line, facts

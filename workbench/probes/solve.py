@@ -67,9 +67,16 @@ def _gram(x: Tensor) -> Tensor:
 
 
 def solve(
-    axes: Axes, targets: Tensor, weights: Tensor, penalties: Tensor, *, shape: str = "logistic", intercept: bool = False,
-    tolerance: float = 1e-3, iterations: int = 100,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    axes: Axes,
+    targets: Tensor,
+    weights: Tensor,
+    penalties: Tensor,
+    *,
+    shape: str = "logistic",
+    intercept: bool = False,
+    tolerance: float = 1e-3,
+    iterations: int = 100,
+) -> tuple[Tensor, Tensor]:
     """Minimise, for every column j, sum_i a_ij f(t_ij (w_j.x_i + b_j)) + penalty_j |w_j|^2 / 2.
 
     Args:

@@ -43,10 +43,12 @@ class TamperDetector(Shown):
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         sharp = math.isfinite(self.threshold)
         return f"{self.fit.method} at layer {self.layer}, threshold {self.threshold:.3g} for {self.false_alarms:.1%} false alarms", {
-            "probe": f"{self.fit.method}, fitted on unpushed rows", "read at": f"layer {self.layer}",
+            "probe": f"{self.fit.method}, fitted on unpushed rows",
+            "read at": f"layer {self.layer}",
             "flags scores above": number(self.threshold) if sharp else "never: too few calibration rows for the rate asked for",
-            "false alarms asked for": f"{self.false_alarms:.1%}", "calibration rows": f"{self.calibration_rows:,}, unpushed",
-        }  # fmt: skip
+            "false alarms asked for": f"{self.false_alarms:.1%}",
+            "calibration rows": f"{self.calibration_rows:,}, unpushed",
+        }
 
     def scores(self, acts: Activations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return, per item, the tamper score, the probe's and the answer's probability of the positive ending."""
@@ -68,9 +70,16 @@ def answer_probability(acts: Activations) -> np.ndarray:
 
 
 def fit_tamper(
-    clean: Activations, *, layer: int, method: Method = "ccs", split: Split | None = None, false_alarms: float = 0.01,
-    calibration: float = 0.4, seed: int = 0, **options: Any,
-) -> TamperDetector:  # fmt: skip
+    clean: Activations,
+    *,
+    layer: int,
+    method: Method = "ccs",
+    split: Split | None = None,
+    false_alarms: float = 0.01,
+    calibration: float = 0.4,
+    seed: int = 0,
+    **options: Any,
+) -> TamperDetector:
     """Fit a detector on unpushed activations alone: no pushed prompt is ever seen.
 
     Args:
@@ -106,9 +115,7 @@ def fit_tamper(
     scores = np.sort(loose.scores(rest)[0])
     rank = math.ceil((len(scores) + 1) * (1 - false_alarms))
     threshold = float(scores[rank - 1]) if rank <= len(scores) else math.inf
-    return TamperDetector(
-        fit=fit, layer=layer, slope=slope, threshold=threshold, false_alarms=false_alarms, calibration_rows=len(rest)
-    )  # fmt: skip
+    return TamperDetector(fit=fit, layer=layer, slope=slope, threshold=threshold, false_alarms=false_alarms, calibration_rows=len(rest))
 
 
 def tamper_score(
@@ -150,9 +157,15 @@ def tamper_score(
 
 
 def tamper_roc(
-    clean: Activations, pushed: Mapping[str, Activations], detector: TamperDetector, *, split: Split, tuned_on: str = "",
-    resamples: int = 1000, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    clean: Activations,
+    pushed: Mapping[str, Activations],
+    detector: TamperDetector,
+    *,
+    split: Split,
+    tuned_on: str = "",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Measure a detector on held-out rows: pushed against unpushed prompts, kind by kind.
 
     Args:

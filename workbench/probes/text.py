@@ -13,9 +13,7 @@ from sklearn.pipeline import make_pipeline
 from .scaling import two_classes
 
 
-def bag_of_words(
-    train: Sequence[str], labels: ArrayLike, test: Sequence[str], *, ngrams: int = 1
-) -> np.ndarray:  # fmt: skip
+def bag_of_words(train: Sequence[str], labels: ArrayLike, test: Sequence[str], *, ngrams: int = 1) -> np.ndarray:
     """Return the log-odds that a logistic classifier on word counts gives to test texts.
 
     Args:

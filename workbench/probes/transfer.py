@@ -15,9 +15,16 @@ from .methods import Method, column, fit_layers
 
 
 def transfer_matrix(
-    conditions: Mapping[str, Activations], *, method: Method = "logistic", layers: Sequence[int] | None = None, split: Split | None = None,
-    target: str = "label", resamples: int = 1000, seed: int = 0, **options: Any,
-) -> pd.DataFrame:  # fmt: skip
+    conditions: Mapping[str, Activations],
+    *,
+    method: Method = "logistic",
+    layers: Sequence[int] | None = None,
+    split: Split | None = None,
+    target: str = "label",
+    resamples: int = 1000,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
     """Fit a method on the training rows of each condition and read the held-out rows of each.
 
     Args:
@@ -67,9 +74,14 @@ def transfer_matrix(
             for layer in chosen:
                 scores = fit.scores(held, layer)
                 place = {
-                    "layer": layer, "site": held.site, "method": fit.method, "fit_condition": source, "condition": where, "split": "test",
+                    "layer": layer,
+                    "site": held.site,
+                    "method": fit.method,
+                    "fit_condition": source,
+                    "condition": where,
+                    "split": "test",
                     "against": target,
-                }  # fmt: skip
+                }
                 rows.append(place | {"metric": "accuracy", **proportion((scores > 0) == y, people).row()})
                 if resamples and len(set(y.tolist())) == 2:
                     rows.append(place | {"metric": "auroc", **auroc(scores, y, people, resamples=resamples, seed=seed).row()})

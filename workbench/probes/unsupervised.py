@@ -53,9 +53,17 @@ def fit_crc(positive: Any, negative: Any, *, normalise: str = "mean_std", seed: 
 
 
 def fit_vinc(
-    positive: Any, negative: Any, *, items: ArrayLike | None = None, variance: float = 1.0, invariance: float = 1.0,
-    covariance: float = 1.0, normalise: str = "mean_std", seed: int = 0, **how: Any,
-) -> ContrastProbe:  # fmt: skip
+    positive: Any,
+    negative: Any,
+    *,
+    items: ArrayLike | None = None,
+    variance: float = 1.0,
+    invariance: float = 1.0,
+    covariance: float = 1.0,
+    normalise: str = "mean_std",
+    seed: int = 0,
+    **how: Any,
+) -> ContrastProbe:
     """Find the direction of large variance, small variance among wordings of one item, and negative covariance of the variants.
 
     The first eigenvector of variance (S+ + S-) / 2 - covariance (S+- + S-+) / 2 - invariance S_within.
@@ -92,7 +100,7 @@ def fit_vinc(
 
 def fit_kmeans(
     positive: Any, negative: Any, *, restarts: int = 10, normalise: str = "mean_std", seed: int = 0, **how: Any
-) -> ContrastProbe:  # fmt: skip
+) -> ContrastProbe:
     """Cut the differences of the normalised variants into two clusters; the direction joins their middles.
 
     Args:
@@ -120,6 +128,9 @@ def _named(name: str) -> Callable[..., ContrastProbe]:
 
 
 UNSUPERVISED: dict[str, Callable[..., ContrastProbe]] = {
-    **{name: _named(name) for name in LOSSES}, "crc": fit_crc, "vinc": fit_vinc, "kmeans": fit_kmeans,
-}  # fmt: skip
+    **{name: _named(name) for name in LOSSES},
+    "crc": fit_crc,
+    "vinc": fit_vinc,
+    "kmeans": fit_kmeans,
+}
 NATIVE = ("ccs", "ccs_circle")  # what they say is a probability
