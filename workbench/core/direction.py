@@ -27,11 +27,12 @@ class Direction(Shown):
 
     Attributes:
         unit: `d_model`, of length 1.
-        scale: Length of the vector that it came from, in raw units: a coefficient of 1 adds that much.
-        method: How it was made.
-        reliability: Half-sample cosine (`nan` where it is not known).
-        n: Rows of the smaller side; `clusters`: independent units among them.
-        provenance: Model, site, layer, position, prompts, versions, and for sums what they were made of.
+        scale: Length of the vector that it came from, in raw activation units: a coefficient of 1 adds that much.
+        method: How it was estimated.
+        reliability: Cosine between the directions of two halves of the rows (`nan` where it is unknown).
+        n: Number of rows of the smaller side.
+        clusters: Number of independent clusters among them.
+        provenance: Model, site, layer, position, prompts, versions, and for sums the directions that were added.
     """
 
     unit: Float[Tensor, " d_model"]
@@ -51,11 +52,19 @@ class Direction(Shown):
             raise ZeroDirection(f"the unit vector of a direction has length 1, got {float(self.unit.norm()):.3g}")
 
     @classmethod
-    def of(cls, vector: Tensor, **facts: Any) -> Direction:
+    def of(cls, vector: Float[Tensor, " d_model"], **facts: Any) -> Direction:
         """Return the direction of a vector.
 
+        Args:
+            vector: In raw activation units.
+            facts: Further attributes of the direction: `method`, `reliability`, `n`, `clusters`, `provenance`.
+
+        Returns:
+            The unit vector in float32 on the CPU, with the length of the vector as its scale. The sign stays.
+
         Raises:
-            NotFinite, ZeroDirection: The vector holds NaN or has no length.
+            NotFinite: The vector holds NaN or infinity.
+            ZeroDirection: The vector has no length.
         """
         v = vector.detach().double().cpu()
         if not bool(v.isfinite().all()):
@@ -66,32 +75,48 @@ class Direction(Shown):
         return cls(unit=(v / length).float(), scale=length, **facts)
 
     @property
-    def vector(self) -> Tensor:
-        """The raw vector, unit times scale."""
+    def vector(self) -> Float[Tensor, " d_model"]:
+        """The vector in raw activation units.
+
+        Returns:
+            Unit vector times scale.
+        """
         return self.unit * self.scale
 
-    def project(self, x: Tensor) -> Tensor:
-        """Return the coordinate of activations `… x d_model` along the unit vector, in raw units."""
+    def project(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows"]:
+        """Return the coordinate of activations along the unit vector.
+
+        Args:
+            x: Activations, in raw units; the last axis is that of the residual stream (or of the site).
+
+        Returns:
+            One coordinate per activation vector, in raw units and float32; positive on the side that the direction points to.
+
+        Raises:
+            ShapeMismatch: The activations have another width than the direction.
+        """
         if x.shape[-1] != len(self.unit):
             raise ShapeMismatch(f"a direction of width {len(self.unit)} and activations of width {x.shape[-1]}")
         return x.float() @ self.unit.to(x.device)
 
     def check_place(self, other: Mapping[str, Any]) -> None:
-        """Raise unless both come from one place of one model, as far as both say.
+        """Raise unless both come from one place of one model. A fact that either side lacks is not compared.
+
+        Args:
+            other: Provenance with the keys `model`, `site` and `layer`.
 
         Raises:
-            WrongModel: Another model, processing mode, site or layer.
+            WrongModel: The model, its processing mode, the site or the layer differs.
         """
         for key in PLACE:
             mine, theirs = self.provenance.get(key), other.get(key)
             if mine is None or theirs is None:
                 continue
             if key == "model" and isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-                keys = [k for k in ("digest", "processing") if k in mine and k in theirs]
-                if any(mine[k] != theirs[k] for k in keys):
-                    raise WrongModel(
-                        f"a direction of {mine.get('name')!r} and one of {theirs.get('name')!r}, or of another processing mode"
-                    )
+                both = [k for k in ("digest", "processing") if k in mine and k in theirs]
+                if any(mine[k] != theirs[k] for k in both):
+                    names = f"{mine.get('name')!r} and one of {theirs.get('name')!r}"
+                    raise WrongModel(f"a direction of {names}, or of another processing mode")
             elif mine != theirs:
                 raise WrongModel(f"a direction read at {key} {mine!r} and something at {key} {theirs!r}")
 
@@ -101,10 +126,10 @@ class Direction(Shown):
             raise ShapeMismatch(f"directions of width {len(self.unit)} and {len(other.unit)}")
 
     def _with(self, vector: Tensor, how: str, *others: Direction) -> Direction:
-        made = [{"method": d.method, "scale": d.scale, "provenance": dict(d.provenance)} for d in (self, *others)]
+        terms = [{"method": d.method, "scale": d.scale, "provenance": dict(d.provenance)} for d in (self, *others)]
         same = [k for k in (*PLACE, "position") if k in self.provenance and all(d.provenance.get(k) == self.provenance[k] for d in others)]
         place = {k: self.provenance[k] for k in same}
-        return Direction.of(vector, method=how, n=min(d.n for d in (self, *others)), provenance=place | {"made_of": made})
+        return Direction.of(vector, method=how, n=min(d.n for d in (self, *others)), provenance=place | {"made_of": terms})
 
     def __neg__(self) -> Direction:
         return replace(self, unit=-self.unit, method=f"-({self.method})")
@@ -123,7 +148,21 @@ class Direction(Shown):
     __rmul__ = __mul__
 
     def without(self, other: Direction) -> Direction:
-        """Return what is left of this direction orthogonal to another."""
+        """Return the component of this direction that is orthogonal to another.
+
+        v - (v · u) u, with v this direction's raw vector and u the other's unit vector.
+
+        Args:
+            other: The direction whose component is removed.
+
+        Returns:
+            A direction with the length of the component that remains, in raw units.
+
+        Raises:
+            ZeroDirection: The two directions are parallel, so that nothing remains.
+            ShapeMismatch: They have different widths.
+            WrongModel: They come from different places.
+        """
         self._check(other)
         v, u = self.vector.double(), other.unit.double()
         left = v - (v @ u) * u
@@ -132,31 +171,38 @@ class Direction(Shown):
         return self._with(left, f"({self.method}) without ({other.method})", other)
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file, with everything that is known of it."""
+        """Write the direction to a safetensors file, with all its attributes.
+
+        Args:
+            path: The file; an existing one is replaced.
+        """
         facts = {"scale": self.scale, "method": self.method, "reliability": self.reliability, "n": self.n, "clusters": self.clusters}
         text = json.dumps(redact({**facts, "provenance": dict(self.provenance)}), default=str)
         save_file({"unit": self.unit.contiguous()}, str(path), metadata={"direction": text})
 
     @classmethod
     def load(cls, path: str | Path, *, place: Mapping[str, Any] | None = None) -> Direction:
-        """Read a direction.
+        """Read a direction from a file.
 
         Args:
-            path: What `save` wrote.
+            path: A file that `save` wrote.
             place: Model key, site and layer that it must come from; `None` accepts any.
 
+        Returns:
+            The direction as it was saved.
+
         Raises:
-            DamagedStore: Not such a file.
-            WrongModel: It comes from elsewhere.
+            DamagedStore: The file cannot be read as a direction.
+            WrongModel: It comes from another place than `place`.
         """
         try:
             with safe_open(str(path), framework="pt") as file:
                 unit, text = file.get_tensor("unit"), (file.metadata() or {})["direction"]
-            out = cls(unit=unit, **json.loads(text))
+            direction = cls(unit=unit, **json.loads(text))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DamagedStore(f"{Path(path).name} holds no direction ({type(error).__name__})") from None
-        out.check_place(place or {})
-        return out
+        direction.check_place(place or {})
+        return direction
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         where = ", ".join(f"{k} {self.provenance[k]}" for k in ("site", "layer", "position") if k in self.provenance)

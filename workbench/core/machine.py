@@ -13,7 +13,7 @@ from pathlib import Path
 
 def cores() -> int:
     """Return how many cores this process may run on."""
-    # those that this process may run on: in a container they are fewer than the machine has
+    # in a container a process may run on fewer cores than the machine has
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -40,14 +40,14 @@ def _own(frame: FrameType) -> bool:
 
 
 def _place(name: str) -> str:
-    """A file as the reader knows it: the cell's number, or its path from where they stand."""
+    """A file as the reader knows it: the number of the cell, or the path from the working directory."""
     cell = getattr(getattr(_shell(), "compile", None), "format_code_name", None)
-    found = cell(name) if cell else None
-    if found:
-        return " ".join(found)
+    label = cell(name) if cell else None
+    if label:
+        return " ".join(label)
     try:
         return str(Path(name).relative_to(Path.cwd()))
-    except (OSError, ValueError):  # elsewhere, or the folder that they stood in is gone
+    except (OSError, ValueError):  # the file lies elsewhere, or the working directory is gone
         return name
 
 
@@ -57,14 +57,14 @@ def short_traceback(error: BaseException) -> list[str]:
     out = [f"{type(error).__name__}: {first}", *more[: LINES - 1]]
     if len(more) >= LINES:
         out.append(f"… {len(more) - LINES + 1} lines more")
-    where, step = None, error.__traceback__
+    last_own, step = None, error.__traceback__
     while step is not None:
         if _own(step.tb_frame):
-            where = step
+            last_own = step
         step = step.tb_next
-    if where is not None:
-        name, line = where.tb_frame.f_code.co_filename, where.tb_lineno
-        function = where.tb_frame.f_code.co_name
+    if last_own is not None:
+        name, line = last_own.tb_frame.f_code.co_filename, last_own.tb_lineno
+        function = last_own.tb_frame.f_code.co_name
         inside = "" if function == "<module>" else f", in {function}"
         out.append(f"  {_place(name)}, line {line}{inside}: {linecache.getline(name, line).strip()[:120]}".rstrip(": "))
     if error.__cause__ is not None:  # its text stays out: it comes from elsewhere and may be long

@@ -12,15 +12,23 @@ from .stats import Estimate, proportion, undefined
 
 
 def paired_proportions(first: ArrayLike, second: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95) -> Estimate:
-    """Estimate the difference of two proportions over the same rows, first minus second, also where nothing or everything differs.
+    """Estimate the difference of two proportions over the same rows, first minus second.
 
-    The rows that gain (first only) and those that lose (second only) have a clustered Wilson interval each; the two are joined by their
-    distances from the estimate, with the correlation of two shares of one sample.
+    The share of rows that gain (1 in the first only) and the share that lose (1 in the second only) have a clustered Wilson
+    interval each. The interval of their difference adds the distances of the ends from the estimates in quadrature, with the
+    correlation of two shares of one sample. It has a width also where no row or every row differs.
 
     Args:
-        first, second: Zeros and ones, one per row.
+        first, second: Zeros and ones, one per row, both of the same rows in the same order.
         clusters: Cluster of each row; `None` for independent rows.
-        level: Confidence level.
+        level: Confidence level, between 0 and 1; raising it widens the interval.
+
+    Returns:
+        The difference, -1 to 1; positive where `first` holds more ones. Undefined without rows.
+
+    Raises:
+        ShapeMismatch: The two have different numbers of rows, or more than one axis.
+        BadInput: A value is neither 0 nor 1.
 
     References:
         Newcombe 1998, Stat. Med. 17:2635; Zou and Donner 2008, Stat. Med. 27:1693 (variance recovered from limits).

@@ -1,4 +1,4 @@
-"""How results show themselves: one line in a terminal, a small table in a notebook. Whatever comes from outside is escaped."""
+"""How results are displayed: one line in a terminal, a small table in a notebook. Texts from outside are escaped."""
 
 from __future__ import annotations
 
@@ -13,19 +13,44 @@ _STYLE = "text-align:left;vertical-align:top"
 
 
 def short(text: object, most: int = WIDTH) -> str:
-    """Return a text on one line of at most so many characters."""
+    """Return a text on one line of limited length.
+
+    Args:
+        text: Anything; runs of white space become one space.
+        most: The largest number of characters, the ellipsis of a shortened text included.
+
+    Returns:
+        The line.
+    """
     line = " ".join(str(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Return a number to so many significant digits; `nan` is "undefined", since it always stands for that here."""
+    """Return a number as text.
+
+    Args:
+        value: The number.
+        digits: Significant digits.
+
+    Returns:
+        The number; "undefined" for `nan`, which always stands for an undefined result here.
+    """
     v = float(value)
     return "undefined" if math.isnan(v) else f"{v:.{digits}g}"
 
 
 def between(value: Any, low: Any, high: Any, digits: int = 3) -> str:
-    """Return "value [low, high]" with decimals that line up; an interval that nobody could make is left out."""
+    """Return an estimate and its interval as text.
+
+    Args:
+        value: The estimate.
+        low, high: Ends of the interval; where one is `nan` the interval is left out.
+        digits: Decimals of all three.
+
+    Returns:
+        "value [low, high]", "value", or "undefined" where the value is `nan`.
+    """
     v, a, b = float(value), float(low), float(high)
     if math.isnan(v):
         return "undefined"
@@ -33,9 +58,18 @@ def between(value: Any, low: Any, high: Any, digits: int = 3) -> str:
 
 
 def some(values: Iterable[Any], most: int = 8, joint: str = ", ") -> str:
-    """Return the first few of some values, and how many there are where they are more."""
-    every = [str(v) for v in values]
-    return joint.join(every[:most]) + (f"{joint}… ({len(every)})" if len(every) > most else "")
+    """Return the first few of a list of values as text.
+
+    Args:
+        values: Any values.
+        most: How many are shown.
+        joint: What stands between them.
+
+    Returns:
+        The first values, and "… (number of values)" behind them where there are more than `most`.
+    """
+    texts = [str(v) for v in values]
+    return joint.join(texts[:most]) + (f"{joint}… ({len(texts)})" if len(texts) > most else "")
 
 
 def axes(**sizes: int) -> str:
@@ -44,7 +78,14 @@ def axes(**sizes: int) -> str:
 
 
 def origin(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Return the rows that say where something comes from, as far as its provenance does: model, place, prompts."""
+    """Return the facts of a value's origin that its provenance holds: model, place, prompts.
+
+    Args:
+        provenance: As a direction or activations carry it.
+
+    Returns:
+        Texts by name, for the rows of `card`.
+    """
     model = provenance.get("model")
     out: dict[str, str] = {}
     if isinstance(model, Mapping):
@@ -63,15 +104,18 @@ def origin(provenance: Mapping[str, Any]) -> dict[str, str]:
 
 
 def card(title: object, rows: Mapping[str, Any], *, tables: Iterable[Any] = (), notes: Iterable[object] = ()) -> str:
-    """Return a small HTML table: what it is, then a row per fact, then tables and remarks.
+    """Return what a notebook shows of a value: a title, a row per fact, then tables and remarks.
 
     Only the page's own colours are used, so that it can be read on light and on dark themes.
 
     Args:
-        title: What it is.
-        rows: Facts; one without a text is left out.
-        tables: Tables of pandas, shown below to 40 rows at most.
-        notes: Remarks below.
+        title: What the value is.
+        rows: Facts by name; one without a text is left out.
+        tables: Tables of pandas, shown to 40 rows at most.
+        notes: Remarks, shown last.
+
+    Returns:
+        HTML, with every text escaped.
     """
     body = "".join(
         f'<tr><th style="{_STYLE}">{html.escape(str(k))}</th><td style="{_STYLE}">{html.escape(short(v, CELL))}</td></tr>'
@@ -79,23 +123,23 @@ def card(title: object, rows: Mapping[str, Any], *, tables: Iterable[Any] = (), 
         if v is not None and str(v)
     )
     more = "".join(t.to_html(index=False, escape=True, max_rows=40, border=0, float_format="{:.4g}".format) for t in tables if len(t))
-    said = "".join(f"<li>{html.escape(str(n))}</li>" for n in notes)
+    remarks = "".join(f"<li>{html.escape(str(n))}</li>" for n in notes)
     return (
         f"<p><b>{html.escape(short(title, CELL))}</b></p>"
         + (f"<table><tbody>{body}</tbody></table>" if body else "")
         + more
-        + (f"<ul>{said}</ul>" if said else "")
+        + (f"<ul>{remarks}</ul>" if remarks else "")
     )
 
 
 class Shown:
-    """A value that says in one place what it shows: its line (`repr`) and its table (in notebooks) are made of that.
+    """A value with a `repr` of one line and a table for notebooks, both made from `_shown`.
 
-    A dataclass that is one has `repr=False`: its own would print every number that it holds.
+    A dataclass that inherits from it has `repr=False`: the generated one would print every number that it holds.
     """
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
-        """Return a line, and the facts of the table. Nothing is computed or read for it that is not at hand."""
+        """Return a line, and the facts of the table. It computes nothing and reads no file."""
         raise NotImplementedError
 
     def _shown_tables(self) -> Iterable[Any]:
