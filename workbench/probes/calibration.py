@@ -17,6 +17,14 @@ Array = np.ndarray
 def platt(scores: ArrayLike, labels: ArrayLike) -> float:
     """Return the slope a >= 0 that makes expit(a score) the likeliest probability (no intercept: pairs are antisymmetric).
 
+    Args:
+        scores: One score per row, on any scale; above 0 speaks for class 1. Rows that the probe was not fitted on.
+        labels: Class of each row, 0 or 1.
+
+    Returns:
+        The slope, 0 or more, per unit of the score; 0 where the scores say nothing of the labels. At most 100 divided by the
+        mean |score|.
+
     References:
         Platt 1999, Advances in Large Margin Classifiers, with the smoothed targets of its section 2.2.
     """
@@ -43,6 +51,13 @@ def _check(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
 def monotone_bins(probabilities: ArrayLike, labels: ArrayLike) -> Array:
     """Return each row's bin: as many bins of equal size as keep the share of positives rising from bin to bin.
 
+    Args:
+        probabilities: Probability of class 1 of each row, 0 to 1.
+        labels: Class of each row, 0 or 1.
+
+    Returns:
+        The bin of each row, counted from 0 at the smallest probabilities.
+
     References:
         Roelofs et al. 2022, arXiv 2012.08668, algorithm 1 (equal-mass sweep).
     """
@@ -62,9 +77,30 @@ def monotone_bins(probabilities: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def calibration_error(
-    probabilities: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Estimate:
     """Estimate the expected calibration error: the mean of |share of positives - mean probability| over monotone bins.
+
+    Args:
+        probabilities: Probability of class 1 of each row, 0 to 1.
+        labels: Class of each row, 0 or 1.
+        clusters: Cluster of each row (identity); whole clusters are resampled. `None`: every row is its own.
+        resamples: Bootstrap draws; raising it steadies the ends of the interval.
+        level: Confidence level of the interval, between 0 and 1.
+        seed: Draws the resamples.
+
+    Returns:
+        The error, 0 (calibrated) to 1, with its interval; undefined without rows.
+
+    Raises:
+        ShapeMismatch: Not one probability and one label per row.
+        BadInput: A probability lies outside 0 to 1.
 
     Note:
         The bins are those of the rows given; the interval is a bootstrap over clusters with these bins. It is biased
@@ -74,44 +110,81 @@ def calibration_error(
     if not len(p):
         return undefined("no rows")
     bins = monotone_bins(p, y)
-    one = np.eye(bins.max() + 1)[bins]
-    gap = (y - p)[:, None] * one
+    in_bin = np.eye(bins.max() + 1)[bins]
+    gap = (y - p)[:, None] * in_bin
 
     def statistic(w: Array) -> Array:
         return np.abs(w @ gap).sum(1) / w.sum(1)
 
-    found = bootstrap(statistic, len(p), clusters, resamples=resamples, seed=seed)
-    if not np.isfinite(found.low):
-        return found
+    error = bootstrap(statistic, len(p), clusters, resamples=resamples, level=level, seed=seed)
+    if not np.isfinite(error.low):
+        return error
     # the bootstrap adds noise that the rows have already: its middle lies above the estimate
     return Estimate(
-        value=found.value,
-        low=min(found.low, found.value),
-        high=max(found.high, found.value),
-        n=found.n,
-        clusters=found.clusters,
-        method=found.method,
+        value=error.value,
+        low=min(error.low, error.value),
+        high=max(error.high, error.value),
+        n=error.n,
+        clusters=error.clusters,
+        level=level,
+        method=error.method,
     )
 
 
 def brier(
-    probabilities: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Estimate:
-    """Estimate the Brier score, the mean of (p - y)^2: 0 is perfect, .25 is a coin (Brier 1950)."""
+    """Estimate the Brier score, the mean of (p - y)^2 (Brier 1950).
+
+    Args:
+        probabilities: Probability of class 1 of each row, 0 to 1.
+        labels: Class of each row, 0 or 1.
+        clusters: Cluster of each row (identity); whole clusters are resampled. `None`: every row is its own.
+        resamples: Bootstrap draws; raising it steadies the ends of the interval.
+        level: Confidence level of the interval, between 0 and 1.
+        seed: Draws the resamples.
+
+    Returns:
+        The score with its interval: 0 is perfect, .25 is what a probability of one half reaches, 1 is certain and always wrong.
+
+    Raises:
+        ShapeMismatch: Not one probability and one label per row.
+        BadInput: A probability lies outside 0 to 1.
+    """
     p, y = _check(probabilities, labels)
-    return mean((p - y) ** 2, clusters, resamples=resamples, seed=seed)
+    return mean((p - y) ** 2, clusters, resamples=resamples, level=level, seed=seed)
 
 
 def reliability(probabilities: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None) -> pd.DataFrame:
-    """Return one row per monotone bin: mean probability, share of positives with its interval, n."""
+    """Say bin by bin how often class 1 occurs where it is given such a probability.
+
+    Args:
+        probabilities: Probability of class 1 of each row, 0 to 1.
+        labels: Class of each row, 0 or 1.
+        clusters: Cluster of each row (identity), for the intervals. `None`: every row is its own.
+
+    Returns:
+        One row per monotone bin, smallest probabilities first: `bin`, mean `probability`, `metric` ("share of positives"),
+        `value, low, high, n`. A calibrated probe has `value` equal to `probability` in every bin.
+
+    Raises:
+        ShapeMismatch: Not one probability and one label per row.
+        BadInput: A probability lies outside 0 to 1.
+    """
     p, y = _check(probabilities, labels)
     bins = monotone_bins(p, y)
     names = None if clusters is None else np.asarray(clusters)
     rows = []
     for k in range(bins.max(initial=-1) + 1):
         here = bins == k
-        found = proportion(y[here], None if names is None else names[here])
-        rows.append({"bin": k, "probability": float(p[here].mean()), "metric": "share of positives", **found.row()})
+        share = proportion(y[here], None if names is None else names[here])
+        rows.append({"bin": k, "probability": float(p[here].mean()), "metric": "share of positives", **share.row()})
     return pd.DataFrame(rows)
 
 

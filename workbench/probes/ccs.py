@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from ..core.errors import BadInput, ShapeMismatch
-from ..core.seeds import torch_rng
 from ..core.show import Shown
-from ..core.types import Float
+from ..core.types import Float, Int, Tensor
+from .bodies import LinearBody as _Linear
+from .bodies import MlpBody as _Mlp
 from .losses import Function, Loss, get_loss
 from .minimise import Problem, minimise
 from .scaling import Normaliser, pair, two_classes
 from .shown import probe_facts
 
 BODIES = ("linear", "mlp")
+Outer = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -32,10 +33,11 @@ class ContrastProbe(Shown):
     """The result of a search without labels.
 
     Attributes:
-        weight, bias: Of the best restart, in normalised units (of the last layer, with an MLP body).
+        weight: Of the best restart, `d_model`, in normalised units (of the last layer, one per unit, with an MLP body).
+        bias: Of the best restart.
         hidden: Weights `unit x d_model` and biases of the hidden layer of an MLP body.
         scaler: Training normalisation of the two variants.
-        loss: Its loss.
+        loss: Loss of the best restart.
         losses: The loss of every restart.
         weights: The weights of every restart, `restart x d_model` (linear body).
         sign: +1 or -1; arbitrary until `oriented_on` says from which rows it was set.
@@ -44,14 +46,14 @@ class ContrastProbe(Shown):
         n: Training pairs.
     """
 
-    weight: Tensor
+    weight: Float[Tensor, " feature"]
     bias: float
     scaler: Normaliser
     loss: float
     losses: tuple[float, ...]
     n: int
-    hidden: tuple[Tensor, Tensor] | None = None
-    weights: Tensor | None = None
+    hidden: tuple[Float[Tensor, "unit d_model"], Float[Tensor, " unit"]] | None = None
+    weights: Float[Tensor, "restart feature"] | None = None
     sign: int = 1
     oriented_on: str = ""
     method: str = "ccs"
@@ -62,8 +64,11 @@ class ContrastProbe(Shown):
         )
 
     @property
-    def vector(self) -> Tensor:
-        """The oriented direction in raw activation units, `d_model`, not normalised (mean scale of the variants).
+    def vector(self) -> Float[Tensor, " d_model"]:
+        """The oriented direction in raw activation units (mean scale of the variants), not normalised.
+
+        Returns:
+            The direction, `d_model`; it points to the variant that is held true, once `resolve_sign` has set the sign.
 
         Raises:
             BadInput: An MLP body has no one direction.
@@ -72,22 +77,51 @@ class ContrastProbe(Shown):
             raise BadInput("a probe with an MLP body has no one direction")
         return self.sign * self.scaler.raw(self.weight)
 
-    def projections(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
-        """Return w.x + b of the positive and the negative variants, not oriented."""
+    def projections(
+        self, positive: Any, negative: Any, groups: Sequence[str] | None = None
+    ) -> tuple[Float[Tensor, " item"], Float[Tensor, " item"]]:
+        """Return w.x + b of both variants, not oriented.
+
+        Args:
+            positive: Positive variants, `item x d_model`, in raw units.
+            negative: Negative variants, pair by pair.
+            groups: The prompt form of each item, where the search was normalised by form.
+
+        Returns:
+            Projections of the positive and of the negative variants, one per item each; `sign` is not applied.
+        """
         out = []
         for x in self.scaler(*pair(positive, negative), groups):
             inside = x if self.hidden is None else torch.tanh(x @ self.hidden[0].T + self.hidden[1])
             out.append(inside @ self.weight + self.bias)
         return out[0], out[1]
 
-    def score(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
-        """Return sign x (p(x+) - p(x-)) / 2 per pair: above 0 means that the positive variant is true."""
+    def score(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> Float[np.ndarray, " item"]:
+        """Return sign x (p(x+) - p(x-)) / 2 of every pair.
+
+        Args:
+            positive: Positive variants, `item x d_model`, in raw units.
+            negative: Negative variants, pair by pair.
+            groups: The prompt form of each item, where the search was normalised by form.
+
+        Returns:
+            One score per item, from -.5 to .5; above 0 means that the positive variant is held true.
+        """
         u, v = self.projections(positive, negative, groups)
         # in float64: two certain answers differ in digits that float32 does not have
         return (self.sign * (torch.sigmoid(u.double()) - torch.sigmoid(v.double())) / 2).numpy()
 
-    def predict(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
-        """Return 1 where the score is above 0."""
+    def predict(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> Int[np.ndarray, " item"]:
+        """Return which variant of every pair is held true.
+
+        Args:
+            positive: Positive variants, `item x d_model`, in raw units.
+            negative: Negative variants, pair by pair.
+            groups: The prompt form of each item, where the search was normalised by form.
+
+        Returns:
+            1 where the score is above 0 (the positive variant), else 0.
+        """
         return (self.score(positive, negative, groups) > 0).astype(np.int64)
 
 
@@ -101,11 +135,11 @@ def fit_ccs(
     Args:
         positive: Positive variants of training pairs, `item x d_model`.
         negative: Negative variants, pair by pair.
-        restarts: Random starts; the one of lowest loss is kept. Raising it costs time and finds lower losses.
-        epochs: Steps of L-BFGS at most; it stops by itself when the loss does.
-        normalise: Per variant, with the statistics of these rows.
+        restarts: Random starts, 1 or more; the one of lowest loss is kept. Raising it costs time and finds lower losses.
+        epochs: Largest number of L-BFGS steps; it stops by itself when the loss no longer falls.
+        normalise: "mean_std", "mean" or "none", with the statistics of these rows, each variant by itself.
         seed: Draws the starts.
-        options: As for `fit_contrast`.
+        options: Passed to `fit_contrast`: `body`, `hidden`, `penalty`, `device`, `per`, `erase_variant`, `groups`.
 
     Returns:
         The best restart, its sign still open: see `resolve_sign`.
@@ -140,15 +174,19 @@ def fit_contrast(
     """Search without labels for what minimises any contrastive loss.
 
     Args:
-        positive, negative: Training pairs, `item x d_model` each.
+        positive: Positive variants of training pairs, `item x d_model`.
+        negative: Negative variants, pair by pair.
         loss: "ccs", "ccs_circle", "infonce", "spin", "hinge", "bimodal"; a `Loss`; or a function of (p_negative, p_positive),
             each `restart x item`, that returns one loss per restart.
         body: "linear", or "mlp" with one hidden layer of tanh units.
-        hidden: Units of the MLP.
-        restarts, epochs, seed: As for `fit_ccs`.
-        penalty: L2 penalty on the weights; by default the loss's own. Raising it shortens the weights.
-        normalise, how: As for `Normaliser`.
-        device: Where to compute.
+        hidden: Units of the MLP, 1 or more; raising it makes the body more flexible. Not used by a linear body.
+        restarts: Random starts, 1 or more; the one of lowest loss is kept.
+        epochs: Largest number of L-BFGS steps.
+        penalty: L2 penalty on the weights, 0 or more; by default the loss's own. Raising it shortens the weights.
+        normalise: "mean_std", "mean" or "none", with the statistics of these rows.
+        seed: Draws the starts.
+        device: Where to compute, for example "cpu" or "cuda".
+        how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
 
     Returns:
         The restart of lowest loss (the penalty left out), its sign still open.
@@ -177,109 +215,64 @@ def fit_contrast(
     stacked = torch.cat([b, a]).to(device)  # negative first
     if float((a - b).abs().max()) == 0:
         raise BadInput("both variants are the same in every pair: there is nothing that could contradict itself")
+    network = _Mlp(stacked, hidden) if body == "mlp" else _Linear(stacked)
     strength = chosen.penalty if penalty is None else penalty
-    parts = _Mlp(stacked, hidden) if body == "mlp" else _Linear(stacked)
-    theta = parts.start(restarts, seed)
-    shrink = parts.penalty * strength
-    outer = _outer(chosen, len(x))
-    _check(outer, parts.forward(theta), chosen)
-    old = parts.forward(theta)
-    for k in range(chosen.rounds):
-        if chosen.rounds > 1:
-            outer = _outer(chosen, len(x), old)
-        problem = Problem(forward=parts.forward, outer=outer, back=parts.back, linear=body == "linear", penalty=shrink)
-        theta = minimise(problem, theta, iterations=epochs if k == 0 else max(1, epochs // 4))
-        old = parts.forward(theta)
-    final = outer(old)[0]
-    final = torch.where(torch.isfinite(final), final, torch.inf)
-    best = int(final.argmin())
-    weight, bias, units = parts.read(theta[best].cpu())
+    theta, losses = _search(network, network.start(restarts, seed), chosen, len(x), strength, epochs)
+    best = int(losses.argmin())
+    weight, bias, units = network.read(theta[best].cpu())
     return ContrastProbe(
         weight=weight,
         bias=bias,
         hidden=units,
         scaler=scaler,
-        loss=float(final[best]),
-        losses=tuple(final.tolist()),
+        loss=float(losses[best]),
+        losses=tuple(losses.tolist()),
         n=len(x),
         method=chosen.name,
         weights=theta[:, :-1].cpu().clone() if body == "linear" else None,
     )
 
 
+def _search(
+    network: _Linear | _Mlp, theta: Float[Tensor, "restart parameter"], loss: Loss, items: int, strength: float, epochs: int
+) -> tuple[Float[Tensor, "restart parameter"], Float[Tensor, " restart"]]:
+    """Minimise a loss from every start, round by round; return the parameters and their losses without the penalty."""
+    shrink = network.penalty * strength
+    outer = _outer(loss, items)
+    _check(outer, network.forward(theta), loss)
+    old = network.forward(theta)
+    for k in range(loss.rounds):
+        if loss.rounds > 1:
+            outer = _outer(loss, items, old)
+        problem = Problem(forward=network.forward, outer=outer, back=network.back, linear=isinstance(network, _Linear), penalty=shrink)
+        theta = minimise(problem, theta, iterations=epochs if k == 0 else max(1, epochs // 4))
+        old = network.forward(theta)
+    final = outer(old)[0]
+    return theta, torch.where(torch.isfinite(final), final, torch.inf)
+
+
 def fit_ccs_layers(
     positive: Float[Tensor, "item layer d_model"], negative: Float[Tensor, "item layer d_model"], **options: Any
 ) -> list[ContrastProbe]:
-    """Run `fit_contrast` on every layer; one result per layer, which does not depend on the others."""
+    """Run `fit_contrast` on every layer; no layer's result depends on the others.
+
+    Args:
+        positive: Positive variants of training pairs, `item x layer x d_model`.
+        negative: Negative variants, pair by pair.
+        options: Passed to `fit_contrast`; the same seed is used at every layer.
+
+    Returns:
+        One probe per layer, in order, their signs still open.
+
+    Raises:
+        ShapeMismatch: Not three axes.
+    """
     if positive.ndim != 3:
         raise ShapeMismatch(f"item x layer x d_model, got {tuple(positive.shape)}")
     return [fit_contrast(positive[:, k], negative[:, k], **options) for k in range(positive.shape[1])]
 
 
-class _Linear:
-    """u = w.x + b for every restart, as two matrix products."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-        self.penalty = torch.ones(x.shape[1] + 1, device=x.device)
-        self.penalty[-1] = 0
-
-    def start(self, restarts: int, seed: int) -> Tensor:
-        width = self.x.shape[1]
-        bound = width**-0.5
-        return torch.empty(restarts, width + 1).uniform_(-bound, bound, generator=torch_rng(seed, "ccs")).to(self.x.device)
-
-    def forward(self, theta: Tensor) -> Tensor:
-        return torch.addmm(theta[:, -1:], theta[:, :-1], self.x.T)
-
-    def back(self, theta: Tensor, du: Tensor) -> Tensor:
-        return torch.cat([du @ self.x, du.sum(1, keepdim=True)], 1)
-
-    def read(self, theta: Tensor) -> tuple[Tensor, float, None]:
-        return theta[:-1].clone(), float(theta[-1]), None
-
-
-class _Mlp:
-    """u = v.tanh(W x + a) + b for every restart."""
-
-    def __init__(self, x: Tensor, hidden: int) -> None:
-        if hidden < 1:
-            raise BadInput(f"an MLP has one hidden unit at least, got {hidden}")
-        self.x, self.h = x, hidden
-        d = x.shape[1]
-        self.cuts = [hidden * d, hidden, hidden, 1]
-        self.penalty = torch.ones(sum(self.cuts), device=x.device)
-        self.penalty[-1] = 0
-
-    def start(self, restarts: int, seed: int) -> Tensor:
-        d = self.x.shape[1]
-        rng = torch_rng(seed, "ccs mlp")
-        bounds = torch.cat([torch.full((c,), v**-0.5) for c, v in zip(self.cuts, (d, d, self.h, self.h), strict=True)])
-        return (bounds * (2 * torch.rand(restarts, len(bounds), generator=rng) - 1)).to(self.x.device)
-
-    def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        w, a, v, b = theta.split(self.cuts, dim=1)
-        return w.reshape(len(theta), self.h, -1), a, v, b
-
-    def forward(self, theta: Tensor) -> Tensor:
-        w, a, v, b = self._parts(theta)
-        return torch.bmm(torch.tanh(self.x @ w.transpose(1, 2) + a[:, None]), v[..., None])[..., 0] + b
-
-    def back(self, theta: Tensor, du: Tensor) -> Tensor:
-        w, a, v, _ = self._parts(theta)
-        inside = torch.tanh(self.x @ w.transpose(1, 2) + a[:, None])  # restart, row, unit
-        slope = du[..., None] * v[:, None] * (1 - inside * inside)
-        dw = slope.transpose(1, 2) @ self.x
-        return torch.cat(
-            [dw.flatten(1), slope.sum(1), torch.bmm(inside.transpose(1, 2), du[..., None])[..., 0], du.sum(1, keepdim=True)], 1
-        )
-
-    def read(self, theta: Tensor) -> tuple[Tensor, float, tuple[Tensor, Tensor]]:
-        w, a, v, b = self._parts(theta[None])
-        return v[0].clone(), float(b), (w[0].clone(), a[0].clone())
-
-
-def _outer(loss: Loss, items: int, old: Tensor | None = None) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _outer(loss: Loss, items: int, old: Float[Tensor, "restart row"] | None = None) -> Outer:
     """Losses and their gradients by the projections, `restart x (negative items, positive items)`."""
     before = () if loss.rounds == 1 else (old[:, :items], old[:, items:]) if old is not None else None
 
@@ -298,7 +291,7 @@ def _outer(loss: Loss, items: int, old: Tensor | None = None) -> Callable[[Tenso
     return outer
 
 
-def _check(outer: Callable[[Tensor], tuple[Tensor, Tensor]], u: Tensor, loss: Loss) -> None:
+def _check(outer: Outer, u: Float[Tensor, "restart row"], loss: Loss) -> None:
     """Try a loss once, so that one of the wrong shape fails at once and in words."""
     try:
         value = outer(u)[0]
@@ -316,12 +309,12 @@ def resolve_sign(result: ContrastProbe, acts: Any, labels: ArrayLike, *, rows: s
         acts: Activations of labelled pairs, `item x variant x d_model` (for example `acts.layer(3)`), or a pair
             (positive, negative). Use *training* rows *of the unpushed condition*: a claim that flips every answer
             makes truth and answer two names of one thing.
-        labels: Which variant is true.
+        labels: Which variant of each pair is true, 0 or 1.
         rows: Which rows these are, in words; tables show it.
         groups: The prompt form of each item, where the search was normalised by form.
 
     Returns:
-        The same search with its sign set.
+        The same search with its sign set to the one that is right in at least half of these rows.
 
     Raises:
         OneClass, ShapeMismatch: The labels do not serve.
@@ -333,6 +326,7 @@ def resolve_sign(result: ContrastProbe, acts: Any, labels: ArrayLike, *, rows: s
 
 
 def _variants(acts: Any) -> tuple[Any, Any]:
+    """The positive and the negative variants of activations, or of a pair."""
     if not isinstance(acts, tuple | list):
         if getattr(acts, "ndim", 0) == 3 and acts.shape[1] == 2:
             return acts[:, 1], acts[:, 0]

@@ -20,15 +20,20 @@ def change_point(
     the estimate is the first checkpoint after the change, and the interval begins at the last one before it.
 
     Args:
-        steps: Of the checkpoints, rising.
+        steps: Training step of each checkpoint, rising; three at least.
         hits: `checkpoint x item`, zeros and ones: the same held-out items at every checkpoint.
-        clusters: Cluster of each item.
-        resamples: Bootstrap draws over clusters.
-        level: Of the interval.
-        seed: Draws them.
+        clusters: Cluster of each item (identity); whole clusters are resampled.
+        resamples: Bootstrap draws over clusters; raising it steadies the ends of the interval.
+        level: Confidence level of the interval, between 0 and 1.
+        seed: Draws the resamples.
 
     Returns:
-        The step with its interval; undefined where the rise itself is not distinguishable from none.
+        The training step with its interval, in the units of `steps`; undefined where the rise itself is not distinguishable
+        from none, or goes down.
+
+    Raises:
+        ShapeMismatch: `hits` is not `checkpoint x item`, or there is not one cluster per item.
+        BadInput: Fewer than three checkpoints, or their steps do not rise.
     """
     t, h, names = np.asarray(steps, float), np.asarray(hits, float), np.asarray(clusters)
     if h.ndim != 2 or h.shape != (len(t), len(names)):

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
 
 from ..core.errors import BadInput, OneClass, ShapeMismatch
 from ..core.show import Shown, axes, some
+from ..core.types import Float, Tensor
 from .scaling import Scaler, matrix
 from .solve import Axes, solve
 
@@ -32,8 +32,8 @@ class ClassProbe(Shown):
     """
 
     classes: tuple[Any, ...]
-    weight: Tensor
-    bias: Tensor
+    weight: Float[Tensor, "label d_model"]
+    bias: Float[Tensor, " label"]
     scaler: Scaler
     exclusive: bool
     n: int
@@ -47,11 +47,11 @@ class ClassProbe(Shown):
             "probabilities": "sum to 1 over classes" if self.exclusive else "one per label",
         }
 
-    def score(self, rows: Any) -> np.ndarray:
+    def score(self, rows: Any) -> Float[np.ndarray, "row label"]:
         """Return one score per row and class, `row x class`."""
         return (self.scaler(matrix(rows, "rows")) @ self.weight.T + self.bias).numpy()
 
-    def probability(self, rows: Any) -> np.ndarray:
+    def probability(self, rows: Any) -> Float[np.ndarray, "row label"]:
         """Return one probability per row and class; rows sum to 1 where classes are exclusive."""
         scores = torch.as_tensor(self.score(rows)).double()
         return (scores.softmax(1) if self.exclusive else scores.sigmoid()).numpy()
@@ -68,8 +68,11 @@ def fit_multiclass(rows: Any, labels: ArrayLike, *, c: float = 1.0, normalise: s
     Args:
         rows: `row x d_model`.
         labels: A class per row, of any names; two at least.
-        c: Inverse strength of the penalty.
-        normalise: As for `fit_logistic`.
+        c: Inverse strength of the penalty, above 0; raising it fits training rows more closely.
+        normalise: "mean_std", "mean" or "none", with training statistics.
+
+    Returns:
+        A probe with one direction per class, `class x d_model`; the class of the highest score is the likeliest.
 
     Raises:
         OneClass, ShapeMismatch, NotFinite, BadInput: Before fitting.
@@ -101,8 +104,12 @@ def fit_multilabel(
     Args:
         rows: `row x d_model`.
         labels: Zeros and ones, `row x label`; each label with both.
-        names: Of the labels.
-        c, normalise: As for `fit_logistic`.
+        names: Name of each label, for `classes`; by default "0", "1", ….
+        c: Inverse strength of the penalty, above 0; raising it fits training rows more closely.
+        normalise: "mean_std", "mean" or "none", with training statistics.
+
+    Returns:
+        A probe with one direction per label, `label x d_model`; a score above 0 means that the label is 1.
 
     Raises:
         OneClass, ShapeMismatch, NotFinite, BadInput: Before fitting.

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.errors import BadInput
 from ..core.seeds import torch_rng
 from ..core.show import Shown
-from .ccs import _Mlp
-from .linear import STRENGTHS, Folds, Problem, fit_penalised
+from ..core.types import Float, Int, Tensor
+from .bodies import MlpBody
+from .linear import STRENGTHS
+from .linear_probe import Folds, Problem
+from .linear_solvers import fit_penalised
 from .minimise import Problem as Descent
 from .minimise import minimise
 from .scaling import Normaliser, pair, signs, two_classes
@@ -51,18 +53,37 @@ class NonlinearProbe(Shown):
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         return probe_facts(self, len(self.scaler.scalers[0].mean), chosen=self.chosen)
 
-    def score(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
-        """Return one score per pair; above 0 means that the positive variant is true."""
+    def score(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> Float[np.ndarray, " item"]:
+        """Return one score per pair.
+
+        Args:
+            positive: Positive variants, `item x d_model`, in raw units.
+            negative: Negative variants, pair by pair.
+            groups: The prompt form of each item, where the probe was normalised by form.
+
+        Returns:
+            One score per item; above 0 means that the positive variant is held true. It is no probability.
+        """
         return self.function(*self.scaler(*pair(positive, negative), groups)).double().numpy()
 
-    def predict(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> np.ndarray:
-        """Return 1 where the score is above 0."""
+    def predict(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> Int[np.ndarray, " item"]:
+        """Return which variant of every pair is held true.
+
+        Args:
+            positive: Positive variants, `item x d_model`, in raw units.
+            negative: Negative variants, pair by pair.
+            groups: The prompt form of each item, where the probe was normalised by form.
+
+        Returns:
+            1 where the score is above 0 (the positive variant), else 0.
+        """
         return (self.score(positive, negative, groups) > 0).astype(np.int64)
 
 
 def _prepare(
     positive: Any, negative: Any, labels: ArrayLike, folds: Folds | None, normalise: str, how: dict[str, Any]
-) -> tuple[Tensor, Tensor, np.ndarray, Normaliser, Folds]:
+) -> tuple[Float[Tensor, "item d_model"], Float[Tensor, "item d_model"], Int[np.ndarray, " item"], Normaliser, Folds]:
+    """Both variants normalised, which of them is true, the normalisation, and the folds."""
     x, y = pair(positive, negative)
     classes = two_classes(labels, len(x))
     if folds is None:
@@ -71,7 +92,15 @@ def _prepare(
     return *scaler(x, y, how.get("groups")), classes, scaler, folds
 
 
-def _lifted(method: str, lift: Map, x: Tensor, y: Tensor, classes: np.ndarray, scaler: Normaliser, folds: Folds) -> NonlinearProbe:
+def _lifted(
+    method: str,
+    lift: Map,
+    x: Float[Tensor, "item d_model"],
+    y: Float[Tensor, "item d_model"],
+    classes: Int[np.ndarray, " item"],
+    scaler: Normaliser,
+    folds: Folds,
+) -> NonlinearProbe:
     """Fit a logistic probe on lifted features, its strength chosen on the folds."""
     features = lift(x) - lift(y)
     spread = features.pow(2).mean(0).sqrt()
@@ -97,16 +126,25 @@ def fit_quadratic(
     """Fit g(x) = w.z + z.A z, with z the first principal components of both variants.
 
     Args:
-        positive, negative, labels: Contrast pairs and which variant is true.
-        folds: To choose the strength of the penalty on.
-        axes: Principal components; there are axes (axes + 3) / 2 features.
-        normalise, how: As for `Normaliser`.
-        seed: Not used.
+        positive: Positive variants of training pairs, `item x d_model`.
+        negative: Negative variants, pair by pair.
+        labels: Which variant of each pair is true, 0 or 1.
+        folds: Rows to fit on and to validate on (`prompts.grouped_folds`); the strength of the penalty is chosen on them.
+        axes: Number of principal components; there are axes (axes + 3) / 2 features. Raising it makes the probe more flexible.
+        normalise: "mean_std", "mean" or "none", with training statistics of each variant.
+        seed: Not used: nothing is drawn.
+        how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
+
+    Returns:
+        A probe; its score is above 0 where the positive variant is held true. `chosen` is the strength C.
+
+    Raises:
+        OneClass, NotFinite, ShapeMismatch, BadInput: Before fitting.
     """
     x, y, classes, scaler, folds = _prepare(positive, negative, labels, folds, normalise, how)
-    found = Axes.of(torch.cat([x, y]))
-    k = min(axes, len(found.values))
-    basis = found.basis[:, -k:].float() / (found.values[-k:].float() / (2 * len(x))).clamp(min=1e-12).sqrt()
+    components = Axes.of(torch.cat([x, y]))
+    k = min(axes, len(components.values))
+    basis = components.basis[:, -k:].float() / (components.values[-k:].float() / (2 * len(x))).clamp(min=1e-12).sqrt()
     i, j = torch.triu_indices(k, k)
 
     def lift(v: Tensor) -> Tensor:
@@ -130,9 +168,21 @@ def fit_rbf(
     """Fit a kernel machine with exp(-|x - y|^2 / 2 s^2), s the median distance, by the Nystroem approximation.
 
     Args:
-        positive, negative, labels, folds, normalise, how: As for `fit_quadratic`.
-        landmarks: Training rows that span the approximation.
-        seed: Draws them.
+        positive: Positive variants of training pairs, `item x d_model`.
+        negative: Negative variants, pair by pair.
+        labels: Which variant of each pair is true, 0 or 1.
+        folds: Rows to fit on and to validate on (`prompts.grouped_folds`); the strength of the penalty is chosen on them.
+        landmarks: Number of training rows that span the approximation, at most. Raising it comes closer to the exact kernel
+            machine and costs time.
+        normalise: "mean_std", "mean" or "none", with training statistics of each variant.
+        seed: Draws the landmarks.
+        how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
+
+    Returns:
+        A probe; its score is above 0 where the positive variant is held true. `chosen` is the strength C.
+
+    Raises:
+        OneClass, NotFinite, ShapeMismatch, BadInput: Before fitting.
 
     References:
         Williams and Seeger 2000, Advances in Neural Information Processing Systems 13.
@@ -163,14 +213,25 @@ def fit_knn(
     """Vote among the nearest training differences and their mirror images.
 
     Args:
-        positive, negative, labels, folds, normalise, how: As for `fit_quadratic`.
-        neighbours: Numbers to choose from on the folds.
-        axes: Principal components of the differences in which distances are taken.
-        seed: Not used.
+        positive: Positive variants of training pairs, `item x d_model`.
+        negative: Negative variants, pair by pair.
+        labels: Which variant of each pair is true, 0 or 1.
+        folds: Rows to fit on and to validate on (`prompts.grouped_folds`); the number of neighbours is chosen on them.
+        neighbours: Numbers of neighbours to choose from, each 1 or more. More neighbours make the probe smoother.
+        axes: Number of principal components of the differences in which distances are taken.
+        normalise: "mean_std", "mean" or "none", with training statistics of each variant.
+        seed: Not used: nothing is drawn.
+        how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
+
+    Returns:
+        A probe; its score is above 0 where the positive variant is held true. `chosen` is the number of neighbours.
+
+    Raises:
+        OneClass, NotFinite, ShapeMismatch, BadInput: Before fitting.
     """
     x, y, classes, scaler, folds = _prepare(positive, negative, labels, folds, normalise, how)
-    found = Axes.of(x - y)
-    basis = found.basis[:, -min(axes, len(found.values)) :].float()
+    components = Axes.of(x - y)
+    basis = components.basis[:, -min(axes, len(components.values)) :].float()
     z, t = (x - y) @ basis, signs(classes).float()
 
     def votes(points: Tensor, targets: Tensor, asked: Tensor, k: int) -> Tensor:
@@ -202,16 +263,26 @@ def fit_mlp(
     """Fit g(x) = v.tanh(W x + a) by logistic loss on g(x+) - g(x-).
 
     Args:
-        positive, negative, labels, normalise, how: As for `fit_quadratic`.
-        folds: The first two choose the penalty.
-        hidden: Units.
-        penalties: L2 penalties to choose from.
-        epochs: Steps of L-BFGS at most.
+        positive: Positive variants of training pairs, `item x d_model`.
+        negative: Negative variants, pair by pair.
+        labels: Which variant of each pair is true, 0 or 1.
+        folds: Rows to fit on and to validate on (`prompts.grouped_folds`); the penalty is chosen on the first two folds.
+        hidden: Hidden units, 1 or more. Raising it makes the probe more flexible.
+        penalties: L2 penalties on the weights to choose from, 0 or more; larger ones make the probe smoother.
+        epochs: Largest number of L-BFGS steps.
+        normalise: "mean_std", "mean" or "none", with training statistics of each variant.
         seed: Draws the start.
+        how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
+
+    Returns:
+        A probe; its score is above 0 where the positive variant is held true. `chosen` is the penalty.
+
+    Raises:
+        OneClass, NotFinite, ShapeMismatch, BadInput: Before fitting.
     """
     x, y, classes, scaler, folds = _prepare(positive, negative, labels, folds, normalise, how)
     n, t = len(x), signs(classes).float()
-    net = _Mlp(torch.cat([y, x]), hidden)
+    net = MlpBody(torch.cat([y, x]), hidden)
 
     def descend(weights: Tensor, strengths: Tensor) -> Tensor:
         size = weights.sum(1)

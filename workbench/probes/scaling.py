@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from ..core.errors import BadInput, NotFinite, OneClass, ShapeMismatch
-from ..core.types import Float
+from ..core.types import Float, Int, Tensor
 
 NORMALISATIONS = ("mean_std", "mean", "none")
 PER = ("variant", "all", "template")
@@ -20,6 +19,13 @@ PER = ("variant", "all", "template")
 
 def matrix(x: Any, name: str) -> Float[Tensor, "row d_model"]:
     """Return rows as a float32 matrix on the CPU.
+
+    Args:
+        x: Anything that numpy or torch reads as a matrix, `row x d_model`, with at least one row.
+        name: What the rows are called in error messages.
+
+    Returns:
+        The rows, `row x d_model`, in float32 on the CPU, without gradient; units and order are unchanged.
 
     Raises:
         ShapeMismatch: Not two axes, or no row.
@@ -34,11 +40,19 @@ def matrix(x: Any, name: str) -> Float[Tensor, "row d_model"]:
     return out
 
 
-def pair(positive: Any, negative: Any) -> tuple[Tensor, Tensor]:
+def pair(positive: Any, negative: Any) -> tuple[Float[Tensor, "item d_model"], Float[Tensor, "item d_model"]]:
     """Return both variants of contrast pairs as matrices of one shape.
 
+    Args:
+        positive: Activations of the positive variants, `item x d_model`.
+        negative: Activations of the negative variants, in the same order.
+
+    Returns:
+        The positive and the negative variants, both `item x d_model`, in float32 on the CPU.
+
     Raises:
-        ShapeMismatch: The two do not go in pairs.
+        ShapeMismatch: The two differ in shape.
+        NotFinite: One of them holds NaN or infinity.
     """
     x, y = matrix(positive, "positive"), matrix(negative, "negative")
     if x.shape != y.shape:
@@ -46,12 +60,20 @@ def pair(positive: Any, negative: Any) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def two_classes(labels: ArrayLike, n: int) -> np.ndarray:
+def two_classes(labels: ArrayLike, n: int) -> Int[np.ndarray, " row"]:
     """Return labels as zeros and ones after checking them.
+
+    Args:
+        labels: One label per row, 0 or 1 (booleans and floats of these values too); both must occur.
+        n: The number of rows that they belong to.
+
+    Returns:
+        The labels as integers, 0 or 1, in the order given.
 
     Raises:
         ShapeMismatch: Not one label per row.
-        OneClass: All of one class.
+        BadInput: A label is neither 0 nor 1.
+        OneClass: All labels are the same.
     """
     y = np.asarray(labels)
     if y.shape != (n,):
@@ -68,17 +90,29 @@ class Scaler:
     """Normalisation fitted on training rows: (x - mean) / scale.
 
     Attributes:
-        mean, scale: `d_model` each.
+        mean: What is subtracted, `d_model`, in raw units.
+        scale: What is divided by, `d_model`, in raw units; above 0.
     """
 
-    mean: Tensor
-    scale: Tensor
+    mean: Float[Tensor, " d_model"]
+    scale: Float[Tensor, " d_model"]
 
     @classmethod
-    def fit(cls, x: Tensor, normalise: str = "mean_std") -> Scaler:
-        """Fit on training rows; "mean_std" is what Burns et al. 2022 use, "mean" keeps the scale, "none" does nothing.
+    def fit(cls, x: Float[Tensor, "row d_model"], normalise: str = "mean_std") -> Scaler:
+        """Fit the normalisation on training rows.
 
         A feature that does not vary in training carries nothing: its scale is 1 after centring.
+
+        Args:
+            x: Training rows, `row x d_model`.
+            normalise: "mean_std" subtracts the mean and divides by the standard deviation (as Burns et al. 2022), "mean"
+                subtracts the mean and keeps the scale, "none" changes nothing.
+
+        Returns:
+            The normalisation, to be applied unchanged to any other rows of the same width.
+
+        Raises:
+            BadInput: There is no such normalisation.
         """
         if normalise not in NORMALISATIONS:
             raise BadInput(f"normalise={normalise!r}: one of {', '.join(NORMALISATIONS)}")
@@ -88,10 +122,11 @@ class Scaler:
         # what is left of a constant after rounding is no variation: dividing by it would make noise of size 1
         constant = (deviation <= 1e-6 * x.abs().amax(0)) | (deviation <= 1e-6 * deviation.max())
         mean = torch.where(constant & (x == x[0]).all(0), x[0], mean)
-        one = torch.ones_like(mean)
-        return cls(mean=mean, scale=one if normalise == "mean" else torch.where(constant, one, deviation))
+        ones = torch.ones_like(mean)
+        return cls(mean=mean, scale=ones if normalise == "mean" else torch.where(constant, ones, deviation))
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """Return rows in normalised units."""
         if x.shape[-1] != len(self.mean):
             raise ShapeMismatch(f"fitted on width {len(self.mean)}, given width {x.shape[-1]}")
         return (x - self.mean) / self.scale
@@ -99,20 +134,33 @@ class Scaler:
 
 @dataclass(frozen=True, kw_only=True)
 class Eraser:
-    """Removes the linear trace of one binary concept: x - s (a . (x - mean)).
+    """A map that removes the linear trace of one binary concept: x - s (a . (x - mean)).
+
+    Attributes:
+        mean: Mean of the training rows, `d_model`.
+        along: s, the direction that is subtracted, `d_model`.
+        away: a, the direction that is read, `d_model`.
 
     References:
         LEACE, Belrose et al. 2023, arXiv 2306.03819, theorem 4.2 with one concept dimension: s is the covariance of x with
         the concept, a = S^-1 s / (s . S^-1 s).
     """
 
-    mean: Tensor
-    along: Tensor
-    away: Tensor
+    mean: Float[Tensor, " d_model"]
+    along: Float[Tensor, " d_model"]
+    away: Float[Tensor, " d_model"]
 
     @classmethod
-    def fit(cls, zero: Tensor, one: Tensor) -> Eraser:
-        """Fit on rows of both classes of the concept."""
+    def fit(cls, zero: Float[Tensor, "zero d_model"], one: Float[Tensor, "one d_model"]) -> Eraser:
+        """Fit the map on rows of both classes of the concept.
+
+        Args:
+            zero: Training rows of class 0, `row x d_model`.
+            one: Training rows of class 1.
+
+        Returns:
+            The map. Where both classes have the same mean it changes nothing.
+        """
         rows = torch.cat([zero, one]).double()
         mean = rows.mean(0)
         centred = rows - mean
@@ -124,7 +172,8 @@ class Eraser:
         away = torch.linalg.lstsq(covariance, s[:, None], driver="gelsd").solution[:, 0]
         return cls(mean=mean.float(), along=s.float(), away=(away / (s @ away)).float())
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """Return rows without the trace of the concept."""
         return x - ((x - self.mean) @ self.away)[..., None] * self.along
 
 
@@ -151,15 +200,27 @@ class Normaliser:
     @classmethod
     def fit(
         cls,
-        positive: Tensor,
-        negative: Tensor,
+        positive: Float[Tensor, "item d_model"],
+        negative: Float[Tensor, "item d_model"],
         *,
         normalise: str = "mean_std",
         per: str = "variant",
         erase_variant: bool = False,
         groups: Sequence[str] | None = None,
     ) -> Normaliser:
-        """Fit on training pairs, `item x d_model` each; `groups` names each item's prompt form.
+        """Fit the normalisation on training pairs.
+
+        Args:
+            positive: Positive variants of the training pairs, `item x d_model`.
+            negative: Negative variants, pair by pair.
+            normalise: "mean_std", "mean" or "none" (see `Scaler.fit`).
+            per: Which rows share statistics: "variant", "all" or "template".
+            erase_variant: First remove the linear trace of "this is the positive variant" (LEACE). Either way the mean
+                difference of the variants is gone; this also removes what other features tell of the variant.
+            groups: The prompt form of each item; needed with `per="template"`.
+
+        Returns:
+            The normalisation, to be applied unchanged to held-out pairs.
 
         Raises:
             BadInput: No such normalisation, or `per="template"` without groups.
@@ -182,8 +243,10 @@ class Normaliser:
                 forms[name] = Scaler.fit(y[rows], normalise), Scaler.fit(x[rows], normalise)
         return cls(kind=normalise, per=per, scalers=scalers, forms=forms, eraser=eraser)
 
-    def __call__(self, positive: Tensor, negative: Tensor, groups: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
-        """Return both variants in normalised units."""
+    def __call__(
+        self, positive: Float[Tensor, "item d_model"], negative: Float[Tensor, "item d_model"], groups: Sequence[str] | None = None
+    ) -> tuple[Float[Tensor, "item d_model"], Float[Tensor, "item d_model"]]:
+        """Return both variants in normalised units, the positive first."""
         if self.eraser is not None:
             positive, negative = self.eraser(positive), self.eraser(negative)
         x, y = self.scalers[1](positive), self.scalers[0](negative)
@@ -196,12 +259,19 @@ class Normaliser:
                 x[rows], y[rows] = high(positive[rows]), low(negative[rows])
         return x, y
 
-    def raw(self, weight: Tensor) -> Tensor:
-        """Return a direction of normalised units in raw units, `d_model` (mean scale of the variants; not normalised)."""
+    def raw(self, weight: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
+        """Return a direction of normalised units in raw units (mean scale of the variants; not of length 1).
+
+        Args:
+            weight: A direction in normalised units, `d_model`.
+
+        Returns:
+            The direction in raw units, `d_model`; the sign stays.
+        """
         vector = weight / torch.stack([s.scale for s in self.scalers]).mean(0)
         return vector if self.eraser is None else vector - (vector @ self.eraser.along) * self.eraser.away
 
 
-def signs(labels: np.ndarray) -> Tensor:
+def signs(labels: Int[np.ndarray, " row"]) -> Int[Tensor, " row"]:
     """Return 0/1 labels as -1/+1."""
     return torch.as_tensor(2 * labels - 1)

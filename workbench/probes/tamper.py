@@ -15,6 +15,7 @@ from ..activations import Activations
 from ..core.errors import BadInput, MissingColumn
 from ..core.show import Shown, number
 from ..core.stats import auroc, proportion
+from ..core.types import Float
 from ..prompts import Split, grouped_split
 from .calibration import platt
 from .methods import Fit, Method, column, fit_layers
@@ -50,14 +51,22 @@ class TamperDetector(Shown):
             "calibration rows": f"{self.calibration_rows:,}, unpushed",
         }
 
-    def scores(self, acts: Activations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return, per item, the tamper score, the probe's and the answer's probability of the positive ending."""
+    def scores(self, acts: Activations) -> tuple[Float[np.ndarray, " item"], Float[np.ndarray, " item"], Float[np.ndarray, " item"]]:
+        """Return how far probe and answer disagree on each item.
+
+        Args:
+            acts: Prompts to judge, with this detector's layer, captured with `logits="answers"`.
+
+        Returns:
+            Three arrays, one value per item: the tamper score (0 to 1, higher is more disagreement), the probe's probability of
+            the positive ending, and the answer's.
+        """
         inside = expit(self.slope * self.fit.scores(acts, self.layer))
         said = answer_probability(acts)
         return inside * (1 - said) + (1 - inside) * said, inside, said
 
 
-def answer_probability(acts: Activations) -> np.ndarray:
+def answer_probability(acts: Activations) -> Float[np.ndarray, " item"]:
     """Return the model's probability of the positive ending, of the two.
 
     Raises:
@@ -84,17 +93,21 @@ def fit_tamper(
 
     Args:
         clean: Unpushed prompts, captured with `logits="answers"`; its training rows only.
-        layer: The block.
-        method: Of `fit_layers`; "ccs" needs labels for its sign only.
-        split: Which identities and rights are held out.
-        false_alarms: Share of unpushed prompts that may be flagged. The threshold is the conformal quantile of calibration
+        layer: The block that the probe reads, counted from 0.
+        method: As for `fit_layers`; "ccs" needs labels for its sign only.
+        split: Which identities and rights are held out; by default drawn from `seed`.
+        false_alarms: Share of unpushed prompts that may be flagged, between 0 and 1; raising it lowers the threshold. The threshold is the conformal quantile of calibration
             rows, so the rate holds on average for prompts like these.
-        calibration: Share of the training identities that set slope and threshold and that the probe does not see.
-        seed: Draws them.
+        calibration: Share of the training identities that set slope and threshold and that the probe does not see, between 0
+            and 1. Raising it makes the threshold more precise and leaves fewer rows to fit the probe on.
+        seed: Draws the split and the calibration identities.
         options: Passed to `fit_layers`.
 
+    Returns:
+        The detector. Its threshold is infinite where there are too few calibration rows for the rate asked for.
+
     Raises:
-        BadInput: `false_alarms` out of range.
+        BadInput: `false_alarms` out of range, or a layer that was not captured.
         MissingColumn: No answers were captured.
 
     References:
@@ -129,7 +142,8 @@ def tamper_score(
         acts: Prompts to judge, captured with `logits="answers"`. Judge prompts about identities and rights that the detector
             was not fitted on.
         detector: From `fit_tamper`; or give `clean`.
-        clean: Unpushed prompts to fit a detector on, with `options` as for `fit_tamper` (`layer=`, …).
+        clean: Unpushed prompts to fit a detector on, in the place of `detector`.
+        options: With `clean`, passed to `fit_tamper` (`layer=`, `method=`, `false_alarms=`, …).
 
     Returns:
         The rows with `tamper_score` (0 to 1), `probe_probability`, `answer_probability` (both of the positive ending) and
@@ -169,17 +183,18 @@ def tamper_roc(
     """Measure a detector on held-out rows: pushed against unpushed prompts, kind by kind.
 
     Args:
-        clean: Unpushed prompts.
-        pushed: Pushed prompts by kind of push.
+        clean: Unpushed prompts, captured with `logits="answers"`.
+        pushed: Pushed prompts by kind of push, captured likewise.
         detector: From `fit_tamper`.
         split: The split that the detector was fitted with: only its held-out rows are read.
         tuned_on: The kind of push by which the layer or the method was chosen, if any; the others are held-out kinds.
-        resamples: For the intervals.
-        seed: For the intervals.
+        resamples: Bootstrap draws for the interval of the AUROC.
+        seed: Draws the resamples.
 
     Returns:
-        Per kind: "auroc", "detected" (share flagged at the threshold), "answers wrong" (share of unsafe answers, for comparison);
-        for unpushed prompts "false alarms".
+        One row per kind of push x metric: "auroc" (1: every pushed prompt scores above every unpushed one), "detected"
+        (share flagged at the threshold) and "answers wrong" (share of answers that are not the label's, for comparison). For
+        unpushed prompts one row, "false alarms".
     """
     quiet = clean.subset(split.side(clean.rows) == "test")
     base, *_ = detector.scores(quiet)
@@ -193,17 +208,26 @@ def tamper_roc(
         who = held.rows["identity"].to_numpy()
         kind = "tuned on" if name == tuned_on else "held out"
         y = np.r_[np.zeros(len(base), int), np.ones(len(score), int)]
-        found = {
+        estimates = {
             "auroc": auroc(np.r_[base, score], y, np.r_[people, who], resamples=resamples, seed=seed),
             "detected": proportion(score > detector.threshold, who),
             "answers wrong": proportion((said > 0.5).astype(int) != held.rows["label"].to_numpy(), who),
         }
-        rows += [place | {"condition": name, "kind": kind, "metric": metric, **e.row()} for metric, e in found.items()]
+        rows += [place | {"condition": name, "kind": kind, "metric": metric, **e.row()} for metric, e in estimates.items()]
     return pd.DataFrame(rows)
 
 
-def roc_curve(clean: np.ndarray, pushed: np.ndarray) -> pd.DataFrame:
-    """Return false alarms and detections at every threshold, from none flagged to all."""
+def roc_curve(clean: Float[np.ndarray, " unpushed"], pushed: Float[np.ndarray, " pushed"]) -> pd.DataFrame:
+    """Return false alarms and detections at every threshold, from none flagged to all.
+
+    Args:
+        clean: Tamper scores of unpushed prompts.
+        pushed: Tamper scores of pushed prompts.
+
+    Returns:
+        One row per threshold, from infinity down: `threshold`, `false_alarms` (share of unpushed prompts at or above it) and
+        `detected` (share of pushed ones).
+    """
     thresholds = np.r_[np.inf, np.unique(np.r_[clean, pushed])[::-1]]
     low, high = np.sort(clean), np.sort(pushed)
     return pd.DataFrame(

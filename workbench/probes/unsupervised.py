@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.cluster import KMeans
-from torch import Tensor
 
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.seeds import derive
+from ..core.types import Float, Tensor
 from .ccs import ContrastProbe, fit_contrast
 from .losses import LOSSES
 from .scaling import Normaliser, pair
 from .solve import Axes
 
+Prepared = tuple[Float[Tensor, "item d_model"], Float[Tensor, "item d_model"], Normaliser]
 
-def _prepare(positive: Any, negative: Any, normalise: str, how: dict[str, Any]) -> tuple[Tensor, Tensor, Normaliser]:
+
+def _prepare(positive: Any, negative: Any, normalise: str, how: dict[str, Any]) -> Prepared:
+    """Both variants normalised, and the normalisation."""
     x, y = pair(positive, negative)
     if len(x) < 2:
         raise BadInput("a search needs two pairs at least")
@@ -27,7 +30,14 @@ def _prepare(positive: Any, negative: Any, normalise: str, how: dict[str, Any]) 
     return *scaler(x, y, how.get("groups")), scaler
 
 
-def _probe(weight: Tensor, x: Tensor, y: Tensor, scaler: Normaliser, method: str, losses: Sequence[float]) -> ContrastProbe:
+def _probe(
+    weight: Float[Tensor, " d_model"],
+    x: Float[Tensor, "item d_model"],
+    y: Float[Tensor, "item d_model"],
+    scaler: Normaliser,
+    method: str,
+    losses: Sequence[float],
+) -> ContrastProbe:
     """A probe whose differences u+ - u- have spread 1 in training, centred between the variants."""
     weight = weight.float()
     spread = float(((x - y) @ weight).std()) or 1.0
@@ -40,9 +50,17 @@ def fit_crc(positive: Any, negative: Any, *, normalise: str = "mean_std", seed: 
     """Take the first principal component of the differences of the normalised variants (CRC-TPC).
 
     Args:
-        positive, negative: Training pairs, `item x d_model`.
-        normalise, how: As for `Normaliser`.
+        positive: Positive variants of training pairs, `item x d_model`.
+        negative: Negative variants, pair by pair.
+        normalise: "mean_std", "mean" or "none", with the statistics of these rows, each variant by itself.
         seed: Not used: it is in closed form.
+        how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
+
+    Returns:
+        The direction as a probe, its sign still open (`resolve_sign`); its loss is minus the component's share of the variance.
+
+    Raises:
+        ShapeMismatch, NotFinite, BadInput: Before fitting.
 
     References:
         Burns et al. 2022, arXiv 2212.03827, section 3.3.
@@ -69,11 +87,23 @@ def fit_vinc(
     The first eigenvector of variance (S+ + S-) / 2 - covariance (S+- + S-+) / 2 - invariance S_within.
 
     Args:
-        positive, negative: Training pairs, `item x d_model`.
-        items: Which rows are wordings of one statement; by default each row is its own and the third term is 0.
-        variance, invariance, covariance: Weights of the terms.
-        normalise, how: As for `Normaliser`.
+        positive: Positive variants of training pairs, `item x d_model`.
+        negative: Negative variants, pair by pair.
+        items: Which rows are wordings of one statement, one name per pair; by default each row is its own and the third
+            term is 0.
+        variance: Weight of the variance of both variants, 0 or more; raising it prefers what varies among pairs.
+        invariance: Weight of the variance among wordings of one item; raising it prefers what all wordings agree on.
+        covariance: Weight of the covariance of the variants; raising it prefers what the two variants contradict in.
+        normalise: "mean_std", "mean" or "none", with the statistics of these rows, each variant by itself.
         seed: Not used: it is in closed form.
+        how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
+
+    Returns:
+        The direction as a probe, its sign still open (`resolve_sign`); its loss is minus the largest eigenvalue.
+
+    Raises:
+        ShapeMismatch: The variants do not go in pairs, or there is not one item per pair.
+        NotFinite, BadInput: Before fitting.
 
     References:
         Mallen and Belrose 2023, EleutherAI, "VINC-S: closed-form optimally-supervised knowledge elicitation with paraphrase
@@ -104,23 +134,31 @@ def fit_kmeans(
     """Cut the differences of the normalised variants into two clusters; the direction joins their middles.
 
     Args:
-        positive, negative: Training pairs, `item x d_model`.
-        restarts: Random starts; the one of least inertia is kept.
-        normalise, how: As for `Normaliser`.
+        positive: Positive variants of training pairs, `item x d_model`.
+        negative: Negative variants, pair by pair.
+        restarts: Random starts, 1 or more; the one of least inertia is kept. Raising it costs time.
+        normalise: "mean_std", "mean" or "none", with the statistics of these rows, each variant by itself.
         seed: Draws the starts.
+        how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
+
+    Returns:
+        The direction as a probe, its sign still open (`resolve_sign`); its loss is the inertia of the clusters.
+
+    Raises:
+        ShapeMismatch, NotFinite, BadInput: Before fitting.
     """
     x, y, scaler = _prepare(positive, negative, normalise, how)
     difference = x - y
     axes = Axes.of(difference)
     inside = axes.rotated[:, -min(64, axes.rotated.shape[1]) :].double().cpu().numpy()
-    found = [
+    clusterings = [
         KMeans(2, n_init=1, random_state=derive(seed, "kmeans", k) % 2**31).fit(inside)  # pyright: ignore[reportArgumentType]
         for k in range(restarts)
     ]
-    losses = [float(f.inertia_) for f in found]  # pyright: ignore[reportArgumentType]
-    best = found[int(np.argmin(losses))]
-    one, two = (difference[torch.as_tensor(best.labels_ == k)].mean(0) for k in (1, 0))
-    return _probe(one - two, x, y, scaler, "kmeans", losses)
+    losses = [float(f.inertia_) for f in clusterings]  # pyright: ignore[reportArgumentType]
+    best = clusterings[int(np.argmin(losses))]
+    first, second = (difference[torch.as_tensor(best.labels_ == k)].mean(0) for k in (1, 0))
+    return _probe(first - second, x, y, scaler, "kmeans", losses)
 
 
 def _named(name: str) -> Callable[..., ContrastProbe]:
