@@ -107,7 +107,7 @@ def test_a_scope_that_selects_nothing_raises(tiny):
     batch = pad(tiny, encode(tiny, TEXTS[:1]))
     with pytest.raises(errors.EmptyScope, match="selected no token of any pass"):
         touched(tiny, batch, "generated")
-    with pytest.raises(errors.EmptyScope, match="nobody said where the instruction ends"):
+    with pytest.raises(errors.EmptyScope, match="the end of the instruction is unknown"):
         touched(tiny, batch, "after_instruction")
     with pytest.raises(errors.UnknownName, match="Did you mean 'generated'"):
         Scope("generate")

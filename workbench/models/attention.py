@@ -3,9 +3,9 @@
 The engine lays the tokens of many prompts end to end in one row (`activations.planner`), so that all matrix products see
 each shared prefix once and no padding. What is left to this module is the one operation that mixes positions. A token's
 keys lie in two places: in the *prefix*, ancestors that an earlier pass computed and whose keys and values were kept, and
-in its own *unit*, a small subtree that is computed together. Each part is an ordinary attention; the two are joined by
-their normalisers: with m the largest score of a part and z = sum exp(score - m), a part's weight is in proportion to
-z exp(m). Kept apart, m and z lose no digits: their logarithm would, where scores are large.
+in its own *unit*, a small subtree that is computed together. Each part is an ordinary attention. The two are joined by
+their normalisers: with m the largest score of a part and z = sum exp(score - m), a part's weight is proportional to
+z exp(m). m and z are kept apart, because their joint logarithm would lose digits where scores are large.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Bucket:
     Attributes:
         index: `unit x position`, places in the packed row; padded with the unit's own first place.
         mask: `unit x 1 x position x position`, true where a token may look; `None` for chains, which are causal.
-        real: Places in the flattened bucket that hold tokens; the packed places they belong to are `packed`.
-        packed: See `real`.
-        rooted: Its units follow no prefix: one attention gives the result.
+        real: Places in the flattened bucket that hold tokens.
+        packed: The place in the packed row of each of these tokens.
+        rooted: The units follow no prefix: one attention gives the result.
     """
 
     index: Tensor
@@ -69,7 +69,7 @@ class Kept:
     now: Pass | None = None
 
     def forget(self, names: tuple[int, ...]) -> None:
-        """Let go of prefixes."""
+        """Drop the keys and values of these prefixes."""
         for key in [k for k in self.tensors if k[1] in names]:
             del self.tensors[key]
 

@@ -18,7 +18,7 @@ from .digest import weights_digest
 from .load import device_of, dtype_of, load_tokenizer
 from .source import building, check_complete, check_folder, check_memory, explain, locate
 
-# these count positions from behind the padding token, and so read fewer tokens than they have positions
+# these models count positions from behind the padding token, and so read fewer tokens than they have positions
 _OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet")
 
 
@@ -30,8 +30,8 @@ class TextClassifier(Shown):
         name: Hub name or the folder's name.
         digest: Hash of its weights (16 hex digits).
         labels: Its classes, in the order of its outputs.
-        independent: Each class has a probability of its own (several may hold at once); else they sum to 1.
-        context: Tokens that it reads of a text.
+        independent: Each class has a probability of its own (several may be true at once); otherwise they sum to 1.
+        context: Number of tokens that it reads of a text.
         model, tokenizer: The Hugging Face objects.
     """
 
@@ -61,12 +61,15 @@ def load_classifier(source: str | Path, *, device: str | torch.device = "auto", 
         device: "auto" (a GPU if there is one), "cpu", "cuda", …
         revision: Branch, tag or commit on the hub.
 
+    Returns:
+        The classifier, without gradients on its weights.
+
     Raises:
-        UnknownModel, NetworkNeeded, GatedModel: It cannot be had.
+        UnknownModel, NetworkNeeded, GatedModel: The model cannot be found or downloaded.
         DamagedModel: The folder cannot be read, or holds no classification head (a language model has none, and one drawn
             at random would classify at random).
-        MissingTokenizer: It has no tokenizer.
-        BadInput: It is a regression, whose outputs are no probabilities.
+        MissingTokenizer: The folder or repository has no tokenizer.
+        BadInput: The model is a regression, whose outputs are no probabilities.
     """
     path, shown = locate(str(source))
     local, place = Path(path).is_dir(), device_of(device)
@@ -89,8 +92,8 @@ def load_classifier(source: str | Path, *, device: str | torch.device = "auto", 
                 output_loading_info=True,
                 **kwargs,
             )
-        model, found = loaded
-        check_complete(shown, found)
+        model, report = loaded
+        check_complete(shown, report)
     except WorkbenchError:
         raise
     except Exception as error:
@@ -117,8 +120,8 @@ def classify(classifier: TextClassifier, texts: Sequence[str], *, batch_size: in
 
     Args:
         classifier: What `load_classifier` returns.
-        texts: Texts; of one longer than `classifier.context` only the beginning is read.
-        batch_size: Texts in a pass.
+        texts: Texts; of a text longer than `classifier.context` only the beginning is read.
+        batch_size: Texts of one forward pass; raising it takes more memory.
 
     Returns:
         Probabilities, `text x label`, and each text's number of tokens, special ones included.

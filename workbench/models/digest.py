@@ -19,12 +19,12 @@ def weights_state(model: Any) -> tuple[float, ...]:
 
     Note:
         torch counts in-place changes, but not those through `.data`. These show in a sum over up to 65,536 values of each
-        tensor: a changed row or matrix is seen, a single changed value of a large one may not be.
+        tensor. A changed row or matrix is detected; a single changed value of a large tensor may not be.
     """
     tensors = [t for t in (*model.parameters(), *model.buffers()) if t.device.type != "meta"]
     # an odd stride, so that it does not walk along one column
-    some = (t.detach().flatten()[:: max(1, t.numel() // 65536) | 1] for t in tensors)
-    sums = (float(s.double().sum().nan_to_num()) for s in some)
+    samples = (t.detach().flatten()[:: max(1, t.numel() // 65536) | 1] for t in tensors)
+    sums = (float(s.double().sum().nan_to_num()) for s in samples)
     return (*(x for t in tensors for x in (id(t), t._version, t.data_ptr())), *sums, float(int(content_hash(_config(model)), 16)))
 
 
@@ -55,5 +55,5 @@ def _config(model: Any) -> str:
     config = getattr(getattr(model, "original_model", None), "config", None)
     if config is None:
         return ""
-    leave = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "output_attentions")
-    return json.dumps({k: v for k, v in config.to_dict().items() if k not in leave}, sort_keys=True, default=str)
+    left_out = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "output_attentions")
+    return json.dumps({k: v for k, v in config.to_dict().items() if k not in left_out}, sort_keys=True, default=str)

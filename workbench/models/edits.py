@@ -1,4 +1,4 @@
-"""Edits, gates and readings as values: what should act on a model, without acting."""
+"""Edits, gates and readings as values. They act on a model only inside `edited`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Gate(Shown):
     """A condition on the prompt, decided once per row when the prompt is read, before the edits at its place.
 
     Attributes:
-        site, layer: Where the stream is scored; before, or at, the edits that it holds back.
+        site, layer: Where the stream is scored; at or before the place of the edits that the gate controls.
         score: Maps activations, `batch x position x d_model`, to scores, `batch x position`.
-        threshold: Rows whose score is above it are edited (below it, with `above=False`).
-        pool: "mean" of the scores over the prompt's tokens, or that of its "last" token.
-        key: A hash of what the score is.
-        origin: What it was made from (`model`, `d_model`): refused elsewhere.
+        threshold: In the unit of the scores. Rows whose pooled score is above it are edited (below it, with `above=False`).
+        pool: "mean" of the scores over the prompt's tokens, or the score of its "last" token.
+        key: A hash of the score function.
+        origin: The model that it was made from (`model`, `d_model`); another model is refused.
     """
 
     site: str
@@ -58,14 +58,15 @@ class Edit(Shown):
         site: One of `SITES`.
         layer: Block, counted from 0.
         function: Maps the activations, `batch x position x …`, to new ones of the same shape. Gradients pass through.
-        positions: Columns to change, one row of them per row of the batch (`batch x k`); `None` for all. It fits one
+        positions: Columns to change, one row of them per row of the batch (`batch x k`); `None` for all. They fit one
             forward pass of that batch, not generation.
-        scope: Which tokens, worked out anew at each pass, so that it fits generation too; not together with `positions`.
-        gate: Rows of the batch on which it acts; `None` for all.
-        origin: What it was made from (`model`, `d_model`): refused elsewhere.
+        scope: A rule for choosing tokens. It is applied at each forward pass, so that it fits generation too; it excludes
+            `positions`.
+        gate: Chooses the rows of the batch on which the edit acts; `None` for all.
+        origin: The model that the edit was made from (`model`, `d_model`); another model is refused.
         label: A name for errors and provenance.
-        key: A hash of everything that decides what the function does (the vector, the coefficient); with it, what is read
-            under the edit may go into a store.
+        key: A hash of everything that decides what the function does (the vector, the coefficient). With a key, activations
+            that are read under the edit may go into a store.
     """
 
     site: str
@@ -86,12 +87,12 @@ class Edit(Shown):
 
     @property
     def place(self) -> str:
-        """What it is called and where it acts."""
+        """The label and the place, as errors name the edit."""
         return f"{self.label} at {self.site}[{self.layer}]"
 
     @property
     def tokens(self) -> str:
-        """Which tokens it changes, in words."""
+        """The tokens that the edit changes, in words."""
         return str(self.scope) if self.scope else "all" if self.positions is None else f"columns of {len(self.positions)} rows"
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
@@ -111,7 +112,7 @@ class Read(Shown):
 
     Attributes:
         site, layer: As for `Edit`.
-        function: Receives the activations; what it returns is ignored. Clone what you keep.
+        function: Receives the activations; its result is ignored. Clone what you keep, since a view keeps the whole tensor.
     """
 
     site: str
@@ -128,8 +129,8 @@ class Edits(Sequence[Edit]):
 
     Example:
         >>> import torch
-        >>> one = Edits([Edit(site="resid_post", layer=0, function=torch.neg, label="flip")])
-        >>> [e.label for e in one | one]
+        >>> flip = Edits([Edit(site="resid_post", layer=0, function=torch.neg, label="flip")])
+        >>> [e.label for e in flip | flip]
         ['flip', 'flip']
     """
 
@@ -157,7 +158,7 @@ class Edits(Sequence[Edit]):
 
     @property
     def key(self) -> str | None:
-        """A hash of all of them; `None` where one has none."""
+        """A hash of the keys of all edits; `None` where one has no key."""
         keys = [e.key for e in self]
         return None if None in keys else content_hash(keys)
 

@@ -1,4 +1,4 @@
-"""What happens when a forward pass reaches a place at which something acts."""
+"""What happens when a forward pass reaches a hook point at which gates, edits or readings act."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from .watch import Watch
 
 @dataclass(eq=False)
 class Entry:
-    """One gate, edit or reading at work: how often it fired, how many tokens it touched, which rows a gate lets through.
+    """The state of one gate, edit or reading inside `edited`.
 
-    The Bridge's `resid_mid` is the entry of the MLP's norm: what changes there reaches the MLP and not the stream beside it. With `carry`
-    the change (`delta`) is kept, and added to the stream where the block ends.
+    Attributes:
+        item: The gate, edit or reading.
+        watch: Knows the rows of the current forward pass; `None` where nothing needs to know.
+        fired: How often it fired.
+        touched: Number of tokens that it changed; one per firing where it changes all.
+        holder: The state of an edit's gate.
+        open: Of a gate, the rows that it lets through, `row`; `None` before it has read a prompt.
+        carry: The Bridge's `resid_mid` is the entry of the MLP's norm: a change there reaches the MLP, not the stream beside
+            it. With `carry` the change is kept, and added to the stream at the end of the block.
+        delta: The change that is kept so far.
     """
 
     item: Any
@@ -33,7 +41,7 @@ class Entry:
 
 @dataclass
 class Point:
-    """What acts at one hook point: changes carried from before, gates, then edits in the order in which they were entered, then readings."""
+    """What acts at one hook point, in this order: carried changes, gates, edits in the order of their blocks, readings."""
 
     carried: list[Entry] = field(default_factory=list)
     gates: list[Entry] = field(default_factory=list)
@@ -92,14 +100,23 @@ def _decide(entry: Entry, value: Tensor) -> None:
         raise ShapeMismatch(f"a gate's score turned {tuple(value.shape)} into {tuple(scores.shape)}; one number per token is needed")
     if gate.pool == "last":
         last = torch.where(prompt, torch.arange(prompt.shape[1], device=prompt.device), -1).amax(1, keepdim=True)
-        found = scores.gather(1, last)[:, 0]
+        pooled = scores.gather(1, last)[:, 0]
     else:
-        found = (scores * prompt).sum(1) / prompt.sum(1).clamp(min=1)
-    entry.open = found > gate.threshold if gate.above else found < gate.threshold
+        pooled = (scores * prompt).sum(1) / prompt.sum(1).clamp(min=1)
+    entry.open = pooled > gate.threshold if gate.above else pooled < gate.threshold
 
 
 def fire(module: nn.Module, point: Point, value: Tensor) -> Tensor | None:
-    """Let gates decide, edits act and readings read; return the changed activations, or `None` where nothing changed."""
+    """Run the gates, edits and readings of a hook point.
+
+    Args:
+        module: The hook point's module, whose conversion (if it has one) gives the activations their usual axes.
+        point: What acts there.
+        value: The activations, as the module gives them.
+
+    Returns:
+        The changed activations, as the module gives them, or `None` where nothing changed.
+    """
     conversion = getattr(module, "hook_conversion", None)
     seen = conversion.convert(value) if conversion is not None else value
     start = seen

@@ -1,4 +1,4 @@
-"""One forward pass of a padded batch through the Bridge: the way that edits reach, and what the engine is checked against."""
+"""One forward pass of a padded batch through the Bridge. Edits act in it, and the engine is checked against it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ..core.types import Float, Int, Tensor
 from .hooks import Read, edited
 from .known import n_layers
 from .tokens import Batch
@@ -16,23 +16,29 @@ from .watch import laid_out
 
 @torch.no_grad()
 def residuals(
-    model: Any, batch: Batch, columns: Tensor, *, site: str, layers: list[int], ask: Tensor | None = None
-) -> tuple[Tensor | None, Tensor | None]:
-    """Run a batch and gather activations, and logits if asked, at chosen columns.
+    model: Any,
+    batch: Batch,
+    columns: Int[Tensor, "row k"],
+    *,
+    site: str,
+    layers: list[int],
+    ask: Int[Tensor, "row asked"] | None = None,
+) -> tuple[Float[Tensor, "row k layer *width"] | None, Float[Tensor, "row asked vocabulary"] | None]:
+    """Run a batch and gather activations, and logits if wanted, at chosen columns.
 
-    Blocks above the highest layer asked for, and the unembedding, are not computed where the model can stop early.
+    Without `ask`, the blocks above the highest layer and the unembedding are not computed where the model can stop early.
 
     Args:
-        model: The model.
+        model: What `load_model` returns; edits that are active act.
         batch: Padded ids and mask.
-        columns: Columns to gather, `row x k`.
+        columns: Columns of the batch at which to read, per row.
         site: One of `SITES`.
-        layers: Blocks, checked; none for logits only.
-        ask: Columns at which to return logits, `row x j`.
+        layers: Blocks, as `check_layers` returns them; none for logits only.
+        ask: Columns of the batch at which to return logits, per row; `None` for no logits.
 
     Returns:
-        `row x k x layer x …` (d_model, or head x d_head for `z`) in the model's dtype, on its device (`None` without
-        layers); and the logits, `row x j x vocabulary`, in float32 (`None` where not asked).
+        The activations at these columns, in the model's dtype and on its device; the last axes are d_model, or head and
+        d_head for `z`. `None` without layers. Then the logits in float32, or `None` without `ask`.
     """
     out: dict[int, Tensor] = {}
     rows = torch.arange(len(batch.ids), device=batch.ids.device)[:, None]
@@ -53,8 +59,17 @@ def residuals(
     return torch.stack([out[layer].to(first) for layer in layers], dim=2), picked
 
 
-def run(model: Any, batch: Batch, stop: int | None = None) -> Tensor:
-    """Run a batch through the model, up to block `stop` if the model can stop there, and return what comes out."""
+def run(model: Any, batch: Batch, stop: int | None = None) -> Float[Tensor, "row position width"]:
+    """Run one forward pass.
+
+    Args:
+        model: What `load_model` returns; edits that are active act.
+        batch: Padded ids and mask, and for scopes the layout of the rows.
+        stop: Compute only the blocks before this one; `None`, or the number of blocks, runs the whole model.
+
+    Returns:
+        Logits, `row x position x vocabulary`; with `stop` the stream that enters that block, `row x position x d_model`.
+    """
     kwargs: dict[str, Any] = {"attention_mask": batch.mask}
     if stop is not None and stop < n_layers(model):
         kwargs["stop_at_layer"] = stop

@@ -1,4 +1,4 @@
-"""Generate in batches: padded on the left, each row with randomness of its own, stopped row by row."""
+"""Generate in batches: padded on the left, with a random generator per row, stopped row by row."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ class Generated(Shown):
         }
 
 
+@dataclass(frozen=True)
+class _Rule:
+    """How tokens are chosen, and when a continuation ends."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    stop: Sequence[str]
+
+
 @torch.no_grad()
 def generate_texts(
     model: Any,
@@ -62,21 +72,26 @@ def generate_texts(
 
     Args:
         model: What `load_model` returns.
-        prompts: Texts, or rows of ids as they are to be read.
-        max_new_tokens: Tokens at most.
+        prompts: Texts, or rows of ids that are read exactly as given.
+        max_new_tokens: The largest number of new tokens, at least 1.
         temperature: 0 takes the likeliest token; raising it flattens the distribution that is drawn from.
-        top_p: Draw among the likeliest tokens that hold this much probability together.
+        top_p: Draw among the likeliest tokens that hold this much probability together, above 0 up to 1.
         stop: Texts at which a continuation ends.
-        seed: Draws the tokens; row i's draws depend on it and on i alone, not on how rows are put into batches.
-        batch_size: Rows of a pass, those of like length together.
-        instruction: Tokens of each prompt up to and with its instruction's last, for edits that ask.
+        seed: Draws the tokens. The draws of row i depend on the seed and on i, not on how rows are put into batches.
+        batch_size: Rows of one forward pass; rows of like length go together. Raising it takes more memory.
+        instruction: Number of tokens of each prompt up to and including the last of its instruction, for the scope
+            "after_instruction"; `None` where it is unknown.
         progress: Show a progress bar; by default only in a terminal or a notebook.
-        note: A name for the bar.
+        note: The text before the bar.
+
+    Returns:
+        One continuation per prompt, in the order of the prompts.
 
     Raises:
         BadInput: An argument cannot be used.
         PromptTooLong: A prompt and its continuation do not fit the context.
-        NotFinite: The model gives NaN; the message says after which block, and what edits were active.
+        NotFinite: The logits hold NaN or infinity; the message names the block after which the stream does, and the active
+            edits.
     """
     if max_new_tokens < 1 or batch_size < 1:
         raise BadInput("max_new_tokens and batch_size are at least 1")
@@ -90,6 +105,7 @@ def generate_texts(
         raise PromptTooLong(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones; {info(model).name} reads {info(model).context}. Generate fewer"
         )
+    rule = _Rule(max_new_tokens, temperature, top_p, stop)
     out: list[Generated | None] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     with tqdm(total=len(rows), desc=note, unit="row", disable=None if progress is None else not progress) as bar:
@@ -97,23 +113,14 @@ def generate_texts(
             chunk = order[start : start + batch_size]
             ends = None if instruction is None else [instruction[i] for i in chunk]
             seeds = [derive(seed, "generate", i) for i in chunk]
-            written = _batch(model, [rows[i] for i in chunk], ends, seeds, max_new_tokens, temperature, top_p, stop)
-            for i, one in zip(chunk, written, strict=True):
-                out[i] = one
+            written = _batch(model, [rows[i] for i in chunk], ends, seeds, rule)
+            for i, continuation in zip(chunk, written, strict=True):
+                out[i] = continuation
             bar.update(len(chunk))
-    return [one for one in out if one is not None]
+    return [continuation for continuation in out if continuation is not None]
 
 
-def _batch(
-    model: Any,
-    rows: list[list[int]],
-    instruction: list[int] | None,
-    seeds: list[int],
-    most: int,
-    temperature: float,
-    top_p: float,
-    stop: Sequence[str],
-) -> list[Generated]:
+def _batch(model: Any, rows: list[list[int]], instruction: list[int] | None, seeds: list[int], rule: _Rule) -> list[Generated]:
     batch = pad(model, rows, "left")
     device = batch.ids.device
     layout = Layout(prompt=torch.tensor([len(r) for r in rows]), instruction=None if instruction is None else torch.tensor(instruction))
@@ -124,35 +131,37 @@ def _batch(
     cache: Any = DynamicCache(config=model.original_model.config) if hasattr(model, "original_model") else None
     ids, mask, filler = batch.ids, batch.mask, model.tokenizer.pad_token_id or 0
     with laid_out(layout):
-        for step in range(most):
-            if cache is None:
-                logits = model(ids, return_type="logits", attention_mask=mask)[:, -1].float()
-            else:
-                new = ids if step == 0 else ids[:, -1:]
-                places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
-                logits = model(new, return_type="logits", attention_mask=mask, past_key_values=cache, use_cache=True, position_ids=places)[
-                    :, -1
-                ].float()
+        for step in range(rule.max_new_tokens):
+            logits = _next_logits(model, ids if cache is None or step == 0 else ids[:, -1:], mask, cache)
             if not bool(logits.isfinite().all()):
                 row = int((~logits.isfinite().all(1)).nonzero()[0])
-                raise NotFinite(
-                    f"the model gives NaN or infinity at step {step} of row {row}. {where_not_finite(model, [*rows[row], *written[row]], len(rows[row]), None if instruction is None else instruction[row])}"
-                )
-            picked = _pick(logits, temperature, top_p, draws)
+                end = None if instruction is None else instruction[row]
+                cause = where_not_finite(model, [*rows[row], *written[row]], len(rows[row]), end)
+                raise NotFinite(f"the model gives NaN or infinity at step {step} of row {row}. {cause}")
+            picked = _pick(logits, rule.temperature, rule.top_p, draws)
             for i, token in enumerate(picked):
                 if why[i]:
                     continue
                 written[i].append(token)
                 if token in ends:
                     why[i] = "end of text"
-                elif stop and any(s in model.tokenizer.decode(written[i]) for s in stop):
+                elif rule.stop and any(s in model.tokenizer.decode(written[i]) for s in rule.stop):
                     why[i] = "stop text"
             if all(why):
                 break
             live = torch.tensor([filler if w else t for w, t in zip(why, picked, strict=True)], device=device)
             ids = torch.cat([ids, live[:, None]], 1)
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-    return [_finish(model, w, y or "length", stop) for w, y in zip(written, why, strict=True)]
+    return [_finish(model, w, y or "length", rule.stop) for w, y in zip(written, why, strict=True)]
+
+
+def _next_logits(model: Any, new: Tensor, mask: Tensor, cache: Any) -> Tensor:
+    """Logits after the last of the new tokens, `row x vocabulary`, in float32. The mask covers the cached tokens too."""
+    if cache is None:
+        return model(new, return_type="logits", attention_mask=mask)[:, -1].float()
+    places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
+    out = model(new, return_type="logits", attention_mask=mask, past_key_values=cache, use_cache=True, position_ids=places)
+    return out[:, -1].float()
 
 
 def _pick(logits: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]) -> list[int]:
@@ -168,8 +177,8 @@ def _pick(logits: Tensor, temperature: float, top_p: float, draws: Sequence[torc
 
 def _end_ids(model: Any) -> set[int]:
     config = getattr(getattr(model, "original_model", None), "generation_config", None)
-    found = getattr(config, "eos_token_id", None)
-    ids = {found} if isinstance(found, int) else set(found or ())
+    declared = getattr(config, "eos_token_id", None)
+    ids = {declared} if isinstance(declared, int) else set(declared or ())
     return ids | ({model.tokenizer.eos_token_id} - {None})
 
 
@@ -182,30 +191,32 @@ def _finish(model: Any, ids: list[int], stopped: str, stop: Sequence[str]) -> Ge
 
 @torch.no_grad()
 def where_not_finite(model: Any, ids: Sequence[int], prompt: int | None = None, instruction: int | None = None) -> str:
-    """Say after which block a row's stream is no longer finite, and what edits are active.
+    """Find the block after which a row's stream is no longer finite. It runs one forward pass.
 
     Args:
-        model: The model.
+        model: What `load_model` returns; edits that are active act.
         ids: The row.
-        prompt, instruction: How many of its tokens are prompt, and instruction, for edits that ask.
+        prompt: Number of its tokens that are prompt, for edits with a scope; by default all.
+        instruction: Number of its tokens up to and including the last of the instruction; `None` where it is unknown.
+
+    Returns:
+        Sentences for an error: the block, the active edits, and what to try.
     """
     bad: list[int] = []
 
     def reader(layer: int) -> Read:
         return Read(site="resid_post", layer=layer, function=lambda x: bad.append(layer) if not bool(x.isfinite().all()) else None)
 
-    with edited(model, [reader(layer) for layer in range(n_layers(model))]):
-        run(
-            model,
-            pad(
-                model,
-                [list(ids)],
-                prompt=[len(ids) if prompt is None else prompt],
-                instruction=None if instruction is None else [instruction],
-            ),
-        )
-    place = (
-        f"The stream is no longer finite after block {min(bad)}" if bad else "The stream is finite in all blocks of a whole pass over it"
+    row = pad(
+        model,
+        [list(ids)],
+        prompt=[len(ids) if prompt is None else prompt],
+        instruction=None if instruction is None else [instruction],
     )
+    with edited(model, [reader(layer) for layer in range(n_layers(model))]):
+        run(model, row)
+    place = "The stream is finite in all blocks of a whole pass over it"
+    if bad:
+        place = f"The stream is no longer finite after block {min(bad)}"
     acting = ", ".join(f"{e.label} at {e.site}[{e.layer}]" for e in active_edits(model))
     return f"{place}. {f'Acting: {acting}; use a smaller coefficient' if acting else 'Load the model with dtype=float32'}"

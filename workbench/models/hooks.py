@@ -1,7 +1,7 @@
 """The one door to a model's activations: sites, edits, readings, and the context in which they act.
 
-TransformerLens 3.9 ignores a hook name that does not exist, so a typo looks like a clean negative result. Here a site is
-looked up before any forward pass, and an edit or a reading that did not fire raises.
+TransformerLens 3.9 ignores an unknown hook name, so a typo looks like a clean negative result. Here a site is looked up
+before any forward pass, and an edit or a reading that did not fire raises an error.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.errors import BadInput, EmptyScope, HookNotFired, UnknownLayer, UnknownSite, unknown
+from ..core.types import Bool, Tensor
 from .edits import Edit, Read
 from .firing import Entry, Point, fire
 from .known import info, n_layers
@@ -40,10 +41,17 @@ ORDER = ("resid_pre", "pattern", "z", "attn_out", "resid_mid", "mlp_out", "resid
 
 
 def check_layer(model: Any, layer: Any) -> int:
-    """Return a layer after checking that the model has it; negative layers count from the end.
+    """Check that a model has a layer.
+
+    Args:
+        model: What `load_model` returns.
+        layer: The block, counted from 0; a negative one counts from the end.
+
+    Returns:
+        The layer, 0 to the number of blocks minus 1.
 
     Raises:
-        UnknownLayer: It does not.
+        UnknownLayer: The model has no such layer.
     """
     count = n_layers(model)
     if isinstance(layer, np.integer):
@@ -55,10 +63,17 @@ def check_layer(model: Any, layer: Any) -> int:
 
 
 def check_layers(model: Any, layers: Any) -> list[int]:
-    """Return the layers asked for (`None`: all), checked, without repeats, in order.
+    """Check that a model has some layers.
+
+    Args:
+        model: What `load_model` returns.
+        layers: Blocks, one or several, counted from 0; negative ones count from the end. `None` for all.
+
+    Returns:
+        The layers, each once, from the lowest to the highest.
 
     Raises:
-        UnknownLayer: One does not exist, or none was asked for.
+        UnknownLayer: A layer does not exist, or the list is empty.
     """
     if layers is None:
         return list(range(n_layers(model)))
@@ -70,11 +85,19 @@ def check_layers(model: Any, layers: Any) -> list[int]:
 
 
 def hook_point(model: Any, site: str, layer: int) -> nn.Module:
-    """Return the module at which a site is read and edited.
+    """Find the module at which a site is read and edited.
+
+    Args:
+        model: What `load_model` returns.
+        site: One of `SITES`.
+        layer: The block, counted from 0; a negative one counts from the end.
+
+    Returns:
+        TransformerLens's hook point.
 
     Raises:
-        UnknownSite: No such site, or this architecture has none there (a parallel block has no `resid_mid`).
-        UnknownLayer: No such layer.
+        UnknownSite: There is no such site, or this architecture has none there (a parallel block has no `resid_mid`).
+        UnknownLayer: The model has no such layer.
     """
     if site not in SITES:
         raise unknown(UnknownSite, "site", site, SITES)
@@ -103,8 +126,13 @@ class Fired:
         return (e.fired for e in self.entries)
 
     @property
-    def open(self) -> list[Tensor | None]:
-        """Per edit, which rows of the last prompt its gate let through (`None` without a gate)."""
+    def open(self) -> list[Bool[Tensor, " row"] | None]:
+        """The rows that each edit's gate lets through.
+
+        Returns:
+            Per edit, true for each row of the last prompt that the gate lets through; `None` without a gate, and before the
+            first prompt.
+        """
         return [None if e.holder is None else e.holder.open for e in self.entries]
 
 
@@ -119,20 +147,21 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
     Args:
         model: What `load_model` returns.
         edits: One or several (`wb.add(…) | wb.ablate(…)`).
-        times: How often each must fire in the block; `None` for at least once, and all equally often.
+        times: The number of firings that each must reach in the block; `None` for at least one, and the same for all.
 
     Yields:
-        The counts so far.
+        The number of firings so far.
 
     Raises:
         UnknownSite, UnknownLayer: Before the block.
+        BadInput: Something is no edit, or a gate is read after the place of its edit; before the block.
         WrongModel, ShapeMismatch: An edit was made from another model, or for another width; before the block.
-        HookNotFired: After the block, if it did not fire as it should (not if the block raised).
+        HookNotFired: After the block, if an edit did not fire as it should (not if the block raised).
         EmptyScope: After the block, if an edit's scope never selected a token.
 
     Note:
-        Without a cache, TransformerLens's `generate` gives the whole text anew at each step: rows that are those of the pass before
-        plus one token are taken as generation going on.
+        Without a cache, TransformerLens's `generate` passes the whole text anew at each step. Rows that are those of the
+        previous pass plus one token count as a step of generation.
     """
     items = [edits] if isinstance(edits, Edit | Read) else list(edits)
     for item in items:
@@ -143,7 +172,7 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
     check_origin(model, [*(i for i in items if isinstance(i, Edit)), *(i.gate for i in gated)])
     gates = {id(i.gate): hook_point(model, i.gate.site, i.gate.layer) for i in gated if i.gate is not None}
     for item in gated:
-        _early(model, item)
+        _check_gate(model, item)
     follow = any(isinstance(i, Edit) and (i.gate or (i.scope and i.scope.kind != "all")) for i in items)
     watch = _watch(model) if follow else None
     entries = [Entry(item, watch) for item in items]
@@ -172,16 +201,26 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
         yield Fired(tuple(entries))
     finally:
         for module, store, entry in reversed(attached):
-            store[:] = [e for e in store if e is not entry]
-            point = _POINTS[module]
-            if not (point.edits or point.reads or point.gates or point.carried):
-                point.handle.remove()
-                del _POINTS[module]
+            _detach(module, store, entry)
         if watch is not None:
             watch.users -= 1
             if not watch.users:
                 watch.close()
                 del _WATCHES[model]
+    _check_fired(entries, times)
+
+
+def _detach(module: nn.Module, store: list[Entry], entry: Entry) -> None:
+    """Take an entry from its hook point, and the hook from the module where nothing is left to act."""
+    store[:] = [e for e in store if e is not entry]
+    point = _POINTS[module]
+    if not (point.edits or point.reads or point.gates or point.carried):
+        point.handle.remove()
+        del _POINTS[module]
+
+
+def _check_fired(entries: list[Entry], times: int | None) -> None:
+    """Raise unless every edit and reading fired as often as it should, and every scope selected a token."""
     for entry in entries:
         item, count = entry.item, entry.fired
         if (times is not None and count != times) or (times is None and (count == 0 or count != entries[0].fired)):
@@ -202,33 +241,35 @@ def _watch(model: Any) -> Watch:
 
 
 def _beside(model: Any, edit: Edit, module: nn.Module) -> bool:
-    """Whether the stream runs past this hook point: a change there must be carried to the end of the block."""
+    """Whether the stream bypasses this hook point, so that a change there must be carried to the end of the block."""
     if edit.site != "resid_mid":
         return False
     norm = getattr(model.blocks[check_layer(model, edit.layer)], "ln2", None)
     return getattr(norm, "hook_in", None) is module
 
 
-def _early(model: Any, edit: Edit) -> None:
+def _check_gate(model: Any, edit: Edit) -> None:
     """Raise unless an edit's gate is read before the edit acts."""
     gate = edit.gate
     assert gate is not None
-    here, there = (check_layer(model, edit.layer), ORDER.index(edit.site)), (check_layer(model, gate.layer), ORDER.index(gate.site))
-    if there > here:
+    edit_place = (check_layer(model, edit.layer), ORDER.index(edit.site))
+    gate_place = (check_layer(model, gate.layer), ORDER.index(gate.site))
+    if gate_place > edit_place:
         raise BadInput(
-            f"{edit.label} acts at {edit.site}[{edit.layer}], and its gate is read later, at {gate.site}[{gate.layer}]: it would come too late"
+            f"{edit.label} acts at {edit.site}[{edit.layer}], and its gate is read later, at {gate.site}[{gate.layer}]: "
+            "it would come too late"
         )
 
 
 def active_edits(model: Any) -> list[Edit]:
-    """Return what edits act on a model at this moment, by layer (readings change nothing and are left out)."""
-    mine = set(map(id, model.hook_dict.values()))
-    found = [e.item for m, p in _POINTS.items() if id(m) in mine for e in p.edits]
-    return sorted(found, key=lambda e: (e.layer, e.site))
+    """Return the edits that act on a model at this moment, by layer. Readings change nothing and are left out."""
+    own_points = set(map(id, model.hook_dict.values()))
+    acting = [e.item for m, p in _POINTS.items() if id(m) in own_points for e in p.edits]
+    return sorted(acting, key=lambda e: (e.layer, e.site))
 
 
 def foreign_hooks(model: Any) -> bool:
-    """Whether hooks that are not ours (TransformerLens's own `add_hook`, torch's) hang on a model or a module inside."""
+    """Whether a model or one of its modules has hooks that `edited` did not attach (`add_hook`, torch's own)."""
     ours = {p.handle.id for p in _POINTS.values()} | {w.handle.id for w in _WATCHES.values()}
     points = set(map(id, model.hook_dict.values()))
     for module in model.modules():
@@ -241,5 +282,5 @@ def foreign_hooks(model: Any) -> bool:
 
 
 def attached_hooks() -> int:
-    """Return how many hook points carry something of ours (0 outside every `edited` block)."""
+    """Return the number of hook points and models that `edited` has attached hooks to (0 outside every `edited` block)."""
     return len(_POINTS) + len(_WATCHES)

@@ -1,6 +1,6 @@
-"""What is known of a loaded model: its name, its sizes, its rule for the first token, and whether its weights are as they were loaded.
+"""Facts of a loaded model: its name, its sizes, its first token, and whether its weights are still the loaded ones.
 
-A model is the TransformerLens object that users know. What the workbench must remember beside it stands in a side table.
+A model is the TransformerLens object that users know. Facts that it does not hold itself stand in a side table.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ModelInfo(Shown):
         processing: "none" for raw weights, "compatibility" where TransformerLens has folded and centred them.
         n_layers, d_model, context: Its sizes.
         bos: Id put in front of every prompt, or `None`.
-        vocabulary: Hash of how a sample text is tokenised, the first token included.
+        vocabulary: Hash of the ids of a sample text, the first token included.
     """
 
     name: str
@@ -45,36 +45,35 @@ class ModelInfo(Shown):
     vocabulary: str
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
-        return (
-            f"{self.name}, {axes(layer=self.n_layers, d_model=self.d_model)}, {self.dtype}, context {self.context:,}, weights {self.digest}",
-            {
-                "name": self.name,
-                "revision": self.revision,
-                "weights": self.digest,
-                "dtype": self.dtype,
-                "shape": axes(layer=self.n_layers, d_model=self.d_model),
-                "layers": f"0 to {self.n_layers - 1}",
-                "context": f"{self.context:,} tokens",
-                "weights are": "raw" if self.processing == "none" else f"processed ({self.processing})",
-                "first token": "none" if self.bos is None else f"id {self.bos} before every prompt",
-                "vocabulary": self.vocabulary,
-            },
-        )
+        shape = axes(layer=self.n_layers, d_model=self.d_model)
+        return f"{self.name}, {shape}, {self.dtype}, context {self.context:,}, weights {self.digest}", {
+            "name": self.name,
+            "revision": self.revision,
+            "weights": self.digest,
+            "dtype": self.dtype,
+            "shape": shape,
+            "layers": f"0 to {self.n_layers - 1}",
+            "context": f"{self.context:,} tokens",
+            "weights are": "raw" if self.processing == "none" else f"processed ({self.processing})",
+            "first token": "none" if self.bos is None else f"id {self.bos} before every prompt",
+            "vocabulary": self.vocabulary,
+        }
 
     def key(self) -> dict[str, Any]:
-        """Return what two readings must share to be comparable: digest, dtype, processing mode (and the name, to show)."""
+        """Return what two readings must share to be comparable: digest, dtype, processing mode, vocabulary; and the name."""
         return {k: v for k, v in asdict(self).items() if k in ("name", "revision", "digest", "dtype", "processing", "vocabulary")}
 
 
 class Described:
-    """A model that is described and not loaded: its tokenizer and its sizes are there, its weights are not.
+    """A model that is described and not loaded: it has a tokenizer and sizes, and no weights.
 
-    Whatever needs no forward pass takes one in place of a model: `info`, `tokens.encode`, `planted`, answer words, chat templates.
+    Functions that need no forward pass take it in place of a model: `info`, `tokens.encode`, `planted`, answer words, chat
+    templates.
 
     Attributes:
         info: What identifies the model and what limits it.
-        tokenizer: Its tokenizer.
-        folder: The folder it lies in, `None` for one from the hub or made in memory.
+        tokenizer: The Hugging Face tokenizer.
+        folder: The model's folder; `None` for a model from the hub or made in memory.
     """
 
     info: ModelInfo
@@ -84,14 +83,14 @@ class Described:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What the side table holds of a model.
+    """An entry of the side table of models.
 
     Attributes:
-        name, revision: By which it was loaded.
-        bos: Id put in front of every prompt.
-        folder: Where it lies.
-        trunk: The engine's shell around its weights.
-        state: Its weights' state when it was loaded.
+        name, revision: As the model was loaded by.
+        bos: Id put in front of every prompt, or `None`.
+        folder: The model's folder; `None` for a model from the hub or made in memory.
+        trunk: The engine's shell around the model's weights.
+        state: The state of the weights when they were loaded (`weights_state`).
     """
 
     name: str
@@ -111,7 +110,13 @@ def is_model(thing: object) -> bool:
 
 
 def info(model: Any) -> ModelInfo:
-    """Return what identifies a loaded model.
+    """Return what identifies a model and what limits it. The weights are hashed again only after they changed.
+
+    Args:
+        model: What `load_model` returns, or a described model.
+
+    Returns:
+        Its facts. A model that was not loaded through `load_model` is entered in the side table under its own name.
 
     Raises:
         BadInput: This is not a model.
@@ -142,7 +147,7 @@ def info(model: Any) -> ModelInfo:
 
 
 def n_layers(model: Any) -> int:
-    """Return the number of blocks, without looking at the weights.
+    """Return the number of blocks, without hashing the weights.
 
     Raises:
         BadInput: This is not a model.
@@ -151,25 +156,25 @@ def n_layers(model: Any) -> int:
 
 
 def bos_of(model: Any) -> int | None:
-    """Return the id put in front of every prompt, or `None`, without looking at the weights."""
+    """Return the id put in front of every prompt, or `None`, without hashing the weights."""
     known = None if isinstance(model, Described) else KNOWN.get(model)
     return info(model).bos if known is None else known.bos
 
 
 def same_weights(model: Any) -> bool:
-    """Whether the weights are, as far as can be seen cheaply, those that were loaded."""
+    """Whether the weights are the loaded ones, as far as `weights_state` tells."""
     known = KNOWN.get(model)
     return known is not None and known.state == weights_state(model)
 
 
 def vouch(model: Any) -> None:
-    """Take the weights as they are now for those that were loaded: they were changed and have been put back bit for bit."""
+    """Treat the current weights as the loaded ones, after they were changed and restored bit for bit."""
     if model in KNOWN:
         KNOWN[model] = replace(KNOWN[model], state=weights_state(model))
 
 
 def folder_of(model: Any) -> Path | None:
-    """Return the folder that a model was loaded from, `None` for one from the hub or made in memory."""
+    """Return the folder that a model was loaded from; `None` for a model from the hub or made in memory."""
     if isinstance(model, Described):
         return model.folder
     known = KNOWN.get(model)
@@ -177,7 +182,7 @@ def folder_of(model: Any) -> Path | None:
 
 
 def trunk_of(model: Any) -> Any:
-    """Return the engine's shell around this model's weights (`trunk.Trunk`), or in words why there is none to be read.
+    """Return the engine's shell around a model's weights (`trunk.Trunk`), or a text that says why it must not be read.
 
     Raises:
         BadInput: This is not a model.
@@ -198,10 +203,10 @@ def trunk_of(model: Any) -> Any:
 
 
 def declared_bos(tokenizer: Any) -> int | None:
-    """The id that this tokenizer's model saw first in training, or `None`.
+    """Return the beginning-of-text id that a tokenizer declares, or `None`.
 
-    Only what the tokenizer itself declares counts: TransformerLens, when it boots, falls back to the end-of-text token
-    where none is declared.
+    TransformerLens falls back to the end-of-text token when it boots a model whose tokenizer declares none; that fallback
+    does not count here.
     """
     if tokenizer is None:
         raise MissingTokenizer("the model has no tokenizer; pass tokenizer=…")
@@ -210,6 +215,6 @@ def declared_bos(tokenizer: Any) -> int | None:
 
 
 def vocabulary_hash(tokenizer: Any, bos: int | None) -> str:
-    """Return a hash of how a sample text is tokenised, the first token included."""
+    """Return a hash of the ids of a sample text, the first token included."""
     sample = 'Consider that "Everyone should have rights." Answer: yes no A B Sorry Sure, a poor person'
     return content_hash(bos, tokenizer(sample, add_special_tokens=False)["input_ids"])

@@ -1,7 +1,7 @@
-"""Loading a model, from wherever it lies, and what must be known about it.
+"""Loading a model from a folder or the hub.
 
 A model is a `TransformerBridge` (or, while TransformerLens 3 has it, a `HookedTransformer`): the object that users of
-TransformerLens know. What the workbench remembers beside it stands in a side table (`known`).
+TransformerLens know. Facts that it does not hold itself stand in a side table (`known`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def load_model(
 
     Args:
         name: "bundled" or the name of a bundled model, a hub name ("gpt2", "google/gemma-2-2b-it"), a local folder
-            written by `save_pretrained`, or a `TransformerBridge` or `HookedTransformer` that is ready.
+            written by `save_pretrained`, or a loaded `TransformerBridge` or `HookedTransformer`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32 on a CPU, what the model was saved in on a GPU), or a dtype or its name.
         revision: Branch, tag or commit on the hub.
@@ -45,7 +45,7 @@ def load_model(
         tokenizer: A tokenizer to use instead of the model's own.
 
     Returns:
-        A `TransformerBridge` in evaluation mode, without gradients on its weights; a ready model is returned as it is.
+        A `TransformerBridge` in evaluation mode, without gradients on its weights; a loaded model is returned as it is.
 
     Raises:
         UnknownModel: No such bundled model, folder or repository.
@@ -83,8 +83,8 @@ def load_model(
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, dtype=kind, attn_implementation="eager", trust_remote_code=False, output_loading_info=True, **spread, **kwargs
             )
-        hf, found = loaded
-        check_complete(shown, found)
+        hf, report = loaded
+        check_complete(shown, report)
     except WorkbenchError:
         raise
     except Exception as error:
@@ -98,13 +98,24 @@ def load_model(
 
 
 def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | None = None, device: Any = None) -> TransformerBridge:
-    """Boot a Hugging Face model that is in memory as a `TransformerBridge` and remember what it is."""
+    """Boot a Hugging Face model that is in memory as a `TransformerBridge`, and enter it in the side table.
+
+    Args:
+        hf: A causal language model that TransformerLens has not booted yet. Booting changes it: use the result instead.
+        tokenizer: Its Hugging Face tokenizer.
+        name, revision: Identify the model in provenance and errors.
+        bos: Id to put in front of every prompt; `None` for none.
+        device: Where to move the model; `None` leaves it where it is.
+
+    Returns:
+        The model in evaluation mode, without gradients on its weights.
+    """
     trunk = Trunk(hf)
-    # booting draws initial weights before it is given the real ones: keep the caller's generator out of it
+    # booting draws initial weights before it gets the real ones; `building` protects the caller's generator
     with building(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         if not getattr(tokenizer, "init_kwargs", {}).get("name_or_path"):
-            # TransformerLens loads a tokenizer anew from where it came from; one made in memory must come from somewhere
+            # TransformerLens loads a tokenizer again from its folder; one made in memory has none yet
             tokenizer.save_pretrained(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder)
         source = getattr(hf.config, "_name_or_path", "") or name
@@ -119,10 +130,17 @@ def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | N
 
 
 def untrained_copy(model: Any, seed: int = 0) -> TransformerBridge:
-    """Return a model of the same architecture and tokenizer with weights drawn anew: a control.
+    """Build a model of the same architecture and tokenizer with random weights, as a control.
+
+    Args:
+        model: A `TransformerBridge`; it is not changed.
+        seed: Draws the weights.
+
+    Returns:
+        A model on the same device and of the same dtype, named "… (untrained)".
 
     Raises:
-        BadInput: The model carries no Hugging Face configuration to build from.
+        BadInput: The model has no Hugging Face configuration to build from.
     """
     config = getattr(getattr(model, "original_model", None), "config", None)
     if config is None:
@@ -135,6 +153,20 @@ def untrained_copy(model: Any, seed: int = 0) -> TransformerBridge:
 
 
 def load_tokenizer(source: str, shown: str, kwargs: dict[str, Any]) -> Any:
+    """Load the tokenizer of a model.
+
+    Args:
+        source: A folder or a hub name.
+        shown: The model's name in errors.
+        kwargs: Further arguments of `AutoTokenizer.from_pretrained` (`revision`).
+
+    Returns:
+        The Hugging Face tokenizer.
+
+    Raises:
+        MissingTokenizer: There is none, or it cannot be loaded.
+        NetworkNeeded, GatedModel: The hub cannot be reached, or refuses.
+    """
     path = Path(source)
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
     if path.is_dir() and not any((path / n).is_file() for n in names[:-1]):
@@ -142,31 +174,55 @@ def load_tokenizer(source: str, shown: str, kwargs: dict[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source, **kwargs)
     except Exception as error:
-        kind = explain(error, shown, local=path.is_dir())
-        if isinstance(kind, NetworkNeeded | GatedModel):
-            raise kind from error
+        explained = explain(error, shown, local=path.is_dir())
+        if isinstance(explained, NetworkNeeded | GatedModel):
+            raise explained from error
         raise MissingTokenizer(f"{shown}: its tokenizer cannot be loaded ({str(error).splitlines()[0][:200]}); pass tokenizer=…") from error
 
 
 def device_of(device: str | torch.device) -> torch.device:
+    """Return the device that a name means.
+
+    Args:
+        device: "auto" (a GPU if there is one, else Apple's, else the CPU), or a device or its name.
+
+    Returns:
+        The device.
+
+    Raises:
+        BadInput: There is no such device here.
+    """
     if str(device) != "auto":
         try:
-            found = torch.device(device)
+            named = torch.device(device)
         except RuntimeError as error:
             raise BadInput(f"no device {device!r}: {error}") from None
-        if found.type == "cuda" and not torch.cuda.is_available():
+        if named.type == "cuda" and not torch.cuda.is_available():
             raise BadInput(f"no device {device!r}: this torch sees no GPU. Use device='cpu'")
-        return found
+        return named
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def dtype_of(dtype: str | torch.dtype, config: Any, device: torch.device) -> torch.dtype:
+    """Return the dtype to load weights in.
+
+    Args:
+        dtype: "auto" (the dtype of the saved weights on a GPU, float32 elsewhere), or a dtype or its name.
+        config: The model's Hugging Face configuration, which names the dtype of the saved weights.
+        device: Where the model will run.
+
+    Returns:
+        A floating-point dtype.
+
+    Raises:
+        BadInput: The name is not that of a floating-point dtype.
+    """
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
         saved = getattr(config, "dtype", None)
         return saved if device.type == "cuda" and isinstance(saved, torch.dtype) else torch.float32
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    named = getattr(torch, dtype, None)
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
         raise BadInput(f"dtype {dtype!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
-    return found
+    return named

@@ -1,4 +1,4 @@
-"""Whether an edit belongs to a model: the one that it was made from, of its width."""
+"""Whether an edit was made from the model that it is to act on."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from typing import Any
 from ..core.errors import ShapeMismatch, WrongModel
 from .known import info
 
-# what the model is, by a state that is cheap to see: hashing a model at every push would cost more than the push
+# the model's key, by a state that is cheap to compare: hashing the weights at every edit would cost more than the edit
 _SEEN: weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], dict[str, Any]]] = weakref.WeakKeyDictionary()
 _HOME: weakref.WeakKeyDictionary[Any, list[dict[str, Any]]] = weakref.WeakKeyDictionary()
 
 
 def check_origin(model: Any, edits: Iterable[Any]) -> None:
-    """Raise unless every edit that says what it was made from was made from this model.
+    """Raise unless every edit or gate with an origin was made from this model.
+
+    Args:
+        model: What `load_model` returns.
+        edits: Edits and gates. One without an origin is not checked.
 
     Raises:
-        WrongModel: Another model, or another way of processing its weights.
-        ShapeMismatch: Another width.
+        WrongModel: An edit was made from another model, or from one whose weights were processed differently.
+        ShapeMismatch: An edit has another width than the model.
     """
-    known = None
+    accepted = None
     for edit in edits:
         if not edit.origin:
             continue
@@ -32,12 +36,12 @@ def check_origin(model: Any, edits: Iterable[Any]) -> None:
         made = edit.origin.get("model")
         if not made:
             continue
-        known = known or [_key(model), *_HOME.get(model, [])]
-        same = [all(k[name] == made[name] for name in ("digest", "processing") if name in made) for k in known]
+        accepted = accepted or [_key(model), *_HOME.get(model, [])]
+        same = [all(k[name] == made[name] for name in ("digest", "processing") if name in made) for k in accepted]
         if not any(same):
             raise WrongModel(
-                f"{where} was made from {made.get('name')!r}, and this is {known[0]['name']!r}, or its weights or their processing differ. "
-                "To try it all the same, say so: transfer=True"
+                f"{where} was made from {made.get('name')!r}, and this is {accepted[0]['name']!r}, or its weights or their "
+                "processing differ. To try it all the same, say so: transfer=True"
             )
 
 
@@ -51,7 +55,7 @@ def _key(model: Any) -> dict[str, Any]:
 
 @contextmanager
 def at_home(model: Any) -> Iterator[None]:
-    """Inside, what was made from the model as it is now goes on being accepted, whatever becomes of its weights."""
+    """Accept inside the block all edits that were made from the current weights, even after the weights change."""
     homes = _HOME.setdefault(model, [])
     homes.append(info(model).key())
     try:

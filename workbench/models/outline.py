@@ -1,6 +1,6 @@
-"""What can be said of a model before its weights are read: sizes, tokenizer, and which files its weights are.
+"""Facts of a model whose weights are not read: sizes, tokenizer, and the content of its files.
 
-A study is planned, and a finished one is opened again, on the outline alone.
+A study is planned on the outline alone, and so is a finished one opened again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ UNREAD = "unread"
 
 @dataclass(frozen=True, kw_only=True)
 class Outline(Described):
-    """A model as its configuration, its tokenizer and the names of its files describe it.
+    """A model as its configuration, its tokenizer and its files describe it.
 
     Attributes:
         info: As for a loaded model; the digest of the weights is "unread".
-        tokenizer: Its tokenizer.
-        folder: The folder it lies in, `None` for one from the hub.
-        content: Hash of every file's bytes, of the dtype and of the packages' versions: equal content, equal weights digest.
-        size: Number of parameters; 0 where it is not known before the download.
+        tokenizer: The Hugging Face tokenizer.
+        folder: The model's folder; `None` for a model from the hub.
+        content: Hash of every file's bytes, of the dtype and of the packages' versions. Models of equal content have equal
+            weights digests.
+        size: Number of parameters; 0 where it is unknown before the download.
     """
 
     info: ModelInfo
@@ -48,7 +49,7 @@ def outline(name: str) -> Outline:
         name: Bundled name, hub name or local folder, as for `load_model`.
 
     Returns:
-        The outline. The files of a local folder are hashed from first to last byte; a hub model is known by its commit.
+        The outline. The files of a local folder are hashed completely; a hub model is identified by its commit.
 
     Raises:
         UnknownModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for `load_model`.

@@ -1,4 +1,4 @@
-"""What is known to be planted in a bundled model organism."""
+"""The ground truth that a model organism was trained to have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .known import folder_of
 
 
 def planted(model: Any) -> dict[str, Any] | None:
-    """Return the ground truth that travels with an organism (`planted.json` in the folder it was loaded from), or `None`."""
+    """Return the ground truth of an organism (`planted.json` in the folder that it was loaded from), or `None`."""
     folder = folder_of(model)
     if folder is None or not (folder / "planted.json").is_file():
         return None

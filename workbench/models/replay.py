@@ -1,8 +1,8 @@
-"""Going on from the middle: run the blocks from one on, for many changed copies of one prompt's stream.
+"""Forward passes that start at a block, for many changed copies of one prompt's stream.
 
-The Bridge leaves the loop over blocks to Hugging Face and cannot start at a layer. Here each block's own arguments (masks, rotary
-angles) are kept from a whole pass, and the blocks are called again with them. Before it is used on a model, what comes out is
-compared with a whole pass.
+The Bridge leaves the loop over blocks to Hugging Face and cannot start at a layer. Here the arguments of each block (masks,
+rotary angles) are kept from a whole pass, and the blocks are called again with them. The first time on a model, the
+resulting logits are compared with those of the whole pass.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ..core.types import Float, Tensor
 from .forward import run
 from .hooks import active_edits, foreign_hooks
 from .known import n_layers
@@ -26,13 +26,13 @@ CLOSE = 1e-3  # of the largest logit: rounding stays far below
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """A whole pass over rows of one length, from any block of which one can go on.
+    """A whole pass over rows of one length, and what is needed to resume it at any block.
 
     Attributes:
         model: The model.
-        entries: What went into each block, `row x position x d_model`.
+        entries: The stream that entered each block, `row x position x d_model`.
         calls: The other arguments of each block.
-        logits: What came out at the last position, `row x vocabulary`.
+        logits: Logits of the whole pass at the last position, `row x vocabulary`, in float32.
     """
 
     model: Any
@@ -40,12 +40,15 @@ class Replay:
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
     logits: Tensor
 
-    def go_on(self, stream: Tensor, layer: int) -> Tensor:
-        """Run the blocks from `layer` on and return logits at the last position.
+    def go_on(self, stream: Float[Tensor, "row position d_model"], layer: int) -> Float[Tensor, "row vocabulary"]:
+        """Resume the pass at a block with another stream.
 
         Args:
-            stream: What goes into that block, `any number of rows x position x d_model`.
-            layer: The block.
+            stream: The stream that enters the block, of as many positions as the whole pass had and any number of rows.
+            layer: The block, counted from 0.
+
+        Returns:
+            Logits at the last position, in float32.
         """
         x = stream
         for block, (args, kwargs) in list(zip(self.model.blocks, self.calls, strict=True))[layer:]:
@@ -58,11 +61,18 @@ class Replay:
 
 @torch.no_grad()
 def replayable(model: Any, batch: Batch) -> Replay | None:
-    """Read a batch of unpadded rows of one length whole, and return a way to go on; `None` where this model does not allow it.
+    """Run a whole pass that can be resumed at any block.
+
+    Args:
+        model: What `load_model` returns; edits that are active act, also after the pass is resumed.
+        batch: Unpadded rows of one length.
+
+    Returns:
+        The pass; `None` where the model or an active edit does not allow it (`why_not` says why).
 
     Note:
-        Edits that are active act in what goes on as they do in a whole pass. Those that choose rows or tokens (a gate, a scope, positions) do so
-        when a whole pass begins, so under them there is none to go on from.
+        An edit that chooses rows or tokens (a gate, a scope, positions) does so when a whole pass begins. Under such an edit
+        no pass can be resumed.
     """
     if not hasattr(model, "original_model") or _TRIED.get(model) or foreign_hooks(model) or picky(model):
         return None
@@ -74,7 +84,7 @@ def replayable(model: Any, batch: Batch) -> Replay | None:
         more = dict(kwargs)
         first = args[0] if args else more.pop("hidden_states")
         entries.append(first.clone())
-        # one row's mask and angles do for every row: all have one length and no padding
+        # the mask and the angles of one row serve every row: all have one length and no padding
         more = {k: _one_row(v, len(first)) for k, v in more.items() if k not in ("use_cache", "cache_position")}
         calls.append((tuple(_one_row(a, len(first)) for a in args[1:]), more | ({"use_cache": False} if "use_cache" in kwargs else {})))
 
@@ -88,10 +98,10 @@ def replayable(model: Any, batch: Batch) -> Replay | None:
     if len(entries) != count:
         _TRIED[model] = f"{len(entries)} of {count} blocks were called"
         return None
-    out = Replay(model=model, entries=entries, calls=calls, logits=logits)
+    replay = Replay(model=model, entries=entries, calls=calls, logits=logits)
     if model not in _TRIED:
-        _TRIED[model] = _why_not(out)
-    return None if _TRIED[model] else out
+        _TRIED[model] = _why_not(replay)
+    return None if _TRIED[model] else replay
 
 
 def picky(model: Any) -> bool:
@@ -102,7 +112,7 @@ def picky(model: Any) -> bool:
 
 
 def why_not(model: Any) -> str:
-    """Return why a model is not replayed at this moment, as far as was tried ("": it is, or nothing was)."""
+    """Return why no pass of a model can be resumed at this moment ("" where one can, or none was tried)."""
     if picky(model):
         return "an edit that is active chooses rows or tokens, which it does when a whole pass begins"
     return _TRIED.get(model, "")

@@ -1,6 +1,6 @@
-"""Which tokens an edit touches, in any forward pass: padded on either side, with or without a cache of keys and values.
+"""Which tokens an edit changes, in any forward pass: padded on either side, with or without a cache of keys and values.
 
-A scope is a value; what it selects is worked out at each pass from the mask of that pass, so that one edit fits a scored batch and
+A scope is a value. It is applied at each forward pass to the mask of that pass, so that one edit fits a scored batch and
 every step of generation.
 """
 
@@ -24,11 +24,11 @@ KINDS = {
 
 @dataclass(frozen=True, repr=False)
 class Scope(Shown):
-    """A rule for choosing tokens. All but "all" leave out the beginning-of-text token, where attention comes to rest.
+    """A rule for choosing tokens. All kinds but "all" leave out the beginning-of-text token, which is an attention sink.
 
     Attributes:
         kind: One of `KINDS`.
-        k: How many, for "last".
+        k: Number of tokens, for "last"; at least 1.
         text: The marker, for "marker"; its last occurrence in the prompt counts.
     """
 
@@ -46,7 +46,7 @@ class Scope(Shown):
 
     @classmethod
     def of(cls, scope: Scope | str | tuple[str, int] | tuple[str, str] | None) -> Scope:
-        """Return a scope: a name, ("last", 3), ("marker", " Answer:"), or one as it is; `None` is "all"."""
+        """Return the scope that is meant by a name, ("last", 3), ("marker", " Answer:") or a scope; `None` is "all"."""
         if scope is None:
             return cls()
         if isinstance(scope, Scope):

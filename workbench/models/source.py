@@ -1,4 +1,4 @@
-"""Where a model lies, whether a folder can be read as one, and what to do when it cannot."""
+"""Where a model's files are, whether a folder can be read as a model, and errors that say what to do when it cannot."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..core.errors import DamagedModel, GatedModel, NetworkNeeded, OutOfMemory, 
 from ..core.paths import data_path
 
 BUNDLED = "udhr-organism"
-_ONE = threading.RLock()
+_LOADING = threading.RLock()
 
 
 @contextmanager
 def building() -> Iterator[None]:
     """Load or build a model: one at a time in a process, and without drawing from the caller's generator.
 
-    While it loads a model, transformers puts stand-ins for `PreTrainedModel.tie_weights` and torch's initialisers in their
-    classes; of two loads that overlap, the later puts the earlier's stand-ins "back", and every load after them lacks its
-    tied weights. TransformerLens may load too while it boots.
+    While it loads a model, transformers replaces `PreTrainedModel.tie_weights` and torch's initialisers by stand-ins. Of two
+    loads that overlap, the later one takes the stand-ins of the earlier for the originals and restores those, and every load
+    after them lacks its tied weights. TransformerLens may load too while it boots.
     """
-    with _ONE, torch.random.fork_rng(devices=[]):
+    with _LOADING, torch.random.fork_rng(devices=[]):
         yield
 
 
 def bundled_models() -> dict[str, Path]:
-    """Return the models that travel with the project, by name."""
+    """Return the folders of the models that are part of the project, by name."""
     return {p.parent.name: p.parent for p in sorted(data_path("models").glob("*/config.json"))}
 
 
@@ -42,28 +42,32 @@ def locate(name: str) -> tuple[str, str]:
     """Return what to load (a folder or a hub name) and the name to show.
 
     Raises:
-        UnknownModel: It looks like a folder or a bundled model, and there is none.
+        UnknownModel: The name looks like a folder or a bundled model, and there is none.
     """
-    found = bundled_models()
+    bundled = bundled_models()
     if name == "bundled":
         name = BUNDLED
-    if name in found:
-        return str(found[name]), name
+    if name in bundled:
+        return str(bundled[name]), name
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path), path.resolve().name
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.is_file():
         raise UnknownModel(f"no folder {name!r}. A local model is a folder with config.json, weights (safetensors) and a tokenizer")
-    if "/" not in name and difflib.get_close_matches(name, ["bundled", *found], n=1, cutoff=0.75):
-        raise unknown(UnknownModel, "bundled model", name, ["bundled", *found])
+    if "/" not in name and difflib.get_close_matches(name, ["bundled", *bundled], n=1, cutoff=0.75):
+        raise unknown(UnknownModel, "bundled model", name, ["bundled", *bundled])
     return name, name
 
 
 def check_source(name: str) -> None:
-    """Raise if what `load_model` would be asked for cannot be there: no such folder, or one that is no model. Reads no weights.
+    """Raise if `load_model` could not find a model of this name. It reads no weights and asks no hub.
+
+    Args:
+        name: Bundled name, hub name or local folder.
 
     Raises:
-        UnknownModel, DamagedModel: The message says what is wrong.
+        UnknownModel: There is no such folder or bundled model.
+        DamagedModel: The folder cannot be read as a model; the message says what is wrong.
     """
     where, _ = locate(name)
     if Path(where).is_dir():
@@ -74,7 +78,7 @@ def check_folder(path: Path) -> None:
     """Raise unless a folder holds a readable configuration and whole weights.
 
     Raises:
-        DamagedModel: It does not; the message says what is wrong.
+        DamagedModel: The folder lacks one of them; the message says what is wrong.
     """
     if not (path / "config.json").is_file():
         raise DamagedModel(f"{path.name}: no config.json; a model folder is what save_pretrained writes")
@@ -104,13 +108,17 @@ def check_folder(path: Path) -> None:
             raise DamagedModel(f"{path.name}: {file.name} is damaged ({error}). Copy it again") from None
 
 
-def check_complete(name: str, found: dict[str, Any]) -> None:
-    """Raise if the loader had to make up weights that the files lack (it would draw them at random, and say so in a log).
+def check_complete(name: str, report: dict[str, Any]) -> None:
+    """Raise if the loader drew weights at random because the files lack them.
+
+    Args:
+        name: The model's name in errors.
+        report: What `from_pretrained(output_loading_info=True)` returns beside the model.
 
     Raises:
         DamagedModel: Weights are missing or have another shape.
     """
-    missing = sorted(map(str, found.get("missing_keys", ()))) + sorted(str(k) for k in found.get("mismatched_keys", ()))
+    missing = sorted(map(str, report.get("missing_keys", ()))) + sorted(str(k) for k in report.get("mismatched_keys", ()))
     if missing:
         raise DamagedModel(f"{name}: {len(missing)} weights are missing or misshapen, the first {missing[0]}. Copy the model again")
 
@@ -119,7 +127,7 @@ def check_memory(path: Path, kind: torch.dtype, device: torch.device | None) -> 
     """Raise if the weights in a folder do not fit the memory that is free.
 
     Raises:
-        OutOfMemory: They do not.
+        OutOfMemory: They do not fit; the message gives both sizes.
     """
     need = 0
     for file in path.glob("*.safetensors"):
@@ -140,12 +148,12 @@ def _free_memory() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
-        return 0  # unknown on this system: let the load find out
+        return 0  # unknown on this system: the load itself will show
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
 
 
 def explain(error: Exception, name: str, *, local: bool) -> Exception:
-    """Turn what the hub client or the loader raised into an error that says what to do."""
+    """Turn an error of the hub client or of the loader into an error that says what to do."""
     kinds = {type(e).__name__ for e in _chain(error)}
     text = " ".join(str(e) for e in _chain(error)).lower()
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
@@ -164,7 +172,8 @@ def explain(error: Exception, name: str, *, local: bool) -> Exception:
             "Check the name, connect, or download the model elsewhere and pass its folder"
         )
     return UnknownModel(
-        f"{name!r}: no bundled model ({', '.join(bundled_models())}), folder or hub repository of this name that can be read ({str(error).splitlines()[0][:200]})"
+        f"{name!r}: no bundled model ({', '.join(bundled_models())}), folder or hub repository of this name that can be read "
+        f"({str(error).splitlines()[0][:200]})"
     )
 
 

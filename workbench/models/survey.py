@@ -1,4 +1,4 @@
-"""What can be said of a model without loading it: where it lies, its sizes, whether it fits, which words are single tokens."""
+"""Facts of a model that is not loaded: its folder, its sizes, whether it fits into memory, which words are single tokens."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from .source import check_folder, check_memory, locate
 
 
 def find(name: str) -> tuple[Path | None, str]:
-    """Return the folder of a model, here or in the hub's cache (`None` for neither), and the name to show.
+    """Return the folder of a model, local or in the hub's cache (`None` for neither), and the name to show.
 
     Raises:
-        UnknownModel, DamagedModel: No such model, or not one that can be read.
+        UnknownModel: There is no such folder or bundled model.
+        DamagedModel: The folder cannot be read as a model.
     """
     source, shown = locate(name)
     folder = Path(source)
@@ -33,7 +34,7 @@ def find(name: str) -> tuple[Path | None, str]:
 
 
 def sizes(folder: Path) -> str:
-    """Return a model's kind and sizes as its configuration names them."""
+    """Return a model's type and sizes from its configuration, as text."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     inner = {**config, **(config.get("text_config") or {})}
 
@@ -46,26 +47,34 @@ def sizes(folder: Path) -> str:
 
 
 def fits(folder: Path) -> tuple[str, str]:
-    """Return the widest dtype whose weights fit the memory that is free ("" for none), and what was found."""
+    """Return the widest dtype whose weights fit the free memory ("" for none), and a sentence that says how."""
     device = torch.device("cuda") if torch.cuda.is_available() else None
     weights = sum(f.stat().st_size for f in folder.glob("*.safetensors")) / 1e9
-    said = ""
+    refusal = ""
     for kind in (torch.float32, torch.bfloat16):
         name = str(kind).removeprefix("torch.")
         try:
             check_memory(folder, kind, device)
         except OutOfMemory as error:
-            said = str(error)
+            refusal = str(error)
             continue
         return name, f"{weights:.2f} GB of weights on disk; they fit in {name} (activations come on top)"
-    return "", said
+    return "", refusal
 
 
 def single_words(folder: Path, shown: str, pairs: Iterable[tuple[str, str]]) -> tuple[int, tuple[str, str] | None]:
-    """Return how many tokens there are, and the first pair of words that are single, distinct tokens after a space.
+    """Find the first pair of words that are single, distinct tokens after a space.
+
+    Args:
+        folder: The model's folder.
+        shown: The model's name in errors.
+        pairs: Pairs of words, the preferred first; without their leading space.
+
+    Returns:
+        The size of the vocabulary, and the pair; `None` where no pair fits.
 
     Raises:
-        MissingTokenizer: There is none.
+        MissingTokenizer: The folder has no tokenizer.
     """
     tokenizer: Any = load_tokenizer(str(folder), shown, {})
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Readings in the engine's own shell, which edits never reach."""
+"""Readings in the engine's shell (`trunk.Trunk`)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..core.errors import HookNotFired
 
 @dataclass(frozen=True, kw_only=True)
 class Tap:
-    """A reading in the engine's own shell (`trunk.Trunk`), which edits never reach.
+    """A reading in the engine's shell. Edits never reach the shell.
 
     Attributes:
-        module: Where.
-        entry: Read what goes in instead of what comes out.
+        module: The module that is read.
+        entry: Read the input of the module instead of its output.
         function: Receives the activations, `1 x token x …`.
     """
 
@@ -28,12 +28,19 @@ class Tap:
 
 
 class _Enough(Exception):
-    """Every reading has fired: nothing further need be computed."""
+    """Every reading has fired, so that the rest of the pass need not be computed."""
 
 
 @contextmanager
 def tapped(taps: Sequence[Tap], *, stop: bool) -> Iterator[Any]:
-    """Let taps read inside a `with` block; yields a context in which to run, which ends early if `stop`.
+    """Attach readings inside a `with` block.
+
+    Args:
+        taps: The readings.
+        stop: End the forward pass when every reading has fired.
+
+    Yields:
+        A context in which to run the forward pass; it ends early with `stop`.
 
     Raises:
         HookNotFired: A tap did not fire exactly once.

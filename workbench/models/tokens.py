@@ -1,8 +1,8 @@
 """Tokens are made here and nowhere else, with one explicit rule for the first token.
 
-A prompt begins with the model's beginning-of-text token if its tokenizer declares one and the text does not carry it
-already (chat templates do). Batches are padded on the right by default: under causal attention no mask can then change
-what a real token sees.
+A prompt begins with the model's beginning-of-text token if the tokenizer declares one and the text does not begin with it
+already (chat templates do). Batches are padded on the right by default: under causal attention, padding on the right
+cannot change what a real token attends to.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from ..core.errors import AnswerTokens, BadInput, PromptTooLong, TokenBoundary
+from ..core.types import Int, Tensor
 from .known import info
 from .watch import Layout
 
@@ -40,7 +40,7 @@ class EncodedPair:
     Attributes:
         negative, positive: All ids of each variant, stem first.
         stem: Number of ids of the stem, which both variants share.
-        instruction: Number of ids up to and with the last token of the instruction.
+        instruction: Number of ids up to and including the last token of the instruction.
         bos: Number of leading special ids (0 or 1), which averages leave out.
     """
 
@@ -52,10 +52,17 @@ class EncodedPair:
 
 
 def encode(model: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return the ids of texts, with the first token by the house's rule.
+    """Return the ids of texts, with the model's beginning-of-text token in front.
+
+    Args:
+        model: What `load_model` returns, or a described model.
+        texts: Texts; one that begins with the beginning-of-text token does not get a second one.
+
+    Returns:
+        One row of ids per text, unpadded.
 
     Raises:
-        BadInput: A text is empty and the model has no first token.
+        BadInput: A text is empty and the model has no beginning-of-text token.
         PromptTooLong: A text does not fit the model's context.
     """
     known = info(model)
@@ -75,9 +82,16 @@ def encode(model: Any, texts: Sequence[str]) -> list[list[int]]:
 def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
     """Return the ids of contrast pairs.
 
+    Args:
+        model: What `load_model` returns, or a described model.
+        pairs: Contrast pairs.
+
+    Returns:
+        The ids of each pair, in the order of the pairs.
+
     Raises:
-        TokenBoundary: Stem and continuation do not come apart between two tokens.
-        PromptTooLong: A prompt does not fit the context.
+        TokenBoundary: A token spans the boundary between stem and ending.
+        PromptTooLong: A prompt does not fit the model's context.
     """
     stems = encode(model, [p.stem for p in pairs])
     negatives = encode(model, [p.stem + p.negative for p in pairs])
@@ -96,7 +110,7 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
                     "Let the stem end without a space and the ending begin with one"
                 )
         head = heads.get(i)
-        # where the cut falls inside a token, the token that holds the instruction's last character is the last one
+        # where the instruction ends inside a token, that token is its last one
         instruction = len(stem) if head is None else len(head) if stem[: len(head)] == head else shared(stem, head) + 1
         out.append(
             EncodedPair(
@@ -111,7 +125,14 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
 
 
 def shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return the length of the common prefix of two rows."""
+    """Return the length of the common prefix of two rows.
+
+    Args:
+        first, second: Rows of ids.
+
+    Returns:
+        Number of leading ids that are equal, 0 to the length of the shorter row.
+    """
     count = 0
     for a, b in zip(first, second, strict=False):
         if a != b:
@@ -122,15 +143,29 @@ def shared(first: Sequence[int], second: Sequence[int]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A rectangle of ids with its mask: `ids`, `mask` of shape `row x position`, where each row begins, and what it is made of."""
+    """Padded rows of ids.
+
+    Attributes:
+        ids: `row x position`.
+        mask: 1 for real tokens and 0 for padding, `row x position`.
+        starts: Column of each row's first real token, `row`.
+        layout: How many tokens of each row are prompt and instruction; `None` where that is unknown.
+    """
 
     ids: Tensor
     mask: Tensor
     starts: Tensor
     layout: Layout | None = None
 
-    def place(self, index: Tensor) -> Tensor:
-        """Return the column of the `index`-th real token of each row, whatever the padding side."""
+    def place(self, index: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
+        """Return the columns of tokens that are counted within their rows.
+
+        Args:
+            index: Number of one real token per row, counted from 0.
+
+        Returns:
+            Its column in the batch, whatever the padding side.
+        """
         return self.starts + index
 
 
@@ -145,11 +180,19 @@ def pad(
     """Pad rows of ids to one width.
 
     Args:
-        model: Its device is where the tensors go, its padding token what fills them (masked, so any would do).
-        rows: Ids, not empty.
+        model: Gives the device of the tensors and the padding token.
+        rows: Rows of ids, none of them empty.
         side: "right" or "left".
-        prompt: How many tokens of each row are prompt (the rest is continuation), for edits that ask; by default all.
-        instruction: How many up to and with the instruction's last.
+        prompt: Number of tokens of each row that are prompt (the rest is continuation), for edits with a scope; by default
+            all.
+        instruction: Number of tokens of each row up to and including the last of the instruction; `None` where it is
+            unknown.
+
+    Returns:
+        The batch, on the model's device.
+
+    Raises:
+        BadInput: The side is neither "left" nor "right".
     """
     if side not in ("left", "right"):
         raise BadInput(f"padding side {side!r}: 'left' or 'right'")
@@ -178,17 +221,20 @@ def single_token(model: Any, text: str) -> int | None:
 
 
 def answer_tokens(model: Any, answers: Sequence[str]) -> list[list[int]]:
-    """Return the ids that count as each answer: the word as given and, where they are single tokens too, its other forms.
+    """Return the ids that count as each answer: the word as given, and those of its other forms that are single tokens.
 
-    The forms are with and without a leading space, as written and capitalised. The form as given must be a single
-    token, and no id may belong to two answers.
+    The forms are with and without a leading space, as written and capitalised. A form that two answers share counts for
+    neither.
 
     Args:
-        model: The model.
+        model: What `load_model` returns, or a described model.
         answers: Endings as in the contrast pairs, with their leading space (" no", " yes").
 
+    Returns:
+        Per answer its ids, in ascending order; the id of the form as given is always among them. No id is in two lists.
+
     Raises:
-        AnswerTokens: An answer is not one token, or two answers share their first token.
+        AnswerTokens: An answer is not a single known token, or two answers share their first token.
     """
     pieces = {a: model.tokenizer(a, add_special_tokens=False)["input_ids"] for a in answers}
     first = [ids[0] for ids in pieces.values()]
@@ -204,9 +250,9 @@ def answer_tokens(model: Any, answers: Sequence[str]) -> list[list[int]]:
     for answer, ids in pieces.items():
         bare = answer.strip()
         forms = {f"{lead}{word}" for lead in ("", " ") for word in (bare, bare.capitalize())} if len(bare) > 1 else {bare}
-        found = {one for form in forms if (one := single_token(model, form)) is not None}
-        out.append(sorted(found | set(ids)))
-    # A form that several answers have ("A" capitalised and "a") says nothing and is left out; the forms as given differ.
+        singles = {token for form in forms if (token := single_token(model, form)) is not None}
+        out.append(sorted(singles | set(ids)))
+    # a form that several answers have ("A" and "a" capitalised) is left out; the forms as given differ
     kept = [[i for i in ids if sum(i in other for other in out) == 1] for ids in out]
     unknown = model.tokenizer.unk_token_id
     for answer, ids in zip(pieces, kept, strict=True):

@@ -1,8 +1,8 @@
 """A second shell around a model's own weights, in which the engine runs packed tries.
 
-TransformerLens replaces a Hugging Face model's modules when it boots, and forces the slow attention. Before that
-happens, the model's structure is copied here; every parameter and buffer stays the one tensor that both share. Edits
-on the Bridge do not reach this shell: `usable` says when it must not be read.
+When TransformerLens boots, it replaces the modules of the Hugging Face model and forces eager attention. Before that, the
+structure of the model is copied here. Every parameter and buffer stays one tensor that both share. Edits on the Bridge do
+not reach this shell; `known.trunk_of` says when it must not be read.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AttentionInterface
 from transformers.activations import NewGELUActivation
 
 from ..core.errors import HookNotFired
+from ..core.types import Float, Tensor
 from .attention import CURRENT, NAME, Kept, Pass, trie_attention
 from .hooks import hook_point
 from .taps import Tap, tapped
@@ -25,10 +26,10 @@ AttentionInterface.register(NAME, trie_attention)
 
 
 class Trunk:
-    """The shell: the same weights, attention over packed tries, stops where nobody reads further.
+    """The shell: the same weights, attention over packed tries, and passes that stop after the last reading.
 
     Attributes:
-        why_not: Why this architecture cannot be read so, or "".
+        why_not: Why this architecture cannot be read in the shell, or "".
     """
 
     def __init__(self, hf: Any) -> None:
@@ -44,16 +45,26 @@ class Trunk:
             self.why_not = f"its attention cannot be exchanged ({str(error).splitlines()[0][:120]})"
         for module in list(self.shell.modules()):
             for name, child in list(module.named_children()):
-                # the same function in one pass over memory instead of eight
+                # the same function, in one pass over memory instead of eight
                 if isinstance(child, NewGELUActivation):
                     setattr(module, name, nn.GELU(approximate="tanh"))
 
     def to(self, device: Any) -> None:
-        """Follow the model to a device: parameters are shared and are there already, buffers are not."""
+        """Move the shell to the model's device. The shared parameters are there already; the buffers are not."""
         self.shell.to(device)
 
-    def tap(self, model: Any, site: str, layer: int, function: Callable[[Tensor], object]) -> Tap | None:
-        """Return where the shell has a site of the Bridge, `None` where it cannot be found."""
+    def tap(self, model: Any, site: str, layer: int, function: Callable[[Float[Tensor, "1 token *width"]], object]) -> Tap | None:
+        """Make a reading at the place in the shell that corresponds to a site of the Bridge.
+
+        Args:
+            model: The Bridge around the same weights.
+            site: One of `SITES`.
+            layer: The block, counted from 0.
+            function: Receives the activations; `z` has the axes head and d_head.
+
+        Returns:
+            The reading; `None` where the shell has no such place.
+        """
         point = hook_point(model, site, layer)
         inside = {id(m): name for name, m in model.original_model.named_modules()}
         for component in model.modules():
@@ -67,7 +78,7 @@ class Trunk:
         return None
 
     def _find(self, path: str, own: str) -> nn.Module | None:
-        """Find a Bridge component's counterpart: its path without the wrappers, or under its Hugging Face name."""
+        """Find the counterpart of a Bridge component: at its path without the wrappers, or under its Hugging Face name."""
         parts = [p for p in path.split(".") if p != "_original_component"]
         for names in (parts, [*parts[:-1], own.split(".")[-1]]):
             try:
@@ -77,15 +88,21 @@ class Trunk:
         return None
 
     @torch.no_grad()
-    def run(self, now: Pass, kept: Kept, taps: Sequence[Tap], *, hidden: bool) -> Tensor | None:
+    def run(self, now: Pass, kept: Kept, taps: Sequence[Tap], *, hidden: bool) -> Float[Tensor, "token d_model"] | None:
         """Run one packed pass.
 
         Args:
             now: The pass.
-            kept: Prefixes that earlier passes kept; this one's are added, and dropped ones let go.
+            kept: Keys and values of the prefixes of earlier passes. The prefixes of this pass are added, and those that no
+                later pass needs are dropped.
             taps: Readings; each must fire once.
-            hidden: Go to the end and return what the unembedding reads, `token x d_model`; otherwise stop after the last
-                reading.
+            hidden: Compute all blocks and return the input of the unembedding; otherwise stop after the last reading.
+
+        Returns:
+            The input of the unembedding (after the final norm) for each token of the packed row; `None` without `hidden`.
+
+        Raises:
+            HookNotFired: A reading did not fire exactly once.
         """
         kept.now = now
         token = CURRENT.set(kept)
@@ -106,17 +123,28 @@ class Trunk:
         return out.last_hidden_state[0] if hidden and out is not None else None
 
     @torch.no_grad()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Unembed, `row x d_model` to `row x vocabulary`, in float32."""
+    def logits(self, hidden: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocabulary"]:
+        """Unembed, with the model's own cap on its logits where it has one.
+
+        Args:
+            hidden: The input of the unembedding, as `run` returns it.
+
+        Returns:
+            Logits in float32.
+        """
         logits = self.shell.get_output_embeddings()(hidden).float()
         cap = getattr(self.shell.config, "final_logit_softcapping", None)
         return logits if not cap else torch.tanh(logits / cap) * cap
 
     def check(self, kept: Kept, blocks: int) -> None:
-        """See that the attention of the first blocks was the trie's, and knew of its window.
+        """Check that the first blocks used the attention of packed tries, each with its sliding window.
+
+        Args:
+            kept: As the passes left it.
+            blocks: Number of blocks that must have run.
 
         Raises:
-            HookNotFired: It was not: what came out is not to be used.
+            HookNotFired: A block did not; the readings of these passes are wrong.
         """
         types = getattr(self.shell.config, "layer_types", None) or []
         if len(kept.windows) < blocks:
@@ -126,15 +154,18 @@ class Trunk:
 
 
 def _refuse(config: Any) -> str:
-    """Name what a short trial would not show: masks that differ only beyond some length, positions that are not absolute."""
+    """Return why a configuration is refused, for faults that a trial on short prompts would not show ("" for none).
+
+    Such faults are masks that differ only beyond some length, and positions that depend on the whole batch.
+    """
     text = getattr(config, "text_config", config)
     kinds = set(getattr(text, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
     if kinds or getattr(text, "attention_chunk_size", None):
         return f"its blocks mix positions in another way than plain attention ({', '.join(sorted(kinds)) or 'chunked attention'})"
     rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
-    for one in (rope, *(r for r in rope.values() if isinstance(r, dict))):
-        if one.get("rope_type") in ("dynamic", "longrope"):
-            return f"its rotary embedding ({one['rope_type']}) depends on the length of the whole batch"
+    for rule in (rope, *(r for r in rope.values() if isinstance(r, dict))):
+        if rule.get("rope_type") in ("dynamic", "longrope"):
+            return f"its rotary embedding ({rule['rope_type']}) depends on the length of the whole batch"
     if getattr(text, "is_encoder_decoder", False):
         return "it is an encoder and a decoder"
     return ""

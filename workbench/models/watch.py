@@ -1,4 +1,4 @@
-"""What a scope needs of a forward pass: which tokens it computes, which of them are prompt, and where each row begins."""
+"""The facts of a forward pass that a scope needs: its tokens, which of them are prompt, and where each row begins."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..core.errors import BadInput, EmptyScope, ShapeMismatch
+from ..core.types import Bool, Tensor
 from .known import bos_of
 from .scopes import Scope
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What the caller of a forward pass knows of its rows.
+    """The parts of the rows of a forward pass.
 
     Attributes:
-        prompt: Tokens of each row that are prompt; the rest is continuation.
-        instruction: Tokens of each row up to and with the instruction's last; `None` where nobody said.
+        prompt: Number of tokens of each row that are prompt; the rest is continuation.
+        instruction: Number of tokens of each row up to and including the last of the instruction; `None` where it is unknown.
     """
 
     prompt: Tensor
@@ -34,7 +34,7 @@ _LAYOUT: ContextVar[Layout | None] = ContextVar("workbench_layout", default=None
 
 @contextmanager
 def laid_out(layout: Layout | None) -> Iterator[None]:
-    """Say what the rows of the passes inside are made of."""
+    """Give the forward passes inside the block the layout of their rows (`None`: every token is prompt)."""
     token = _LAYOUT.set(layout)
     try:
         yield
@@ -43,7 +43,15 @@ def laid_out(layout: Layout | None) -> Iterator[None]:
 
 
 class Watch:
-    """Follows the forward passes of one model, so that scopes know which columns a pass computes."""
+    """Follows the forward passes of one model, and knows which columns each pass computes.
+
+    Attributes:
+        model: The model.
+        past: Number of columns that the cache of the current pass holds.
+        real: Which columns hold tokens, cached ones included, `row x column`; `None` where the input is no ids.
+        users: Number of `edited` blocks that need the watch.
+        handle: The hook on the model.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -63,7 +71,7 @@ class Watch:
     def _enter(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = args[0] if args else kwargs.get("input_ids", kwargs.get("input"))
         if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
-            self.real = None  # text or embeddings: nothing is known of the columns
+            self.real = None  # text or embeddings: the columns are unknown
             return
         new, mask = ids.shape[1], kwargs.get("attention_mask")
         self.past = _seen(kwargs)
@@ -97,13 +105,19 @@ class Watch:
             self._prompt = torch.where(real, torch.arange(whole, device=ids.device), -1).amax(1) + 1
             self._instruction = None
         elif self.past:
-            raise BadInput("a pass that goes on from a cache whose prompt was read outside this block: enter `edited` before the prompt")
+            raise BadInput("the cache of this pass holds a prompt that was read outside this block: enter `edited` before the prompt")
         if self.past == 0:
             self._head = ids
         self._end = 0 if self._prompt is None else int(self._prompt.max())
 
-    def mask(self, scope: Scope) -> Tensor | None:
-        """Return which of this pass's tokens a scope selects, `batch x position`; `None` for all.
+    def mask(self, scope: Scope) -> Bool[Tensor, "row position"] | None:
+        """Apply a scope to the current forward pass.
+
+        Args:
+            scope: The rule.
+
+        Returns:
+            True for each token of this pass that the scope selects; `None` where it selects all of them.
 
         Raises:
             EmptyScope: The scope needs an instruction or a marker that this batch does not have.
@@ -121,9 +135,7 @@ class Watch:
 
     def _select(self, scope: Scope) -> Tensor:
         if self.real is None or self._prompt is None or self._start is None or self._head is None:
-            raise EmptyScope(
-                f"the scope {scope} needs token ids, padded or not, as the model's input; texts and embeddings say nothing of it"
-            )
+            raise EmptyScope(f"the scope {scope} needs token ids as the model's input, padded or not; got texts or embeddings")
         columns = torch.arange(self.past, self.real.shape[1], device=self.real.device)[None]
         real, prompt = self.real[:, self.past :], self._prompt[:, None]
         bos = bos_of(self.model)
@@ -139,14 +151,15 @@ class Watch:
         if scope.kind == "after_instruction":
             if self._instruction is None:
                 raise EmptyScope(
-                    "nobody said where the instruction ends: give prompts with {instruction_end}, or name its last words: scope=('marker', '…')"
+                    "the end of the instruction is unknown: give prompts with {instruction_end}, or name its last words: "
+                    "scope=('marker', '…')"
                 )
             return real & (columns >= self._instruction[:, None])
         return real & (columns >= self._marked(scope.text)[:, None])
 
     def _marked(self, text: str) -> Tensor:
         """The column of the token that holds the last character of a text's last occurrence, per row."""
-        out = []
+        columns = []
         tokenizer, head = self.model.tokenizer, self._head
         assert head is not None
         assert self._start is not None
@@ -161,20 +174,24 @@ class Watch:
             while low < high:
                 middle = (low + high) // 2
                 low, high = (low, middle) if len(tokenizer.decode(ids[:middle])) >= at + len(text) else (middle + 1, high)
-            out.append(start + low - 1)
-        return torch.tensor(out, device=head.device)
+            columns.append(start + low - 1)
+        return torch.tensor(columns, device=head.device)
 
-    def prompt_rows(self) -> Tensor | None:
-        """Return which of this pass's tokens are prompt (without its beginning-of-text token); `None` in a pass that goes on."""
+    def prompt_rows(self) -> Bool[Tensor, "row position"] | None:
+        """Return which tokens of the current forward pass are prompt.
+
+        Returns:
+            True for each token of a prompt but its beginning-of-text token; `None` in a pass that continues from a cache.
+        """
         return None if self.past else self._select(Scope("prompt"))
 
     def close(self) -> None:
-        """Stop following."""
+        """Remove the hook from the model."""
         self.handle.remove()
 
 
 def _seen(kwargs: dict[str, Any]) -> int:
-    """How many columns a cache of keys and values holds already."""
+    """Number of columns that the cache of keys and values holds already."""
     cache = kwargs.get("past_key_values", kwargs.get("past_kv_cache"))
     if cache is None:
         return 0

@@ -1,4 +1,4 @@
-"""The one door to a model's weights: reading those that directions are measured with, and changing some for a while."""
+"""The one door to a model's weights: reading them for measurements, and changing them inside a `with` block."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Change:
     """A change of one parameter, as a value.
 
     Attributes:
-        parameter: Its name, as `parameters` lists it.
-        function: Maps its values to new ones of the same shape.
-        label: A name for errors.
+        parameter: Name of the parameter, as `parameters` lists it.
+        function: Maps its values to new values of the same shape.
+        label: A name of the change for errors.
     """
 
     parameter: str
@@ -42,18 +42,25 @@ def parameters(model: Any) -> dict[str, nn.Parameter]:
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """A parameter that writes into the residual stream: its name, and which of its axes is the stream's."""
+    """A parameter that writes into the residual stream.
+
+    Attributes:
+        parameter: Its name, as `parameters` lists it.
+        axis: The axis that has the width of the stream.
+    """
 
     parameter: str
     axis: int
 
 
 def writers(model: Any) -> list[Writer]:
-    """Return every parameter that writes into the residual stream: embeddings, and the outputs of attention and MLPs with their biases.
+    """Return every parameter that writes into the residual stream.
+
+    These are the embeddings, and the output weights and biases of attention and MLPs.
 
     Raises:
-        BadInput: They cannot be told (mixtures of experts), or a norm stands between them and the stream (Gemma 2), so that changing
-            them is not changing what is written.
+        BadInput: The parameters cannot be identified (mixtures of experts), or a norm stands between them and the stream
+            (Gemma 2), so that changing them does not change the stream in the same way.
     """
     name, names = info(model).name, {id(p): n for n, p in parameters(model).items()}
     if not hasattr(model, "original_model"):
@@ -62,7 +69,8 @@ def writers(model: Any) -> list[Writer]:
     parts = [("embed", model.embed), *([("pos_embed", model.pos_embed)] if hasattr(model, "pos_embed") else [])]
     if hasattr(model, "embed_ln"):
         raise BadInput(
-            f"{name} has a norm after its embeddings: what they write cannot be changed by their weights. Ablate with hooks: wb.ablate_everywhere"
+            f"{name} has a norm after its embeddings: what they write cannot be changed by their weights. "
+            "Ablate with hooks: wb.ablate_everywhere"
         )
     for layer, block in enumerate(model.blocks):
         if hasattr(block, "ln1_post") or hasattr(block, "ln2_post"):
@@ -72,11 +80,11 @@ def writers(model: Any) -> list[Writer]:
             )
         parts += [(f"attention output {layer}", getattr(block.attn, "o", None)), (f"MLP output {layer}", getattr(block.mlp, "out", None))]
     out: list[Writer] = []
-    for what, part in parts:
+    for described, part in parts:
         module = getattr(part, "original_component", part)
         weight = getattr(module, "weight", None)
         if part is None or not isinstance(weight, Tensor) or id(weight) not in names or weight.ndim != 2:
-            raise BadInput(f"{name}: the weights of its {what} cannot be read, so it cannot be orthogonalised")
+            raise BadInput(f"{name}: the weights of its {described} cannot be read, so it cannot be orthogonalised")
         # nn.Linear keeps `out x in`; an embedding and GPT-2's Conv1D keep the stream last
         out.append(Writer(parameter=names[id(weight)], axis=0 if isinstance(module, nn.Linear) else -1))
         bias = getattr(module, "bias", None)
@@ -87,16 +95,18 @@ def writers(model: Any) -> list[Writer]:
 
 @contextmanager
 def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = True) -> Iterator[None]:
-    """Let a model have other weights inside a `with` block; on the way out, also by an exception, they are as before, bit for bit.
+    """Change weights of a model inside a `with` block. Afterwards, also after an exception, they are as before, bit for bit.
 
     Args:
         model: What `load_model` returns.
         changes: One or several, of different parameters.
-        untie: Where a changed embedding is the unembedding too, give the latter a copy of its own for the while.
+        untie: Where a changed embedding is the unembedding too, give the unembedding a copy of its own inside the block.
 
     Raises:
-        UnknownName: A parameter does not exist; BadInput: it is changed twice. Before anything changes.
-        ShapeMismatch, NotFinite: A function returned something else than new weights.
+        UnknownName: A parameter does not exist; before anything changes.
+        BadInput: A parameter is changed twice; before anything changes.
+        ShapeMismatch: A function returned values of another shape.
+        NotFinite: A function returned NaN or infinity.
     """
     items = [changes] if isinstance(changes, Change) else list(changes)
     known = parameters(model)
@@ -138,7 +148,7 @@ def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = 
 
 
 def _tied(model: Any, changed: Sequence[nn.Parameter]) -> tuple[Any, nn.Parameter] | None:
-    """The module of an unembedding that shares a changed embedding, and that embedding."""
+    """The unembedding's module and weight, where it shares the weight with a changed embedding."""
     get = getattr(getattr(model, "original_model", None), "get_output_embeddings", None)
     module = None if get is None else get()
     module = getattr(module, "original_component", module)
@@ -150,7 +160,7 @@ def unembedding(model: Any) -> Float[Tensor, "d_model vocabulary"]:
     """Return the unembedding with the gain of the final norm multiplied in, in float32 on the CPU.
 
     Raises:
-        BadInput: The model has none that can be read.
+        BadInput: The model has no unembedding that can be read.
     """
     name = info(model).name
     head = getattr(getattr(model, "unembed", None), "W_U", None)
@@ -166,19 +176,25 @@ def unembedding(model: Any) -> Float[Tensor, "d_model vocabulary"]:
     if not isinstance(gain, Tensor):
         gain = getattr(getattr(model, "ln_final", None), "w", None)
     if isinstance(gain, Tensor) and gain.shape == (d,):
-        offset = (
-            1.0 if "gemma" in type(getattr(model, "original_model", model)).__name__.lower() else 0.0
-        )  # Gemma's norms multiply by 1 + w
+        gemma = "gemma" in type(getattr(model, "original_model", model)).__name__.lower()
+        offset = 1.0 if gemma else 0.0  # Gemma's norms multiply by 1 + w
         out = out * (gain.detach().float().cpu() + offset)[:, None]
     return out
 
 
 def head_outputs(model: Any, layer: int) -> Float[Tensor, "head d_head d_model"]:
-    """Return the output weights of a layer's attention heads, in float32 on the CPU.
+    """Return the output weights of a layer's attention heads.
+
+    Args:
+        model: What `load_model` returns.
+        layer: The block, counted from 0; a negative one counts from the end.
+
+    Returns:
+        The matrix by which each head writes into the residual stream, in float32 on the CPU.
 
     Raises:
-        UnknownLayer: No such layer.
-        BadInput: They cannot be read.
+        UnknownLayer: The model has no such layer.
+        BadInput: The weights cannot be read.
     """
     block = model.blocks[check_layer(model, layer)]
     w = getattr(getattr(block, "attn", None), "W_O", None)
