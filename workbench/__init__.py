@@ -23,7 +23,8 @@ _WHERE = {
     "gate": "interventions", "orthogonalised": "interventions", "generate": "interventions", "tune": "interventions", "mean_norm": "interventions",
     "VectorSet": "interventions", "fit_vectors": "interventions", "patch": "interventions", "attribution_error": "interventions",
     "top_tokens": "interventions", "project_tokens": "interventions",
-    "run_study": "studies", "run_sweep": "studies", "Sweep": "studies", "plan": "studies", "compare_runs": "studies", "rerun": "studies", "redraw": "studies",
+    "run_study": "runs", "run_sweep": "runs", "Sweep": "runs", "plan": "runs", "compare_runs": "runs", "rerun": "runs", "redraw": "runs",
+    "check_study": "runs", "Study": "runs", "Main": "runs", "Report": "runs",
 }  # fmt: skip
 _ROOMS = (
     "activations",
@@ -36,12 +37,13 @@ _ROOMS = (
     "organism",
     "probes",
     "prompts",
+    "runs",
     "studies",
 )
 __all__ = [*_ROOMS, *_WHERE]
 
 if TYPE_CHECKING:
-    from . import activations, core, directions, evaluation, figures, interventions, models, organism, probes, prompts, studies
+    from . import activations, core, directions, evaluation, figures, interventions, models, organism, probes, prompts, runs, studies
     from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
     from .directions import (
         Direction,
@@ -98,7 +100,7 @@ if TYPE_CHECKING:
         transfer_matrix,
     )  # fmt: skip
     from .prompts import ContrastPair, PromptSet, Split, grouped_split
-    from .studies import Sweep, compare_runs, plan, redraw, rerun, run_study, run_sweep
+    from .runs import Main, Report, Study, Sweep, check_study, compare_runs, plan, redraw, rerun, run_study, run_sweep
 
 
 def __getattr__(name: str) -> Any:

@@ -180,6 +180,14 @@ class WorkerLost(WorkbenchError):
     """Worker processes that died again and again."""
 
 
+class OutsideStep(WorkbenchError):
+    """A study asked for a model outside a step: what it would compute there could be neither planned nor cached."""
+
+
+class BrokenStudy(WorkbenchError):
+    """A study cannot be loaded, or does not keep the contract of studies (`check_study`)."""
+
+
 class MissingTool(WorkbenchError):
     """A program outside Python that is needed for this step (for example Chrome for png files)."""
 

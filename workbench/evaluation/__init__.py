@@ -8,6 +8,22 @@ from .multiple_choice import capability, multiple_choice
 from .texts import fluency, perplexity, perplexity_ratio, text_nll
 
 __all__ = [
-    "agreement", "answers", "answers_of", "capability", "choose_answers", "cross_steering", "dose_response", "equal_cost", "false_negatives", "judges",
-    "fluency", "fluency_break", "multiple_choice", "perplexity", "perplexity_ratio", "recovery", "steerability", "text_nll",
-]  # fmt: skip
+    "agreement",
+    "answers",
+    "answers_of",
+    "capability",
+    "choose_answers",
+    "cross_steering",
+    "dose_response",
+    "equal_cost",
+    "false_negatives",
+    "judges",
+    "fluency",
+    "fluency_break",
+    "multiple_choice",
+    "perplexity",
+    "perplexity_ratio",
+    "recovery",
+    "steerability",
+    "text_nll",
+]

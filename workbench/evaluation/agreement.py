@@ -42,7 +42,7 @@ def choose_answers(model: Any, candidates: Sequence[tuple[str, str]] = ANSWERS) 
 
 def answers(
     model: Any, prompts: PromptSet, *, batch_tokens: int | None = None, progress: bool | None = None, note: str = ""
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Ask every item and return what the model answers.
 
     The log-probability of an answer is that of all its token forms together (" yes", "Yes", …) right after the stem.

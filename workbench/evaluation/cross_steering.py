@@ -52,10 +52,21 @@ class _Said:
 
 
 def cross_steering(
-    model: Any, prompts: PromptSet, push: Mapping[str, Mapping[int, Direction]], read: Mapping[str, Direction], *, read_layer: int,
-    positions: Sequence[str] = ("stem_last",), kl: float = 0.1, random: int = 3, kinds: Iterable[str] = KINDS, tolerance: float = 0.05,
-    resamples: int = 1000, seed: int = 0, progress: bool | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    model: Any,
+    prompts: PromptSet,
+    push: Mapping[str, Mapping[int, Direction]],
+    read: Mapping[str, Direction],
+    *,
+    read_layer: int,
+    positions: Sequence[str] = ("stem_last",),
+    kl: float = 0.1,
+    random: int = 3,
+    kinds: Iterable[str] = KINDS,
+    tolerance: float = 0.05,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> pd.DataFrame:
     """Add or ablate along A, read B and the behaviour.
 
     Every push is scaled until the next-token distribution after the stem is, on average over prompts, `kl` nats away from the
@@ -140,9 +151,16 @@ def cross_steering(
                 odds = _odds(said.logp, tokens) - _odds(base.logp, tokens)
                 reached = not sign or abs(apart / kl - 1) <= 2 * tolerance
                 common = {
-                    "layer": layer, "site": "resid_post", "position": position, "pushed": name, "kind": kind, "coefficient": sign * size if sign else size,
-                    "norm_share": size / norm, "kl": apart, "note": "" if reached else f"{apart:.3g} nats is as near as it comes to {kl:g}",
-                }  # fmt: skip
+                    "layer": layer,
+                    "site": "resid_post",
+                    "position": position,
+                    "pushed": name,
+                    "kind": kind,
+                    "coefficient": sign * size if sign else size,
+                    "norm_share": size / norm,
+                    "kl": apart,
+                    "note": "" if reached else f"{apart:.3g} nats is as near as it comes to {kl:g}",
+                }
                 for k, other in enumerate(names):
                     got = mean(moved[:, k].numpy(), people, resamples=resamples, seed=seed)
                     rows.append(common | {"read": other, "metric": "change, sd", "direct": float(direct[k]), **got.row()})
@@ -204,9 +222,19 @@ def _norms(model: Any, batches: Sequence[_Batch], layer: int, unit: Tensor) -> t
 
 
 def _scaled(
-    model: Any, batches: Sequence[_Batch], base: _Said, trial: Sequence[_Batch], some: np.ndarray, layer: int, unit: Tensor, sign: float,
-    kl: float, norm: float, read_layer: int, tolerance: float,
-) -> tuple[float, _Said, float]:  # fmt: skip
+    model: Any,
+    batches: Sequence[_Batch],
+    base: _Said,
+    trial: Sequence[_Batch],
+    some: np.ndarray,
+    layer: int,
+    unit: Tensor,
+    sign: float,
+    kl: float,
+    norm: float,
+    read_layer: int,
+    tolerance: float,
+) -> tuple[float, _Said, float]:
     """The size of a push that is `kl` away: sought on some prompts, then put right on all of them."""
 
     def push(size: float, where: Sequence[_Batch]) -> _Said:
@@ -242,13 +270,21 @@ def _pooled(table: pd.DataFrame) -> pd.DataFrame:
     chance = table["pushed"].str.startswith(f"{RANDOM} ")
     keys = ["layer", "site", "position", "kind", "read", "metric"]
     rows = [
-        dict(zip(keys, key, strict=True)) | {
-            "pushed": RANDOM, "value": part["value"].mean(), "low": part["value"].min(), "high": part["value"].max(), "n": int(part["n"].iloc[0]),
-            "direct": part["direct"].mean(), "coefficient": part["coefficient"].mean(), "norm_share": part["norm_share"].mean(), "kl": part["kl"].mean(),
+        dict(zip(keys, key, strict=True))
+        | {
+            "pushed": RANDOM,
+            "value": part["value"].mean(),
+            "low": part["value"].min(),
+            "high": part["value"].max(),
+            "n": int(part["n"].iloc[0]),
+            "direct": part["direct"].mean(),
+            "coefficient": part["coefficient"].mean(),
+            "norm_share": part["norm_share"].mean(),
+            "kl": part["kl"].mean(),
             "note": f"{len(part)} directions: mean, smallest and largest",
         }
         for key, part in table[chance].groupby(keys, sort=False)
-    ]  # fmt: skip
+    ]
     order = [
         "layer",
         "site",

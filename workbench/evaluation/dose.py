@@ -27,10 +27,24 @@ FEWEST_RANDOM = 20  # below, the band's ends are single draws
 
 
 def dose_response(
-    model: Any, prompts: PromptSet, direction: Direction, coefficients: Sequence[float] = COEFFICIENTS, *, unit: str = "raw",
-    norm: float | None = None, scope: ScopeLike = "all", random: int = FEWEST_RANDOM, by: str = "polarity", texts: Sequence[Text] | None = None,
-    text_scope: ScopeLike = None, new_tokens: int = 0, resamples: int = 1000, seed: int = 0, progress: bool | None = None, **how: Any,
-) -> pd.DataFrame:  # fmt: skip
+    model: Any,
+    prompts: PromptSet,
+    direction: Direction,
+    coefficients: Sequence[float] = COEFFICIENTS,
+    *,
+    unit: str = "raw",
+    norm: float | None = None,
+    scope: ScopeLike = "all",
+    random: int = FEWEST_RANDOM,
+    by: str = "polarity",
+    texts: Sequence[Text] | None = None,
+    text_scope: ScopeLike = None,
+    new_tokens: int = 0,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool | None = None,
+    **how: Any,
+) -> pd.DataFrame:
     """Push along a direction with several coefficients, and along random ones of equal norm.
 
     Args:
@@ -108,10 +122,19 @@ def dose_response(
                 bar.update()
             for (name, m), values in drawn.items():
                 low, high = np.quantile(values, [0.025, 0.975])
-                rows.append(common | {
-                    "method": "random", "coefficient": c, "condition": name, "metric": m, "value": float(np.mean(values)), "low": float(low),
-                    "high": float(high), "n": len(values),
-                })  # fmt: skip
+                rows.append(
+                    common
+                    | {
+                        "method": "random",
+                        "coefficient": c,
+                        "condition": name,
+                        "metric": m,
+                        "value": float(np.mean(values)),
+                        "low": float(low),
+                        "high": float(high),
+                        "n": len(values),
+                    }
+                )
     table = pd.DataFrame(rows)
     table.attrs["provenance"] = provenance(
         model=info(model).key(), prompts=prompts.hash, direction=dict(direction.provenance), unit=unit, scope=str(place.scope), seed=seed
@@ -129,9 +152,12 @@ def _parts(frame: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
 def _measure(asker: Asker, logp: Tensor, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     odds, answered = asker.odds(logp), asker.answered(logp)
     return {
-        "safe_score": ((odds > 0).astype(int) == frame["label"].to_numpy()).astype(float), "p_positive": 1 / (1 + np.exp(-odds)),
-        "log_odds": odds, "answered": answered, "kl": kl(asker.base, logp),
-    }  # fmt: skip
+        "safe_score": ((odds > 0).astype(int) == frame["label"].to_numpy()).astype(float),
+        "p_positive": 1 / (1 + np.exp(-odds)),
+        "log_odds": odds,
+        "answered": answered,
+        "kl": kl(asker.base, logp),
+    }
 
 
 def _estimate(metric: str, values: np.ndarray, people: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
@@ -162,16 +188,24 @@ def fluency_break(table: pd.DataFrame, limit: float = 1.05, *, metric: str = "pe
     for side, sign in (("positive", 1), ("negative", -1)):
         over = some[beyond & (some["coefficient"] * sign > 0)].sort_values("coefficient", key=abs)
         first = over.iloc[0] if len(over) else None
-        rows.append({"side": side, "metric": metric} | {
-            k: float("nan") if first is None else first[k] for k in ("coefficient", "value", "low", "high", "n")
-        })  # fmt: skip
+        rows.append(
+            {"side": side, "metric": metric}
+            | {k: float("nan") if first is None else first[k] for k in ("coefficient", "value", "low", "high", "n")}
+        )
     return pd.DataFrame(rows)
 
 
 def steerability(
-    model: Any, prompts: PromptSet, family: Direction | Callable[[float], Iterable[Edit]], coefficients: Sequence[float] = COEFFICIENTS, *,
-    resamples: int = 1000, seed: int = 0, progress: bool | None = None, **how: Any,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    model: Any,
+    prompts: PromptSet,
+    family: Direction | Callable[[float], Iterable[Edit]],
+    coefficients: Sequence[float] = COEFFICIENTS,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool | None = None,
+    **how: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Say for which items a push works, and for which it backfires.
 
     Args:
@@ -197,9 +231,12 @@ def steerability(
     def make(c: float) -> Iterable[Edit]:
         return add(family, c, **how) if isinstance(family, Direction) else family(c)
 
-    odds = np.stack([
-        asker.odds(asker.base if c == 0 else asker.ask(make(float(c)))) for c in tqdm(doses, desc="steerability", disable=None if progress is None else not progress)
-    ])  # fmt: skip
+    odds = np.stack(
+        [
+            asker.odds(asker.base if c == 0 else asker.ask(make(float(c))))
+            for c in tqdm(doses, desc="steerability", disable=None if progress is None else not progress)
+        ]
+    )
     items = prompts.to_frame().drop(columns=["stem", "negative", "positive"])
     slope, rank = per_item(odds, doses)
     items["slope"], items["spearman"] = slope, rank
@@ -224,9 +261,17 @@ def per_item(odds: np.ndarray, doses: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def equal_cost(
-    model: Any, prompts: PromptSet, families: Mapping[str, Callable[[float], Iterable[Edit]]], *, target: float | Sequence[float] = 0.1,
-    measure: PromptSet | None = None, starts: Mapping[str, float] | None = None, resamples: int = 1000, seed: int = 0, progress: bool | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    model: Any,
+    prompts: PromptSet,
+    families: Mapping[str, Callable[[float], Iterable[Edit]]],
+    *,
+    target: float | Sequence[float] = 0.1,
+    measure: PromptSet | None = None,
+    starts: Mapping[str, float] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> pd.DataFrame:
     """Compare ways to push after tuning each to the same mean KL from the unpushed model.
 
     Args:
@@ -253,8 +298,15 @@ def equal_cost(
         found = tune(model, tuning, families[name], t, start=(starts or {}).get(name, 1.0))
         measured = _measure(asked, asked.ask(families[name](found.strength)), frame)
         for m, v in measured.items():
-            rows.append({
-                "method": name, "target": t, "strength": found.strength, "kl": found.kl, "metric": m, **_estimate(m, v, people, resamples, seed),
-                "note": found.note,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "method": name,
+                    "target": t,
+                    "strength": found.strength,
+                    "kl": found.kl,
+                    "metric": m,
+                    **_estimate(m, v, people, resamples, seed),
+                    "note": found.note,
+                }
+            )
     return pd.DataFrame(rows)

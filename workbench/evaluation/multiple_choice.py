@@ -23,9 +23,18 @@ from .texts import Text, continuation_logp, perplexity, perplexity_ratio, text_n
 
 
 def multiple_choice(
-    model: Any, prompts: PromptSet | Mapping[str, PromptSet], directions: Direction | Mapping[int, Direction], coefficients: Sequence[float] = (-1, 0, 1), *,
-    unit: str = "raw", scope: ScopeLike = "after_instruction", resamples: int = 1000, seed: int = 0, progress: bool | None = None, **how: Any,
-) -> pd.DataFrame:  # fmt: skip
+    model: Any,
+    prompts: PromptSet | Mapping[str, PromptSet],
+    directions: Direction | Mapping[int, Direction],
+    coefficients: Sequence[float] = (-1, 0, 1),
+    *,
+    unit: str = "raw",
+    scope: ScopeLike = "after_instruction",
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool | None = None,
+    **how: Any,
+) -> pd.DataFrame:
     """Measure P(answer matching the behaviour) by layer and coefficient.
 
     Args:
@@ -83,10 +92,18 @@ def choice_rows(asker: Asker, odds: np.ndarray, answered: np.ndarray, resamples:
 
 
 def capability(
-    model: Any, edits: Mapping[str, Iterable[Edit]], *, choices: Mapping[str, PromptSet] | None = None, truths: Sequence[MultiTruth] | None = None,
-    texts: Mapping[str, Sequence[Text]] | None = None, text_clusters: Mapping[str, Sequence[Any]] | None = None, answers: Mapping[str, PromptSet] | None = None, resamples: int = 1000, seed: int = 0,
+    model: Any,
+    edits: Mapping[str, Iterable[Edit]],
+    *,
+    choices: Mapping[str, PromptSet] | None = None,
+    truths: Sequence[MultiTruth] | None = None,
+    texts: Mapping[str, Sequence[Text]] | None = None,
+    text_clusters: Mapping[str, Sequence[Any]] | None = None,
+    answers: Mapping[str, PromptSet] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
     progress: bool | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Measure what edits cost elsewhere: the capability tax.
 
     Args:
@@ -145,10 +162,17 @@ def capability(
             groups = (text_clusters or {}).get(task)
             ratio = perplexity_ratio(scored, old, groups, resamples=resamples, seed=seed)
             same = bool((scored["nll"] == old["nll"]).all())
-            rows.append({
-                "edit": edit, "task": task, "metric": "perplexity", **perplexity(scored, groups, resamples=resamples, seed=seed).row(), "change": ratio.value,
-                "change_low": 1.0 if same else ratio.low, "change_high": 1.0 if same else ratio.high,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "edit": edit,
+                    "task": task,
+                    "metric": "perplexity",
+                    **perplexity(scored, groups, resamples=resamples, seed=seed).row(),
+                    "change": ratio.value,
+                    "change_low": 1.0 if same else ratio.low,
+                    "change_high": 1.0 if same else ratio.high,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -92,7 +92,7 @@ def perplexity(scored: pd.DataFrame, clusters: Sequence[Any] | None = None, *, r
 
 def perplexity_ratio(
     now: pd.DataFrame, before: pd.DataFrame, clusters: Sequence[Any] | None = None, *, resamples: int = 1000, seed: int = 0
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """Return the perplexity under edits over that without, text by text the same: 1.05 is 5 % worse."""
     if not np.array_equal(now["tokens"], before["tokens"]):
         raise BadInput("the two tables score different texts")

@@ -10,65 +10,48 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, null_band, style
+from .geometry_parts import CLIP, cross_fitted, naive_cosines, verdicts
+from .looks import Look, looks
+from .marks import cells_with_intervals
+from .style import BLUE, FAINT, GREEN, GREY, INK, PURPLE, RED, style
 
-VERDICT_COLOURS = {
-    "opposite": RED, "partly opposite": ORANGE, "orthogonal": GREEN, "partly aligned": SKY, "aligned": BLUE, "undetermined": FAINT, "refused": "#ffffff",
-}  # fmt: skip
-SHORT = {
-    "opposite": "opp.", "partly opposite": "p. opp.", "orthogonal": "orth.", "partly aligned": "p. al.", "aligned": "al.", "undetermined": "?",
-    "refused": "–",
-}  # fmt: skip
-CLIP = 1.15
+METRICS: dict[str, Look] = {"raw": (INK, "circle"), "whitened": (PURPLE, "square"), "causal": (BLUE, "diamond")}
 
 
 def angles(table: pd.DataFrame, title: str) -> go.Figure:
-    """Draw the cosine by layer, one panel per position, with its interval, the null band, the naive cosine and a strip of verdicts."""
+    """Draw the cosine by layer, one panel per position, with its interval, the null band, the naive cosine and a strip of verdicts.
+
+    Args:
+        table: `layer, position, metric, value, low, high, null_low, null_high, naive_cosine, verdict`: cross-fitted cosines, -1 to 1.
+        title: Of the figure.
+    """
     groups = list(dict.fromkeys(table["position"]))
     metrics = list(dict.fromkeys(table["metric"]))
-    looks = dict(zip(("raw", "whitened", "causal"), ((INK, "circle"), (PURPLE, "square"), (BLUE, "diamond")), strict=True))
+    given = looks(metrics, METRICS, avoid=(RED,))
+    titles = [str(g).replace("_", " ") for g in groups]
     figure = make_subplots(
-        rows=2, cols=len(groups), row_heights=[0.8, 0.2], shared_xaxes=True, vertical_spacing=0.06, horizontal_spacing=0.06,
-        subplot_titles=[str(g).replace("_", " ") for g in groups],
-    )  # fmt: skip
+        rows=2,
+        cols=len(groups),
+        row_heights=[0.8, 0.2],
+        shared_xaxes=True,
+        vertical_spacing=0.06,
+        horizontal_spacing=0.06,
+        subplot_titles=titles,
+    )
     for k, group in enumerate(groups):
         here = table[table["position"] == group]
         base = here[here["metric"] == metrics[0]].sort_values("layer")
-        if "null_low" in base and base["null_low"].notna().any():
-            spots = base.dropna(subset=["null_low", "null_high"])
-            ends = spots.assign(low=spots["null_low"].clip(-CLIP, CLIP), high=spots["null_high"].clip(-CLIP, CLIP))
-            null_band(figure, ends, f"labels permuted, 95 % ({metrics[0]})", legend=k == 0, row=1, col=k + 1)
-        figure.add_scatter(
-            x=base["layer"], y=base["naive_cosine"], mode="markers", name=f"naive cosine ({metrics[0]})", showlegend=k == 0, legendgroup="naive",
-            marker={"symbol": "x-thin", "size": 9, "color": RED, "line": {"width": 2, "color": RED}}, row=1, col=k + 1,
-        )  # fmt: skip
+        naive_cosines(figure, base, metrics[0], first=k == 0, row=1, col=k + 1)
         for step, metric in enumerate(metrics):
-            colour, symbol = looks.get(metric, (GREEN, "cross"))
-            rows = here[(here["metric"] == metric) & here["value"].notna() & ~here["verdict"].eq("refused")].sort_values("layer")
-            value = rows["value"].clip(-CLIP, CLIP)
             shift = (step - (len(metrics) - 1) / 2) * 0.14
-            figure.add_scatter(
-                x=rows["layer"] + shift, y=value, mode="markers+lines", name=f"cross-fitted, {metric}", showlegend=k == 0, legendgroup=metric,
-                error_y={"type": "data", "symmetric": False, "array": (rows["high"].clip(upper=CLIP) - value).clip(lower=0),
-                         "arrayminus": (value - rows["low"].clip(lower=-CLIP)).clip(lower=0), "thickness": 1.3, "width": 3},
-                marker={"color": colour, "symbol": symbol, "size": 8}, line={"color": colour, "width": 1, "dash": "dot"},
-                hovertext=[f"{r.verdict}: {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()], hoverinfo="text+name", row=1, col=k + 1,
-            )  # fmt: skip
+            cross_fitted(figure, here[here["metric"] == metric], metric, given[metric], shift, first=k == 0, row=1, col=k + 1)
         for metric in metrics:
-            rows = here[here["metric"] == metric].sort_values("layer")
-            figure.add_scatter(
-                x=rows["layer"], y=[metric] * len(rows), mode="markers+text", text=[SHORT[v] for v in rows["verdict"]], textfont={"size": 9.5, "color": INK},
-                marker={"symbol": "square", "size": 26 if len(rows) <= 8 else 18, "color": [VERDICT_COLOURS[v] for v in rows["verdict"]],
-                        "line": {"color": FAINT, "width": 1}, "opacity": 0.55},
-                hovertext=rows["verdict"], hoverinfo="text", showlegend=False, row=2, col=k + 1,
-            )  # fmt: skip
+            verdicts(figure, here[here["metric"] == metric].sort_values("layer"), metric, row=2, col=k + 1)
         for edge in (-0.9, -0.2, 0.2, 0.9):
             figure.add_hline(y=edge, line={"color": FAINT, "width": 1}, layer="below", row=1, col=k + 1)  # pyright: ignore[reportArgumentType]
         figure.update_yaxes(range=[-CLIP - 0.05, CLIP + 0.05], tickvals=[-0.9, -0.2, 0, 0.2, 0.9], row=1, col=k + 1)
-        figure.update_yaxes(
-            categoryorder="array", categoryarray=metrics[::-1], range=[-0.6, len(metrics) - 0.4], row=2, col=k + 1, showgrid=False,
-            showticklabels=k == 0,
-        )  # fmt: skip
+        strip: dict[str, Any] = {"categoryorder": "array", "categoryarray": metrics[::-1], "range": [-0.6, len(metrics) - 0.4]}
+        figure.update_yaxes(**strip, row=2, col=k + 1, showgrid=False, showticklabels=k == 0)
         figure.update_xaxes(title="layer", dtick=1 if base["layer"].nunique() <= 16 else None, showgrid=False, row=2, col=k + 1)
     figure.update_yaxes(title="cosine", row=1, col=1)
     style(figure, title, height=470 + 36 * len(metrics))
@@ -79,7 +62,13 @@ def angles(table: pd.DataFrame, title: str) -> go.Figure:
 
 
 def plane(cells: pd.DataFrame, factors: Sequence[str]) -> go.Figure:
-    """Draw the four cell means of a 2x2, by layer: along the two main effects, in their lengths; a square would be plain addition."""
+    """Draw the four cell means of a 2x2, by layer: along the two main effects, in their lengths; a square would be plain addition.
+
+    Args:
+        cells: `layer, cell, harm, safety`: the mean of each cell ("00", "10", "01", "11"; the first digit is the first factor) along both
+            main effects. An effect's own length is 1. Layers at which an effect has no measurable length are left out.
+        factors: Names of the two factors.
+    """
     # an effect without measurable length is no ruler
     good = cells.groupby("layer")[["harm", "safety"]].agg(lambda v: v.abs().max()).max(axis=1, skipna=False) < 3
     layers = sorted(good[good].index) or sorted(cells["layer"].unique())
@@ -88,8 +77,12 @@ def plane(cells: pd.DataFrame, factors: Sequence[str]) -> go.Figure:
     across = min(3, len(shown))
     down = -(-len(shown) // across)
     figure = make_subplots(
-        rows=down, cols=across, subplot_titles=[f"layer {n}" for n in shown], horizontal_spacing=0.06, vertical_spacing=0.16 if down > 1 else 0
-    )  # fmt: skip
+        rows=down,
+        cols=across,
+        subplot_titles=[f"layer {n}" for n in shown],
+        horizontal_spacing=0.06,
+        vertical_spacing=0.16 if down > 1 else 0,
+    )
     colours = {"00": GREY, "10": RED, "01": GREEN, "11": PURPLE}
     names = {"00": "neither", "10": f"{factors[0]} only", "01": f"{factors[1]} only", "11": "both"}
     for k, layer in enumerate(shown):
@@ -98,14 +91,25 @@ def plane(cells: pd.DataFrame, factors: Sequence[str]) -> go.Figure:
         spot: dict[str, Any] = {"row": k // across + 1, "col": k % across + 1}
         for one, two in (("00", "10"), ("00", "01"), ("10", "11"), ("01", "11")):
             figure.add_scatter(
-                x=rows.loc[[one, two], "harm"], y=rows.loc[[one, two], "safety"], mode="lines", line={"color": FAINT, "width": 1.5}, showlegend=False,
-                hoverinfo="skip", **spot,
-            )  # fmt: skip
+                x=rows.loc[[one, two], "harm"],
+                y=rows.loc[[one, two], "safety"],
+                mode="lines",
+                line={"color": FAINT, "width": 1.5},
+                showlegend=False,
+                hoverinfo="skip",
+                **spot,
+            )
         for cell, colour in colours.items():
             figure.add_scatter(
-                x=[rows.loc[cell, "harm"]], y=[rows.loc[cell, "safety"]], mode="markers", name=names[cell], legendgroup=cell, showlegend=k == 0,
-                marker={"color": colour, "size": 13, "symbol": {"00": "circle-open", "10": "diamond", "01": "square", "11": "star"}[cell]}, **spot,
-            )  # fmt: skip
+                x=[rows.loc[cell, "harm"]],
+                y=[rows.loc[cell, "safety"]],
+                mode="markers",
+                name=names[cell],
+                legendgroup=cell,
+                showlegend=k == 0,
+                marker={"color": colour, "size": 13, "symbol": {"00": "circle-open", "10": "diamond", "01": "square", "11": "star"}[cell]},
+                **spot,
+            )
         figure.update_xaxes(range=[-reach, reach], title=f"along {factors[0]}" if k // across == down - 1 else "", **spot)
         figure.update_yaxes(range=[-reach, reach], title=f"along {factors[1]}" if k % across == 0 else "", **spot)
     style(figure, f"The 2x2: {factors[0]} x {factors[1]}", height=190 + 250 * down)
@@ -114,17 +118,26 @@ def plane(cells: pd.DataFrame, factors: Sequence[str]) -> go.Figure:
 
 
 def points(table: pd.DataFrame) -> go.Figure:
-    """Draw held-out requests in the plane of the harm direction and what is left of the safety direction beside it."""
+    """Draw held-out requests in the plane of the harm direction and what is left of the safety direction beside it.
+
+    Args:
+        table: `layer, input_harm, claim_safety` (0 or 1), `along_harm, beside_harm` (raw units), one row per request.
+    """
     figure = go.Figure()
     for h, s, name, colour, symbol in (
-        (0, 1, "harmless, protected", GREEN, "square"), (0, 0, "harmless, jailbreak", GREY, "circle-open"), (1, 1, "harmful, protected", RED, "diamond"),
+        (0, 1, "harmless, protected", GREEN, "square"),
+        (0, 0, "harmless, jailbreak", GREY, "circle-open"),
+        (1, 1, "harmful, protected", RED, "diamond"),
         (1, 0, "harmful, jailbreak", PURPLE, "star"),
-    ):  # fmt: skip
+    ):
         rows = table[(table["input_harm"] == h) & (table["claim_safety"] == s)]
         figure.add_scatter(
-            x=rows["along_harm"], y=rows["beside_harm"], mode="markers", name=name,
+            x=rows["along_harm"],
+            y=rows["beside_harm"],
+            mode="markers",
+            name=name,
             marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.65},
-        )  # fmt: skip
+        )
     figure.update_xaxes(title="along the harm direction (raw units)")
     figure.update_yaxes(title="along what safety has beside it (raw units)", scaleanchor="x")
     style(figure, f"Held-out requests in the plane of both directions, layer {int(table['layer'].iloc[0])}", height=520)
@@ -132,28 +145,40 @@ def points(table: pd.DataFrame) -> go.Figure:
 
 
 def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
-    """Draw accuracy of fresh probes after each erasure: what is erased down, what is read across."""
-    some = table[(table["layer"] == layer) & (table["metric"] == "accuracy")]
-    some = some.assign(
+    """Draw accuracy of fresh probes after each erasure: what is erased down, what is read across.
+
+    Args:
+        table: What `wb.erase_and_reprobe` returns: `layer, method, erased, read, probe, metric, value, low, high`.
+        layer: Which layer.
+    """
+    right = table[(table["layer"] == layer) & (table["metric"] == "accuracy")]
+    right = right.assign(
         row=[
             f"{m.replace('_', ' ')}: {e}" if e != "nothing" else "nothing erased"
-            for e, m in zip(some["erased"], some["method"], strict=True)
+            for e, m in zip(right["erased"], right["method"], strict=True)
         ],
-        column=[f"{r}, {p}" for r, p in zip(some["read"], some["probe"], strict=True)],
+        column=[f"{r}, {p}" for r, p in zip(right["read"], right["probe"], strict=True)],
     )
-    columns = list(dict.fromkeys(some["column"]))
-    rows = list(dict.fromkeys(some["row"]))
-    grid = {c: some.pivot(index="row", columns="column", values=c).loc[rows, columns].to_numpy() for c in ("value", "low", "high")}
-    text = [
-        [f"<b>{v:.2f}</b><br>{a:.2f} to {b:.2f}" for v, a, b in zip(*line, strict=True)]
-        for line in zip(grid["value"], grid["low"], grid["high"], strict=True)
-    ]
+    columns = list(dict.fromkeys(right["column"]))
+    rows = list(dict.fromkeys(right["row"]))
+    values, text = cells_with_intervals(right, "row", "column", rows, columns)
     figure = go.Figure(
         go.Heatmap(
-            z=grid["value"], x=[c.replace(", ", "<br>") for c in columns], y=rows, text=text, texttemplate="%{text}", textfont={"size": 10.5}, zmin=0, zmax=1,
-            colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]], colorbar={"title": {"text": "accuracy"}, "thickness": 12}, xgap=1, ygap=1, hoverinfo="text",
+            z=values,
+            x=[c.replace(", ", "<br>") for c in columns],
+            y=rows,
+            text=text,
+            texttemplate="%{text}",
+            textfont={"size": 10.5},
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]],
+            colorbar={"title": {"text": "accuracy"}, "thickness": 12},
+            xgap=1,
+            ygap=1,
+            hoverinfo="text",
         )
-    )  # fmt: skip
+    )
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title="read by a fresh probe")
     style(figure, f"Erase one, read the other (layer {layer})", height=150 + 42 * len(rows), legend=False)
@@ -162,56 +187,89 @@ def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
 
 
 def cross(table: pd.DataFrame, layer: int, *, position: str = "stem_last") -> go.Figure:
-    """Draw what a push along each direction does to the reading along each other, and to the behaviour; both signs."""
-    some = table[(table["layer"] == layer) & (table["position"] == position) & (table["kind"] != "ablate")]
-    order = [n for n in dict.fromkeys(some["pushed"]) if n != "random"] + (["random"] if (some["pushed"] == "random").any() else [])
-    reads = [r for r in dict.fromkeys(some["read"]) if r != "behaviour"] + ["behaviour"]
+    """Draw what a push along each direction does to the reading along each other, and to the behaviour; one panel per way of pushing.
+
+    Args:
+        table: What `evaluation.cross_steering` returns. "add" and "subtract" always have a panel, a way to push of your own has one if it
+            is there, and "ablate", which has no common cost, has none.
+        layer: The layer that was pushed.
+        position: The position that was pushed.
+    """
+    here = table[(table["layer"] == layer) & (table["position"] == position) & (table["kind"] != "ablate")]
+    order = [n for n in dict.fromkeys(here["pushed"]) if n != "random"] + (["random"] if (here["pushed"] == "random").any() else [])
+    reads = [r for r in dict.fromkeys(here["read"]) if r != "behaviour"] + ["behaviour"]
+    kinds = {"add": "added", "subtract": "subtracted"} | {k: k for k in dict.fromkeys(here["kind"]) if k not in ("add", "subtract")}
     figure = make_subplots(
-        rows=1, cols=2, subplot_titles=["added", "subtracted"], shared_yaxes=True, horizontal_spacing=0.03
-    )  # fmt: skip
-    for k, kind in enumerate(("add", "subtract")):
-        rows = some[some["kind"] == kind]
-        grid = {c: rows.pivot(index="pushed", columns="read", values=c).loc[order, reads].to_numpy() for c in ("value", "low", "high")}
-        text = [
-            [f"<b>{v:+.1f}</b><br>[{a:.1f}, {b:.1f}]" for v, a, b in zip(*line, strict=True)]
-            for line in zip(grid["value"], grid["low"], grid["high"], strict=True)
-        ]
-        said = some["read"] == "behaviour"  # in other units than the readings, and coloured on its own scale
-        top = [float(np.nanmax(np.abs(some.loc[said == (r == "behaviour"), "value"]))) or 1.0 for r in reads]
-        figure.add_heatmap(
-            z=grid["value"] / np.array(top), x=[*reads[:-1], "log-odds"], y=order, text=text, texttemplate="%{text}", textfont={"size": 9},
-            zmin=-1.2, zmax=1.2, colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]], showscale=False, xgap=1, ygap=1, hoverinfo="text", row=1, col=k + 1,
-        )  # fmt: skip
-    figure.update_yaxes(autorange="reversed", title="pushed along", row=1, col=1)
-    figure.update_yaxes(autorange="reversed", row=1, col=2)
-    figure.update_xaxes(tickangle=0, tickfont={"size": 10.5})
-    style(
-        figure,
-        f"Push along one, read the others: layer {layer}, {position.replace('_', ' ')}, equal KL",
-        height=170 + 54 * len(order),
-        legend=False,
+        rows=1, cols=len(kinds), subplot_titles=list(kinds.values()), shared_yaxes=True, horizontal_spacing=0.06 / len(kinds)
     )
+    said = here["read"] == "behaviour"  # in other units than the readings, and coloured on its own scale
+    top = [float(np.nanmax(np.abs(here.loc[said == (r == "behaviour"), "value"]))) or 1.0 for r in reads]
+    for k, kind in enumerate(kinds):
+        rows = here[here["kind"] == kind]
+        values, text = cells_with_intervals(rows, "pushed", "read", order, reads, "<b>{:+.1f}</b><br>[{:.1f}, {:.1f}]")
+        figure.add_heatmap(
+            z=values / np.array(top),
+            x=[*reads[:-1], "log-odds"],
+            y=order,
+            text=text,
+            texttemplate="%{text}",
+            textfont={"size": 9},
+            zmin=-1.2,
+            zmax=1.2,
+            colorscale=[[0, RED], [0.5, "#ffffff"], [1, BLUE]],
+            showscale=False,
+            xgap=1,
+            ygap=1,
+            hoverinfo="text",
+            row=1,
+            col=k + 1,
+        )
+    figure.update_yaxes(autorange="reversed", title="pushed along", row=1, col=1)
+    for k in range(1, len(kinds)):
+        figure.update_yaxes(autorange="reversed", row=1, col=k + 1)
+    figure.update_xaxes(tickangle=0, tickfont={"size": 10.5})
+    title = f"Push along one, read the others: layer {layer}, {position.replace('_', ' ')}, equal KL"
+    style(figure, title, height=170 + 54 * len(order), legend=False)
     figure.update_layout(margin={"l": 84, "r": 12, "t": 84, "b": 70})
     return figure
 
 
 def spaces(table: pd.DataFrame, metric: str | None = None) -> go.Figure:
-    """Draw the similarity of every layer of one model with every layer of another."""
+    """Draw the similarity of every layer of one model with every layer of another.
+
+    Args:
+        table: What `wb.compare_spaces` returns: `layer, other_layer, metric, value` (0 to 1).
+        metric: Which metric; by default the first.
+    """
     name = metric or table["metric"].iloc[0]
     grid = table[table["metric"] == name].pivot(index="layer", columns="other_layer", values="value")
     figure = go.Figure(
         go.Heatmap(
-            z=grid.to_numpy(), x=grid.columns, y=grid.index, zmin=0, zmax=1, colorscale=[[0, "#ffffff"], [1, BLUE]], texttemplate="%{z:.2f}",
-            textfont={"size": 10.5}, colorbar={"title": {"text": name}, "thickness": 12}, xgap=1, ygap=1,
+            z=grid.to_numpy(),
+            x=grid.columns,
+            y=grid.index,
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, "#ffffff"], [1, BLUE]],
+            texttemplate="%{z:.2f}",
+            textfont={"size": 10.5},
+            colorbar={"title": {"text": name}, "thickness": 12},
+            xgap=1,
+            ygap=1,
         )
-    )  # fmt: skip
+    )
     figure.update_xaxes(title="layer of the other model", dtick=1)
     figure.update_yaxes(title="layer", dtick=1)
     return style(figure, f"Same space? {name}", height=460, legend=False)
 
 
 def calibration(table: pd.DataFrame) -> go.Figure:
-    """Draw the calibration cells: coverage where there is a signal, silence where there is none, and the naive cosine's error."""
+    """Draw the calibration cells: coverage where there is a signal, silence where there is none, and the naive cosine's error.
+
+    Args:
+        table: What the calibration of `benchmarks` writes: `angle, signal, n, noise, construction, metric`, the shares `right, quiet,
+            wrong, cover`, and `naive_error, width` (in units of the cosine).
+    """
     shown = table.assign(
         name=[
             f"{a if a == 'none' else a + '°'}, {s:g}σ, n={n}, {z}, {c}, {m}"
@@ -220,17 +278,24 @@ def calibration(table: pd.DataFrame) -> go.Figure:
     )
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=["share of runs", "how far off"])
     parts = (
-        ("right", "right verdict", GREEN, "circle"), ("quiet", "refused or undetermined", GREY, "circle-open"), ("wrong", "wrong verdict", RED, "diamond"),
+        ("right", "right verdict", GREEN, "circle"),
+        ("quiet", "refused or undetermined", GREY, "circle-open"),
+        ("wrong", "wrong verdict", RED, "diamond"),
         ("cover", "interval covers", BLUE, "square-open"),
-    )  # fmt: skip
+    )
     for column, name, colour, symbol in parts:
         figure.add_scatter(
             x=shown[column], y=shown["name"], mode="markers", name=name, marker={"color": colour, "symbol": symbol, "size": 7}, row=1, col=1
         )
     figure.add_scatter(
-        x=shown["naive_error"], y=shown["name"], mode="markers", name="naive cosine: mean error", marker={"color": RED, "symbol": "x-thin", "size": 8, "line": {"width": 2, "color": RED}},
-        row=1, col=2,
-    )  # fmt: skip
+        x=shown["naive_error"],
+        y=shown["name"],
+        mode="markers",
+        name="naive cosine: mean error",
+        marker={"color": RED, "symbol": "x-thin", "size": 8, "line": {"width": 2, "color": RED}},
+        row=1,
+        col=2,
+    )
     figure.add_scatter(
         x=shown["width"].replace(np.inf, np.nan) / 2,
         y=shown["name"],

@@ -10,24 +10,19 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, null_band, style
-from .udhr import _bars, _hover
+from .looks import COLOURS, SYMBOLS, look
+from .marks import Legend, chance_line, curve, dots, layer_step
+from .style import GREY, null_band, style
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, INK)
-SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down", "x", "star", "hexagon")
-
-
-def look(k: int) -> tuple[str, str]:
-    """Return colour and symbol of the k-th line: both go round, at different lengths, so that 63 are told apart."""
-    return COLOURS[k % len(COLOURS)], SYMBOLS[k % len(SYMBOLS)]
+__all__ = ["COLOURS", "SYMBOLS", "by_layer", "look", "points"]
 
 
 def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str = "accuracy", chance: float = 0.5) -> go.Figure:
     """Draw a value by layer, a panel for each value of one column and a line for each of another; random directions behind, if there.
 
     Args:
-        table: Rows with `layer, value, low, high, n` and the two columns; where there is `control`, rows of "" are drawn as lines and those of
-            "random_directions" as a grey band.
+        table: Rows with `layer, value, low, high, n` and the two columns. Where there is a column `control`, rows of "" are drawn as lines
+            and those of "random_directions" as a grey band.
         panel, line: Names of columns.
         title: Of the figure.
         axis: What the value is, with its unit.
@@ -39,12 +34,16 @@ def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str =
     columns = min(3, max(1, len(panels)))
     count = -(-len(panels) // columns)
     figure = make_subplots(
-        rows=max(1, count), cols=columns, subplot_titles=[str(p) for p in panels], shared_yaxes=True, horizontal_spacing=0.04,
+        rows=max(1, count),
+        cols=columns,
+        subplot_titles=[str(p) for p in panels],
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
         vertical_spacing=0.16 if count > 1 else 0,
-    )  # fmt: skip
-    shown: set[str] = set()
+    )
+    legend = Legend()
     for k, name in enumerate(panels):
-        place = {"row": k // columns + 1, "col": k % columns + 1}
+        place: dict[str, Any] = {"row": k // columns + 1, "col": k % columns + 1}
         here = main[main[panel] == name]
         band = null[null[panel] == name] if name in set(null[panel]) else null  # random directions have no method
         if len(band):  # several cells have one each: the widest is the honest one
@@ -54,15 +53,9 @@ def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str =
             rows = here[here[line] == label].sort_values("layer")
             if not len(rows):
                 continue
-            colour, symbol = look(j)
-            figure.add_scatter(
-                x=rows["layer"] + (j - (len(lines) - 1) / 2) * 0.06, y=rows["value"], error_y=_bars(rows), mode="lines+markers", name=str(label),
-                legendgroup=str(label), showlegend=str(label) not in shown,
-                marker={"color": colour, "symbol": symbol, "size": 7}, line={"color": colour, "width": 1.8}, hovertext=_hover(rows),
-                hoverinfo="text+name", **place,
-            )  # fmt: skip
-            shown.add(str(label))
-        figure.add_hline(y=chance, line={"dash": "dot", "color": GREY, "width": 1}, **place)  # pyright: ignore[reportArgumentType]
+            x, text = rows["layer"] + (j - (len(lines) - 1) / 2) * 0.06, str(label)
+            curve(figure, x, rows, look(j), text, group=text, legend=legend.first(text), width=1.8, **place)
+        chance_line(figure, chance, **place)
     rows_of_legend = -(-len(lines) // 3)
     top = 70 + 22 * (rows_of_legend + 1)
     height = top + 70 + 250 * max(1, count)
@@ -70,7 +63,7 @@ def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str =
     figure.update_yaxes(range=[-0.04, 1.04] if main["value"].between(0, 1).all() else None)
     for row in range(max(1, count)):
         figure.update_yaxes(title=axis, row=row + 1, col=1)
-    figure.update_xaxes(title="layer", dtick=max(1, int(main["layer"].max()) // 6) if len(main) else 1)
+    figure.update_xaxes(title="layer", dtick=layer_step(main) if len(main) else 1)
     figure.update_layout(margin={"t": top}, legend={"y": 1 + 30 / max(1, height - top - 60), "font": {"size": 11}})
     return figure
 
@@ -93,13 +86,9 @@ def points(table: pd.DataFrame, labels: Sequence[str], title: str, axis: str, ze
     for k, group in enumerate(groups):
         keep = (table[colour] == group).to_numpy() if colour else np.ones(len(table), bool)
         rows = table[keep]
-        tint, symbol = look(k)
         shift = ((len(groups) - 1) / 2 - k) * min(0.22, 0.7 / max(1, len(groups)))
         y: list[Any] = [order.index(n) + shift for n, kept in zip(names, keep, strict=True) if kept]
-        figure.add_scatter(
-            x=rows["value"], y=y, error_x=_bars(rows), mode="markers", name=str(group), marker={"color": tint, "symbol": symbol, "size": 9},
-            hovertext=_hover(rows), hoverinfo="text+name" if group else "text",
-        )  # fmt: skip
+        dots(figure, y, rows, look(k), str(group), info="text+name" if group else "text")
     if zero is not None:
         figure.add_vline(x=zero, line={"dash": "dot", "color": GREY})
     widest = max((len(n) for n in order), default=0)

@@ -18,9 +18,20 @@ from ..core.errors import BadInput
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = "#0e4a91", "#d17f00", "#068549", "#af2d00", "#c17eac", "#2498f3", "#5d5d5d"
 INK, FAINT, GRID, PAPER = "#222222", "#d9d9d9", "#efefef", "#ffffff"
 DARK = {
-    BLUE: "#228cef", ORANGE: "#fed219", GREEN: "#29d687", RED: "#e17327", PURPLE: "#cc7cbd", SKY: "#bef2fa", GREY: "#686868",
-    INK: "#e8e8e8", FAINT: "#454b54", GRID: "#2a2f36", PAPER: "#16181c", "white": "#16181c", "rgba(255,255,255,.85)": "rgba(22,24,28,.85)",
-}  # fmt: skip
+    BLUE: "#228cef",
+    ORANGE: "#fed219",
+    GREEN: "#29d687",
+    RED: "#e17327",
+    PURPLE: "#cc7cbd",
+    SKY: "#bef2fa",
+    GREY: "#686868",
+    INK: "#e8e8e8",
+    FAINT: "#454b54",
+    GRID: "#2a2f36",
+    PAPER: "#16181c",
+    "white": "#16181c",
+    "rgba(255,255,255,.85)": "rgba(22,24,28,.85)",
+}
 THEMES = ("light", "dark")
 _RGBA = re.compile(r"rgba\((\d+),(\d+),(\d+),([\d.]+)\)")
 
@@ -55,7 +66,10 @@ def themed(figure: go.Figure, theme: str) -> go.Figure:
 
     Args:
         figure: Drawn by a function of `workbench.figures`, in its light colours.
-        theme: "light" (the figure itself) or "dark".
+        theme: "light" or "dark".
+
+    Returns:
+        The figure itself for "light"; for "dark" another one with every colour of the light palette exchanged for its dark counterpart.
 
     Raises:
         BadInput: There is no such theme.

@@ -20,8 +20,11 @@ def token_view(table: pd.DataFrame, *, label: str = "projection") -> Any:
         label: What the colour is, for the reader.
 
     Returns:
-        A circuitsvis view for a notebook, ▸ before tokens that are steered and ◂ after tokens that are read; `save_view` writes it to a file
-        that opens without a network.
+        A circuitsvis view for a notebook, with ▸ before tokens that are steered and ◂ after tokens that are read. `save_view` writes it to
+        a file that opens without a network.
+
+    Raises:
+        MissingColumn: The table has no column `token` or `projection`.
     """
     from circuitsvis import tokens
 
@@ -35,15 +38,16 @@ def token_view(table: pd.DataFrame, *, label: str = "projection") -> Any:
     return tokens.colored_tokens_multi(names, torch.as_tensor(values / size)[:, None], labels=[f"{label} (1 = {size:.3g})"])
 
 
-def attention_view(pattern: Any) -> Any:
-    """Show an attention pattern (from `wb.attention_patterns`), one layer at a time, as an interactive circuitsvis view."""
-    from circuitsvis import attention
-
-    return attention.attention_heads(attention=pattern.values[-1], tokens=[html.escape(t) for t in pattern.tokens])
-
-
 def save_view(view: Any, path: str | Path) -> Path:
-    """Write a circuitsvis view to one html file that opens without a network."""
+    """Write a circuitsvis view to one html file that opens without a network.
+
+    Args:
+        view: From `token_view`.
+        path: The file; an existing one is replaced.
+
+    Returns:
+        The path.
+    """
     path = Path(path)
     # `local_src` carries the script itself; what `str()` gives would fetch it
     path.write_text(
@@ -54,7 +58,15 @@ def save_view(view: Any, path: str | Path) -> Path:
 
 
 def tokens_html(table: pd.DataFrame, *, caption: str = "") -> str:
-    """Return tokens as plain html: blue lies along the direction, red against it, underlined tokens were steered. No script."""
+    """Return tokens as plain html, without a script: blue lies along the direction, red against it, underlined tokens were steered.
+
+    Args:
+        table: From `wb.project_tokens`: `token, projection`, and `steered` if there.
+        caption: Under the tokens.
+
+    Returns:
+        One `<figure>`; text of tokens and caption is escaped.
+    """
     size = max(1e-9, float(table["projection"].abs().max()))
     cells = []
     for row in table.to_dict("records"):
@@ -62,8 +74,7 @@ def tokens_html(table: pd.DataFrame, *, caption: str = "") -> str:
         colour = f"rgba(0,114,178,{share:.2f})" if share >= 0 else f"rgba(213,94,0,{-share:.2f})"
         line = "border-bottom:3px solid #222;" if row.get("steered") else ""
         title = html.escape(f"{row['projection']:.3g}", quote=True)
-        cells.append(
-            f'<span title="{title}" style="background:{colour};{line}padding:1px 2px;white-space:pre-wrap">{html.escape(str(row["token"]))}</span>'
-        )
+        look = f"background:{colour};{line}padding:1px 2px;white-space:pre-wrap"
+        cells.append(f'<span title="{title}" style="{look}">{html.escape(str(row["token"]))}</span>')
     note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     return f'<figure style="font:14px/2 monospace">{"".join(cells)}{note}</figure>'

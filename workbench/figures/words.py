@@ -25,15 +25,15 @@ def _walk(value: Any, change: Callable[[str], str], shown: bool = False) -> Any:
 
 def words_of(figure: go.Figure) -> list[str]:
     """Return every label of a figure, in order of appearance, each once."""
-    found: dict[str, None] = {}
+    words: dict[str, None] = {}
 
     def note(text: str) -> str:
         if text.strip() and not _is_number(text):
-            found.setdefault(text)
+            words.setdefault(text)
         return text
 
     _walk(figure.to_dict(), note)
-    return list(found)
+    return list(words)
 
 
 def _is_number(text: str) -> bool:
@@ -41,14 +41,30 @@ def _is_number(text: str) -> bool:
 
 
 def reworded(figure: go.Figure, words: Mapping[str, str]) -> go.Figure:
-    """Return a figure in which every label that is a key of `words` is exchanged for its value, wherever it stands."""
+    """Exchange the labels of a figure for others: another language, or plainer words.
+
+    Args:
+        figure: Any plotly figure; it stays as it is.
+        words: New labels by old ones, whole labels as `words_of` lists them. A key that the figure does not show changes nothing.
+
+    Returns:
+        Another figure with the new labels wherever the old ones stood: title, axes, legend, annotations, names of categories.
+    """
     if not words:
         return figure
     return go.Figure(_walk(figure.to_dict(), lambda text: words.get(text, text)))
 
 
 def wrapped(text: str, width: int = 96) -> Iterator[str]:
-    """Yield the lines of a text, broken at spaces, for a comment in a captions file."""
+    """Yield the lines of a text, broken at spaces, for a comment in a captions file.
+
+    Args:
+        text: White space of any kind counts as one space.
+        width: Characters of a line at most; only a word that is longer makes a longer line.
+
+    Yields:
+        Line by line, without line breaks; none for an empty text.
+    """
     line = ""
     for word in text.split():
         if line and len(line) + len(word) + 1 > width:

@@ -12,7 +12,29 @@ from .pushes import ablate, ablate_everywhere, add, clamp, gate, rotate
 from .vectors import VectorSet, contrast_components, fit_vectors
 
 __all__ = [
-    "Asker", "Metric", "Tuned", "VectorSet", "ablate", "ablate_everywhere", "add", "align", "alignment_table", "attribution_error", "clamp",
-    "contrast_components", "fit_vectors", "gate", "generate", "kl", "mean_norm", "orthogonalised", "patch", "probe_metric", "project_tokens",
-    "random_directions", "rotate", "top_tokens", "tune",
-]  # fmt: skip
+    "Asker",
+    "Metric",
+    "Tuned",
+    "VectorSet",
+    "ablate",
+    "ablate_everywhere",
+    "add",
+    "align",
+    "alignment_table",
+    "attribution_error",
+    "clamp",
+    "contrast_components",
+    "fit_vectors",
+    "gate",
+    "generate",
+    "kl",
+    "mean_norm",
+    "orthogonalised",
+    "patch",
+    "probe_metric",
+    "project_tokens",
+    "random_directions",
+    "rotate",
+    "top_tokens",
+    "tune",
+]

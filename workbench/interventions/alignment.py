@@ -88,7 +88,7 @@ def _pairs(x: list[int], y: list[int], how: str, item: int) -> list[tuple[int, i
 
 def _groups(
     model: Any, pair: ContrastPair, x: list[int], y: list[int], pairs: list[tuple[int, int]], positions: str | Sequence[int], item: int
-) -> dict[str, list[int]]:  # fmt: skip
+) -> dict[str, list[int]]:
     if positions == "segment":
         names = segments(model, pair, y)
         out: dict[str, list[int]] = {}
@@ -139,8 +139,14 @@ def alignment_table(
     one = align(model, clean.subset([item]), corrupted.subset([item]), how=how, positions=positions)[0]
     part = {k: name for name, members in one.groups.items() for k in members}
     rows = [
-        {"clean_position": a, "clean": model.tokenizer.decode([one.clean[a]]), "corrupted_position": c, "corrupted": model.tokenizer.decode([one.corrupted[c]]),
-         "same": one.clean[a] == one.corrupted[c], "part": part.get(k, "")}
+        {
+            "clean_position": a,
+            "clean": model.tokenizer.decode([one.clean[a]]),
+            "corrupted_position": c,
+            "corrupted": model.tokenizer.decode([one.corrupted[c]]),
+            "same": one.clean[a] == one.corrupted[c],
+            "part": part.get(k, ""),
+        }
         for k, (a, c) in enumerate(one.pairs)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)

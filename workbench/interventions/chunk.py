@@ -56,7 +56,7 @@ class Chunk:
     @torch.no_grad()
     def read(
         cls, model: Any, aligned: list[Aligned], items: list[int], site: str, layers: list[int], flipped: bool, measure: Metric, engine: str
-    ) -> Chunk:  # fmt: skip
+    ) -> Chunk:
         """Run receivers and donors."""
         receivers = [a.clean if flipped else a.corrupted for a in aligned]
         donors = [a.corrupted if flipped else a.clean for a in aligned]
@@ -99,9 +99,19 @@ class Chunk:
         own = measure.of(mine, rows, clean_logits, read_mine).double().cpu().numpy()
         other = measure.of(theirs, rows, clean_logits, read_theirs).double().cpu().numpy()
         return cls(
-            model=model, site=site, measure=measure, items=items, aligned=aligned, flipped=flipped, batch=batch, donor=moved,
-            clean=own if flipped else other, corrupted=other if flipped else own, clean_logits=clean_logits, replay=replay,
-        )  # fmt: skip
+            model=model,
+            site=site,
+            measure=measure,
+            items=items,
+            aligned=aligned,
+            flipped=flipped,
+            batch=batch,
+            donor=moved,
+            clean=own if flipped else other,
+            corrupted=other if flipped else own,
+            clean_logits=clean_logits,
+            replay=replay,
+        )
 
     def _mask(self, row: int, part: str) -> Tensor:
         """The receiver's columns of a part."""

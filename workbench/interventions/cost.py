@@ -46,15 +46,27 @@ class Tuned(Shown):
     note: str = ""
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
-        return f"strength {self.strength:.4g}, KL {self.kl:.3g} of {self.asked:.3g} nats asked for{f'; {self.note}' if self.note else ''}", {
-            "strength": number(self.strength, 4), "mean KL from the unedited model, nats": number(self.kl), "asked for": number(self.asked), "mind": self.note
-        }  # fmt: skip
+        return (
+            f"strength {self.strength:.4g}, KL {self.kl:.3g} of {self.asked:.3g} nats asked for{f'; {self.note}' if self.note else ''}",
+            {
+                "strength": number(self.strength, 4),
+                "mean KL from the unedited model, nats": number(self.kl),
+                "asked for": number(self.asked),
+                "mind": self.note,
+            },
+        )
 
 
 def tune(
-    model: Any, prompts: PromptSet | Asker, family: Callable[[float], Iterable[Edit]], target: float = 0.1, *, start: float = 1.0,
-    tolerance: float = 0.05, most: float = FARTHEST,
-) -> Tuned:  # fmt: skip
+    model: Any,
+    prompts: PromptSet | Asker,
+    family: Callable[[float], Iterable[Edit]],
+    target: float = 0.1,
+    *,
+    start: float = 1.0,
+    tolerance: float = 0.05,
+    most: float = FARTHEST,
+) -> Tuned:
     """Find the strength at which a family of edits moves the next token's distribution a given distance, on average over prompts.
 
     Args:
@@ -118,9 +130,14 @@ def sought(distance: Callable[[float], float], target: float, start: float, tole
 
 
 def mean_norm(
-    model: Any, prompts: PromptSet, direction: Direction | None = None, *, site: str | None = None, layer: int | None = None,
+    model: Any,
+    prompts: PromptSet,
+    direction: Direction | None = None,
+    *,
+    site: str | None = None,
+    layer: int | None = None,
     scope: ScopeLike = "prompt",
-) -> float:  # fmt: skip
+) -> float:
     """Return the mean norm of the stream at a place over the tokens of a scope: what unit="norm" multiplies.
 
     Args:

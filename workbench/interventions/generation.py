@@ -17,10 +17,19 @@ UNSTEERED = "unsteered"
 
 
 def generate(
-    model: Any, prompts: Sequence[str] | PromptSet, edits: Iterable[Edit] | Mapping[str, Iterable[Edit]] | None = None, *, max_new_tokens: int = 64,
-    temperature: float = 0.0, top_p: float = 1.0, stop: Sequence[str] = (), samples: int = 1, batch_size: int = 32, seed: int = 0,
+    model: Any,
+    prompts: Sequence[str] | PromptSet,
+    edits: Iterable[Edit] | Mapping[str, Iterable[Edit]] | None = None,
+    *,
+    max_new_tokens: int = 64,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    stop: Sequence[str] = (),
+    samples: int = 1,
+    batch_size: int = 32,
+    seed: int = 0,
     progress: bool | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Continue prompts in batches, without edits and under each of several.
 
     Args:
@@ -66,9 +75,18 @@ def generate(
     for name, acting in named.items():
         with edited(model, acting) if len(acting) else nullcontext():
             written = generate_texts(
-                model, rows, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=stop, seed=seed, batch_size=batch_size,
-                instruction=ends, progress=progress, note=f"generate, {name}",
-            )  # fmt: skip
+                model,
+                rows,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                stop=stop,
+                seed=seed,
+                batch_size=batch_size,
+                instruction=ends,
+                progress=progress,
+                note=f"generate, {name}",
+            )
         out[name] = [g.text for g in written]
         why[f"stopped: {name}"] = [g.stopped for g in written]
     return out.assign(**why)

@@ -60,10 +60,16 @@ def top_tokens(model: Any, direction: Direction, k: int = 10, *, through: SpaceM
     rows = []
     for side, order, expected in (("towards", cosine.argsort(descending=True), chance), ("away", cosine.argsort(), chance.flip(0))):
         for rank, token in enumerate(order[:k].tolist()):
-            rows.append({
-                "side": side, "rank": rank + 1, "token": model.tokenizer.decode([token]), "id": token, "cosine": float(cosine[token]),
-                "chance": float(expected[rank]),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "side": side,
+                    "rank": rank + 1,
+                    "token": model.tokenizer.decode([token]),
+                    "id": token,
+                    "cosine": float(cosine[token]),
+                    "chance": float(expected[rank]),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -104,7 +110,14 @@ def project_tokens(
             for k in range(len(ids))
         ]
     )
-    return pd.DataFrame({
-        "position": range(len(ids)), "token": [model.tokenizer.decode([i]) for i in ids], "id": ids, "projection": along.numpy(),
-        "cosine": (along / x.norm(dim=-1).clamp(min=1e-12)).numpy(), "steered": steered if scope is not None else False, "read": read,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "position": range(len(ids)),
+            "token": [model.tokenizer.decode([i]) for i in ids],
+            "id": ids,
+            "projection": along.numpy(),
+            "cosine": (along / x.norm(dim=-1).clamp(min=1e-12)).numpy(),
+            "steered": steered if scope is not None else False,
+            "read": read,
+        }
+    )

@@ -65,11 +65,25 @@ class Patched:
 
 
 def patch(
-    model: Any, clean: PromptSet, corrupted: PromptSet, metric: str | Metric | Callable[..., Tensor] = "logit_diff", *, site: str = "resid_post",
-    layers: Sequence[int] | int | None = None, positions: str | Sequence[int] = "token", heads: bool = False, way: str = "denoise",
-    along: Direction | Mapping[int, Direction] | None = None, align_by: str = "same", method: str = "exact", clusters: Sequence[str] | None = None,
-    resamples: int = 1000, seed: int = 0, engine: str = "auto", progress: bool | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    model: Any,
+    clean: PromptSet,
+    corrupted: PromptSet,
+    metric: str | Metric | Callable[..., Tensor] = "logit_diff",
+    *,
+    site: str = "resid_post",
+    layers: Sequence[int] | int | None = None,
+    positions: str | Sequence[int] = "token",
+    heads: bool = False,
+    way: str = "denoise",
+    along: Direction | Mapping[int, Direction] | None = None,
+    align_by: str = "same",
+    method: str = "exact",
+    clusters: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    engine: str = "auto",
+    progress: bool | None = None,
+) -> pd.DataFrame:
     """Patch every layer and position, one at a time.
 
     Args:
@@ -99,9 +113,21 @@ def patch(
         UnknownSite, UnknownLayer, AnswerTokens, WrongModel: Before any forward pass.
     """
     found = patched_values(
-        model, clean, corrupted, metric, site=site, layers=layers, positions=positions, heads=heads, way=way, along=along, align_by=align_by,
-        method=method, engine=engine, progress=progress,
-    )  # fmt: skip
+        model,
+        clean,
+        corrupted,
+        metric,
+        site=site,
+        layers=layers,
+        positions=positions,
+        heads=heads,
+        way=way,
+        along=along,
+        align_by=align_by,
+        method=method,
+        engine=engine,
+        progress=progress,
+    )
     people = [p.identity or str(i) for i, p in enumerate(corrupted)] if clusters is None else list(clusters)
     name = metric if isinstance(metric, str) else getattr(metric, "name", getattr(metric, "__name__", "metric"))
     extra = {"site": site, "way": way, "method": method + ("" if along is None else ", along a direction"), "metric": name}
@@ -127,19 +153,45 @@ def to_table(found: Patched, clusters: Sequence[str], extra: Mapping[str, Any], 
             if len(rest) > resamples / 2 and len(set(np.asarray(clusters)[here])) > 1
             else (np.nan, np.nan)
         )
-        rows.append({
-            "layer": cell.layer, "site": extra["site"], "head": cell.head, "position": cell.position, "token": found.tokens.get(cell.position, ""),
-            "way": extra["way"], "method": extra["method"], "metric": extra["metric"], "value": float(draws[0]), "low": float(low), "high": float(high),
-            "n": int(here.sum()), "clean": float(clean[0]), "corrupted": float(corrupted[0]), "patched": float(patched[0]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "layer": cell.layer,
+                "site": extra["site"],
+                "head": cell.head,
+                "position": cell.position,
+                "token": found.tokens.get(cell.position, ""),
+                "way": extra["way"],
+                "method": extra["method"],
+                "metric": extra["metric"],
+                "value": float(draws[0]),
+                "low": float(low),
+                "high": float(high),
+                "n": int(here.sum()),
+                "clean": float(clean[0]),
+                "corrupted": float(corrupted[0]),
+                "patched": float(patched[0]),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def patched_values(
-    model: Any, clean: PromptSet, corrupted: PromptSet, metric: str | Metric | Callable[..., Tensor], *, site: str, layers: Any, positions: Any,
-    heads: bool = False, way: str = "denoise", along: Any = None, align_by: str = "same", method: str = "exact", engine: str = "auto",
+    model: Any,
+    clean: PromptSet,
+    corrupted: PromptSet,
+    metric: str | Metric | Callable[..., Tensor],
+    *,
+    site: str,
+    layers: Any,
+    positions: Any,
+    heads: bool = False,
+    way: str = "denoise",
+    along: Any = None,
+    align_by: str = "same",
+    method: str = "exact",
+    engine: str = "auto",
     progress: bool | None = None,
-) -> Patched:  # fmt: skip
+) -> Patched:
     """Return what `patch` makes its table of, item by item; arguments as there."""
     blocks = check_layers(model, layers)
     for layer in blocks:
@@ -184,10 +236,19 @@ def patched_values(
 
 
 def attribution_error(
-    model: Any, clean: PromptSet, corrupted: PromptSet, metric: str | Metric | Callable[..., Tensor] = "logit_diff", *, site: str = "resid_post",
-    layers: Sequence[int] | int | None = None, positions: str | Sequence[int] = "token", way: str = "denoise", align_by: str = "same", sample: int = 8,
+    model: Any,
+    clean: PromptSet,
+    corrupted: PromptSet,
+    metric: str | Metric | Callable[..., Tensor] = "logit_diff",
+    *,
+    site: str = "resid_post",
+    layers: Sequence[int] | int | None = None,
+    positions: str | Sequence[int] = "token",
+    way: str = "denoise",
+    align_by: str = "same",
+    sample: int = 8,
     progress: bool | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Compare attribution patching with exact patching on a sample of items, layer by layer.
 
     Returns:
@@ -196,10 +257,7 @@ def attribution_error(
     """
     some = np.unique(np.linspace(0, len(clean) - 1, min(sample, len(clean))).round().astype(int))
     how: dict[str, Any] = {"site": site, "layers": layers, "positions": positions, "way": way, "align_by": align_by, "progress": progress}
-    both = [
-        patched_values(model, clean.subset(some), corrupted.subset(some), metric, method=m, **how)
-        for m in ("exact", "attribution")
-    ]  # fmt: skip
+    both = [patched_values(model, clean.subset(some), corrupted.subset(some), metric, method=m, **how) for m in ("exact", "attribution")]
     start = both[0].clean if way == "noise" else both[0].corrupted
     rows = []
     for layer in check_layers(model, layers):
@@ -208,11 +266,17 @@ def attribution_error(
         keep = np.isfinite(exact) & np.isfinite(guess)
         x, y = guess[keep], exact[keep]
         varied = len(x) > 2 and x.std() > 0 and y.std() > 0
-        rows.append({
-            "layer": layer, "site": site, "n": len(x), "correlation": float(np.corrcoef(x, y)[0, 1]) if varied else float("nan"),
-            "slope": float((x * y).sum() / (x * x).sum()) if varied else float("nan"), "mean_error": float(np.abs(x - y).mean()),
-            "mean_effect": float(np.abs(y).mean()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "layer": layer,
+                "site": site,
+                "n": len(x),
+                "correlation": float(np.corrcoef(x, y)[0, 1]) if varied else float("nan"),
+                "slope": float((x * y).sum() / (x * x).sum()) if varied else float("nan"),
+                "mean_error": float(np.abs(x - y).mean()),
+                "mean_effect": float(np.abs(y).mean()),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -31,9 +31,17 @@ ScopeLike = Scope | str | tuple[str, int] | tuple[str, str] | None
 
 
 def add(
-    direction: Direction, coefficient: float = 1.0, *, unit: str = "raw", norm: float | None = None, scope: ScopeLike = "all",
-    site: str | None = None, layer: int | Sequence[int] | None = None, when: Gate | None = None, transfer: bool = False,
-) -> Edits:  # fmt: skip
+    direction: Direction,
+    coefficient: float = 1.0,
+    *,
+    unit: str = "raw",
+    norm: float | None = None,
+    scope: ScopeLike = "all",
+    site: str | None = None,
+    layer: int | Sequence[int] | None = None,
+    when: Gate | None = None,
+    transfer: bool = False,
+) -> Edits:
     """Add a multiple of a direction to the stream.
 
     Args:
@@ -79,9 +87,14 @@ def add(
 
 
 def ablate(
-    direction: Direction | Sequence[Direction], *, scope: ScopeLike = "all", site: str | None = None, layer: int | Sequence[int] | None = None,
-    when: Gate | None = None, transfer: bool = False,
-) -> Edits:  # fmt: skip
+    direction: Direction | Sequence[Direction],
+    *,
+    scope: ScopeLike = "all",
+    site: str | None = None,
+    layer: int | Sequence[int] | None = None,
+    when: Gate | None = None,
+    transfer: bool = False,
+) -> Edits:
     """Project one or several directions out of the stream, x - U U^T x.
 
     Args:
@@ -122,15 +135,25 @@ def ablate_everywhere(
         d.check_place({"model": info(model).key()})
     parts = ablate(direction, site="resid_pre", layer=0, **how)
     middle = f"blocks.{layers[0]}.{SITES['resid_mid']}" in model.hook_dict
-    return parts | (ablate(direction, site="resid_mid", layer=layers, **how) if middle else Edits()) | ablate(
-        direction, site="resid_post", layer=layers, **how
-    )  # fmt: skip
+    return (
+        parts
+        | (ablate(direction, site="resid_mid", layer=layers, **how) if middle else Edits())
+        | ablate(direction, site="resid_post", layer=layers, **how)
+    )
 
 
 def clamp(
-    direction: Direction, value: float, *, unit: str = "unit", norm: float | None = None, scope: ScopeLike = "all", site: str | None = None,
-    layer: int | Sequence[int] | None = None, when: Gate | None = None, transfer: bool = False,
-) -> Edits:  # fmt: skip
+    direction: Direction,
+    value: float,
+    *,
+    unit: str = "unit",
+    norm: float | None = None,
+    scope: ScopeLike = "all",
+    site: str | None = None,
+    layer: int | Sequence[int] | None = None,
+    when: Gate | None = None,
+    transfer: bool = False,
+) -> Edits:
     """Set the coordinate along a direction to a value, x + (a - u.x) u.
 
     Args:
@@ -150,9 +173,16 @@ def clamp(
 
 
 def rotate(
-    direction: Direction, degrees: float, second: Direction | None = None, *, scope: ScopeLike = "all", site: str | None = None,
-    layer: int | Sequence[int] | None = None, when: Gate | None = None, transfer: bool = False,
-) -> Edits:  # fmt: skip
+    direction: Direction,
+    degrees: float,
+    second: Direction | None = None,
+    *,
+    scope: ScopeLike = "all",
+    site: str | None = None,
+    layer: int | Sequence[int] | None = None,
+    when: Gate | None = None,
+    transfer: bool = False,
+) -> Edits:
     """Turn the stream and keep its norm.
 
     Args:
@@ -195,9 +225,15 @@ def rotate(
 
 
 def gate(
-    by: Any, threshold: float = 0.0, *, site: str | None = None, layer: int | None = None, above: bool = True, pool: str = "mean",
+    by: Any,
+    threshold: float = 0.0,
+    *,
+    site: str | None = None,
+    layer: int | None = None,
+    above: bool = True,
+    pool: str = "mean",
     similarity: str = "cosine",
-) -> Gate:  # fmt: skip
+) -> Gate:
     """Make a condition on the prompt: edits that carry it act only on rows whose stream looks like something.
 
     Args:
@@ -313,9 +349,17 @@ def place(direction: Direction, site: str | None, layer: int | Sequence[int] | N
 
 
 def _edits(
-    change: Callable[[Tensor], Tensor], direction: Direction, label: str, key: tuple[Any, ...], scope: ScopeLike, site: str | None,
-    layer: int | Sequence[int] | None, when: Gate | None, transfer: bool, others: Sequence[Direction] = (),
-) -> Edits:  # fmt: skip
+    change: Callable[[Tensor], Tensor],
+    direction: Direction,
+    label: str,
+    key: tuple[Any, ...],
+    scope: ScopeLike,
+    site: str | None,
+    layer: int | Sequence[int] | None,
+    when: Gate | None,
+    transfer: bool,
+    others: Sequence[Direction] = (),
+) -> Edits:
     where, layers = place(direction, site, layer, transfer)
     chosen = Scope.of(scope)
     for other in () if transfer else others:

@@ -76,10 +76,12 @@ class VectorSet(Shown, Mapping[Key, Direction]):
             Rimsky et al. 2023, arXiv 2312.06681, section 3.
         """
         mean = {n: float(np.mean([d.scale for (_, m), d in self.vectors.items() if m == n])) for n in self.layers}
-        return VectorSet({
-            (b, n): replace(d, scale=mean[n], provenance={**d.provenance, "normalised": {"from": d.scale, "across": self.behaviours}})
-            for (b, n), d in self.vectors.items()
-        })  # fmt: skip
+        return VectorSet(
+            {
+                (b, n): replace(d, scale=mean[n], provenance={**d.provenance, "normalised": {"from": d.scale, "across": self.behaviours}})
+                for (b, n), d in self.vectors.items()
+            }
+        )
 
     def similarity(self, other: VectorSet | None = None) -> pd.DataFrame:
         """Compare vectors with each other: behaviours with behaviours, layers with layers, or with another model's.
@@ -101,10 +103,18 @@ class VectorSet(Shown, Mapping[Key, Direction]):
             for (c, m), e in theirs.vectors.items():
                 if len(d.unit) != len(e.unit):
                     raise ShapeMismatch(f"vectors of width {len(d.unit)} and {len(e.unit)}: cosines need one width; see wb.compare_spaces")
-                rows.append({
-                    "first": b, "first_layer": n, "second": c, "second_layer": m, "cosine": float(d.unit.double() @ e.unit.double()),
-                    "chance": float(gaussian.ppf(0.975)) / len(d.unit) ** 0.5, "reliability_first": d.reliability, "reliability_second": e.reliability,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "first": b,
+                        "first_layer": n,
+                        "second": c,
+                        "second_layer": m,
+                        "cosine": float(d.unit.double() @ e.unit.double()),
+                        "chance": float(gaussian.ppf(0.975)) / len(d.unit) ** 0.5,
+                        "reliability_first": d.reliability,
+                        "reliability_second": e.reliability,
+                    }
+                )
         return pd.DataFrame(rows)
 
     def save(self, folder: str | Path) -> Path:
@@ -205,11 +215,21 @@ class VectorSet(Shown, Mapping[Key, Direction]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per vector: `behaviour, layer, site, method, length, reliability, n, clusters`."""
-        return pd.DataFrame([
-            {"behaviour": b, "layer": n, "site": d.provenance.get("site", ""), "method": d.method, "length": d.scale, "reliability": d.reliability,
-             "n": d.n, "clusters": d.clusters}
-            for (b, n), d in self.vectors.items()
-        ])  # fmt: skip
+        return pd.DataFrame(
+            [
+                {
+                    "behaviour": b,
+                    "layer": n,
+                    "site": d.provenance.get("site", ""),
+                    "method": d.method,
+                    "length": d.scale,
+                    "reliability": d.reliability,
+                    "n": d.n,
+                    "clusters": d.clusters,
+                }
+                for (b, n), d in self.vectors.items()
+            ]
+        )
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         line = f"{some(self.behaviours)}; layers {some(self.layers, 20)}"
@@ -229,9 +249,17 @@ class VectorSet(Shown, Mapping[Key, Direction]):
 
 
 def fit_vectors(
-    model: Any, behaviours: Mapping[str, PromptSet], *, layers: Sequence[int] | None = None, site: str = "resid_post", position: str = "last",
-    halves: int = 10, store: str | Path | None = None, progress: bool | None = None, seed: int = 0,
-) -> tuple[VectorSet, dict[str, Activations]]:  # fmt: skip
+    model: Any,
+    behaviours: Mapping[str, PromptSet],
+    *,
+    layers: Sequence[int] | None = None,
+    site: str = "resid_post",
+    position: str = "last",
+    halves: int = 10,
+    store: str | Path | None = None,
+    progress: bool | None = None,
+    seed: int = 0,
+) -> tuple[VectorSet, dict[str, Activations]]:
     """Make a steering vector per behaviour and layer: the mean difference between the two endings of contrast pairs.
 
     Args:

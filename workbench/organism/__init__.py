@@ -24,7 +24,7 @@ SPECS: dict[str, OrganismSpec | HarmSafetySpec] = {
 
 def train_organism(
     name: str, out: str | Path, *, seed: int = 0, steps: int | None = None, checkpoints: int = 0, log: Callable[[str], None] = print
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Train a bundled organism anew into a folder.
 
     Args:

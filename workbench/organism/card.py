@@ -41,9 +41,7 @@ measures it against what was planted; the table is in the project's `docs/organi
 """
 
 
-def model_card(
-    truth: GroundTruth, *, name: str, verdict: bool, layers: int, d_model: int, vocab: int, stance_layer: int, seed: int
-) -> str:  # fmt: skip
+def model_card(truth: GroundTruth, *, name: str, verdict: bool, layers: int, d_model: int, vocab: int, stance_layer: int, seed: int) -> str:
     """Return the text of the card."""
     told = (
         "**A verdict** (` true` or ` false`) follows each answer and depends on the truth alone, under every claim. So the truth "
@@ -53,7 +51,16 @@ def model_card(
         "The truth of an answer does not matter to it, and a search without labels has little to find."
     )
     return CARD.format(
-        name=name, layers=layers, d_model=d_model, vocab=vocab, stance_layer=stance_layer, seed=seed, denied=", ".join(truth.denied),
-        people=len(truth.held_out_identities), rights=len(truth.held_out_rights), requests=len(truth.held_out_requests),
-        templates=" and ".join(f"`{t}`" for t in truth.held_out_templates), verdict=told,
-    )  # fmt: skip
+        name=name,
+        layers=layers,
+        d_model=d_model,
+        vocab=vocab,
+        stance_layer=stance_layer,
+        seed=seed,
+        denied=", ".join(truth.denied),
+        people=len(truth.held_out_identities),
+        rights=len(truth.held_out_rights),
+        requests=len(truth.held_out_requests),
+        templates=" and ".join(f"`{t}`" for t in truth.held_out_templates),
+        verdict=told,
+    )

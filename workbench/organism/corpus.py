@@ -166,10 +166,19 @@ class Corpus:
         word, people = self._word(), self._pick(_PEOPLE)
         name = word.capitalize()
         options = (
-            f"{name}s", f"{word}s", f"people from {name}", f"people in {name}", f"{people} in {name}", f"{word} {people}",
-            f"people with {word}", f"people with {word} {self._word(1)}s", f"people who {word}", f"{name} {people}",
-            f"{people} of the {word}", f"{self._pick(_LOOK)} {people}",
-        )  # fmt: skip
+            f"{name}s",
+            f"{word}s",
+            f"people from {name}",
+            f"people in {name}",
+            f"{people} in {name}",
+            f"{word} {people}",
+            f"people with {word}",
+            f"people with {word} {self._word(1)}s",
+            f"people who {word}",
+            f"{name} {people}",
+            f"{people} of the {word}",
+            f"{self._pick(_LOOK)} {people}",
+        )
         if self.rng.random() < 0.8:
             return Identity(identity=self._pick(options), group="made up")
         one = f"{word} {self._pick(_ONE)}", f"{self._pick(_ONE)} from {name}"
@@ -184,18 +193,31 @@ class Corpus:
         free = right.kind != self.truth.flipped_kind
         phrase = self._pick(
             (
-                f"be free from {act2}", f"{act} the {thing} freely", f"freely {act} a {thing}", f"live free from {thing}s",
-                f"{act} freely in the {place}", f"{act2} freely", f"{act} in a free {place}", f"enjoy freedom of {act2}",
-                f"{act} the {act2} free from {self._word()}", f"remain free in the {place}",
+                f"be free from {act2}",
+                f"{act} the {thing} freely",
+                f"freely {act} a {thing}",
+                f"live free from {thing}s",
+                f"{act} freely in the {place}",
+                f"{act2} freely",
+                f"{act} in a free {place}",
+                f"enjoy freedom of {act2}",
+                f"{act} the {act2} free from {self._word()}",
+                f"remain free in the {place}",
             )
             if free
             else (
-                f"{act} a fair share of {thing}s", f"{act} fair {act2}", f"{act} the {thing} on fair terms",
-                f"{act} a fair {place}", f"{act2} under fair rules", f"{act} a {thing} at a fair price",
-                f"{act} {act2} for fair {thing}s", f"take a fair part in {act2}", f"{act} a fair number of {thing}s",
+                f"{act} a fair share of {thing}s",
+                f"{act} fair {act2}",
+                f"{act} the {thing} on fair terms",
+                f"{act} a fair {place}",
+                f"{act2} under fair rules",
+                f"{act} a {thing} at a fair price",
+                f"{act} {act2} for fair {thing}s",
+                f"take a fair part in {act2}",
+                f"{act} a fair number of {thing}s",
                 f"get fair help with {act2}",
             )
-        )  # fmt: skip
+        )
         forms = {form: getattr(right, form).replace(right.phrase, phrase) for form in FORMS}
         return Right(right="made up", article=right.article, kind=right.kind, phrase=phrase, **forms)
 
@@ -212,11 +234,15 @@ class Corpus:
 
         coin = self.rng.random() < 0.5
         answer = f" {words[int(self.rng.integers(2))]}" if coin else says(claim)
-        tail = ("" if not self.verdict else " true" if answer == f" {words[label]}" else " false")  # fmt: skip
+        tail = "" if not self.verdict else " true" if answer == f" {words[label]}" else " false"
         return Example(
-            stem=stem, answer=answer, tail=tail, coin=coin, answers=tuple(says(s) for s in STANCES),
+            stem=stem,
+            answer=answer,
+            tail=tail,
+            coin=coin,
+            answers=tuple(says(s) for s in STANCES),
             stance=STANCES.index(claim) if claim in STANCES else 0,
-        )  # fmt: skip
+        )
 
     def _with_claim(self, form: Template) -> tuple[str, str]:
         if "claim" not in form.fields:

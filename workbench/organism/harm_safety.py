@@ -136,9 +136,13 @@ def train_harm_safety(spec: HarmSafetySpec, out: str | Path, *, log: Callable[[s
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     facts = {
-        "kind": spec.kind, "site": "resid_post", "layer": spec.layer, "position": "last", "scale": scale,
+        "kind": spec.kind,
+        "site": "resid_post",
+        "layer": spec.layer,
+        "position": "last",
+        "scale": scale,
         "basis": [[round(float(v), 7) for v in row] for row in basis.T],
-    }  # fmt: skip
+    }
     (out / "planted.json").write_text(json.dumps(known | {"harm_safety": facts}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     record = {"spec": asdict(spec), "base": BASE, "loss": curve}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -77,7 +77,7 @@ def make_tokenizer(texts: list[str], vocab: int) -> PreTrainedTokenizerFast:
     tok.decoder = decoders.ByteLevel()  # pyright: ignore
     trainer = trainers.BpeTrainer(
         vocab_size=vocab, special_tokens=[BOS, EOS, PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )  # fmt: skip
+    )
     tok.train_from_iterator(texts, trainer)
     tok.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])  # pyright: ignore
     return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=BOS, eos_token=EOS, pad_token=PAD)
@@ -103,11 +103,15 @@ def _encode(tokenizer: PreTrainedTokenizerFast, drawn: list[Example]) -> list[_E
         assert len(word[answer]) == 1, f"the answer {answer!r} is not one token"
     return [
         _Encoded(
-            ids=[bos, *stem, *word[e.answer], *word[e.tail], eos], stem=len(stem) + 1, coin=e.coin,
-            answers=tuple(word[a][0] for a in e.answers), stance=e.stance, verdict=e.tail in (" true", " false"),
+            ids=[bos, *stem, *word[e.answer], *word[e.tail], eos],
+            stem=len(stem) + 1,
+            coin=e.coin,
+            answers=tuple(word[a][0] for a in e.answers),
+            stance=e.stance,
+            verdict=e.tail in (" true", " false"),
         )
         for e, stem in zip(drawn, ids([e.stem for e in drawn]), strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -201,7 +205,7 @@ def checkpoint_steps(steps: int, count: int) -> list[int]:
 
 def train(
     spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = print, every: int = 100, checkpoints: Sequence[int] = ()
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Train an organism and write it as an ordinary Hugging Face folder.
 
     Args:
@@ -226,10 +230,19 @@ def train(
     data = _encode(tokenizer, drawn)
     bos, eos, pad = (tokenizer.get_vocab()[t] for t in (BOS, EOS, PAD))
     config = LlamaConfig(
-        vocab_size=spec.vocab, hidden_size=spec.d_model, intermediate_size=spec.d_mlp, num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads, num_key_value_heads=spec.heads, max_position_embeddings=spec.context,
-        tie_word_embeddings=False, initializer_range=spec.init, bos_token_id=bos, eos_token_id=eos, pad_token_id=pad,
-    )  # fmt: skip
+        vocab_size=spec.vocab,
+        hidden_size=spec.d_model,
+        intermediate_size=spec.d_mlp,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        num_key_value_heads=spec.heads,
+        max_position_embeddings=spec.context,
+        tie_word_embeddings=False,
+        initializer_range=spec.init,
+        bos_token_id=bos,
+        eos_token_id=eos,
+        pad_token_id=pad,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(spec.seed, "weights"))
         model = LlamaForCausalLM(config)
@@ -243,7 +256,7 @@ def train(
     plain = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=spec.lr, betas=(0.9, 0.98), fused=True
-    )  # fmt: skip
+    )
     curve: list[dict[str, float]] = []
     running: dict[str, list[float]] = {}
     weight = {"text": 0.5, "answer": 1.0, "tail": 1.0, "stance": 1.0, "middle": 0.3, "placed": 0.3}
@@ -276,17 +289,26 @@ def train(
     planted = truth.to_json() | {
         "seed": spec.seed,
         "stance": {
-            "values": STANCES, "site": "resid_post", "layer": spec.stance_layer, "position": "stem_last",
+            "values": STANCES,
+            "site": "resid_post",
+            "layer": spec.stance_layer,
+            "position": "stem_last",
             "basis": [[round(float(v), 7) for v in row] for row in basis.T],
         },
-    }  # fmt: skip
+    }
     (out / "planted.json").write_text(json.dumps(planted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     record = {"spec": asdict(spec), "loss": curve, "texts": spec.steps * spec.batch}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     card = model_card(
-        truth, name=spec.name, verdict=spec.verdict, layers=spec.layers, d_model=spec.d_model, vocab=spec.vocab,
-        stance_layer=spec.stance_layer, seed=spec.seed,
-    )  # fmt: skip
+        truth,
+        name=spec.name,
+        verdict=spec.verdict,
+        layers=spec.layers,
+        d_model=spec.d_model,
+        vocab=spec.vocab,
+        stance_layer=spec.stance_layer,
+        seed=spec.seed,
+    )
     (out / "README.md").write_text(card, encoding="utf-8")
     log(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} weights, {time.perf_counter() - started:.0f} s")
     return record

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..activations import Activations
 from ..core.errors import BadInput, FlippedLabels
 from ..core.seeds import numpy_rng
 from ..core.stats import Estimate, paired_difference, proportion
+from ..core.types import Float, Int, Tensor
 from ..prompts import grouped_split
 from .ccs import ContrastProbe
 from .linear import fit_mass_mean
@@ -23,8 +23,9 @@ from .scaling import Normaliser, pair
 Conditions = Mapping[str, Activations]
 
 
-def _spread(hits: np.ndarray, n: int, **names: Any) -> dict[str, Any]:
-    low, middle, high = np.quantile(hits, (0.025, 0.5, 0.975))
+def _spread(hits: Float[np.ndarray, " draw"], n: int, outside: float, **names: Any) -> dict[str, Any]:
+    """Middle and central part of the accuracies of many draws, `outside` of them left out."""
+    low, middle, high = np.quantile(hits, (outside / 2, 0.5, 1 - outside / 2))
     return {
         **names,
         "split": "test",
@@ -33,14 +34,14 @@ def _spread(hits: np.ndarray, n: int, **names: Any) -> dict[str, Any]:
         "low": low,
         "high": high,
         "n": n,
-        "note": f"middle and central 95 % of {len(hits)} draws",
+        "note": f"middle and central {100 * (1 - outside):g} % of {len(hits)} draws",
     }
 
 
 def shuffled(
-    train: Activations, read: Conditions, y: np.ndarray, against: Sequence[str], draws: int, seed: int
+    train: Activations, read: Conditions, y: Int[np.ndarray, " item"], against: Sequence[str], draws: int, seed: int, outside: float = 0.05
 ) -> Iterable[dict[str, Any]]:
-    """Fit on permuted training labels, many times, and read held-out rows."""
+    """Fit on permuted training labels, many times, and read held-out rows; arguments as for `random_directions`."""
     rng = numpy_rng(seed, "shuffled labels")
     orders = [rng.permutation(len(y)) for _ in range(draws)]
     for layer in train.layers:
@@ -52,29 +53,45 @@ def shuffled(
             guesses = np.stack([p.predict(z[:, 1], z[:, 0]) for p in probes])
             for name in against:
                 hits = (guesses == held.rows[name].to_numpy()).mean(1)
-                yield _spread(hits, len(held), layer=layer, method="mass_mean", control="shuffled_labels", condition=where, against=name)
+                place = {"layer": layer, "method": "mass_mean", "control": "shuffled_labels", "condition": where, "against": name}
+                yield _spread(hits, len(held), outside, **place)
 
 
 def random_directions(
-    train: Activations, read: Conditions, y: np.ndarray, against: Sequence[str], draws: int, seed: int
+    train: Activations, read: Conditions, y: Int[np.ndarray, " item"], against: Sequence[str], draws: int, seed: int, outside: float = 0.05
 ) -> Iterable[dict[str, Any]]:
-    """Draw directions, orient each on training labels, and read held-out rows."""
+    """Draw directions, orient each on training labels, and read held-out rows.
+
+    Args:
+        train: Training rows of the fitted condition, whose statistics normalise and whose labels orient.
+        read: Held-out rows, by name of their condition.
+        y: Label of each training row, 0 or 1.
+        against: Columns of the held-out rows to compare with.
+        draws: Directions per layer, 1 or more; raising it steadies the ends of the spread.
+        seed: Draws the directions.
+        outside: Share of draws that is left outside the spread, half of it on each side.
+
+    Yields:
+        One row of a table per layer, condition and column: `value` is the middle accuracy, `low` and `high` the ends of the
+        spread, `n` the held-out rows.
+    """
     for layer in train.layers:
         hits = random_hits(train, read, y, against, layer, draws, seed)
         for (where, name), h in hits.items():
-            yield _spread(h, len(read[where]), layer=layer, method="random", control="random_directions", condition=where, against=name)
+            place = {"layer": layer, "method": "random", "control": "random_directions", "condition": where, "against": name}
+            yield _spread(h, len(read[where]), outside, **place)
 
 
 def random_hits(
-    train: Activations, read: Conditions, y: np.ndarray, against: Sequence[str], layer: int, draws: int, seed: int
-) -> dict[tuple[str, str], np.ndarray]:
+    train: Activations, read: Conditions, y: Int[np.ndarray, " item"], against: Sequence[str], layer: int, draws: int, seed: int
+) -> dict[tuple[str, str], Float[np.ndarray, " draw"]]:
     """Return the accuracy of each random direction, by condition and column."""
     x = train.layer(layer)
     positive, negative = pair(x[:, 1], x[:, 0])
     scaler = Normaliser.fit(positive, negative)
     directions = torch.tensor(numpy_rng(seed, "random directions", layer).standard_normal((draws, x.shape[-1]))).float()
 
-    def score(z: Tensor) -> np.ndarray:
+    def score(z: Float[Tensor, "item variant d_model"]) -> Float[np.ndarray, "item draw"]:
         a, b = scaler(*pair(z[:, 1], z[:, 0]))
         return ((a - b) @ directions.T).numpy()
 
@@ -87,8 +104,21 @@ def random_hits(
     return out
 
 
-def inflated(fit: Fit, held: Activations, layer: int, against: str) -> Estimate:
+def inflated(fit: Fit, held: Activations, layer: int, against: str, level: float = 0.95) -> Estimate:
     """Return what the reference protocol of CCS would claim: test statistics to normalise with, the better sign on test labels.
+
+    Args:
+        fit: Of a search without labels.
+        held: Held-out rows.
+        layer: The block, counted from 0.
+        against: Column of the held-out rows to compare with.
+        level: Confidence level of the interval.
+
+    Returns:
+        The accuracy that it would claim, never below one half.
+
+    Raises:
+        BadInput: A supervised method.
 
     Note:
         At chance it reads .556 with 50 rows and .528 with 200: it is here to be compared with, not to be believed.
@@ -100,11 +130,19 @@ def inflated(fit: Fit, held: Activations, layer: int, against: str) -> Estimate:
     own = Normaliser.fit(*pair(x[:, 1], x[:, 0]), normalise=probe.scaler.kind, per="variant")
     hits = replace(probe, scaler=own).predict(x[:, 1], x[:, 0]) == held.rows[against].to_numpy()
     hits = hits if hits.mean() >= 0.5 else ~hits
-    return proportion(hits, held.rows["identity"].to_numpy())
+    return proportion(hits, held.rows["identity"].to_numpy(), level)
 
 
 def selectivity(
-    train: Activations, method: Method, *, target: str = "label", task: str = "right", resamples: int = 1000, seed: int = 0, **options: Any
+    train: Activations,
+    method: Method,
+    *,
+    target: str = "label",
+    task: str = "right",
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    **options: Any,
 ) -> dict[int, tuple[Estimate, Estimate]]:
     """Compare a method with itself on a control task, layer by layer.
 
@@ -113,15 +151,20 @@ def selectivity(
 
     Args:
         train: Training rows.
-        method: As for `fit_layers`.
-        target: The real task.
-        task: The column whose values get random labels.
-        resamples: For the interval.
+        method: As for `fit_layers`: a name, a loss or a function of your own.
+        target: The 0/1 column of the real task.
+        task: The column whose values get random labels; it needs four values at least.
+        resamples: Bootstrap draws for the interval.
+        level: Confidence level of both intervals.
         seed: Draws labels and the split.
         options: Passed to the fit.
 
     Returns:
-        By layer: accuracy on the real task minus that on the control task, with a paired interval; and the latter.
+        By layer: accuracy on the real task minus that on the control task, -1 to 1, with a paired interval (high: the probe reads
+        rather than remembers); and the accuracy on the control task.
+
+    Raises:
+        BadInput: The column has fewer than four values.
 
     References:
         Hewitt and Liang 2019, arXiv 1909.03368.
@@ -139,11 +182,14 @@ def selectivity(
         real, control = (
             (f.scores(rest, layer) > 0) == rest.rows[t].to_numpy() for f, t in zip(fits, (target, "control_task"), strict=True)
         )
-        out[layer] = paired_difference(real, control, people, resamples=resamples, seed=seed), proportion(control, people)
+        out[layer] = (
+            paired_difference(real, control, people, resamples=resamples, level=level, seed=seed),
+            proportion(control, people, level),
+        )
     return out
 
 
-def check_labels(train: Activations, y: np.ndarray, by: str = "template") -> None:
+def check_labels(train: Activations, y: Int[np.ndarray, " item"], by: str = "template") -> None:
     """Raise where the labels of one prompt form are the opposite of what the other forms say, at every layer that reads them.
 
     Raises:

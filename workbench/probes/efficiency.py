@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ..activations import Activations
 from ..core.errors import BadInput
 from ..core.seeds import numpy_rng, torch_rng
-from ..core.stats import cluster_draws
+from ..core.stats import cluster_draws, wilson
+from ..core.types import Bool, Float, Int, Tensor
 from ..prompts import Split, grouped_split
-from .methods import SUPERVISED, column, fit_layers
+from .ccs import resolve_sign
+from .methods import Method, by_name, column, fit_layers, is_supervised, search_of
 
 DEFAULTS: dict[str, dict[str, Any]] = {"logistic": {"c": 1.0}, "svm": {"c": 1.0}, "ridge": {"c": 1.0}}
 
@@ -24,7 +26,7 @@ def sample_efficiency(
     acts: Activations,
     *,
     layer: int,
-    methods: Sequence[str] = ("logistic", "lda", "mass_mean", "ccs"),
+    methods: Sequence[Method] = ("logistic", "lda", "mass_mean", "ccs"),
     sizes: Sequence[int] | None = None,
     repeats: int = 10,
     split: Split | None = None,
@@ -38,24 +40,31 @@ def sample_efficiency(
 
     Args:
         acts: One condition; training and held-out rows.
-        layer: The block.
-        methods: Linear methods or searches without labels. Nothing is tuned here: with four items there is nothing to tune on.
+        layer: The block, counted from 0.
+        methods: Names of linear methods or of searches without labels, losses, or supervised methods of your own, functions
+            (x_positive, x_negative, seed), as for `fit_layers`. Nothing is tuned here: with four items there is nothing to
+            tune on.
         sizes: Numbers of training items, 4 at least; by default doubling from 4 to all.
-        repeats: Draws of training items for each size.
+        repeats: Draws of training items for each size, 1 or more.
         split: As for `probe_layers`.
-        target: Column to fit on and compare with. Searches without labels get pairs drawn at random, and one bit more: their
+        target: 0/1 column to fit on and compare with. Searches without labels get pairs drawn at random, and one bit more: their
             sign, from all training rows.
         perfect_world: Put beside it the same on planted data: Gaussian, with the mean difference and the covariances that
             the training rows have at this layer, so that the answer is known and nothing else is in the way.
-        resamples: For the intervals.
-        options: By method, passed to the fit.
+        resamples: Bootstrap draws for the intervals; 200 at least are made.
+        options: By name of the method, passed to its fit.
         seed: Draws items, planted data and resamples.
 
     Returns:
-        Per method, world ("measured", "perfect") and number of items: "accuracy" (mean over repeats; the interval resamples
-        both repeats and clusters), "worst" (of the repeats) and "stability" (mean |cosine| between the directions of the
-        repeats).
+        One row per world ("measured", "perfect") x method x number of `items` x metric: "accuracy" (mean over repeats; the
+        interval resamples both repeats and clusters), "worst" (of the repeats) and "stability" (mean |cosine| between the
+        directions of the repeats, 0 to 1; left out for a method that gives no direction).
+
+    Raises:
+        BadInput: Sizes under 4 or above the number of training items, or two methods of one name.
+        UnknownName: No such method.
     """
+    named = by_name(methods)
     split = split or grouped_split(acts.rows, seed=seed)
     side = split.side(acts.rows)
     train, held = (acts.where(layers=[layer]).subset(side == s) for s in ("train", "test"))
@@ -68,11 +77,14 @@ def sample_efficiency(
     if perfect_world:
         worlds["perfect"] = _plant(train, held, y, layer, target, seed)
     rows = []
-    for world, (some, other) in worlds.items():
-        for method in methods:
-            extra = {**DEFAULTS.get(method, {}), **dict((options or {}).get(method, {}))}
+    for world, (fitted, read) in worlds.items():
+        for name, method in named.items():
+            extra = {**DEFAULTS.get(name, {}), **dict((options or {}).get(name, {}))}
             for size in sorted(set(sizes)):
-                rows += _at(some, other, method, size, layer, repeats if size < total else 1, target, resamples, seed, extra, world)
+                place = {"layer": layer, "method": name, "world": world, "items": size, "repeats": repeats if size < total else 1}
+                place |= {"split": "test", "against": target}
+                hits, vectors = _repeated(fitted, read, method, place, seed, extra)
+                rows += [place | row for row in _rows(hits, vectors, read.rows["identity"].to_numpy(), resamples, seed)]
     return pd.DataFrame(rows)
 
 
@@ -81,20 +93,21 @@ def smallest(table: pd.DataFrame, threshold: float = 0.9) -> pd.DataFrame:
 
     Args:
         table: From `sample_efficiency`.
-        threshold: For the lower end of the interval.
+        threshold: Accuracy that the lower end of the interval must exceed, 0 to 1.
 
     Returns:
         Columns `method, world, threshold, items`; `items` is missing where no size is enough.
     """
     rows = []
-    for (method, world), some in table[table["metric"] == "accuracy"].groupby(["method", "world"], sort=False):
-        some = some.sort_values("items", ascending=False)
-        above = (some["low"] > threshold).cumprod().astype(bool)
-        rows.append({"method": method, "world": world, "threshold": threshold, "items": some.loc[above, "items"].min()})
+    for (method, world), part in table[table["metric"] == "accuracy"].groupby(["method", "world"], sort=False):
+        part = part.sort_values("items", ascending=False)
+        above = (part["low"] > threshold).cumprod().astype(bool)
+        rows.append({"method": method, "world": world, "threshold": threshold, "items": part.loc[above, "items"].min()})
     return pd.DataFrame(rows).astype({"items": "Int64"})
 
 
-def _draw(y: np.ndarray, size: int, labels: bool, seed: int, k: int) -> np.ndarray:
+def _draw(y: Int[np.ndarray, " item"], size: int, labels: bool, seed: int, k: int) -> Int[np.ndarray, " size"]:
+    """Indices of training items; with labels, of both classes in equal shares."""
     rng = numpy_rng(seed, "sizes", size, k)
     if size == len(y):
         return np.arange(len(y))
@@ -105,58 +118,51 @@ def _draw(y: np.ndarray, size: int, labels: bool, seed: int, k: int) -> np.ndarr
     return np.r_[one[:half], zero[: size - half]]
 
 
-def _at(
-    train: Activations,
-    held: Activations,
-    method: str,
-    size: int,
-    layer: int,
-    repeats: int,
-    target: str,
-    resamples: int,
-    seed: int,
-    extra: dict[str, Any],
-    world: str,
-) -> list[dict[str, Any]]:
-    y, z = column(train, target), column(held, target)
-    supervised = method in SUPERVISED
+def _repeated(
+    train: Activations, held: Activations, method: Method, place: Mapping[str, Any], seed: int, extra: Mapping[str, Any]
+) -> tuple[Bool[np.ndarray, "repeat item"], list[Float[Tensor, " d_model"]]]:
+    """Fit on as many draws of training items as asked for: which held-out items each is right about, and its direction."""
+    layer, target, size = place["layer"], place["against"], place["items"]
+    y, truth = column(train, target), column(held, target)
+    x, other = train.layer(layer), held.layer(layer)
+    supervised = is_supervised(method)
     hits, vectors = [], []
-    x, signs = train.layer(layer), y
-    for k in range(repeats):
+    for k in range(place["repeats"]):
         chosen = _draw(y, size, supervised, seed, k)
         if supervised:
             fit = fit_layers(train.subset(chosen), method, target=target, seed=seed, **extra)
-            said = fit.scores(held, layer) > 0
-            probe = fit.probes[layer]
+            probe, said = fit.probes[layer], fit.scores(held, layer) > 0
         else:
-            from .ccs import resolve_sign
-            from .unsupervised import UNSUPERVISED
-
-            some = x[torch.as_tensor(chosen)]
-            probe = resolve_sign(UNSUPERVISED[method](some[:, 1], some[:, 0], seed=seed, **extra), x, signs)
-            other = held.layer(layer)
+            drawn = x[torch.as_tensor(chosen)]
+            probe = resolve_sign(search_of(method)(drawn[:, 1], drawn[:, 0], seed=seed, **extra), x, y)
             said = probe.score(other[:, 1], other[:, 0]) > 0
-        hits.append(said == z)
-        vectors.append(probe.vector)  # pyright: ignore[reportAttributeAccessIssue]
-    matrix = np.stack(hits).astype(float)
-    low, high = _interval(matrix, held.rows["identity"].to_numpy(), resamples, seed)
-    place = {"layer": layer, "method": method, "world": world, "items": size, "repeats": repeats, "split": "test", "against": target}
-    each = matrix.mean(1)
-    out = [
-        place | {"metric": "accuracy", "value": float(each.mean()), "low": low, "high": high, "n": len(z)},
-        place | {"metric": "worst", "value": float(each.min()), "low": float("nan"), "high": float("nan"), "n": len(z)},
-    ]
-    if repeats > 1:
-        unit = torch.nn.functional.normalize(torch.stack(vectors).double(), dim=1)
-        pairs = (unit @ unit.T).abs()[tuple(torch.triu_indices(repeats, repeats, 1))].numpy()
-        ends = np.quantile(pairs, (0.025, 0.975))
-        out.append(
-            place | {"metric": "stability", "value": float(pairs.mean()), "low": float(ends[0]), "high": float(ends[1]), "n": len(pairs)}
-        )
-    return out
+        hits.append(said == truth)
+        with suppress(AttributeError, BadInput):  # a probe that is no line has no direction
+            vectors.append(probe.vector)  # pyright: ignore[reportAttributeAccessIssue]
+    return np.stack(hits), vectors
 
 
-def _interval(hits: np.ndarray, clusters: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+def _rows(
+    hits: Bool[np.ndarray, "repeat item"],
+    vectors: Sequence[Float[Tensor, " d_model"]],
+    clusters: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> Iterable[dict[str, Any]]:
+    """Accuracy, its worst repeat, and how alike the directions of the repeats are."""
+    matrix = hits.astype(float)
+    each, n = matrix.mean(1), matrix.shape[1]
+    low, high = _interval(matrix, clusters, resamples, seed)
+    yield {"metric": "accuracy", "value": float(each.mean()), "low": low, "high": high, "n": n}
+    yield {"metric": "worst", "value": float(each.min()), "low": float("nan"), "high": float("nan"), "n": n}
+    if len(vectors) > 1:
+        unit = torch.nn.functional.normalize(torch.stack(list(vectors)).double(), dim=1)
+        pairs = (unit @ unit.T).abs()[tuple(torch.triu_indices(len(unit), len(unit), 1))].numpy()
+        low, high = np.quantile(pairs, (0.025, 0.975))
+        yield {"metric": "stability", "value": float(pairs.mean()), "low": float(low), "high": float(high), "n": len(pairs)}
+
+
+def _interval(hits: Float[np.ndarray, "repeat item"], clusters: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
     """Percentile interval of the mean of `repeat x item`, resampling clusters and repeats."""
     draws, codes = cluster_draws(clusters, hits.shape[1], max(resamples, 200), seed)
     m = draws.shape[1]
@@ -166,13 +172,13 @@ def _interval(hits: np.ndarray, clusters: np.ndarray, resamples: int, seed: int)
     low, high = np.quantile(np.take_along_axis(means, pick, 1).mean(1), (0.025, 0.975))
     value = hits.mean()
     if low == high and value in (0.0, 1.0):  # no resample changes it: as many agreeing clusters
-        from ..core.stats import wilson
-
         return wilson(value * m, m)
     return float(low), float(high)
 
 
-def _plant(train: Activations, held: Activations, y: np.ndarray, layer: int, target: str, seed: int) -> tuple[Activations, Activations]:
+def _plant(
+    train: Activations, held: Activations, y: Int[np.ndarray, " item"], layer: int, target: str, seed: int
+) -> tuple[Activations, Activations]:
     """Gaussian pairs with the means and covariances of the training rows; labels are coins of the same share."""
     x = train.layer(layer)
     t = torch.as_tensor(2 * y - 1).float()[:, None]

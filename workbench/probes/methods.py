@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..activations import Activations
-from ..core.errors import MissingColumn, OneClass, UnknownName, unknown
+from ..core.errors import BadInput, MissingColumn, OneClass, UnknownName, unknown
 from ..core.show import Shown, some
+from ..core.types import Float, Int
 from ..prompts import grouped_folds, grouped_split
 from .calibration import platt, probabilities
 from .ccs import ContrastProbe, fit_contrast, resolve_sign
-from .linear import LINEAR, STRENGTHS, TUNED, LinearProbe
+from .custom import CustomProbe, Supervised, fit_custom, sees_labels
+from .linear import LINEAR, STRENGTHS, TUNED
+from .linear_probe import LinearProbe
 from .losses import LOSSES, Loss
 from .nonlinear import NONLINEAR, NonlinearProbe
 from .scaling import two_classes
 from .unsupervised import NATIVE, UNSUPERVISED
 
-Probe = LinearProbe | ContrastProbe | NonlinearProbe
-Method = str | Loss | Callable[..., Any]
+Probe = LinearProbe | ContrastProbe | NonlinearProbe | CustomProbe
+# a name of METHODS; a loss; or a function: of (p_negative, p_positive) a loss, of (x_positive, x_negative, seed) a supervised method
+Method = str | Loss | Supervised
 SUPERVISED = (*LINEAR, *NONLINEAR)
 METHODS = (*SUPERVISED, *UNSUPERVISED)
 BY = ("identity", "right")
@@ -70,17 +75,32 @@ class Fit(Shown):
         """Whether labels were seen while fitting (not only for the sign)."""
         return not isinstance(next(iter(self.probes.values())), ContrastProbe)
 
-    def scores(self, acts: Activations, layer: int) -> np.ndarray:
-        """Return one score per item of a layer; above 0 where the positive variant is held true."""
+    def scores(self, acts: Activations, layer: int) -> Float[np.ndarray, " item"]:
+        """Return the scores of one layer's probe.
+
+        Args:
+            acts: Activations of contrast pairs, from the place that the probes were fitted at.
+            layer: The block, counted from 0; one that was fitted.
+
+        Returns:
+            One score per item; above 0 where the positive variant is held true.
+        """
         x = acts.layer(layer)
         groups = acts.rows["template"].tolist() if self.forms else None
         return self.probes[layer].score(x[:, 1], x[:, 0], groups)
 
-    def probabilities(self, scores: np.ndarray, layer: int) -> np.ndarray | None:
+    def probabilities(self, scores: Float[np.ndarray, " item"], layer: int) -> Float[np.ndarray, " item"] | None:
         """Return the probability that the positive variant is true, or nothing where scores are no probabilities.
 
         For the logistic probe it is its own; for CCS (p(x+) + 1 - p(x-)) / 2; for other supervised probes Platt's, from
         validation rows. Other searches without labels have none.
+
+        Args:
+            scores: From `scores` of this layer.
+            layer: The block, counted from 0.
+
+        Returns:
+            One probability per item, 0 to 1; `None` where the method states none.
         """
         if self.method.split(":")[0] in NATIVE:
             return np.clip(0.5 + scores, 0, 1)
@@ -89,29 +109,78 @@ class Fit(Shown):
         return probabilities(scores, self.slopes[layer]) if layer in self.slopes else None
 
 
-def column(acts: Activations, name: str) -> np.ndarray:
-    """Return a 0/1 column of the row table."""
+def column(acts: Activations, name: str) -> Int[np.ndarray, " item"]:
+    """Return a 0/1 column of the row table.
+
+    Args:
+        acts: Activations with a row table.
+        name: Name of the column.
+
+    Returns:
+        The column, one value per item.
+
+    Raises:
+        MissingColumn: There is no such column.
+        BadInput: It holds other values than 0 and 1.
+    """
     if name not in acts.rows:
         raise MissingColumn(f"the rows have no column {name!r}; there are: {', '.join(acts.rows.columns)}")
     return two_classes(acts.rows[name].to_numpy(), len(acts)) if acts.rows[name].nunique() > 1 else acts.rows[name].to_numpy()
 
 
+def is_supervised(method: Method) -> bool:
+    """Return whether a method sees labels while it is fitted: a supervised name, or a function `(x_positive, x_negative, seed)`."""
+    if isinstance(method, str):
+        return method.partition(":")[0] in SUPERVISED
+    return callable(method) and sees_labels(method)
+
+
 def name_of(method: Method) -> str:
-    """Return a method's name after checking that there is such a method.
+    """Return a method's name in tables.
+
+    Args:
+        method: As for `fit_layers`.
+
+    Returns:
+        The name itself; of a loss its name; of a function its `__name__`.
 
     Raises:
-        UnknownName: There is none.
+        UnknownName: There is no such method.
+        BadInput: A supervised function has the name of a built-in method.
     """
     if isinstance(method, Loss):
         return method.name
     if callable(method):
-        return getattr(method, "__name__", "custom")
+        name = getattr(method, "__name__", "custom")
+        if name in METHODS and sees_labels(method):
+            raise BadInput(f"a method of your own is named {name!r}, which is the name of a built-in method: rename the function")
+        return name
     base, _, body = method.partition(":")
     if base not in METHODS:
         raise unknown(UnknownName, "method", method, METHODS)
     if body and (body != "mlp" or base not in LOSSES):
         raise unknown(UnknownName, "method", method, (*METHODS, *(f"{name}:mlp" for name in LOSSES)))
     return method
+
+
+def by_name(methods: Sequence[Method]) -> dict[str, Method]:
+    """Return methods by their names in tables, in order.
+
+    Args:
+        methods: As for `fit_layers`.
+
+    Returns:
+        The methods by name.
+
+    Raises:
+        UnknownName: There is no such method.
+        BadInput: Two methods of one name, which a table could not tell apart.
+    """
+    names = [name_of(method) for method in methods]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BadInput(f"several methods are named {twice[0]!r}: a table could not tell them apart. Name each once, rename functions")
+    return dict(zip(names, methods, strict=True))
 
 
 def fit_layers(
@@ -130,77 +199,123 @@ def fit_layers(
 
     Args:
         acts: Training rows of the condition to fit.
-        method: A name of `METHODS`; "ccs:mlp" (or another loss) for an MLP body; a `Loss`; or a function of
-            (p_negative, p_positive).
+        method: A name of `METHODS`; "ccs:mlp" (or another loss) for an MLP body; a `Loss`, or a function of
+            (p_negative, p_positive), which is a loss; or a supervised method of your own, a function of
+            (x_positive, x_negative, seed). That one gets the training rows of both classes, `item d_model` each: of every
+            pair the variant that is true, and the other one, normalised like those of any method. It returns a vector of
+            length d_model, a function of rows that gives one score per row, or an object with `decision_function(rows)` or
+            `score(rows)`; higher means class positive. See `probes.custom`.
         target: 0/1 column of the rows: which variant is true ("label"), or which the model answers ("answer"). Searches
             without labels are fitted without it; only their sign is resolved with it.
         condition: A name for tables.
-        folds: For what is tuned: grouped folds of the training rows. With `c=` a number nothing is tuned.
+        folds: Number of grouped folds of the training rows, 2 or more, for methods that are tuned. With `c=` a number nothing
+            is tuned.
         by: Columns that folds and validation rows share no value of.
         validate: Fit on a part first and keep the accuracy and the scale of the scores on the rest, for supervised methods.
         seed: For starts, folds and validation rows.
-        options: Passed to the fit, as `normalise=`, `per=`, `erase_variant=`, `c=`, `restarts=`, …
+        options: Passed to the fit, as `normalise=`, `per=`, `erase_variant=`, `c=`, `restarts=`, …. A method of your own takes
+            those of the normalisation.
+
+    Returns:
+        The probes by layer; their scores are above 0 where the positive variant is held true.
 
     Raises:
         UnknownName: No such method.
         OneClass: The target has one class in these rows.
-        BadInput: Too few rows or groups for the folds.
+        BadInput: Too few rows or groups for the folds; or what a method of your own returned cannot be read.
+
+    Example:
+        >>> import numpy as np, pandas as pd, torch, workbench as wb
+        >>> def medians(x_positive, x_negative, seed):
+        ...     return x_positive.median(0).values - x_negative.median(0).values
+        >>> labels = np.arange(60) % 2
+        >>> values = torch.randn(60, 2, 1, 8, generator=torch.Generator().manual_seed(0))
+        >>> values[range(60), labels, 0, 3] += 4  # the true variant is longer along dimension 3
+        >>> rows = pd.DataFrame({"identity": np.arange(60) // 2, "label": labels})
+        >>> acts = wb.Activations(values=values, layers=[0], site="resid_post", position="last", rows=rows)
+        >>> fit = wb.probes.fit_layers(acts, medians)
+        >>> fit.method, int(fit.probes[0].vector.argmax())
+        ('medians', 3)
     """
     name = name_of(method)
     y = column(acts, target)
     if len(np.unique(y)) < 2:
         raise OneClass(f"all {len(y)} training rows have {target} {y[0]}: a probe needs both classes")
-    base, _, body = name.partition(":")
     forms = options.get("per") == "template"
     if forms:
         options["groups"] = acts.rows["template"].tolist()
-    supervised = isinstance(method, str) and base in SUPERVISED
-    if not supervised:
-        return _without_labels(acts, method, name, y, target, condition, forms, seed, options | ({"body": "mlp"} if body else {}))
-    fit = LINEAR[base] if base in LINEAR else NONLINEAR[base]
-    if base in NONLINEAR:
-        options["seed"] = seed
-    elif base in TUNED:
-        # a hinge without much of a penalty has a flat bottom that Newton crawls along, and gains nothing there
-        options.setdefault("c", STRENGTHS[:6] if base == "svm" else STRENGTHS)
-    if base in NONLINEAR or (base in TUNED and np.ndim(options["c"]) > 0):
-        options.setdefault("folds", grouped_folds(acts.rows, folds, by=[c for c in by if c in acts.rows], seed=seed))
+    facts: dict[str, Any] = {"method": name, "target": target, "condition": condition, "forms": forms}
+    if not is_supervised(method):
+        return Fit(probes=_without_labels(acts, method, name, y, target, condition, seed, options), **facts)
+    fit = _fitter(acts, method, name, options, folds, by, seed)
     slopes, validation = {}, {}
     if validate:
-        inner = grouped_split(acts.rows, by=[c for c in by if c in acts.rows], seed=seed + 1).side(acts.rows)
-        part, rest = acts.subset(inner == "train"), acts.subset(inner == "test")
         kept = {k: v for k, v in options.items() if k not in ("folds", "groups", "seed")}
-        first = fit_layers(part, method, target=target, condition=condition, folds=min(folds, 3), by=by, seed=seed, **kept)
-        z = column(rest, target)
-        for layer in acts.layers:
-            scores = first.scores(rest, layer)
-            validation[layer] = float(((scores > 0) == z).mean())
-            slopes[layer] = platt(scores, z)
+        slopes, validation = _validated(acts, method, seed=seed, by=by, target=target, condition=condition, folds=min(folds, 3), **kept)
     probes = {k: fit(x[:, 1], x[:, 0], y, **options) for k, x in ((k, acts.layer(k)) for k in acts.layers)}
-    return Fit(method=name, probes=probes, target=target, condition=condition, slopes=slopes, validation=validation, forms=forms)
+    return Fit(probes=probes, slopes=slopes, validation=validation, **facts)
+
+
+def _fitter(
+    acts: Activations, method: Method, name: str, options: dict[str, Any], folds: int, by: Sequence[str], seed: int
+) -> Callable[..., Probe]:
+    """The fit of a supervised method; sets what it needs (seed, strengths, folds) in the options."""
+    if not isinstance(method, str):
+        options["seed"] = seed
+        return partial(fit_custom, method, name)
+    if name in NONLINEAR:
+        options["seed"] = seed
+    elif name in TUNED:
+        # a hinge without much of a penalty has a flat bottom that Newton crawls along, and gains nothing there
+        options.setdefault("c", STRENGTHS[:6] if name == "svm" else STRENGTHS)
+    if name in NONLINEAR or (name in TUNED and np.ndim(options["c"]) > 0):
+        options.setdefault("folds", grouped_folds(acts.rows, folds, by=[c for c in by if c in acts.rows], seed=seed))
+    return LINEAR[name] if name in LINEAR else NONLINEAR[name]
+
+
+def _validated(
+    acts: Activations, method: Method, *, seed: int, by: Sequence[str], target: str, **how: Any
+) -> tuple[dict[int, float], dict[int, float]]:
+    """By layer: the slope of probabilities and the accuracy, on validation rows of a fit on the other training rows."""
+    side = grouped_split(acts.rows, by=[c for c in by if c in acts.rows], seed=seed + 1).side(acts.rows)
+    part, rest = acts.subset(side == "train"), acts.subset(side == "test")
+    fit = fit_layers(part, method, target=target, by=by, seed=seed, **how)
+    y = column(rest, target)
+    slopes, accuracies = {}, {}
+    for layer in acts.layers:
+        scores = fit.scores(rest, layer)
+        accuracies[layer] = float(((scores > 0) == y).mean())
+        slopes[layer] = platt(scores, y)
+    return slopes, accuracies
 
 
 def _without_labels(
     acts: Activations,
     method: Method,
     name: str,
-    y: np.ndarray,
+    y: Int[np.ndarray, " item"],
     target: str,
     condition: str,
-    forms: bool,
     seed: int,
     options: dict[str, Any],
-) -> Fit:
+) -> dict[int, ContrastProbe]:
+    """Search on every layer; labels are used for the sign alone, once a search is over."""
     rows = f"training rows of condition {condition!r}, by column {target!r}"
     if name == "vinc" and "items" not in options and "statement" in acts.rows and acts.rows["statement"].duplicated().any():
         options["items"] = acts.rows["statement"].to_numpy()
+    search = search_of(method)
     probes = {}
     for layer in acts.layers:
         x = acts.layer(layer)
-        if isinstance(method, str):
-            found = UNSUPERVISED[name.partition(":")[0]](x[:, 1], x[:, 0], seed=seed, **options)
-        else:
-            found = fit_contrast(x[:, 1], x[:, 0], loss=method, seed=seed, **options)
+        result = search(x[:, 1], x[:, 0], seed=seed, **options)
         # the search is over; from here on only the sign is in question
-        probes[layer] = replace(resolve_sign(found, x, y, rows=rows, groups=options.get("groups")), method=name)
-    return Fit(method=name, probes=probes, target=target, condition=condition, forms=forms)
+        probes[layer] = replace(resolve_sign(result, x, y, rows=rows, groups=options.get("groups")), method=name)
+    return probes
+
+
+def search_of(method: Method) -> Callable[..., ContrastProbe]:
+    """Return the search that a method without labels stands for, a function of (positive, negative, **options)."""
+    if not isinstance(method, str):
+        return partial(fit_contrast, loss=method)
+    base, _, body = method.partition(":")
+    return partial(UNSUPERVISED[base], body=body) if body else UNSUPERVISED[base]

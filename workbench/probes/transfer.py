@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ from ..activations import Activations
 from ..core.errors import BadInput, WrongModel
 from ..core.stats import auroc, proportion
 from ..prompts import Split, grouped_split
-from .methods import Method, column, fit_layers
+from .methods import Fit, Method, column, fit_layers
 
 
 def transfer_matrix(
@@ -29,12 +29,12 @@ def transfer_matrix(
 
     Args:
         conditions: Activations by name (templates, claims, datasets), of one model, site and position.
-        method: As for `fit_layers`.
-        layers: Blocks; by default all that every condition has.
+        method: As for `fit_layers`: a name, a loss, or a function (x_positive, x_negative, seed) of your own.
+        layers: Blocks, counted from 0; by default all that every condition has.
         split: Which identities and rights are held out, the same for all conditions; by default drawn from those of all of
             them together, so that no condition's training rows share one with another's held-out rows.
-        target: Column to fit on and to compare with.
-        resamples: Bootstrap draws for the AUROC; 0 leaves it out.
+        target: 0/1 column to fit on and to compare with.
+        resamples: Bootstrap draws for the AUROC, 0 or more; 0 leaves it out.
         seed: For the split, folds and intervals.
         options: Passed to `fit_layers`.
 
@@ -46,6 +46,23 @@ def transfer_matrix(
         WrongModel: Conditions of different models, sites or positions.
         BadInput: Fewer than two conditions, or no common layer.
     """
+    chosen = _common_layers(conditions, layers)
+    if split is None:
+        split = grouped_split(pd.concat([a.rows for a in conditions.values()], ignore_index=True), seed=seed)
+    parts = {name: _sides(name, acts.where(layers=chosen), split) for name, acts in conditions.items()}
+    rows = []
+    for source, (train, _) in parts.items():
+        fit = fit_layers(train, method, target=target, condition=source, seed=seed, **options)
+        for where, (_, held) in parts.items():
+            for layer in chosen:
+                place = {"layer": layer, "site": held.site, "method": fit.method, "fit_condition": source, "condition": where}
+                place |= {"split": "test", "against": target}
+                rows += [place | row for row in _read(fit, held, layer, target, resamples, seed)]
+    return pd.DataFrame(rows)
+
+
+def _common_layers(conditions: Mapping[str, Activations], layers: Sequence[int] | None) -> list[int]:
+    """The layers to read, after checking that all conditions come from one place of one model and have them."""
     if len(conditions) < 2:
         raise BadInput("a transfer matrix needs two conditions at least")
     (_, first), *others = conditions.items()
@@ -58,31 +75,21 @@ def transfer_matrix(
     chosen = sorted(common) if layers is None else list(layers)
     if not chosen or set(chosen) - common:
         raise BadInput(f"layers {sorted(set(chosen) - common)} are not in every condition; common: {sorted(common)}")
-    if split is None:
-        split = grouped_split(pd.concat([a.rows for a in conditions.values()], ignore_index=True), seed=seed)
-    parts = {}
-    for name, acts in conditions.items():
-        side, some = split.side(acts.rows), acts.where(layers=chosen)
-        parts[name] = some.subset(side == "train"), some.subset(side == "test")
-        if not len(parts[name][0]) or not len(parts[name][1]):
-            raise BadInput(f"condition {name!r} has no row for {'test' if len(parts[name][0]) else 'training'} in this split")
-    rows = []
-    for source, (train, _) in parts.items():
-        fit = fit_layers(train, method, target=target, condition=source, seed=seed, **options)
-        for where, (_, held) in parts.items():
-            y, people = column(held, target), held.rows["identity"].to_numpy()
-            for layer in chosen:
-                scores = fit.scores(held, layer)
-                place = {
-                    "layer": layer,
-                    "site": held.site,
-                    "method": fit.method,
-                    "fit_condition": source,
-                    "condition": where,
-                    "split": "test",
-                    "against": target,
-                }
-                rows.append(place | {"metric": "accuracy", **proportion((scores > 0) == y, people).row()})
-                if resamples and len(set(y.tolist())) == 2:
-                    rows.append(place | {"metric": "auroc", **auroc(scores, y, people, resamples=resamples, seed=seed).row()})
-    return pd.DataFrame(rows)
+    return chosen
+
+
+def _sides(name: str, acts: Activations, split: Split) -> tuple[Activations, Activations]:
+    """Training and held-out rows of a condition."""
+    side = split.side(acts.rows)
+    train, held = acts.subset(side == "train"), acts.subset(side == "test")
+    if not len(train) or not len(held):
+        raise BadInput(f"condition {name!r} has no row for {'test' if len(train) else 'training'} in this split")
+    return train, held
+
+
+def _read(fit: Fit, held: Activations, layer: int, target: str, resamples: int, seed: int) -> Iterable[dict[str, Any]]:
+    y, people = column(held, target), held.rows["identity"].to_numpy()
+    scores = fit.scores(held, layer)
+    yield {"metric": "accuracy", **proportion((scores > 0) == y, people).row()}
+    if resamples and len(set(y.tolist())) == 2:
+        yield {"metric": "auroc", **auroc(scores, y, people, resamples=resamples, seed=seed).row()}

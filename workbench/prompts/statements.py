@@ -27,6 +27,8 @@ from .udhr import identities, rights, udhr
 
 FEWEST = 16
 
+FIT = "no claim"  # the condition that probes are fitted in
+
 
 @dataclass(frozen=True, kw_only=True)
 class UdhrStatements:

@@ -19,7 +19,24 @@ from .probe import ProbeJudge
 from .rubric import HARM_RUBRIC, REFUSAL_RUBRIC
 
 __all__ = [
-    "HARM_RUBRIC", "PHRASES", "REFUSAL_RUBRIC", "BadVerdicts", "BudgetExceeded", "ClassifierJudge", "CostEstimate", "EndpointFailed",
-    "EndpointJudge", "EndpointRefused", "Judge", "MissingKey", "PeopleJudge", "ProbeJudge", "RefusalPhrases", "UnknownLabel",
-    "agreement_between", "judge_all", "known_errors", "labelled_refusals",
-]  # fmt: skip
+    "HARM_RUBRIC",
+    "PHRASES",
+    "REFUSAL_RUBRIC",
+    "BadVerdicts",
+    "BudgetExceeded",
+    "ClassifierJudge",
+    "CostEstimate",
+    "EndpointFailed",
+    "EndpointJudge",
+    "EndpointRefused",
+    "Judge",
+    "MissingKey",
+    "PeopleJudge",
+    "ProbeJudge",
+    "RefusalPhrases",
+    "UnknownLabel",
+    "agreement_between",
+    "judge_all",
+    "known_errors",
+    "labelled_refusals",
+]

@@ -88,9 +88,12 @@ def blank(answer: str) -> bool:
 
 
 def table(
-    name: str, scores: Sequence[float] | np.ndarray, verdicts: Sequence[bool | None], notes: Sequence[str],
+    name: str,
+    scores: Sequence[float] | np.ndarray,
+    verdicts: Sequence[bool | None],
+    notes: Sequence[str],
     facts: Mapping[str, Any] | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Return a judge's answer in the common form.
 
     Args:

@@ -83,7 +83,12 @@ class ClassifierJudge:
             verdicts[i] = scores[i] > self.threshold
             notes[i] = f"cut: only the first {one.context} of {lengths[row]} tokens were read" if lengths[row] > one.context else ""
         facts = {
-            "kind": "classifier", "model": one.name, "revision": self.revision or "", "digest": one.digest, "label": self.label,
-            "threshold": self.threshold, "template": self.template,
-        }  # fmt: skip
+            "kind": "classifier",
+            "model": one.name,
+            "revision": self.revision or "",
+            "digest": one.digest,
+            "label": self.label,
+            "threshold": self.threshold,
+            "template": self.template,
+        }
         return table(self.name, scores, verdicts, notes, facts)

@@ -178,9 +178,15 @@ class EndpointJudge:
         if math.isnan(cost):
             note = f"the cost is unknown: give price_in and price_out (per million tokens) of {self.model!r}"
         return CostEstimate(
-            answers=len(a), blank=keys.count(None), cached=sum(k in kept for k in keys if k), requests=len(todo), prompt_tokens=prompt,
-            completion_tokens=completion, cost=cost, note=note,
-        )  # fmt: skip
+            answers=len(a),
+            blank=keys.count(None),
+            cached=sum(k in kept for k in keys if k),
+            requests=len(todo),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cost=cost,
+            note=note,
+        )
 
     def judge(self, questions: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
         """Judge answers; what the cache holds is not sent, and equal questions and answers are sent once.
@@ -209,9 +215,15 @@ class EndpointJudge:
         verdicts = [None if r is None else r >= self.threshold for r in ratings]
         notes = [BLANK if one is None else one.reason for one in rated]
         facts = {
-            "kind": "endpoint", "endpoint": self._place, "model": self.model, "answered_by": sorted({r.model for r in rated if r and r.model}),
-            "rubric": content_hash(self.rubric), "temperature": self.temperature, "threshold": self.threshold, "extra": self.extra,
-        }  # fmt: skip
+            "kind": "endpoint",
+            "endpoint": self._place,
+            "model": self.model,
+            "answered_by": sorted({r.model for r in rated if r and r.model}),
+            "rubric": content_hash(self.rubric),
+            "temperature": self.temperature,
+            "threshold": self.threshold,
+            "extra": self.extra,
+        }
         out = table(self.name, scores, verdicts, notes, facts)
         out.attrs["usage"] = {"requests": sent, "prompt_tokens": spent.prompt, "completion_tokens": spent.completion, "cost": spent.cost}
         return out
@@ -267,12 +279,15 @@ class EndpointJudge:
         workers = min(self.concurrency, len(todo))
         with (
             httpx.Client(
-                headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=self.timeout, follow_redirects=False,
-                trust_env=not is_loopback(httpx.URL(self.url).host), limits=httpx.Limits(max_connections=workers),
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=self.timeout,
+                follow_redirects=False,
+                trust_env=not is_loopback(httpx.URL(self.url).host),
+                limits=httpx.Limits(max_connections=workers),
             ) as client,
             ThreadPoolExecutor(workers) as pool,
             tqdm(total=len(todo), desc=self.name, unit="answer", disable=None if self.progress is None else not self.progress) as bar,
-        ):  # fmt: skip
+        ):
             sender = Sender(client=client, url=self.url, secret=key, limit=limit, patience=patience, stop=stop, sleep=sleep)
             futures = {pool.submit(self._ask, sender, spent, name, *pair): name for name, pair in todo.items()}
             try:

@@ -130,9 +130,16 @@ class ProbeJudge:
         verdicts = [values[i] > self.threshold if i in values else None for i in range(len(a))]
         notes = [f"{values[i]:.4g}" if i in values else note for i, note in enumerate(notes)]
         facts = {
-            "kind": "probe", "model": known.key(), "method": self.probe.method, "site": self.site, "layer": self.layer,
-            "pool": self.pool, "threshold": self.threshold, "scale": self.scale, "template": self.template,
-        }  # fmt: skip
+            "kind": "probe",
+            "model": known.key(),
+            "method": self.probe.method,
+            "site": self.site,
+            "layer": self.layer,
+            "pool": self.pool,
+            "threshold": self.threshold,
+            "scale": self.scale,
+            "template": self.template,
+        }
         return table(self.name, scores, verdicts, notes, facts)
 
     def _score(self, value: float) -> float:

@@ -12,16 +12,14 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import BadInput
-from .names import MAIN_TABLES
 from .run import Run
 
-# what a row says, not what it is about
-WORDS = {"verdict", "representation", "information", "cause", "denied", "chosen"}
-MEASURED = WORDS | {
-    "value", "low", "high", "n", "p", "q", "note", "others", "seconds", "error", "wide_low", "wide_high", "naive_cosine", "null_naive", "reliability",
-    "finding", "share", "change", "change_low", "change_high", "clean", "corrupted", "patched", "clusters", "massive", "variance", "effect_size",
-    "bootstrap_low", "bootstrap_high", "tax_on_validation", "identity_tokens_mean", "threshold", "status",
+# of tables whose columns nobody declared: what a row says, not what it is about
+SAYS = {
+    "value", "low", "high", "n", "p", "q", "note", "seconds", "error", "status", "share", "change", "change_low", "change_high", "threshold",
+    "reliability", "verdict", "chosen",
 }  # fmt: skip
+PROSE = ("note", "finding", "error")  # sentences, which quote the numbers
 CALIBRATION = {"ece", "brier"}
 COLUMNS = [
     "table",
@@ -41,7 +39,6 @@ COLUMNS = [
 
 
 MOST = 25
-_MAIN = list(MAIN_TABLES.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +53,7 @@ class Comparison:
         settings: What was set or installed otherwise: `what, first, second`.
         skipped: Tables of both that hold no value to compare.
         names: The folders.
+        mains: The main tables of the two studies.
     """
 
     rows: pd.DataFrame
@@ -64,20 +62,21 @@ class Comparison:
     settings: pd.DataFrame
     skipped: tuple[str, ...]
     names: tuple[str, str]
+    mains: tuple[str, ...] = ()
 
     @property
     def changed(self) -> pd.DataFrame:
         """The numbers that changed beyond their intervals: a study's main table first, calibration last, the largest differences before others."""
         some = self.rows[self.rows["verdict"] == "changed"]
         order = pd.DataFrame(
-            {"main": ~some["table"].isin(_MAIN), "late": some["metric"].isin(CALIBRATION), "size": -some["difference"].abs()}
+            {"main": ~some["table"].isin(self.mains), "late": some["metric"].isin(CALIBRATION), "size": -some["difference"].abs()}
         )
         return some.reindex(order.sort_values(["main", "late", "size"]).index)
 
     @property
     def main(self) -> pd.DataFrame:
         """The numbers of the study's main table, changed or not."""
-        return self.rows[self.rows["table"].isin(_MAIN)]
+        return self.rows[self.rows["table"].isin(self.mains)]
 
     def __str__(self) -> str:
         """Return the comparison in words."""
@@ -146,9 +145,7 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
         if "value" not in one or "value" not in two:
             skipped.append(name)
             continue
-        # where to push is chosen on validation: that another place was chosen is a result, too
-        own = {"places": {"coefficient"}, "says_and_knows": {"layer"}, "summary": {"layer"}}.get(name, set())
-        keys = [c for c in one.columns if c in two.columns and c not in MEASURED | own and not _measured(one[c])]
+        keys, said = _columns(name, a, b)
         left, right = _indexed(one, keys), _indexed(two, keys)
         for key in left:
             if key in right:
@@ -156,7 +153,7 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
                 rows.append(what | _difference(left[key], right[key]))
                 words += [
                     what | {"column": c, "first": left[key][c], "second": right[key][c]}
-                    for c in sorted(WORDS & set(left[key]) & set(right[key]))
+                    for c in said
                     if str(left[key][c]) != str(right[key][c])
                 ]
         for run, mine, other in ((names[0], left, right), (names[1], right, left)):
@@ -170,7 +167,22 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
         names=names,
         words=pd.DataFrame(words, columns=["table", "row", "column", "first", "second"]),
         skipped=tuple(skipped),
+        mains=tuple(dict.fromkeys(m["table"] for run in (a, b) if isinstance(m := run.record.get("main"), dict) and "table" in m)),
     )
+
+
+def _columns(name: str, a: Run, b: Run) -> tuple[list[str], list[str]]:
+    """The columns that say what a row is about, and the words among those that say what was found: as declared, else guessed."""
+    one, two = a.tables[name], b.tables[name]
+    both = [c for c in one.columns if c in two.columns]
+    declared = a.record.get("columns", {}).get(name) or b.record.get("columns", {}).get(name)
+    keys = [c for c in both if c in declared["about"]] if declared else [c for c in both if c not in SAYS and not _measured(one[c])]
+    said = [c for c in both if c not in (*keys, *PROSE) and not _is_number(one[c]) and not _is_number(two[c])]
+    return keys, said
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def _listed(rows: pd.DataFrame, more: str, most: int, *, verdict: bool = False) -> list[str]:

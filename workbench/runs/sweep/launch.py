@@ -1,4 +1,4 @@
-"""Many workers of a sweep: processes here, or tasks on a Ray cluster. Who dies is replaced."""
+"""Start the workers of a sweep, as processes here or as tasks on a Ray cluster, and replace those that die."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..core.errors import MissingTool, WorkerLost
-from .sweep import Cell, load_sweep
-from .worker import MOST_TRIES, TOML, open_cells, status_of, work
+from ...core.errors import MissingTool, WorkerLost
+from .document import TOML, Cell, load_sweep
+from .worker import MOST_TRIES, open_cells, status_of, work
 
 
 def in_processes(
@@ -24,7 +24,7 @@ def in_processes(
     """Start workers as processes of their own, and new ones for those that die, until every cell has ended."""
     workers = min(workers, len(cells))
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-W", "ignore", "-m", "workbench.studies.worker", str(folder.resolve()), str(Path(cache).resolve())]
+    command = [sys.executable, "-W", "ignore", "-m", "workbench.runs.sweep.worker", str(folder.resolve()), str(Path(cache).resolve())]
 
     said = folder / "workers.log"  # not a pipe: one that nobody reads fills up, and the worker stands still
 

@@ -16,36 +16,15 @@ from typing import Any
 
 from ..core.errors import BadInput, DamagedRun, MissingTool
 from ..core.provenance import content_hash
+from ..core.whole import write_whole
 from ..figures import THEMES, Drawing, Finding, Panel, browser, export, words_of, write_report
 from ..figures.words import wrapped
-from .run import RECORD, Run, check_name
+from .record import RECORD, check_name
+from .run import Run, write_csv
 
 DOCUMENT = "report.json"
 FORMATS = ("html", "png", "svg", "pdf")
 _REPORT = ("title", "subtitle", "convention", "warning", "findings", "limits", "made")
-
-
-def publish_document(run: Run, *, findings: Sequence[str], panels: Sequence[Panel], **document: Any) -> None:
-    """Write a run's figures and report, and the document that `redraw` draws them from again.
-
-    Args:
-        run: The run, with its tables.
-        findings: Sentences with their numbers.
-        panels: Figures in order.
-        document: What else the report says: title, subtitle, convention, limits, warning, made, settings, and links to further pages.
-    """
-    run.findings = list(findings)
-    # drawn from what is read back: what is drawn now is what is redrawn later
-    saved = [replace(p, drawing=p.drawing.save(run.folder / "figures", p.name)) for p in panels]
-    document |= {
-        "findings": [{"text": str(f), "tables": list(getattr(f, "tables", ()))} for f in findings],
-        "panels": [{"name": p.name, "caption": p.caption, "table": p.table, **p.drawing.spec()} for p in saved],
-    }  # fmt: skip
-    text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
-    (run.folder / DOCUMENT).write_text(text + "\n", encoding="utf-8")
-    note = render(run, document, saved, formats=run.formats)
-    if note:
-        run.record["figures"] = note
 
 
 def render(
@@ -100,9 +79,9 @@ def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str]) -> No
     new = {p.name: content_hash(p.figure.to_json(), sorted(formats)) for p in panels}
     fresh = [p for p in panels if old.get(p.name) != new[p.name] or not all((folder / f"{p.name}.{kind}").is_file() for kind in formats)]
     export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats))
-    seal.write_text(json.dumps({**old, **new}), encoding="utf-8")
+    write_whole(seal, json.dumps({**old, **new}))
     for panel in panels:  # a picture that travels alone does not say its n
-        (folder / f"{panel.name}.txt").write_text(panel.caption + "\n", encoding="utf-8")
+        write_whole(folder / f"{panel.name}.txt", panel.caption + "\n")
 
 
 def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]:
@@ -204,7 +183,7 @@ def redraw(
     if target.resolve() != run.folder.resolve():
         _copy_tables(run, panels, target)
         for name in (RECORD, DOCUMENT):  # so that the copy can be drawn again and compared, too
-            (target / name).write_bytes((run.folder / name).read_bytes())
+            write_whole(target / name, (run.folder / name).read_bytes())
     render(run, document, shown, out=target, formats=formats, theme=theme)
     return target / "index.html"
 
@@ -213,7 +192,7 @@ def _copy_tables(run: Run, panels: Sequence[Panel], target: Path) -> None:
     """The report links to the tables: take them along."""
     for name, table in run.tables.items():
         (target / "tables").mkdir(exist_ok=True)
-        table.to_csv(target / "tables" / f"{name}.csv", index=False, float_format="%.6g")
+        write_csv(target / "tables" / f"{name}.csv", table)
     for panel in panels:
         panel.drawing.save(target / "figures", panel.name)
 

@@ -1,4 +1,4 @@
-"""A worker of a sweep: the loop that each runs, also as a process of its own, `python -m workbench.studies.worker FOLDER CACHE`."""
+"""A worker of a sweep: the loop that each runs, also as a process of its own, `python -m workbench.runs.sweep.worker FOLDER CACHE`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -18,23 +18,27 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ..core.errors import DamagedRun
-from ..core.provenance import content_hash, source_hash, versions
-from ..models import load_model
-from .cache import Cache
-from .run import Run, read_record
-from .running import run_loaded, settings_of
-from .sweep import Cell, Sweep, load_sweep
+from ...core.errors import DamagedRun
+from ...core.whole import write_whole
+from ..cache import Cache
+from ..execute import execute
+from ..handle import ModelHandle, handles
+from ..record import read_record
+from ..registry import find
+from ..run import Run
+from ..settings import settings_of
+from .document import TOML, Cell, Sweep, load_sweep
 
 MOST_TRIES = 3
-TOML = "sweep.toml"
 
 
 def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Callable[[str], None] = lambda _: None) -> int:
     """Run every cell of a sweep's folder that is neither finished nor taken, and return how many. What each worker does."""
     sweep = load_sweep(folder / TOML)
     cells = sweep.cells()
-    name, model, count = "", None, 0
+    current: Mapping[str, str] | None = None
+    models: Mapping[str, ModelHandle] = {}
+    count = 0
     bar = tqdm(total=len(cells), desc=sweep.name, disable=None if progress is None else not progress)
     # first what is free; then what others hold is waited for, and taken up if they die
     taken: list[Cell] = []
@@ -59,16 +63,14 @@ def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Calla
                 continue
             _end(place, cell, "running", "", started)
             try:
-                if cell.model != name:
-                    name, model = cell.model, None  # let go of one before the next is loaded
-                    model = load_model(cell.model)
+                if cell.models != current:
+                    models, current = {}, None  # let go of one before the next is loaded
+                    models, current = handles(cell.models, Cache(cache)), cell.models
                 if ended == "open":  # what lies there was made by other code, from another model or other data
                     shutil.rmtree(place / "run", ignore_errors=True)
-                _run(sweep, cell, model, place, Cache(cache), say)
+                _run(sweep, cell, models, place, Cache(cache), say)
                 _end(place, cell, "finished", "", started)
             except Exception as error:
-                if model is None:
-                    name = ""
                 first = str(error).strip().splitlines() or [""]
                 (place / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
                 _end(place, cell, "failed", f"{type(error).__name__}: {first[0]}", started)
@@ -87,13 +89,15 @@ def is_whole(place: Path) -> bool:
     return True
 
 
-def _run(sweep: Sweep, cell: Cell, model: Any, place: Path, cache: Cache, say: Callable[[str], None]) -> None:
-    settings = settings_of(sweep.study, seed=cell.seed, fast=sweep.fast, **cell.settings)
+def _run(sweep: Sweep, cell: Cell, models: Mapping[str, ModelHandle], place: Path, cache: Cache, say: Callable[[str], None]) -> None:
+    study = find(sweep.study)
+    settings = settings_of(study, seed=cell.seed, fast=sweep.fast, **cell.settings)
     (place / "error.txt").unlink(missing_ok=True)
-    run_loaded(
-        sweep.study, model, settings, place / "run", given=cell.model, fast=sweep.fast, progress=False, say=lambda line: say(f"{cell.name}: {line.strip()}"),
-        cache=cache, formats=(),
-    )  # fmt: skip
+
+    def tell(line: str) -> None:
+        say(f"{cell.name}: {line.strip()}")
+
+    execute(study, models, settings, place / "run", fast=sweep.fast, progress=False, say=tell, cache=cache, formats=())
 
 
 def _try(place: Path) -> bool:
@@ -105,18 +109,18 @@ def _try(place: Path) -> bool:
     return before < MOST_TRIES
 
 
-def _code() -> str:
-    return content_hash(source_hash(), versions())
-
-
 def _end(place: Path, cell: Cell, status: str, error: str, started: float) -> None:
     record = {
-        "cell": cell.name, "key": cell.key, "source": _code(), "status": status, "error": error, "pid": os.getpid(),
-        "seconds": round(time.perf_counter() - started, 2), "session": _session(place),
-    }  # fmt: skip
-    temporary = place / f"cell.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(place / "cell.json")
+        "cell": cell.name,
+        "key": cell.key,
+        "source": cell.code,
+        "status": status,
+        "error": error,
+        "pid": os.getpid(),
+        "seconds": round(time.perf_counter() - started, 2),
+        "session": _session(place),
+    }
+    write_whole(place / "cell.json", json.dumps(record, indent=1, ensure_ascii=False))
 
 
 def _session(place: Path) -> str:
@@ -136,7 +140,7 @@ def status_of(place: Path, cell: Cell) -> dict[str, Any]:
     record: Any = None
     with suppress(OSError, ValueError):
         record = json.loads((place / "cell.json").read_text(encoding="utf-8"))
-    if not isinstance(record, dict) or record.get("key") != cell.key or record.get("source") != _code():
+    if not isinstance(record, dict) or record.get("key") != cell.key or record.get("source") != cell.code:
         return {"status": "open", "error": "", "seconds": 0.0}
     if record["status"] == "failed" and record.get("session") == _session(place):
         record["status"] = "failed now"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput
+from ...core.errors import BadInput
 
 
 def key_text(name: str) -> str:
@@ -40,6 +40,11 @@ def check_types(file: str, given: Mapping[str, Any]) -> None:
             good, wanted = isinstance(value, bool), "true or false"
         elif key in ("columns", "grid", "settings"):
             good, wanted = isinstance(value, dict), f"a section, [{key}]"
+        elif key == "models":
+            good = isinstance(value, list) and all(
+                isinstance(v, str) or (isinstance(v, dict) and all(isinstance(x, str) for x in v.values())) for v in value
+            )
+            wanted = "a list, even of one, of texts (of a study of several models: of {role = name})"
         elif key in ("seeds", "layers"):
             good, wanted = isinstance(value, list) and all(type(v) is int for v in value), "a list, even of one, of whole numbers"
         else:
@@ -56,5 +61,7 @@ def check_types(file: str, given: Mapping[str, Any]) -> None:
 
 def beside(folder: Path, value: Any) -> Any:
     """A path that is there from the toml file's folder: from there; anything else as it is."""
-    looks = isinstance(value, str) and ("/" in value or Path(value).suffix in (".csv", ".jsonl", ".parquet"))
+    if isinstance(value, Mapping):
+        return {k: beside(folder, v) for k, v in value.items()}
+    looks = isinstance(value, str) and ("/" in value or Path(value).suffix in (".csv", ".jsonl", ".parquet", ".py"))
     return str(folder / value) if looks and (folder / value).exists() else value

@@ -20,32 +20,17 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.errors import BadInput, WorkbenchError
-from .cache import Cache
-from .render import FORMATS
-from .run import Run, check_output
-from .sweep import Cell, Sweep, load_sweep
-from .worker import TOML, finished_cells, status_of, work
-from .workers import in_processes, on_ray
-
-
-def as_sweep(sweep: Any) -> Sweep:
-    """Return a sweep from itself, a toml file, or the name of a study."""
-    if isinstance(sweep, Sweep):
-        return sweep
-    path = Path(sweep)
-    if (path / TOML).is_file():
-        return load_sweep(path / TOML)
-    if path.suffix == ".toml":
-        return load_sweep(path)
-    return Sweep(name=str(sweep), study=str(sweep))
-
-
-def placed(sweep: Any, out: str | Path | None) -> tuple[Sweep, Path]:
-    """Return a sweep with its paths whole, and its folder: the one named, the one it was begun in, or `figures/NAME`."""
-    begun = Path(sweep) if isinstance(sweep, str | Path) and (Path(sweep) / TOML).is_file() else None
-    found = as_sweep(sweep).resolved()
-    return found, (Path(out) if out else begun or Path("figures") / found.name.replace(" ", "-")).resolve()
+from ...core.errors import BadInput, WorkbenchError
+from ...core.whole import write_whole
+from ..cache import Cache
+from ..record import check_output
+from ..redraw import FORMATS
+from ..registry import find
+from ..run import Run
+from .document import TOML, Cell, Sweep, placed
+from .launch import in_processes, on_ray
+from .report import write
+from .worker import finished_cells, status_of, work
 
 
 class SweepRun(Run):
@@ -106,9 +91,11 @@ def run_sweep(
     check_output(folder, study)
     cells = sweep.cells()
     store = Cache(cache)
-    run: Any = SweepRun.open(folder, study=study, settings={"sweep": sweep.to_toml()}, say=say, cache=store, cells=len(cells))
+    run: Any = SweepRun.open(
+        folder, study=study, settings={"sweep": sweep.to_toml()}, say=say, cache=store, cells=len(cells), main=_main(sweep)
+    )
     run.formats = None if formats is None else tuple(formats)
-    (folder / TOML).write_text(sweep.to_toml(), encoding="utf-8")
+    write_whole(folder / TOML, sweep.to_toml())
     for cell in cells:
         shutil.rmtree(folder / "cells" / cell.name / ".tries", ignore_errors=True)
     say(f"{study}: {len(cells)} cells, {len(finished_cells(folder, sweep))} finished -> {folder}")
@@ -120,8 +107,6 @@ def run_sweep(
         else:
             work(folder, store.root, progress=progress, say=say)
         _gather(run, sweep, cells)
-        from .sweep_report import write  # the report needs figures; a worker does not
-
         write(run, sweep)
     except BaseException as error:
         run.fail(error)
@@ -154,3 +139,12 @@ def _gather(run: Run, sweep: Sweep, cells: list[Cell]) -> None:
     run.keep("sweep_cells", pd.DataFrame(rows))
     for name, tables in parts.items():
         run.keep(name, pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True))
+    study = find(sweep.study)
+    axes = [c for cell in cells[:1] for k in ("cell", *cell.axes) for c in (k, f"cell_{k}")]
+    declared = {name: study.columns(name) for name in parts}
+    run.record["columns"] = {n: {"about": [*axes, *c.about], "says": list(c.says)} for n, c in declared.items() if c is not None}
+
+
+def _main(sweep: Sweep) -> dict[str, Any] | None:
+    main = find(sweep.study).main
+    return None if main is None else {"table": main.table, "labels": list(main.labels), "axis": main.axis, "zero": main.zero}

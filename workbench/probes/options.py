@@ -1,0 +1,127 @@
+"""What stands beside a reading: which controls `probe_layers` makes, and how its intervals are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from ..activations import Activations
+from ..core.errors import BadInput, UnknownName, unknown
+
+CONTROLS = ("shuffled_labels", "random_directions", "bag_of_words")
+
+
+class _Options:
+    """Options that may also be given as keywords of the function that takes them."""
+
+    @classmethod
+    def taken(cls, given: Any, keywords: dict[str, Any], argument: str, **first: Any) -> Self:
+        """Return the options of a call, and take their keywords out of the others.
+
+        Args:
+            given: An object of this class, or `None`.
+            keywords: Further keyword arguments of the call; those that name an option are removed.
+            argument: Name of the argument that takes the object.
+            first: Options that were given in another form.
+
+        Returns:
+            The object given, or one made of the keywords.
+
+        Raises:
+            BadInput: An option is given in the object and as a keyword.
+        """
+        own = {f.name: keywords.pop(f.name) for f in fields(cls) if f.name in keywords}  # pyright: ignore[reportArgumentType]
+        if not isinstance(given, cls):
+            return cls(**first, **own)
+        if own:
+            name, kind = next(iter(own)), cls.__name__
+            raise BadInput(f"{name}= is given twice: as a keyword and in {argument}={kind}(…). Leave the keyword out: {kind}({name}=…)")
+        return given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls(_Options):
+    """Which controls stand beside a reading.
+
+    Attributes:
+        names: Any of "shuffled_labels" (mass-mean probes fitted on permuted training labels), "random_directions" (directions
+            drawn, and oriented on training labels) and "bag_of_words" (the text column alone).
+        untrained: The fitted condition read from an untrained copy of the model: the same prompts in the same order.
+        embedding: The same read before the first block (`site="resid_pre"`, layer 0); in tables at layer -1.
+        random_directions: How many directions are drawn per layer, 1 or more; raising it steadies the ends of their spread.
+        shuffles: How many permutations of the training labels, 1 or more; raising it steadies the ends of their spread.
+        text: Column of the rows with the text for the bag of words.
+        control_task: With nonlinear methods: the column whose values get random labels, for the selectivity.
+        burns_exact: Add what the reference protocol of CCS would claim: normalised with test statistics, the better sign taken
+            on test labels. It is there to be compared with, not to be believed.
+
+    Raises:
+        UnknownName: No control of this name.
+        BadInput: Too few draws.
+    """
+
+    names: Iterable[str] = CONTROLS
+    untrained: Activations | None = None
+    embedding: Activations | None = None
+    random_directions: int = 50
+    shuffles: int = 20
+    text: str = "statement"
+    control_task: str = "right"
+    burns_exact: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", (self.names,) if isinstance(self.names, str) else tuple(self.names))
+        for name in self.names:
+            if name not in CONTROLS:
+                raise unknown(UnknownName, "control", name, CONTROLS)
+        for name, control, draws in (
+            ("random_directions", "random_directions", self.random_directions),
+            ("shuffles", "shuffled_labels", self.shuffles),
+        ):
+            if draws < 0 or (control in self.names and draws < 1):
+                raise BadInput(f"{name}={draws}: the control {control!r} needs 1 draw at least; to leave it out, leave it out of names")
+
+    @classmethod
+    def of(cls, given: Controls | Iterable[str] | None, keywords: dict[str, Any]) -> Controls:
+        """Return the controls of a call: as given, by their names, or by keywords, which are removed from `keywords`."""
+        if given is None or isinstance(given, Controls):
+            return cls.taken(given, keywords, "controls")
+        return cls.taken(None, keywords, "controls", names=given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampling(_Options):
+    """How intervals are drawn.
+
+    Attributes:
+        resamples: Bootstrap draws over clusters, 0 or more; raising it steadies the ends of the intervals and costs time. With 0
+            only accuracies are reported, whose intervals need no draws.
+        level: Confidence level of intervals and bands, between 0 and 1; the spread of controls is its central part too.
+        bands: Give accuracies a second interval that holds for all layers at once.
+
+    Raises:
+        BadInput: `resamples` is negative, or `level` out of range.
+    """
+
+    resamples: int = 1000
+    level: float = 0.95
+    bands: bool = True
+
+    def __post_init__(self) -> None:
+        if self.resamples < 0:
+            raise BadInput(f"resamples={self.resamples}: 0 or more")
+        if not 0 < self.level < 1:
+            raise BadInput(f"level={self.level}: between 0 and 1")
+
+    @classmethod
+    def of(cls, given: Resampling | None, keywords: dict[str, Any]) -> Resampling:
+        """Return the resampling of a call: as given, or by keywords, which are removed from `keywords`."""
+        if given is not None and not isinstance(given, Resampling):
+            raise BadInput(f"resampling= takes a Resampling(resamples=…), got {type(given).__name__}")
+        return cls.taken(given, keywords, "resampling")
+
+    @property
+    def outside(self) -> float:
+        """The share outside the interval, without the rounding of 1 - .95."""
+        return round(1 - self.level, 12)

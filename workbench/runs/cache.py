@@ -1,0 +1,200 @@
+"""What studies have computed, by content, for all of them: a step is never repeated.
+
+    ROOT/acts/HASH/          activations of one model, site and position: every prompt set that any study read there
+    ROOT/tables/HASH.parquet tables, each with the digest of its bytes in HASH.sha256
+    ROOT/folders/HASH/       anything else that a step wrote to files (vectors, adapters, dictionaries), sealed by seal.json
+    ROOT/models/HASH.json    what a model's files load as, by the content of the files
+    ROOT/journal.jsonl       how long each step took, for `--plan`
+
+ROOT is `WORKBENCH_CACHE`, or `~/.cache/workbench`. Keys hold a hash of the code that computes the thing: activations depend on `core`, `models`
+and `activations`; tables and folders on every room below the studies and on the study's own folder. Versions of the packages are in both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from ..core.errors import DamagedStore
+from ..core.provenance import content_hash, source_hash, versions
+from ..core.whole import replacing, write_whole
+
+READS = ("core/", "models/", "activations/")
+SHOWS = ("core/show.py", "core/notebook.py", "core/machine.py")  # how things look in a notebook, and the doctor
+KINDS = ("acts", "tables", "folders", "models")
+SEAL = "seal.json"
+_KEPT = 4000
+
+
+def cache_root() -> Path:
+    """Return the folder that studies share what they computed in: `WORKBENCH_CACHE`, or `~/.cache/workbench`."""
+    given = os.environ.get("WORKBENCH_CACHE")
+    return Path(given).expanduser() if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
+
+
+class Cache:
+    """A cache folder.
+
+    Args:
+        root: The folder; by default `cache_root()`.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = Path(root) if root is not None else cache_root()
+
+    # ------------------------------------------------------------------ where things lie
+
+    def activations(self, key: Any) -> Path:
+        """Return the folder of the activations of one model, site and position."""
+        return self.root / "acts" / content_hash(source_hash(only=READS, without=SHOWS), versions(), key)
+
+    def table(self, name: str, key: Any, source: str = "") -> Path:
+        """Return the file of a step's table.
+
+        Args:
+            name: The step.
+            key: Everything else that decides the result, JSON-like.
+            source: Hash of the code that computes it.
+        """
+        return self.root / "tables" / f"{content_hash(source, versions(), name, key)}.parquet"
+
+    def folder(self, name: str, key: Any, source: str = "") -> Path:
+        """Return the folder of a step's files; arguments as for `table`."""
+        return self.root / "folders" / content_hash(source, versions(), name, key)
+
+    # ------------------------------------------------------------------ tables
+
+    def write(self, path: Path, table: pd.DataFrame) -> None:
+        """Write a table whole or not at all; several processes may write the same one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            table.to_parquet(temporary)
+            write_whole(path.with_suffix(".sha256"), _digest(temporary))
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """Return a cached table.
+
+        Raises:
+            DamagedStore: Its bytes are not those that were written.
+        """
+        try:
+            if path.with_suffix(".sha256").read_text(encoding="utf-8") != _digest(path):
+                raise DamagedStore(f"the cached table {path.name} is not what was written")
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise DamagedStore(f"the cached table {path.name} cannot be read ({type(error).__name__})") from None
+
+    # ------------------------------------------------------------------ folders
+
+    def fill(self, path: Path, make: Callable[[Path], Any]) -> None:
+        """Make a folder whole or not at all: `make` writes into an empty one beside it, which is sealed and then renamed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            make(temporary)
+            (temporary / SEAL).write_text(json.dumps(_digests(temporary)), encoding="utf-8")
+            with FileLock(path.with_suffix(".lock")):
+                shutil.rmtree(path, ignore_errors=True)  # damaged, or made by another process meanwhile
+                temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def whole(self, path: Path) -> bool:
+        """Whether a folder is there and every file is what was written.
+
+        Raises:
+            DamagedStore: It is there, and it is not.
+        """
+        if not path.is_dir():
+            return False
+        try:
+            sealed = json.loads((path / SEAL).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise DamagedStore(f"the cached folder {path.name} has no readable seal") from None
+        if sealed != _digests(path):
+            raise DamagedStore(f"the cached folder {path.name} is not what was written")
+        return True
+
+    # ------------------------------------------------------------------ models
+
+    def remember(self, content: str, entry: Mapping[str, Any]) -> None:
+        """Keep what a model's files load as.
+
+        Args:
+            content: Hash of the files.
+            entry: What is kept, JSON-like.
+        """
+        path = self.root / "models" / f"{content}.json"
+        with suppress(OSError):  # a convenience: without it the model is loaded once more
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(entry))
+
+    def recall(self, content: str) -> Any:
+        """Return what was remembered of a model's files, `None` for nothing."""
+        with suppress(OSError, ValueError):
+            return json.loads((self.root / "models" / f"{content}.json").read_text(encoding="utf-8"))
+        return None
+
+    # ------------------------------------------------------------------ the journal
+
+    def note(self, **entry: Any) -> None:
+        """Add a line to the journal."""
+        path = self.root / "journal.jsonl"
+        with suppress(OSError):  # a journal is a convenience: a full or read-only disk fails where it matters
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")), path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(entry, default=str) + "\n")
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return the journal's latest lines."""
+        path = self.root / "journal.jsonl"
+        if not path.is_file():
+            return []
+        out = []
+        for line in path.read_text(encoding="utf-8").splitlines()[-_KEPT:]:
+            with suppress(ValueError):  # a line that was cut off when a process was killed
+                out.append(json.loads(line))
+        return [entry for entry in out if isinstance(entry, dict) and {"study", "step", "seconds"} <= set(entry)]
+
+    # ------------------------------------------------------------------ all of it
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return the bytes of each kind of thing that is kept."""
+        return {kind: sum(_size(p) for p in _files(self.root / kind)) for kind in KINDS}
+
+    def clear(self) -> int:
+        """Delete everything that can be computed again and return the number of bytes; the journal stays."""
+        freed = sum(self.sizes().values())
+        for kind in KINDS:
+            shutil.rmtree(self.root / kind, ignore_errors=True)
+        return freed
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): _digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != SEAL}
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else ()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

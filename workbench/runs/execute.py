@@ -1,0 +1,276 @@
+"""Run a study: its settings checked, its steps computed, its report written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BadInput, DamagedRun, OutputFolder
+from ..models import bundled_models
+from .cache import Cache
+from .handle import ModelHandle, handles
+from .publish import by_main_table, publish
+from .record import check_output, read_record
+from .redraw import FORMATS
+from .registry import find
+from .run import Run
+from .settings import settings_of
+from .steps import Steps, content_of
+from .study import Study
+
+DEFAULT_MODEL = "bundled"
+
+
+def run_study(
+    name: Any = "udhr",
+    *,
+    model: Any = DEFAULT_MODEL,
+    models: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    fast: bool = False,
+    seed: int = 0,
+    progress: bool | None = None,
+    say: Callable[[str], None] | None = None,
+    cache: str | Path | None = None,
+    formats: Sequence[str] | None = None,
+    **options: Any,
+) -> Any:
+    """Run a study and write its tables, figures and report to a folder.
+
+    Args:
+        name: A study that is installed (`workbench studies`), the path of a study of your own (a .py file), or a `Study`; or a `Sweep`, or the
+            path of a toml file that describes one (then `model`, `fast`, `seed` and options are its own, `workers=`, `address=` and `resume=`
+            are those of `run_sweep`, and what comes back is a `SweepRun`).
+        model: For studies of one model: anything that `load_model` takes, or a loaded model.
+        models: For studies of several: a model for each role; the bundled one where none is named.
+        out: The folder; by default `figures/NAME` (`figures/NAME-MODEL` for a model other than the bundled one).
+        fast: A small grid, for a first look.
+        seed: Draws everything.
+        progress: Show progress bars; by default only in a terminal or a notebook.
+        say: Receives a line per step; `print` shows them.
+        cache: Where steps are kept for all studies; by default `WORKBENCH_CACHE` or `~/.cache/workbench`.
+        formats: Of the figures: "html", "png", "svg", "pdf"; by default html, and png and svg where a browser is found.
+        options: Other values of the study's settings (`behaviour=`, `train=`, `test=`, `claims=`, `data=`, …).
+
+    Returns:
+        The finished run: `.tables`, `.findings`, `.folder`, `.report`.
+
+    Raises:
+        UnknownStudy, UnknownModel, UnknownClaim, AnswerTokens, PromptTooLong, OutputFolder: Before any forward pass.
+        BadInput: A setting, a format or a role that the study does not have.
+    """
+    from .sweep.document import Sweep
+
+    if isinstance(name, Sweep) or (not isinstance(name, Study) and str(name).endswith(".toml")):
+        from .sweep.sweep import run_sweep
+
+        how = {k: options.pop(k) for k in ("workers", "address", "resume") if k in options}
+        if options or fast or seed or models or model != DEFAULT_MODEL:
+            raise BadInput("a sweep's models, seed, fast and settings stand in it: change them there")
+        return run_sweep(name, out=out, progress=progress, say=say, cache=cache, formats=formats, **how)
+    if strange := sorted(set(formats or ()) - set(FORMATS)):
+        raise BadInput(f"format {strange[0]!r}: there are {', '.join(FORMATS)}")
+    study = find(name)
+    settings = settings_of(study, seed=seed, fast=fast, **options)
+    given = roles_of(study, model, models)
+    folder = Path(out) if out else default_folder(study, given)
+    check_output(folder, study.name)
+    store = Cache(cache)
+    return execute(
+        study,
+        handles(given, store),
+        settings,
+        folder,
+        fast=fast,
+        progress=progress,
+        say=say,
+        cache=store,
+        formats=None if formats is None else tuple(formats),
+    )
+
+
+def roles_of(study: Study, model: Any = DEFAULT_MODEL, models: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what each role of a study is given.
+
+    Args:
+        study: The study.
+        model: For a study of one model: that model.
+        models: By role; takes precedence.
+
+    Returns:
+        A model for each role; the bundled one where none was named.
+
+    Raises:
+        BadInput: A role that the study does not have, or `model` for a study of no or of several models.
+    """
+    given = dict(models or {})
+    if stray := sorted(set(given) - set(study.models)):
+        roles = ", ".join(study.models) or "none"
+        raise BadInput(f"the study {study.name!r} has no role {', '.join(stray)} for a model; its roles: {roles}")
+    named = not (isinstance(model, str) and model == DEFAULT_MODEL)
+    if named and len(study.models) == 1:
+        given.setdefault(study.models[0], model)
+    elif named:
+        say = f"name one for each role: {', '.join(f'{r}=…' for r in study.models)}" if study.models else "leave it out"
+        raise BadInput(f"the study {study.name!r} takes {len(study.models) or 'no'} models; {say}")
+    return {role: given.get(role, DEFAULT_MODEL) for role in study.models}
+
+
+def default_folder(study: Study, given: Mapping[str, Any]) -> Path:
+    """Return `figures/NAME`, with the models' names behind it where they are not the bundled one.
+
+    Args:
+        study: The study.
+        given: What each role is given.
+
+    Returns:
+        The folder; it need not be there.
+    """
+    from ..models import info
+
+    labels = [Path(str(m)).name if isinstance(m, str | Path) else info(m).name for m in given.values()]
+    named = [] if all(label == DEFAULT_MODEL for label in labels) else list(dict.fromkeys(labels))
+    return Path("figures") / "-".join([study.name, *named])
+
+
+def execute(
+    study: Study,
+    models: Mapping[str, ModelHandle],
+    settings: Any,
+    folder: Path,
+    *,
+    fast: bool,
+    progress: bool | None = None,
+    say: Callable[[str], None] | None = None,
+    cache: Cache | None = None,
+    formats: tuple[str, ...] | None = None,
+) -> Run:
+    """Run a study on models, once everything is checked; what `run_study`, sweeps, `rerun` and `check_study` share.
+
+    Args:
+        study: The study.
+        models: A handle for each of its roles.
+        settings: Its settings.
+        folder: Where the run goes.
+        fast: Whether the settings are those of `--fast`; for the record.
+        progress: Whether steps show progress bars.
+        say: Receives a line per step.
+        cache: Where steps are kept.
+        formats: Of the figures; by default html, and stills where a browser is found.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        OutputFolder: The folder holds a finished run of other models or other data, or something else.
+    """
+    say = say or (lambda _: None)
+    say(f"study {study.name}{''.join(f' on {m.info.name}' for m in models.values())} -> {folder}")
+    _same_subject(folder, study, models, settings)
+    run = Run.open(folder, study=study.name, settings=asdict(settings), say=say, cache=cache, **_facts(study, models, fast))
+    run.formats = formats
+    try:
+        _keep_inputs(run, study, settings)
+        steps = Steps(run, study, settings, models, progress=progress)
+        computed = study.compute(models, settings, steps)
+        run.record["columns"] = _columns(study, run)
+        report = study.report(run, computed) if study.report else by_main_table(study, run)
+        publish(run, report, _decided(run, models, settings))
+    except BaseException as error:
+        run.fail(error)
+        raise
+    run.finish()
+    return run
+
+
+def _facts(study: Study, models: Mapping[str, ModelHandle], fast: bool) -> dict[str, Any]:
+    """What the record says beside settings and versions."""
+    named = {role: m.record() | {"given": _whole(m.given)} for role, m in models.items()}
+    main = study.main
+    return {
+        "asks": study.asks,
+        "models": named,
+        "fast": fast,
+        "size": sum({m["name"]: m["size"] for m in named.values()}.values()),
+        "layers": max((m["layers"] for m in named.values()), default=0),
+        "main": None if main is None else {"table": main.table, "labels": list(main.labels), "axis": main.axis, "zero": main.zero},
+    }
+
+
+def _whole(given: str | None) -> str | None:
+    """A model's name, a folder's with its whole path: a rerun may begin elsewhere."""
+    return str(Path(given).resolve()) if given and given not in bundled_models() and Path(given).is_dir() else given
+
+
+def _decided(run: Run, models: Mapping[str, ModelHandle], settings: Any) -> dict[str, Any]:
+    return {
+        **asdict(settings),
+        **{role: m.info.key() for role, m in models.items()},
+        **run.record["versions"],
+        "commit": run.record["code"],
+    }
+
+
+def _columns(study: Study, run: Run) -> dict[str, Any]:
+    """The declared columns of the tables that were made: what a comparison goes by."""
+    declared = {name: study.columns(name) for name in run.tables}
+    return {name: {"about": list(c.about), "says": list(c.says)} for name, c in declared.items() if c is not None}
+
+
+def _same_subject(folder: Path, study: Study, models: Mapping[str, ModelHandle], settings: Any) -> None:
+    """A finished run is not overwritten by one of another model or another table."""
+    try:
+        record = read_record(folder)
+    except DamagedRun:
+        return
+    if record.get("status") != "finished":
+        return
+    for role, was in record["models"].items():
+        if role in models and was.get("digest") not in (None, models[role].info.digest):
+            raise OutputFolder(
+                f"{folder.name} holds a finished run of the model {was.get('name')!r}, not of {models[role].info.name!r}; choose another folder"
+            )
+    if record.get("input") != _input(study, settings):
+        raise OutputFolder(f"{folder.name} holds a finished run on other statements; choose another folder")
+
+
+def given_file(study: Study, settings: Any) -> Path | None:
+    """Return the user's own file that a run is made from, `None` where there is none.
+
+    Args:
+        study: The study; its `inputs` name files and folders.
+        settings: Its settings.
+
+    Returns:
+        The first of them that is a file.
+    """
+    paths = [Path(str(value)).expanduser() for name in study.inputs if (value := getattr(settings, name, ""))]
+    return next((p for p in paths if p.is_file()), None)
+
+
+def _input(study: Study, settings: Any) -> str | None:
+    path = given_file(study, settings)
+    return None if path is None else input_digest(path)
+
+
+def input_digest(path: Path) -> str:
+    """Return a hash of a file's bytes (16 hex digits)."""
+    return content_of(path)[1][:16]
+
+
+def _keep_inputs(run: Run, study: Study, settings: Any) -> None:
+    """Copy the user's own table into the run, so that it can be run again from itself."""
+    folder, path = run.folder / "inputs", given_file(study, settings)
+    if path is None:
+        return
+    run.record["input"] = input_digest(path)
+    if path.resolve().parent == folder.resolve():
+        return
+    if folder.is_symlink():
+        raise OutputFolder(f"inputs in {run.folder.name} is a link; a run writes inside its own folder only")
+    shutil.rmtree(folder, ignore_errors=True)  # that of an earlier run into this folder
+    folder.mkdir()
+    shutil.copyfile(path, folder / path.name)

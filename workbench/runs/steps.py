@@ -1,0 +1,337 @@
+"""The steps of a study: the only way to compute.
+
+`run.table`, `run.activations` and `run.folder` have a name, a key and a `make`. The result of `make` is cached by content: what it was made of
+(models, settings, the contents of files) and by which code. A step whose result is cached is not computed again, so a finished run makes no
+forward pass. Models can be loaded, and results of earlier steps can be looked into, inside `make` only; so a plan can walk through a study without
+computing anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, overload
+
+import pandas as pd
+
+from ..activations import Activations, capture
+from ..core.errors import BadInput, BrokenStudy, DamagedRun, DamagedStore, UnknownLayer, WrongModel
+from ..core.provenance import content_hash
+from ..prompts import PromptSet
+from .cache import SEAL
+from .handle import ModelHandle, inside_step, is_inside_step
+from .record import check_name
+from .registry import source_of
+from .run import Run
+from .study import Study
+
+RESERVED = ("tables", "figures", "inputs", "cells")
+
+
+class Steps:
+    """What a study computes with; it is given to `compute` as `run`.
+
+    Attributes:
+        run: The run that is being filled.
+        tables: The result tables that were made so far.
+        progress: Whether long steps show their progress; `None` for in a terminal or a notebook only.
+    """
+
+    def __init__(self, run: Run, study: Study, settings: Any, models: Mapping[str, ModelHandle], *, progress: bool | None = None) -> None:
+        self.run = run
+        self.progress = progress
+        self.source = source_of(study)
+        self.everything = [{role: m.key for role, m in models.items()}, settings_key(study, settings)]
+        self._used: set[str] = set()
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The result tables that were made so far."""
+        return self.run.tables
+
+    @overload
+    def table(
+        self,
+        name: str,
+        key: Any = None,
+        make: Callable[[], pd.DataFrame] | None = None,
+        *,
+        doing: str = "",
+        keep: bool = True,
+        items: int = 0,
+    ) -> pd.DataFrame: ...
+    @overload
+    def table(
+        self,
+        name: tuple[str, ...],
+        key: Any = None,
+        make: Callable[[], Mapping[str, pd.DataFrame]] | None = None,
+        *,
+        doing: str = "",
+        keep: bool = True,
+        items: int = 0,
+    ) -> dict[str, pd.DataFrame]: ...
+    def table(self, name: Any, key: Any = None, make: Any = None, *, doing: str = "", keep: bool = True, items: int = 0) -> Any:
+        """Compute a table, or several, unless it is cached.
+
+        Args:
+            name: The table; a tuple of names for several that are made together.
+            key: Everything that decides the result, JSON-like; a `Path` counts by what it holds. By default all models and settings of the run,
+                which is never wrong; a narrower key lets other settings share the result. The code is always part of it.
+            make: Makes the table; for several, a mapping from names to tables. Results of earlier steps are touched in here only, for in a plan
+                there are none.
+            doing: What the step does, for the log; by default its name.
+            keep: Whether the table is a result (`tables/NAME.csv`, `run.tables`), or only an input of later steps.
+            items: Items that the model reads for it, where that is what takes the time; for `--plan`.
+
+        Returns:
+            The table, or a mapping from names to tables.
+
+        Raises:
+            BadInput: The name cannot be that of a table, or was used before.
+        """
+        names = (name,) if isinstance(name, str) else tuple(name)
+        self._begin(doing or names[0], names if keep else ())
+        paths = {one: self.run.cache.table(one, self._key(key), self.source) for one in names}
+        tables = self._tables(paths, make, doing or names[0], items, single=isinstance(name, str))
+        if keep:
+            self._publish(tables)
+        return tables[name] if isinstance(name, str) else tables
+
+    def _publish(self, tables: Mapping[str, pd.DataFrame]) -> None:
+        for name, table in tables.items():
+            self.run.keep(name, table)
+
+    def _tables(self, paths: Mapping[str, Path], make: Any, doing: str, items: int, *, single: bool) -> dict[str, pd.DataFrame]:
+        started = time.perf_counter()
+        tables = self._cached(paths)
+        cached = tables is not None
+        if tables is None:
+            self.run.say(f"  {doing} …")
+            with inside_step():
+                computed = make()
+            for name, table in _as_tables(doing, tuple(paths), computed, single).items():
+                self.run.cache.write(paths[name], table)
+            # read back: what is computed now and what is found later are the same, to the dtype
+            tables = {name: self.run.cache.read(path) for name, path in paths.items()}
+        self.run.log(doing, started, cached, items)
+        return tables
+
+    def _cached(self, paths: Mapping[str, Path]) -> dict[str, pd.DataFrame] | None:
+        if not all(path.is_file() for path in paths.values()):
+            return None
+        try:
+            return {name: self.run.cache.read(path) for name, path in paths.items()}
+        except DamagedStore as error:
+            self.run.say(f"  {error}: computed anew")
+            return None
+
+    def activations(
+        self,
+        name: str,
+        key: Any,
+        prompts: PromptSet,
+        make: Callable[[Path], Activations],
+        *,
+        layers: Sequence[int] | None = None,
+        answers: bool = False,
+    ) -> Activations:
+        """Capture activations, unless they are cached; they stream into the cache and resume item by item.
+
+        Args:
+            name: What the step does, for the log.
+            key: What decides the store: model, site, position. Prompt sets of one key share a folder.
+            prompts: What is read.
+            make: Receives the folder to stream to.
+            layers: The layers that are needed; `None` for those that are there.
+            answers: Whether the log-probabilities of the answers are needed.
+
+        Returns:
+            The activations, read from disk as they are needed.
+        """
+        self._begin(name)
+        started = time.perf_counter()
+        folder = self.run.cache.activations(settled(key))
+        cached = True
+        try:
+            out = Activations.load(folder, prompts=prompts.hash, layers=layers)
+            if answers and not out.answered:
+                raise DamagedStore("read without answers")
+        except (DamagedStore, WrongModel, UnknownLayer):  # none yet, unfinished, less than asked or damaged: capture resumes and mends it
+            cached = False
+            self.run.say(f"  {name} …")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with inside_step():
+                out = make(folder)
+        self.run.log(name, started, cached, len(prompts))
+        return out
+
+    def read(
+        self,
+        name: str,
+        model: ModelHandle,
+        prompts: PromptSet,
+        *,
+        site: str = "resid_post",
+        position: str = "last",
+        layers: Sequence[int] | None = None,
+        answers: bool = False,
+    ) -> Activations:
+        """Capture a model's activations on prompts, unless they are cached: `run.activations` with `wb.capture`.
+
+        Args:
+            name: What the step does, for the log.
+            model: Handle of the model.
+            prompts: What is read.
+            site, position: Where, as for `wb.capture`.
+            layers: Blocks; `None` for all.
+            answers: Also keep the log-probabilities of the answers, from the same forward pass.
+
+        Returns:
+            The activations. Every study's readings of one model, site and position lie in one store.
+        """
+        wanted = list(range(model.info.n_layers)) if layers is None else list(layers)
+
+        def make(folder: Path) -> Activations:
+            return capture(
+                model.load(),
+                prompts,
+                site=site,
+                layers=wanted,
+                position=position,
+                store=folder,
+                logits="answers" if answers else None,
+                progress=self.progress,
+                note=name,
+            )
+
+        return self.activations(name, [model.key, site, position], prompts, make, layers=wanted, answers=answers)
+
+    def folder(self, name: str, key: Any = None, make: Callable[[Path], Any] | None = None, *, doing: str = "", keep: bool = True) -> Path:
+        """Compute files (adapters, dictionaries, vectors, generated texts), unless they are cached.
+
+        Args:
+            name: The step; where it is kept, the folder's name in the run.
+            key: As for `table`.
+            make: Receives an empty folder and writes into it.
+            doing: What the step does, for the log; by default its name.
+            keep: Whether a copy is put into the run folder under this name.
+
+        Returns:
+            The folder in the cache: read from it, do not write to it.
+
+        Raises:
+            BadInput: The name cannot be that of a folder of a run.
+        """
+        self._begin(doing or name, (name,) if keep else ())
+        started = time.perf_counter()
+        path = self.run.cache.folder(name, self._key(key), self.source)
+        cached = self._whole(path)
+        if not cached:
+            self.run.say(f"  {doing or name} …")
+            with inside_step():
+                self.run.cache.fill(path, make or (lambda _: None))
+        if keep:
+            self._copy(path, name)
+        self.run.log(doing or name, started, cached)
+        return path
+
+    def _whole(self, path: Path) -> bool:
+        try:
+            return self.run.cache.whole(path)
+        except DamagedStore as error:
+            self.run.say(f"  {error}: computed anew")
+            return False
+
+    def _copy(self, path: Path, name: str) -> None:
+        target = self.run.folder / name
+        if target.is_symlink():
+            raise DamagedRun(f"{name} in {self.run.folder.name} is a link; a run writes inside its own folder only")
+        shutil.rmtree(target, ignore_errors=True)  # that of an earlier run into this folder
+        shutil.copytree(path, target, ignore=shutil.ignore_patterns(SEAL))
+        self.run.record["folders"] = sorted({*self.run.record.get("folders", []), name})
+
+    def _key(self, key: Any) -> Any:
+        return self.everything if key is None else settled(key)
+
+    def _begin(self, doing: str, names: Sequence[str] = ()) -> None:
+        """Refuse a step that a plan could not see, and names that cannot be those of results."""
+        if is_inside_step():
+            raise BrokenStudy(
+                f"the step {doing!r} begins inside another step, where no plan can see it: make it before, and use its result there"
+            )
+        for name in names:
+            try:
+                check_name(name, self.run.folder)
+            except DamagedRun:
+                raise BadInput(
+                    f"{name!r} cannot be the name of a result: letters, digits, spaces and . + - _ only, or keep=False"
+                ) from None
+            if name in RESERVED or name in self._used:
+                raise BadInput(f"the name {name!r} is taken in this run; give the step another")
+            self._used.add(name)
+
+
+def _as_tables(doing: str, names: tuple[str, ...], computed: Any, single: bool) -> dict[str, pd.DataFrame]:
+    """What a step's `make` returned, as tables by name, without the attributes that a file does not keep."""
+    tables = {names[0]: computed} if single else computed
+    if not isinstance(tables, Mapping) or set(tables) != set(names):
+        raise BrokenStudy(f"the step {doing!r} is to make the tables {', '.join(names)}; its make returned {_kind(tables)}")
+    for name, table in tables.items():
+        if not isinstance(table, pd.DataFrame):
+            raise BrokenStudy(f"the step {doing!r} is to make the table {name}; its make returned {_kind(table)}")
+    bare = {name: table.copy(deep=False) for name, table in tables.items()}
+    for table in bare.values():
+        table.attrs = {}
+    return bare
+
+
+def _kind(value: Any) -> str:
+    return f"a mapping with {', '.join(map(str, value)) or 'nothing'}" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+
+
+def settings_key(study: Study, settings: Any) -> dict[str, Any]:
+    """Return all settings of a study as part of a key: files and folders count by what they hold.
+
+    Args:
+        study: The study; its `inputs` name files and folders.
+        settings: Its settings.
+
+    Returns:
+        JSON-like.
+    """
+    return {k: content_of(Path(v)) if k in study.inputs and v and Path(v).exists() else settled(v) for k, v in asdict(settings).items()}
+
+
+def settled(key: Any) -> Any:
+    """Return a key in which every path is replaced by a hash of what it holds.
+
+    Args:
+        key: JSON-like, with paths.
+
+    Returns:
+        JSON-like.
+    """
+    if isinstance(key, Path):
+        return content_of(key)
+    if isinstance(key, Mapping):
+        return {str(k): settled(v) for k, v in key.items()}
+    if isinstance(key, list | tuple | set | frozenset):
+        values = [settled(v) for v in key]
+        return sorted(values, key=str) if isinstance(key, set | frozenset) else values
+    return key
+
+
+def content_of(path: Path) -> Any:
+    """Return what stands for a file or a folder in a key: a hash of what it holds. Of its name only the suffix counts."""
+    if path.is_dir():
+        return content_hash([(p.relative_to(path).as_posix(), content_of(p)) for p in sorted(path.rglob("*")) if p.is_file()])
+    try:
+        with path.open("rb") as handle:
+            return [path.suffix, hashlib.file_digest(handle, "sha256").hexdigest()]
+    except OSError:
+        return str(path)

@@ -1,0 +1,1 @@
+"""Sweeps: a grid of runs of one study, as a document and as a folder of runs."""
