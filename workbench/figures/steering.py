@@ -13,7 +13,20 @@ from plotly.subplots import make_subplots
 from . import marks
 from .looks import DASHES, SYMBOLS
 from .marks import chance_line, layer_step
-from .steering_parts import COLOURS, POLARITIES, THIN, bars, by_task, change_points, choice_panel, dose_panel, hover, own_look, tint
+from .steering_parts import (
+    COLOURS,
+    POLARITIES,
+    THIN,
+    bars,
+    by_task,
+    change_points,
+    choice_panel,
+    dose_panel,
+    hover,
+    own_look,
+    place_look,
+    tint,
+)
 from .style import GREY, INK, ORANGE, style
 
 __all__ = ["COLOURS", "INK", "bars", "choice", "components", "doses", "hover", "matrix", "placement", "places", "points", "sweep", "tax"]
@@ -99,21 +112,9 @@ def places(table: pd.DataFrame) -> go.Figure:
     for k, polarity in enumerate(polarities):
         for j, (kind, site) in enumerate(groups):
             rows = table[(table["direction"] == kind) & (table["site"] == site) & (table["polarity"] == polarity)].sort_values("layer")
-            nth = sites.index(site) if len(sites) > 1 else 1
-            marks.curve(
-                figure,
-                rows["layer"] + (j - len(groups) / 2) * 0.05,
-                rows,
-                (tint(kinds.index(kind)), (("circle-open", *SYMBOLS)[nth % (len(SYMBOLS) + 1)])),
-                f"{kind}, {site}",
-                group=f"{kind}{site}",
-                legend=k == 0,
-                size=8,
-                dash="dot" if nth == 0 else ("solid", "dash", "dashdot")[kinds.index(kind) // len(COLOURS) % 3],
-                row=1,
-                col=k + 1,
-                **THIN,
-            )
+            look, dash = place_look(kinds.index(kind), sites.index(site) if len(sites) > 1 else 1)
+            how: dict[str, Any] = {"group": f"{kind}{site}", "legend": k == 0, "size": 8, "dash": dash, "row": 1, "col": k + 1}
+            marks.curve(figure, rows["layer"] + (j - len(groups) / 2) * 0.05, rows, look, f"{kind}, {site}", **how, **THIN)
     style(figure, "Where a push repairs the answers: every direction at every layer, held-out prompts", height=460)
     figure.update_xaxes(title="layer", dtick=1)
     figure.update_yaxes(range=[-0.04, 1.04])
@@ -171,13 +172,14 @@ def placement(table: pd.DataFrame) -> go.Figure:
         x = [claims.index(c) + (0 if place == "no claim" else (j - 0.5) * 0.2) for c in rows["claim"]]
         marks.curve(figure, x, rows, look, place, group=place, size=10, mode="markers", row=1, col=1, **THIN)
     read = table[table["metric"] == "truth read"]
+    symbols = {claim: None if k < len(DASHES) else SYMBOLS[k // len(DASHES) % len(SYMBOLS)] for k, claim in enumerate(claims)}
     dashes = {claim: DASHES[k % len(DASHES)] for k, claim in enumerate(claims)}
     for (claim, place), rows in read.groupby(["claim", "place"], sort=False):
         rows = rows.sort_values("layer")
         colour = GREY if place == "no claim" else tint(stands.index(place))
         name = f"{claim}, {place}" if claim != "none" else "no claim (read)"
         how: dict[str, Any] = {"size": 6, "width": 1.8, "dash": dashes[claim], "row": 1, "col": 2}
-        marks.curve(figure, rows["layer"], rows, (colour, None), name, **how, **THIN)
+        marks.curve(figure, rows["layer"], rows, (colour, symbols[claim]), name, **how, **THIN)
     chance_line(figure, row=1, col=2)
     style(figure, "The claim before the question, and inside the answer", height=500)
     figure.update_xaxes(tickvals=list(range(len(claims))), ticktext=claims, title="claim", row=1, col=1)

@@ -28,6 +28,14 @@ def own_look(k: int, symbols: Sequence[str] = ("circle", "diamond", "square")) -
     return tint(k), symbols[k % len(symbols)] if rounds == 0 else SYMBOLS[(rounds + 2) % len(SYMBOLS)]
 
 
+def place_look(direction: int, site: int) -> tuple[Look, str]:
+    """Return look and dash of a direction at a site: the colour is the direction's, the symbol the site's; the first site is hollow."""
+    rounds = direction // len(COLOURS)  # beyond six directions colours come again
+    if site == 0:
+        return (tint(direction), f"{SYMBOLS[rounds % len(SYMBOLS)]}-open"), "dot"
+    return (tint(direction), SYMBOLS[(site - 1) % len(SYMBOLS)]), ("solid", "dash", "dashdot")[rounds % 3]
+
+
 def bars(rows: pd.DataFrame) -> dict[str, object]:
     """Return plotly's error bars from `value, low, high`; none where an end is not known."""
     return marks.bars(rows, 1.3)
