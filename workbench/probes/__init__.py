@@ -5,12 +5,15 @@ from .ccs import ContrastProbe, fit_ccs, fit_ccs_layers, fit_contrast, resolve_s
 from .change import change_point
 from .classes import ClassProbe, fit_multiclass, fit_multilabel
 from .controls import selectivity
+from .custom import CustomProbe
 from .efficiency import sample_efficiency, smallest
 from .honesty import HonestyPanel, ccs_honesty
-from .linear import LinearProbe, fit_lda, fit_logistic, fit_mass_mean, fit_ridge, fit_svm
+from .linear import fit_lda, fit_logistic, fit_mass_mean, fit_ridge, fit_svm
+from .linear_probe import LinearProbe
 from .losses import LOSSES, Loss
 from .methods import METHODS, Fit, fit_layers
 from .nonlinear import NonlinearProbe, fit_knn, fit_mlp, fit_quadratic, fit_rbf
+from .options import CONTROLS, Controls, Resampling
 from .protocol import accuracy_by, best_layers, probe_layers
 from .tamper import TamperDetector, fit_tamper, roc_curve, tamper_roc, tamper_score
 from .text import bag_of_words
@@ -18,15 +21,19 @@ from .transfer import transfer_matrix
 from .unsupervised import fit_crc, fit_kmeans, fit_vinc
 
 __all__ = [
+    "CONTROLS",
     "LOSSES",
     "METHODS",
     "ClassProbe",
     "ContrastProbe",
+    "Controls",
+    "CustomProbe",
     "Fit",
     "HonestyPanel",
     "LinearProbe",
     "Loss",
     "NonlinearProbe",
+    "Resampling",
     "TamperDetector",
     "accuracy_by",
     "bag_of_words",

@@ -6,7 +6,7 @@ named step, `resolve_sign`, sets it from rows and labels that the caller names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +20,11 @@ from ..core.types import Float, Int, Tensor
 from .bodies import LinearBody as _Linear
 from .bodies import MlpBody as _Mlp
 from .losses import Function, Loss, get_loss
-from .minimise import Problem, minimise
 from .scaling import Normaliser, pair, two_classes
+from .search import search
 from .shown import probe_facts
 
 BODIES = ("linear", "mlp")
-Outer = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -217,7 +216,7 @@ def fit_contrast(
         raise BadInput("both variants are the same in every pair: there is nothing that could contradict itself")
     network = _Mlp(stacked, hidden) if body == "mlp" else _Linear(stacked)
     strength = chosen.penalty if penalty is None else penalty
-    theta, losses = _search(network, network.start(restarts, seed), chosen, len(x), strength, epochs)
+    theta, losses = search(network, network.start(restarts, seed), chosen, len(x), strength, epochs)
     best = int(losses.argmin())
     weight, bias, units = network.read(theta[best].cpu())
     return ContrastProbe(
@@ -231,24 +230,6 @@ def fit_contrast(
         method=chosen.name,
         weights=theta[:, :-1].cpu().clone() if body == "linear" else None,
     )
-
-
-def _search(
-    network: _Linear | _Mlp, theta: Float[Tensor, "restart parameter"], loss: Loss, items: int, strength: float, epochs: int
-) -> tuple[Float[Tensor, "restart parameter"], Float[Tensor, " restart"]]:
-    """Minimise a loss from every start, round by round; return the parameters and their losses without the penalty."""
-    shrink = network.penalty * strength
-    outer = _outer(loss, items)
-    _check(outer, network.forward(theta), loss)
-    old = network.forward(theta)
-    for k in range(loss.rounds):
-        if loss.rounds > 1:
-            outer = _outer(loss, items, old)
-        problem = Problem(forward=network.forward, outer=outer, back=network.back, linear=isinstance(network, _Linear), penalty=shrink)
-        theta = minimise(problem, theta, iterations=epochs if k == 0 else max(1, epochs // 4))
-        old = network.forward(theta)
-    final = outer(old)[0]
-    return theta, torch.where(torch.isfinite(final), final, torch.inf)
 
 
 def fit_ccs_layers(
@@ -270,35 +251,6 @@ def fit_ccs_layers(
     if positive.ndim != 3:
         raise ShapeMismatch(f"item x layer x d_model, got {tuple(positive.shape)}")
     return [fit_contrast(positive[:, k], negative[:, k], **options) for k in range(positive.shape[1])]
-
-
-def _outer(loss: Loss, items: int, old: Float[Tensor, "restart row"] | None = None) -> Outer:
-    """Losses and their gradients by the projections, `restart x (negative items, positive items)`."""
-    before = () if loss.rounds == 1 else (old[:, :items], old[:, items:]) if old is not None else None
-
-    def outer(u: Tensor) -> tuple[Tensor, Tensor]:
-        if loss.slopes is not None:
-            value, low, high = loss.slopes(u[:, :items], u[:, items:])
-            return value, torch.cat([low, high], 1)
-        with torch.enable_grad():
-            v = u.detach().requires_grad_()
-            said = torch.sigmoid(v) if loss.of == "probability" else v
-            past = (said[:, :items].detach(), said[:, items:].detach()) if before is None else before
-            value = loss.function(said[:, :items], said[:, items:], *past)
-            (slope,) = torch.autograd.grad(value.sum(), v)
-        return value.detach(), slope
-
-    return outer
-
-
-def _check(outer: Outer, u: Float[Tensor, "restart row"], loss: Loss) -> None:
-    """Try a loss once, so that one of the wrong shape fails at once and in words."""
-    try:
-        value = outer(u)[0]
-    except (RuntimeError, TypeError) as error:
-        raise BadInput(f"the loss {loss.name!r} cannot be computed or has no gradient: {error}") from error
-    if value.shape != (len(u),):
-        raise ShapeMismatch(f"the loss {loss.name!r} returns shape {tuple(value.shape)}; it should be one per restart, ({len(u)},)")
 
 
 def resolve_sign(result: ContrastProbe, acts: Any, labels: ArrayLike, *, rows: str = "training rows", groups: Any = None) -> ContrastProbe:

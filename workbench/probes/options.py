@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from ..activations import Activations
 from ..core.errors import BadInput, UnknownName, unknown
@@ -12,36 +12,32 @@ from ..core.errors import BadInput, UnknownName, unknown
 CONTROLS = ("shuffled_labels", "random_directions", "bag_of_words")
 
 
-class _Options:
-    """Options that may also be given as keywords of the function that takes them."""
+Options = TypeVar("Options")
 
-    @classmethod
-    def taken(cls, given: Any, keywords: dict[str, Any], argument: str, **first: Any) -> Self:
-        """Return the options of a call, and take their keywords out of the others.
 
-        Args:
-            given: An object of this class, or `None`.
-            keywords: Further keyword arguments of the call; those that name an option are removed.
-            argument: Name of the argument that takes the object.
-            first: Options that were given in another form.
+def _taken(kind: type[Options], given: Any, keywords: dict[str, Any], argument: str, **first: Any) -> Options:
+    """Options of a call, as an object or made of keywords, which are removed from the others.
 
-        Returns:
-            The object given, or one made of the keywords.
-
-        Raises:
-            BadInput: An option is given in the object and as a keyword.
-        """
-        own = {f.name: keywords.pop(f.name) for f in fields(cls) if f.name in keywords}  # pyright: ignore[reportArgumentType]
-        if not isinstance(given, cls):
-            return cls(**first, **own)
-        if own:
-            name, kind = next(iter(own)), cls.__name__
-            raise BadInput(f"{name}= is given twice: as a keyword and in {argument}={kind}(…). Leave the keyword out: {kind}({name}=…)")
-        return given
+    Args:
+        kind: The class of the options.
+        given: An object of this class, or `None`.
+        keywords: Further keyword arguments of the call.
+        argument: Name of the argument that takes the object.
+        first: Options that were given in another form.
+    """
+    own = {f.name: keywords.pop(f.name) for f in fields(kind) if f.name in keywords}  # pyright: ignore[reportArgumentType]
+    if not isinstance(given, kind):
+        return kind(**first, **own)
+    if own:
+        name = next(iter(own))
+        raise BadInput(
+            f"{name}= is given twice: as a keyword and in {argument}={kind.__name__}(…). Leave the keyword out: {kind.__name__}({name}=…)"
+        )
+    return given
 
 
 @dataclass(frozen=True, kw_only=True)
-class Controls(_Options):
+class Controls:
     """Which controls stand beside a reading.
 
     Attributes:
@@ -86,12 +82,12 @@ class Controls(_Options):
     def of(cls, given: Controls | Iterable[str] | None, keywords: dict[str, Any]) -> Controls:
         """Return the controls of a call: as given, by their names, or by keywords, which are removed from `keywords`."""
         if given is None or isinstance(given, Controls):
-            return cls.taken(given, keywords, "controls")
-        return cls.taken(None, keywords, "controls", names=given)
+            return _taken(cls, given, keywords, "controls")
+        return _taken(cls, None, keywords, "controls", names=given)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resampling(_Options):
+class Resampling:
     """How intervals are drawn.
 
     Attributes:
@@ -115,11 +111,11 @@ class Resampling(_Options):
             raise BadInput(f"level={self.level}: between 0 and 1")
 
     @classmethod
-    def of(cls, given: Resampling | None, keywords: dict[str, Any]) -> Resampling:
+    def of(cls, given: Any, keywords: dict[str, Any]) -> Resampling:
         """Return the resampling of a call: as given, or by keywords, which are removed from `keywords`."""
         if given is not None and not isinstance(given, Resampling):
             raise BadInput(f"resampling= takes a Resampling(resamples=…), got {type(given).__name__}")
-        return cls.taken(given, keywords, "resampling")
+        return _taken(cls, given, keywords, "resampling")
 
     @property
     def outside(self) -> float:

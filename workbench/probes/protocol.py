@@ -15,18 +15,15 @@ import torch
 
 from ..activations import Activations
 from ..core.errors import BadInput, MissingColumn, UnknownName, WrongModel, unknown
-from ..core.stats import Estimate, auroc, paired_difference, proportion, undefined
+from ..core.stats import proportion
 from ..prompts import Split, grouped_split
 from . import controls as beside
-from .calibration import brier, calibration_error
-from .linear import LINEAR
-from .methods import Fit, Method, column, fit_layers, name_of
-from .nonlinear import NONLINEAR
-from .text import bag_of_words
+from .bench import Bench
+from .measure import METRICS
+from .methods import Fit, Method, by_name, column
+from .options import Controls, Resampling
 
 DEFAULT = ("logistic", "mass_mean", "ccs")
-CONTROLS = ("shuffled_labels", "random_directions", "bag_of_words")
-METRICS = ("accuracy", "auroc", "ece", "brier")
 ORDER = [
     "layer",
     "site",
@@ -56,22 +53,15 @@ def probe_layers(
     condition: str = "fit",
     target: str = "label",
     against: Sequence[str] = ("label",),
-    untrained: Activations | None = None,
-    embedding: Activations | None = None,
-    controls: Iterable[str] = CONTROLS,
-    text: str = "statement",
     metrics: Sequence[str] = METRICS,
-    random_directions: int = 50,
-    shuffles: int = 20,
-    resamples: int = 1000,
+    controls: Controls | Iterable[str] | None = None,
+    resampling: Resampling | None = None,
     folds: int = 5,
-    burns_exact: bool = False,
     check_labels: bool = True,
-    control_task: str = "right",
     options: Mapping[str, Mapping[str, Any]] | None = None,
     ccs_options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    **normalisation: Any,
+    **more: Any,
 ) -> pd.DataFrame:
     """Fit probes on every layer of one condition and read them on held-out rows of this and of other conditions.
 
@@ -80,49 +70,65 @@ def probe_layers(
         test: Further conditions to read, by name; their held-out rows only.
         methods: Of `METHODS`: linear ("logistic", "svm", "ridge", "lda", "mass_mean", "difference_in_means"), nonlinear ("mlp",
             "quadratic", "rbf", "knn"), without labels ("ccs", "ccs_circle", "infonce", "spin", "hinge", "bimodal", "crc", "vinc",
-            "kmeans", "ccs:mlp"), or a loss of your own (see `fit_contrast`).
+            "kmeans", "ccs:mlp"); a loss of your own, a function of (p_negative, p_positive) (see `fit_contrast`); or a
+            supervised method of your own, a function of (x_positive, x_negative, seed) (see `fit_layers`). Functions are named
+            by their `__name__`; no two methods have one name.
         split: Which identities and rights are held out; by default a third of each, drawn from `seed`. What is tuned is
             tuned on grouped folds of the training rows.
         condition: Name of the fitted condition in the table.
-        target: Column to fit on (without labels: to resolve the sign with).
-        against: Columns to compare the reading with: "label" (truth), "answer" (what the model says).
-        untrained: The fitted condition read from an untrained copy of the model: a control.
-        embedding: The same read before the first block (`site="resid_pre"`, layer 0): a control, at layer -1.
-        controls: Of `CONTROLS`. "shuffled_labels" fits mass-mean probes on permuted training labels;
-            "random_directions" draws directions and orients them on training labels; both give the middle of their
-            distribution with its central 95 %. "bag_of_words" reads the text column alone.
-        text: Column of the rows with the text for the bag of words.
+        target: 0/1 column to fit on (without labels: to resolve the sign with).
+        against: 0/1 columns to compare the reading with: "label" (truth), "answer" (what the model says).
         metrics: Of `METRICS`. "ece" and "brier" where scores are probabilities (see `Fit.probabilities`).
-        random_directions, shuffles: Draws of the two controls.
-        resamples: Bootstrap draws for the intervals; 0 leaves all but the accuracy out.
-        folds: Grouped folds to tune on.
-        burns_exact: Add what the reference protocol of CCS would claim (control "burns_exact"): normalised with test statistics,
-            the better sign taken on test labels.
+        controls: Which controls stand beside the reading, `Controls(untrained=…, random_directions=200)`; or only their
+            names, of "shuffled_labels", "random_directions" and "bag_of_words". All three by default.
+        resampling: How intervals are drawn, `Resampling(resamples=2000, level=0.9)`. With `resamples=0` only accuracies are
+            reported.
+        folds: Grouped folds of the training rows to tune on, 2 or more.
         check_labels: Refuse prompt forms whose labels contradict the other forms.
-        control_task: With nonlinear methods: the column whose values get random labels, for the selectivity.
-        options: By method, passed to the fit.
+        options: By name of the method, passed to its fit.
         ccs_options: The same for "ccs".
         seed: For the split, starts, controls and intervals.
-        normalisation: For all methods: `normalise="mean_std" | "mean" | "none"`, `per="variant" | "all" | "template"`,
+        more: The fields of `Controls` and `Resampling` by their own names, in the place of these objects: `untrained=`,
+            `embedding=`, `random_directions=`, `shuffles=`, `text=`, `control_task=`, `burns_exact=`, `resamples=`, …. And the
+            normalisation of all methods: `normalise="mean_std" | "mean" | "none"`, `per="variant" | "all" | "template"`,
             `erase_variant=True` (LEACE of the variant direction).
 
     Returns:
         One row per layer x method x condition x `against` x metric: "accuracy" with a Wilson interval at the effective
         sample size; "auroc", "ece" (monotone bins) and "brier" with a bootstrap; all clustered by identity. For nonlinear methods
-        also "gap" (accuracy minus that of the linear method that validation rows prefer, paired) and, for these and
-        linear methods, "selectivity". Columns: `layer, site, method, control, fit_condition, condition, split, against, metric,
-        value, low, high, n, band_low, band_high, note`. The bag of words and the embedding have layer -1. An accuracy's band holds for
-        all layers at once (Bonferroni): with it, not with `low` and `high`, compare layers (`best_layers`).
+        also "gap" (accuracy minus that of the linear method that validation rows prefer, paired) and, for all supervised
+        methods beside them, "selectivity". Columns: `layer, site, method, control, fit_condition, condition, split, against,
+        metric, value, low, high, n, band_low, band_high, note`. The bag of words and the embedding have layer -1. An accuracy's
+        band holds for all layers at once (Bonferroni): with it, not with `low` and `high`, compare layers (`best_layers`).
 
     Raises:
         WrongModel: A condition was read from other weights.
-        OneClass, MissingColumn, SplitLeak, FlippedLabels, BadInput: Before fitting.
+        UnknownName: No such method, control or metric.
+        BadInput: An option of the controls or of the resampling is given twice, or two methods have one name.
+        OneClass, MissingColumn, SplitLeak, FlippedLabels: Before fitting.
 
     Note:
         "Readable" is not "used": a probe shows what is there, not what the model does with it.
+
+    Example:
+        >>> import numpy as np, pandas as pd, torch, workbench as wb
+        >>> def medians(x_positive, x_negative, seed):
+        ...     return x_positive.median(0).values - x_negative.median(0).values
+        >>> labels = np.arange(240) % 2
+        >>> values = torch.randn(240, 2, 1, 8, generator=torch.Generator().manual_seed(0))
+        >>> values[range(240), labels, 0, 3] += 4  # the true variant is longer along dimension 3
+        >>> rows = pd.DataFrame({"identity": np.arange(240) // 12, "right": np.arange(240) // 2 % 6, "label": labels})
+        >>> acts = wb.Activations(values=values, layers=[0], site="resid_post", position="last", rows=rows)
+        >>> few = wb.probes.Resampling(resamples=200, level=0.9)
+        >>> draws = wb.probes.Controls(names=["random_directions"], random_directions=100)
+        >>> table = wb.probe_layers(acts, methods=[medians, "mass_mean"], controls=draws, resampling=few)
+        >>> read = table.query("metric == 'accuracy'").set_index("method")
+        >>> bool(read.loc["medians", "low"] > 0.8), bool(read.loc["random", "value"] < 0.8)
+        (True, True)
     """
-    others = dict(test or {})
-    _check(acts, others, methods, controls, metrics)
+    made, how = Controls.of(controls, more), Resampling.of(resampling, more)
+    named, others = by_name(methods), dict(test or {})
+    _check(acts, others, metrics)
     split = split or grouped_split(acts.rows, seed=seed)
     side = split.side(acts.rows)
     if not (side == "test").any() or not (side == "train").any():
@@ -137,108 +143,22 @@ def probe_layers(
         beside.check_labels(train, y)
     special = {k: dict(v) for k, v in (options or {}).items()}
     special["ccs"] = special.get("ccs", {}) | dict(ccs_options or {})
-    names = [name_of(m) for m in methods]
-    nonlinear = [n for n in names if n in NONLINEAR]
-    columns = {"site": acts.site, "fit_condition": condition, "split": "test"}
-    rows: list[dict[str, Any]] = []
-    hits: dict[tuple[str, int, str, str], np.ndarray] = {}
-
-    def fit(some: Activations, method: Method, name: str) -> Fit:
-        supervised = name in LINEAR or name in NONLINEAR
-        wanted = supervised and bool(nonlinear or (name != "logistic" and resamples and {"ece", "brier"} & set(metrics)))
-        return fit_layers(
-            some,
-            method,
-            target=target,
-            condition=condition,
-            folds=folds,
-            validate=wanted,
-            seed=seed,
-            **{**normalisation, **special.get(name, {})},
-        )
-
-    def add(found: Fit, conditions: Mapping[str, Activations], control: str = "", level: int | None = None) -> None:
-        for where, held in conditions.items():
-            for layer in held.layers:
-                scores = found.scores(held, layer)
-                place = {
-                    "layer": layer if level is None else level,
-                    "method": found.method,
-                    "control": control,
-                    "condition": where,
-                    **columns,
-                }
-                rows.extend(
-                    place | row
-                    for row in _measure(
-                        scores, held.rows, against, resamples, seed, metrics, found.probabilities(scores, layer), len(held.layers)
-                    )
-                )
-                for name in () if control else against:
-                    hits[found.method, layer, where, name] = (scores > 0) == held.rows[name].to_numpy()
-                    if burns_exact and not found.supervised:
-                        claimed = beside.inflated(found, held, layer, name)
-                        note = "test statistics, and the better sign on test labels"
-                        rows.append(
-                            place | {"control": "burns_exact", "against": name, "metric": "accuracy", **claimed.row(), "note": note}
-                        )
-
-    fits = {name: fit(train, method, name) for method, name in zip(methods, names, strict=True)}
-    for found in fits.values():
-        add(found, read)
-    if nonlinear:
-        rows += [r | columns for r in _gaps(fits, nonlinear, read, hits, resamples, seed)]
-        for method, name in zip(methods, names, strict=True):
-            if name in LINEAR or name in NONLINEAR:
-                extra = {**normalisation, **special.get(name, {})}
-                found = beside.selectivity(train, method, target=target, task=control_task, resamples=resamples, seed=seed, **extra)
-                for layer, (value, control) in found.items():
-                    row = {
-                        "layer": layer,
-                        "method": name,
-                        "control": "",
-                        "condition": condition,
-                        "against": target,
-                        "metric": "selectivity",
-                    }
-                    note = f"on other identities of the training rows; control task by {control_task!r}: {control.value:.3f}"
-                    rows.append(row | columns | value.row() | {"split": "validation", "note": note})
-    for control, other in (("untrained_model", untrained), ("embedding", embedding)):
-        if other is None:
-            continue
-        if len(other) != len(acts) or other.rows["stem"].tolist() != acts.rows["stem"].tolist():
-            raise WrongModel(f"{control.split('_')[0]}=: it must have read the same prompts in the same order")
-        other = other.with_rows(acts.rows)  # with the columns that were added to the rows since
-        blank, held = other.subset(side == "train"), {condition: other.subset(side == "test")}
-        level = -1 if control == "embedding" else None
-        for method, name in zip(methods, names, strict=True):
-            try:
-                add(fit(blank, method, name), held, control, level)
-            except BadInput as error:  # nothing to fit on: at the embedding both variants of a pair differ by a constant
-                none = undefined(str(error), len(held[condition]))
-                rows += [
-                    {
-                        "layer": -1,
-                        "method": name,
-                        "control": control,
-                        "condition": condition,
-                        "against": a,
-                        "metric": "accuracy",
-                        **columns,
-                        **none.row(),
-                        "note": none.note,
-                    }
-                    for a in against
-                ]
-    if "shuffled_labels" in controls:
-        rows += [r | columns for r in beside.shuffled(train, read, y, against, shuffles, seed)]
-    if "random_directions" in controls:
-        rows += [r | columns for r in beside.random_directions(train, read, y, against, random_directions, seed)]
-    if "bag_of_words" in controls and text in acts.rows:
-        for where, held in read.items():
-            scores = bag_of_words(train.rows[text].tolist(), y, held.rows[text].tolist())
-            place = {"layer": -1, "method": "bag_of_words", "control": "bag_of_words", "condition": where, **columns}
-            rows.extend(place | row for row in _measure(scores, held.rows, against, resamples, seed, ("accuracy", "auroc"), None))
+    bench = Bench(
+        methods=named,
+        options={name: {**more, **special.get(name, {})} for name in named},
+        train=train,
+        read=read,
+        y=y,
+        condition=condition,
+        target=target,
+        against=tuple(against),
+        metrics=tuple(metrics),
+        controls=made,
+        how=how,
+        folds=folds,
+        seed=seed,
+    )
+    rows = [*bench.readings(), *bench.untaught(acts, side), *bench.drawn(), *bench.words()]
     table = pd.DataFrame(rows, columns=ORDER)
     table.attrs["provenance"] = dict(acts.provenance) | {
         "seed": seed,
@@ -250,15 +170,11 @@ def probe_layers(
     return table
 
 
-def _check(
-    acts: Activations, others: Mapping[str, Activations], methods: Sequence[Method], controls: Iterable[str], metrics: Sequence[str]
-) -> None:
-    for method in methods:
-        name_of(method)
-    for kind, asked, known in (("control", controls, CONTROLS), ("metric", metrics, METRICS)):
-        stray = sorted(set(asked) - set(known))
-        if stray:
-            raise unknown(UnknownName, kind, stray[0], known)
+def _check(acts: Activations, others: Mapping[str, Activations], metrics: Sequence[str]) -> None:
+    """Raise where a metric is not known, or where conditions do not belong together."""
+    stray = sorted(set(metrics) - set(METRICS))
+    if stray:
+        raise unknown(UnknownName, "metric", stray[0], METRICS)
     first = acts.layer(acts.layers[0])
     if torch.equal(first[:, 0], first[:, 1]):
         raise BadInput(f"both variants were read at {acts.position!r} and are the same there: a pair probe needs position='last'")
@@ -269,65 +185,6 @@ def _check(
             raise WrongModel(f"condition {name!r} lacks layer {missing[0]}, which is fitted; it has: {', '.join(map(str, other.layers))}")
         if (other.layers, other.site, other.position) != (acts.layers, acts.site, acts.position):
             raise WrongModel(f"condition {name!r} was captured at other layers, another site or another position")
-
-
-def _measure(
-    scores: np.ndarray,
-    rows: pd.DataFrame,
-    against: Sequence[str],
-    resamples: int,
-    seed: int,
-    metrics: Sequence[str],
-    probability: np.ndarray | None,
-    layers: int = 1,
-) -> list[dict[str, Any]]:
-    out = []
-    clusters = rows["identity"].to_numpy()
-    for name in against:
-        y = rows[name].to_numpy()
-        found: dict[str, Estimate] = {}
-        if "accuracy" in metrics:
-            found["accuracy"] = proportion((scores > 0) == y, clusters)
-        if resamples and "auroc" in metrics and len(np.unique(y)) == 2:
-            found["auroc"] = auroc(scores, y, clusters, resamples=resamples, seed=seed)
-        if resamples and probability is not None:
-            if "ece" in metrics:
-                found["ece"] = calibration_error(probability, y, clusters, resamples=resamples, seed=seed)
-            if "brier" in metrics:
-                found["brier"] = brier(probability, y, clusters, resamples=resamples, seed=seed)
-        out += [{"against": name, "metric": metric, **e.row(), "note": e.note} for metric, e in found.items()]
-        if "accuracy" in metrics:
-            wide = proportion((scores > 0) == y, clusters, level=1 - 0.05 / layers)
-            out[-len(found)] |= {"band_low": wide.low, "band_high": wide.high}
-    return out
-
-
-def _gaps(
-    fits: Mapping[str, Fit],
-    nonlinear: Sequence[str],
-    read: Mapping[str, Activations],
-    hits: Mapping[tuple[str, int, str, str], np.ndarray],
-    resamples: int,
-    seed: int,
-) -> Iterable[dict[str, Any]]:
-    """Accuracy of each nonlinear method minus that of the linear one that validation rows prefer, on the same held-out rows."""
-    linear = [name for name in fits if name in LINEAR]
-    for method, layer, where, name in list(hits):
-        if method not in nonlinear or not linear:
-            continue
-        best = max(linear, key=lambda m: fits[m].validation[layer])
-        people = read[where].rows["identity"].to_numpy()
-        gap = paired_difference(hits[method, layer, where, name], hits[best, layer, where, name], people, resamples=resamples, seed=seed)
-        yield {
-            "layer": layer,
-            "method": method,
-            "control": "",
-            "condition": where,
-            "against": name,
-            "metric": "gap",
-            **gap.row(),
-            "note": f"over {best}, which validation rows prefer" + (f"; {gap.note}" if gap.note else ""),
-        }
 
 
 def best_layers(table: pd.DataFrame) -> pd.DataFrame:
@@ -343,9 +200,9 @@ def best_layers(table: pd.DataFrame) -> pd.DataFrame:
     Note:
         The highest of several accuracies is itself biased upwards; fix a layer beforehand, or on other rows, to quote one.
     """
-    some = table[(table["metric"] == "accuracy") & (table["control"] == "")]
+    accuracies = table[(table["metric"] == "accuracy") & (table["control"] == "")]
     rows = []
-    for (method, condition, against), part in some.groupby(["method", "condition", "against"], sort=False):
+    for (method, condition, against), part in accuracies.groupby(["method", "condition", "against"], sort=False):
         part = part.sort_values("layer")
         best = part.iloc[int(part["value"].argmax())]
         near = part.loc[part["band_high"] >= part["band_low"].max(), "layer"]
@@ -360,9 +217,16 @@ def accuracy_by(fit: Fit, acts: Activations, layer: int, by: str, *, against: st
     Args:
         fit: From `fit_layers`.
         acts: Held-out rows.
-        layer: Block to read.
+        layer: Block to read, counted from 0; one that was fitted.
         by: Column of the rows, for example "identity_tokens" or "form".
-        against: Column to compare with.
+        against: 0/1 column to compare with.
+
+    Returns:
+        One row per value of the column, with `value` (accuracy, 0 to 1), `low`, `high` (Wilson, clustered by identity) and `n`.
+
+    Raises:
+        MissingColumn: The rows have no such column.
+        BadInput: The layer was not fitted.
     """
     if by not in acts.rows:
         raise MissingColumn(f"the rows have no column {by!r}; there are: {', '.join(acts.rows.columns)}")
