@@ -258,9 +258,13 @@ def test_parts_of_a_chat_prompt(organism):
 def test_bad_arguments_cost_nothing(calm):
     clean = pairs(CLEAN[:1])
     for how, error in (
-        ({"metric": "logits"}, errors.UnknownName), ({"site": "resid"}, errors.UnknownSite), ({"layers": [7]}, errors.UnknownLayer),
-        ({"way": "up"}, errors.BadInput), ({"heads": True}, errors.BadInput), ({"engine": "fast"}, errors.BadInput),
-    ):  # fmt: skip
+        ({"metric": "logits"}, errors.UnknownName),
+        ({"site": "resid"}, errors.UnknownSite),
+        ({"layers": [7]}, errors.UnknownLayer),
+        ({"way": "up"}, errors.BadInput),
+        ({"heads": True}, errors.BadInput),
+        ({"engine": "fast"}, errors.BadInput),
+    ):
         with pytest.raises(error):
             wb.patch(calm, clean, clean, **how, progress=False)
 

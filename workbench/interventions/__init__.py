@@ -3,13 +3,15 @@
 from .alignment import align, alignment_table
 from .asker import Asker
 from .cost import Tuned, kl, mean_norm, random_directions, tune
+from .custom import custom_edit
+from .gates import gate
 from .generation import generate
 from .lens import project_tokens, top_tokens
 from .metrics import Metric, probe_metric
 from .orthogonal import orthogonalised
 from .patching import attribution_error, patch
-from .pushes import ablate, ablate_everywhere, add, clamp, gate, rotate
-from .vectors import VectorSet, contrast_components, fit_vectors
+from .pushes import ablate, ablate_everywhere, add, clamp, rotate
+from .vectors import VectorSet, contrast_components, fit_vectors, vectors_from
 
 __all__ = [
     "Asker",
@@ -24,6 +26,7 @@ __all__ = [
     "attribution_error",
     "clamp",
     "contrast_components",
+    "custom_edit",
     "fit_vectors",
     "gate",
     "generate",
@@ -37,4 +40,5 @@ __all__ = [
     "rotate",
     "top_tokens",
     "tune",
+    "vectors_from",
 ]

@@ -42,8 +42,11 @@ def align(
         clean, corrupted: Item i of one goes with item i of the other.
         how: "same": column by column, stems must be equally long; "diff": runs of equal tokens, and runs of equal length between them;
             "end": from the last token back.
-        positions: What is patched together: "token", each column by itself, named by its distance from the end (-1 is the last);
-            "segment", the parts of a prompt (claim, statement, what lies before, between and after them, last token); "last"; or such distances.
+        positions: What is patched together: "token", each column by itself, named by its distance from the end (-1 is the last); "segment",
+            the parts of a prompt (claim, statement, what lies before, between and after them, last token); "last"; or such distances.
+
+    Returns:
+        One per item: the ids of both stems, the pairs of columns that stand for each other, and which pairs make up each named part.
 
     Raises:
         ShapeMismatch: The sets differ in length. Alignment: stems that cannot be laid beside each other so. BadInput: an argument.
@@ -56,9 +59,9 @@ def align(
         raise BadInput(f"positions={positions!r}: 'token', 'segment', 'last' or distances from the end (-1 is the last)")
     if not isinstance(positions, str) and (not list(positions) or any(p >= 0 for p in positions)):
         raise BadInput(f"positions={list(positions)}: distances from the end, -1 for the last token")
-    one, two = encode_pairs(model, clean), encode_pairs(model, corrupted)
+    both = zip(encode_pairs(model, clean), encode_pairs(model, corrupted), strict=True)
     out: list[Aligned] = []
-    for i, (a, b) in enumerate(zip(one, two, strict=True)):
+    for i, (a, b) in enumerate(both):
         x, y = a.negative[: a.stem], b.negative[: b.stem]
         pairs = _pairs(x, y, how, i)
         groups = _groups(model, corrupted[i], x, y, pairs, positions, i)
@@ -135,18 +138,32 @@ def segments(model: Any, pair: ContrastPair, ids: Sequence[int]) -> list[str]:
 def alignment_table(
     model: Any, clean: PromptSet, corrupted: PromptSet, item: int = 0, *, how: str = "same", positions: str = "segment"
 ) -> pd.DataFrame:
-    """Show how two stems were laid beside each other: `clean, corrupted` tokens with their columns, `same`, `part`."""
-    one = align(model, clean.subset([item]), corrupted.subset([item]), how=how, positions=positions)[0]
-    part = {k: name for name, members in one.groups.items() for k in members}
+    """Show how two stems are laid beside each other.
+
+    Args:
+        model: Whose tokens.
+        clean, corrupted: As for `align`.
+        item: Which of the items.
+        how, positions: As for `align`.
+
+    Returns:
+        One row per pair of columns, from left to right: `clean_position, clean` (the token), `corrupted_position, corrupted, same` (whether
+        the two tokens are equal) and `part` (what is patched together; "" where nothing is). Columns without a counterpart are left out.
+
+    Raises:
+        Alignment, BadInput: As for `align`.
+    """
+    laid = align(model, clean.subset([item]), corrupted.subset([item]), how=how, positions=positions)[0]
+    part = {k: name for name, members in laid.groups.items() for k in members}
     rows = [
         {
             "clean_position": a,
-            "clean": model.tokenizer.decode([one.clean[a]]),
+            "clean": model.tokenizer.decode([laid.clean[a]]),
             "corrupted_position": c,
-            "corrupted": model.tokenizer.decode([one.corrupted[c]]),
-            "same": one.clean[a] == one.corrupted[c],
+            "corrupted": model.tokenizer.decode([laid.corrupted[c]]),
+            "same": laid.clean[a] == laid.corrupted[c],
             "part": part.get(k, ""),
         }
-        for k, (a, c) in enumerate(one.pairs)
+        for k, (a, c) in enumerate(laid.pairs)
     ]
     return pd.DataFrame(rows)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import NotFinite
+from ..core.types import Float
 from ..models import Edit, edited
 from ..models.forward import run
 from ..models.generate import where_not_finite
@@ -26,7 +27,7 @@ class Asker:
 
     Args:
         model: What `load_model` returns.
-        prompts: Contrast pairs; their stems are asked.
+        prompts: Contrast pairs; their stems are asked. They are tokenised here, once.
 
     Raises:
         AnswerTokens, TokenBoundary, PromptTooLong: Before any forward pass.
@@ -48,13 +49,19 @@ class Asker:
         self._order = sorted(range(len(pairs)), key=lambda i: pairs[i].stem)
         self._batches = []
         for start in range(0, len(pairs), ROWS):
-            some = [pairs[i] for i in self._order[start : start + ROWS]]
-            rows = [p.negative[: p.stem] for p in some]
-            self._batches.append(pad(model, rows, prompt=[p.stem for p in some], instruction=[p.instruction for p in some]))
+            chunk = [pairs[i] for i in self._order[start : start + ROWS]]
+            rows = [p.negative[: p.stem] for p in chunk]
+            self._batches.append(pad(model, rows, prompt=[p.stem for p in chunk], instruction=[p.instruction for p in chunk]))
         self._back = torch.argsort(torch.tensor(self._order))
 
-    def ask(self, edits: Iterable[Edit] | None = None) -> Tensor:
-        """Return log-probabilities of every token after each stem, `item x vocabulary`, float32 on the CPU.
+    def ask(self, edits: Iterable[Edit] | None = None) -> Float[Tensor, "item vocabulary"]:
+        """Ask what comes right after each stem.
+
+        Args:
+            edits: What acts, beside the edits that are active already; `None` for nothing more.
+
+        Returns:
+            Log-probabilities of every token (natural log), `item x vocabulary`, float32 on the CPU.
 
         Raises:
             NotFinite: The model gives NaN; the message says after which block, under what.
@@ -69,9 +76,8 @@ class Asker:
                 if not bool(here.isfinite().all()):
                     row = int((~here.isfinite().all(1)).nonzero()[0])
                     ids = batch.ids[row][batch.mask[row].bool()].tolist()
-                    raise NotFinite(
-                        f"the model gives NaN or infinity after a prompt. {where_not_finite(self.model, ids, len(ids), self._ends(batch, row))}"
-                    )
+                    where = where_not_finite(self.model, ids, len(ids), self._ends(batch, row))
+                    raise NotFinite(f"the model gives NaN or infinity after a prompt. {where}")
                 out.append(torch.log_softmax(here, -1).cpu())
         return torch.cat(out)[self._back]
 
@@ -79,16 +85,28 @@ class Asker:
     def _ends(batch: Any, row: int) -> int | None:
         return None if batch.layout is None or batch.layout.instruction is None else int(batch.layout.instruction[row])
 
-    def odds(self, logp: Tensor) -> np.ndarray:
-        """Return the log-odds of the positive ending, per item, over all token forms of both."""
+    def odds(self, logp: Float[Tensor, "item vocabulary"]) -> np.ndarray:
+        """Return the log-odds of the positive ending against the negative one.
+
+        Args:
+            logp: What `ask` returns.
+
+        Returns:
+            `item`, float64, natural log; above 0 where the positive ending is likelier. All token forms of an ending count together.
+        """
         out = torch.empty(len(logp), dtype=torch.float64)
         for (negative, positive), rows in self._same:
-            some = logp[rows].double()
-            out[rows] = some[:, positive].logsumexp(1) - some[:, negative].logsumexp(1)
+            here = logp[rows].double()
+            out[rows] = here[:, positive].logsumexp(1) - here[:, negative].logsumexp(1)
         return out.numpy()
 
-    def positive(self) -> Tensor:
-        """Return the log-probability of the positive ending, in whatever order, with gradients of the edits that are active."""
+    def positive(self) -> Float[Tensor, " item"]:
+        """Return the log-probability of the positive ending, with gradients through the edits that are active.
+
+        Returns:
+            `item`, natural log, float32 on the model's device, by length of the prompt and not in the order of the prompts: for sums and
+            means.
+        """
         out = []
         with torch.enable_grad():
             for start, batch in zip(range(0, len(self._order), ROWS), self._batches, strict=True):
@@ -97,21 +115,32 @@ class Asker:
                 out += [row[self._forms[i][1]].logsumexp(0) for row, i in zip(logp, self._order[start : start + ROWS], strict=True)]
         return torch.stack(out)
 
-    def answered(self, logp: Tensor) -> np.ndarray:
-        """Return the probability that both endings hold together, per item."""
+    def answered(self, logp: Float[Tensor, "item vocabulary"]) -> np.ndarray:
+        """Return the probability of both endings together.
+
+        Args:
+            logp: What `ask` returns.
+
+        Returns:
+            `item`, float64, 0 to 1. Where it is low the model would say something else, and the log-odds tell little.
+        """
         out = torch.empty(len(logp), dtype=torch.float64)
         for (negative, positive), rows in self._same:
-            some = logp[rows].double()
-            out[rows] = some[:, positive].exp().sum(1) + some[:, negative].exp().sum(1)
+            here = logp[rows].double()
+            out[rows] = here[:, positive].exp().sum(1) + here[:, negative].exp().sum(1)
         return out.numpy()
 
     @cached_property
-    def base(self) -> Tensor:
-        """What the model says as it is when this is first asked for: without edits, unless some were active then."""
+    def base(self) -> Float[Tensor, "item vocabulary"]:
+        """What `ask()` returned when this was first asked for, kept for comparison.
+
+        Returns:
+            Log-probabilities, `item x vocabulary`: those of the model without edits, unless some were active at that moment.
+        """
         return self.ask()
 
     def subset(self, most: int) -> Asker:
-        """Return an asker of some of the prompts, evenly spread."""
+        """Return an asker of at most so many of the prompts, evenly spread; itself where it has no more than that."""
         if most >= len(self.prompts):
             return self
         return Asker(self.model, self.prompts.subset(np.unique(np.linspace(0, len(self.prompts) - 1, most).round().astype(int))))

@@ -1,4 +1,4 @@
-"""The work of patching: one chunk of prompts of one length, read once, gone on from as often as there are places."""
+"""The work of patching: prompts of one length are run once, and the forward pass is then resumed from every patched place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Chunk:
         donor: Per layer, the donors' values moved to the receivers' columns, `row x position x …`.
         clean, corrupted: The metric of both runs, `row`.
         clean_logits: `row x vocabulary`.
-        replay: A way to go on from a block; `None` for whole passes.
+        replay: Resumes a forward pass from a block; `None` for whole passes.
+        gradients: Per layer, the receivers' values and the metric's gradient there; computed when first asked for.
     """
 
     model: Any
@@ -57,7 +58,7 @@ class Chunk:
     def read(
         cls, model: Any, aligned: list[Aligned], items: list[int], site: str, layers: list[int], flipped: bool, measure: Metric, engine: str
     ) -> Chunk:
-        """Run receivers and donors."""
+        """Run receivers and donors once each, and keep what the donors have at the site."""
         receivers = [a.clean if flipped else a.corrupted for a in aligned]
         donors = [a.corrupted if flipped else a.clean for a in aligned]
         batch = pad(model, receivers)
@@ -73,10 +74,10 @@ class Chunk:
         read_theirs = None if read_mine is None else torch.empty_like(read_mine)
         width = batch.ids.shape[1]
         for members in by_length(donors).values():
-            some = pad(model, [donors[i] for i in members])
+            group = pad(model, [donors[i] for i in members])
             kept: dict[int, Tensor] = {}
             with edited(model, [_keeper(site, n, kept) for n in layers], times=1):
-                logits, seen = _run(model, some, measure)
+                logits, seen = _run(model, group, measure)
             theirs[members] = logits
             if read_theirs is not None and seen is not None:
                 read_theirs[members] = seen
@@ -93,7 +94,8 @@ class Chunk:
                     moved[n][i, list(target)] = value[k, list(source)]
         if not bool(mine.isfinite().all() and theirs.isfinite().all()):
             raise NotFinite(
-                "a run that nothing was patched into gives NaN or infinity; load the model with dtype='float32', or mind the edits that are active"
+                "a run that nothing was patched into gives NaN or infinity; load the model with dtype='float32', or look at the edits that "
+                "are active"
             )
         clean_logits = mine if flipped else theirs
         own = measure.of(mine, rows, clean_logits, read_mine).double().cpu().numpy()
@@ -115,9 +117,9 @@ class Chunk:
 
     def _mask(self, row: int, part: str) -> Tensor:
         """The receiver's columns of a part."""
-        one = self.aligned[row]
+        laid = self.aligned[row]
         mask = torch.zeros(self.batch.ids.shape[1], dtype=torch.bool)
-        mask[[one.pairs[k][0 if self.flipped else 1] for k in one.groups[part]]] = True
+        mask[[laid.pairs[k][0 if self.flipped else 1] for k in laid.groups[part]]] = True
         return mask
 
     @torch.no_grad()
@@ -125,19 +127,20 @@ class Chunk:
         """Return the metric of each patched run."""
         out = []
         for start in range(0, len(work), rows):
-            some = work[start : start + rows]
-            which = torch.tensor([r for r, _, _ in some], device=self.batch.ids.device)
-            edit = Edit(site=self.site, layer=layer, function=self._exchange(layer, some, which, line), label="patch")
-            logits, seen = self._go(layer, which, edit)
+            part = work[start : start + rows]
+            which = torch.tensor([r for r, _, _ in part], device=self.batch.ids.device)
+            edit = Edit(site=self.site, layer=layer, function=self._exchange(layer, part, which, line), label="patch")
+            logits, seen = self._resume(layer, which, edit)
             if not bool(logits.isfinite().all()):
                 raise NotFinite(f"a patched run at {self.site}[{layer}] gives NaN or infinity; load the model with dtype='float32'")
-            items = torch.tensor([self.items[r] for r, _, _ in some])
+            items = torch.tensor([self.items[r] for r, _, _ in part])
             out.append(self.measure.of(logits, items, self.clean_logits[which], seen).double().cpu().numpy())
         return np.concatenate(out)
 
-    def _exchange(self, layer: int, some: Work, which: Tensor, line: Tensor | None) -> Any:
-        mask = torch.stack([self._mask(r, p) for r, _, p in some])
-        donor, heads = self.donor[layer], torch.tensor([h for _, h, _ in some])
+    def _exchange(self, layer: int, work: Work, which: Tensor, line: Tensor | None) -> Any:
+        """The function that puts the donors' values into the rows of some work."""
+        mask = torch.stack([self._mask(r, p) for r, _, p in work])
+        donor, heads = self.donor[layer], torch.tensor([h for _, h, _ in work])
 
         def change(x: Tensor) -> Tensor:
             keep = mask.to(x.device)
@@ -155,7 +158,8 @@ class Chunk:
 
         return change
 
-    def _go(self, layer: int, which: Tensor, edit: Edit) -> tuple[Tensor, Tensor | None]:
+    def _resume(self, layer: int, which: Tensor, edit: Edit) -> tuple[Tensor, Tensor | None]:
+        """Run some receivers under an edit, from its block on if that is possible; return logits and what the metric reads."""
         kept: list[Tensor] = []
         with ExitStack() as stack:
             stack.enter_context(edited(self.model, [edit]))
@@ -166,10 +170,9 @@ class Chunk:
             if self.replay is not None:
                 logits = self.replay.go_on(self.replay.entries[layer][which], layer)
             else:
-                logits = run(self.model, Batch(ids=self.batch.ids[which], mask=self.batch.mask[which], starts=self.batch.starts[which]))[
-                    :, -1
-                ].float()
-        if self.measure.reads is not None and not kept:  # read below the patch: as it was
+                rows = Batch(ids=self.batch.ids[which], mask=self.batch.mask[which], starts=self.batch.starts[which])
+                logits = run(self.model, rows)[:, -1].float()
+        if self.measure.reads is not None and not kept:  # read below the patch, where nothing changed
             return logits, _run(self.model, self.batch, self.measure)[1][which]  # pyright: ignore[reportOptionalSubscript]
         return logits, kept[0] if kept else None
 
@@ -196,8 +199,8 @@ class Chunk:
         return np.array(out)
 
     def _differentiate(self, layers: list[int]) -> dict[int, tuple[Tensor, Tensor]]:
-        """Values of the receivers and gradients of the metric at them, per layer."""
-        # what enters the stream between attention and MLP has the gradient of what attention writes there
+        """Per layer, values of the receivers and gradients of the metric with respect to them."""
+        # a change of the stream between attention and MLP has the same gradient as a change of what attention writes
         site = "attn_out" if self.site == "resid_mid" else self.site
         kept: dict[int, Tensor] = {}
         values: dict[int, Tensor] = {}
@@ -205,7 +208,7 @@ class Chunk:
 
         def keep(n: int) -> Edit:
             def leaf(x: Tensor) -> Tensor:
-                kept[n] = x.clone()  # what goes on is this copy, so that its gradient is that of all that follows
+                kept[n] = x.clone()  # the pass continues with this copy, so that its gradient is that of all that follows
                 kept[n].retain_grad()
                 return kept[n]
 
@@ -221,8 +224,8 @@ class Chunk:
             acting.append(Read(site=self.measure.reads[0], layer=self.measure.reads[1], function=lambda x: seen.append(x[:, -1])))
         with torch.enable_grad(), edited(self.model, acting):
             logits = run(self.model, self.batch)[:, -1]
-            found = self.measure.of(logits, torch.tensor(self.items), self.clean_logits, seen[0] if seen else None)
-            found.sum().backward()
+            score = self.measure.of(logits, torch.tensor(self.items), self.clean_logits, seen[0] if seen else None)
+            score.sum().backward()
         out = {}
         for n in layers:
             gradient = kept[n].grad

@@ -14,18 +14,27 @@ from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.seeds import torch_rng
 from ..core.show import Shown, number
+from ..core.types import Float
 from ..models import Edit, Read, Scope, edited
 from ..models.forward import run
 from ..prompts import PromptSet
 from .asker import Asker
-from .pushes import ScopeLike, place
+from .placing import ScopeLike, place
 
-TRIAL = 96  # prompts on which a strength is sought before it is put right on all
-FARTHEST = 1e4  # of the first guess: beyond it a search gives up
+TRIAL = 96  # prompts on which a strength is sought before it is corrected on all
+FARTHEST = 1e4  # times the first guess: beyond it a search gives up
 
 
-def kl(base: Tensor, now: Tensor) -> np.ndarray:
-    """Return KL(base || now) per row of log-probabilities, in nats."""
+def kl(base: Float[Tensor, "item vocabulary"], now: Float[Tensor, "item vocabulary"]) -> np.ndarray:
+    """Return how far one next-token distribution is from another, KL(base || now) = sum p_base (log p_base - log p_now).
+
+    Args:
+        base: Log-probabilities of the model as it is, `item x vocabulary`, natural log.
+        now: Those under edits, for the same items.
+
+    Returns:
+        `item`, float64, in nats; 0 where nothing changed, unbounded above.
+    """
     return (base.exp() * (base - now)).sum(-1).double().clamp(min=0).numpy()
 
 
@@ -73,13 +82,16 @@ def tune(
         model: What `load_model` returns.
         prompts: What is asked.
         family: Maps a strength to edits, for example `lambda c: wb.add(d, c)`. The distance should rise with the strength.
-        target: KL(unedited || edited) in nats.
-        start: Where the search begins.
-        tolerance: Relative.
+        target: Mean KL(unedited || edited) in nats, above 0. Raising it asks for a stronger push.
+        start: The first strength that is tried; one of the right order saves passes.
+        tolerance: How near is near enough, relative to the target; .05 stops within 5 %. Lowering it costs passes.
         most: The search gives up at `start` times this.
 
     Returns:
         The strength that comes nearest, and how near.
+
+    Raises:
+        BadInput: The target is not above 0.
     """
     if not target > 0:
         raise BadInput(f"a KL of {target} nats: above 0")
@@ -91,7 +103,7 @@ def tune(
 
     size, slope = sought(distance(trial), target, start, tolerance, most)
     best: tuple[float, float] | None = None
-    for _ in range(4):  # put right on all prompts
+    for _ in range(4):  # corrected on all prompts
         apart = distance(asker)(size)
         if best is None or abs(np.log(max(apart, 1e-12) / target)) < abs(np.log(max(best[1], 1e-12) / target)):
             best = size, apart
@@ -105,9 +117,19 @@ def tune(
 
 
 def sought(distance: Callable[[float], float], target: float, start: float, tolerance: float, most: float) -> tuple[float, float]:
-    """Return the size that comes nearest to a distance, and the slope of log distance on log size around it.
+    """Search the size at which a distance has a given value.
 
-    Begun with the square-root law of small pushes; once the size is bracketed, interpolated in the logarithms of both.
+    The first steps follow the square-root law of small pushes. Once the size is bracketed, it is interpolated in the logarithms of both.
+
+    Args:
+        distance: Maps a size above 0 to a distance, at least 0; called 16 times at most.
+        target: The distance that is wanted, above 0.
+        start: The first size.
+        tolerance: How near is near enough, relative to the target.
+        most: No size above `start` times this is tried.
+
+    Returns:
+        The size that came nearest, and the slope of log distance on log size around it, held between 1 and 20 (2 for a small push).
     """
     low: tuple[float, float] | None = None
     high: tuple[float, float] | None = None
@@ -138,16 +160,21 @@ def mean_norm(
     layer: int | None = None,
     scope: ScopeLike = "prompt",
 ) -> float:
-    """Return the mean norm of the stream at a place over the tokens of a scope: what unit="norm" multiplies.
+    """Measure the mean norm of the stream at a place: what unit="norm" multiplies.
 
     Args:
         model: What `load_model` returns.
         prompts: Whose stems are read.
         direction: Whose place, where `site` and `layer` are not given.
-        scope: Which tokens; the beginning-of-text token, whose norm can be hundreds of times the others', is never among them.
+        site, layer: The place; by default the direction's own.
+        scope: Which tokens, as for `wb.add`; "all" is taken as "prompt". The beginning-of-text token, whose norm can be hundreds of times
+            the others', is never among them.
+
+    Returns:
+        The mean of |x| over all these tokens of all prompts, in raw activation units.
 
     Raises:
-        BadInput: No place.
+        BadInput: No place, or a scope that chooses no tokens of a prompt.
     """
     if direction is not None:
         site, (layer, *_) = place(direction, site, layer, True)
@@ -177,7 +204,17 @@ def mean_norm(
 
 
 def random_directions(like: Direction, count: int, seed: int = 0, *, name: str = "random") -> list[Direction]:
-    """Return random directions of the same place and length: the control of every push."""
+    """Draw random directions of the same place and length as another: the control of every push.
+
+    Args:
+        like: Its model, site, layer, width and scale are taken over.
+        count: How many; 0 for none.
+        seed: Draws them. The first k are the same whatever `count` is.
+        name: Their method is this and a number.
+
+    Returns:
+        Directions, uniform on the sphere.
+    """
     keep = {k: v for k, v in like.provenance.items() if k in ("model", "site", "layer", "position")}
     out: list[Direction] = []
     for k in range(count):
@@ -189,10 +226,16 @@ def random_directions(like: Direction, count: int, seed: int = 0, *, name: str =
 def strengths(values: Sequence[float]) -> list[float]:
     """Return coefficients, sorted, each once, with 0 among them.
 
+    Args:
+        values: In any order.
+
+    Returns:
+        At least two numbers, ascending.
+
     Raises:
         BadInput: There is none, or one is not finite.
     """
-    found = sorted({float(v) for v in values} | {0.0})
-    if len(found) < 2 or not np.isfinite(found).all():
+    doses = sorted({float(v) for v in values} | {0.0})
+    if len(doses) < 2 or not np.isfinite(doses).all():
         raise BadInput(f"coefficients {list(values)}: finite numbers, one of them not 0")
-    return found
+    return doses

@@ -17,7 +17,7 @@ from ..models.forward import run
 from ..models.known import bos_of
 from ..models.tokens import encode, pad
 from ..models.watch import Watch
-from .pushes import ScopeLike, place
+from .placing import ScopeLike, place
 
 
 def top_tokens(model: Any, direction: Direction, k: int = 10, *, through: SpaceMap | None = None, seed: int = 0) -> pd.DataFrame:
@@ -26,9 +26,9 @@ def top_tokens(model: Any, direction: Direction, k: int = 10, *, through: SpaceM
     Args:
         model: What `load_model` returns.
         direction: Of its stream.
-        k: Tokens a side.
+        k: Tokens on each side; at most half of the vocabulary.
         through: A map of the direction's layer to the last one, fitted on other prompts (`directions.spaces.fit_map`): the tuned
-            reading. Without it the blocks in between are taken to change nothing.
+            reading. Without it, the blocks in between are taken to change nothing.
         seed: Draws the random directions of the control.
 
     Returns:
@@ -82,12 +82,17 @@ def project_tokens(
     Args:
         model: What `load_model` returns; edits that are active act.
         text: The prompt.
-        direction: Along which; read where it was made, or at `site` and `layer`.
-        scope: A scope; its tokens are marked in `steered`.
+        direction: Along which.
+        scope: As for `wb.add`; its tokens are marked in `steered`. `None` marks none.
+        site, layer: Where the stream is read; by default where the direction was read.
 
     Returns:
-        Rows `position, token, id, projection` (raw units), `cosine`, `steered`, and `read`: where the direction's own rows were read, as
-        far as its provenance says ("stem_last" is the last token, "mean" all but the first special one).
+        One row per token: `position, token, id, projection` (x . u, raw units; above 0 along the direction), `cosine` (-1 to 1), `steered`,
+        and `read`: where the direction's own rows were read, as far as its provenance says ("stem_last" is the last token, "mean" all but
+        the first special one).
+
+    Raises:
+        WrongModel: A direction of another model. BadInput: no place.
     """
     direction.check_place({"model": info(model).key()})
     where, (block, *_) = place(direction, site, layer, True)

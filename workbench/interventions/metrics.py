@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.direction import Direction
 from ..core.errors import BadInput, UnknownName, unknown
+from ..core.types import Float, Int
 from ..models.hooks import check_layer
 from ..models.known import info
 from ..models.tokens import answer_tokens
@@ -35,18 +36,33 @@ class Metric:
     """
 
     name: str
-    of: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    of: Callable[
+        [Float[Tensor, "row vocabulary"], Int[Tensor, " row"], Float[Tensor, "row vocabulary"], Float[Tensor, "row d_model"] | None],
+        Float[Tensor, " row"],
+    ]
     reads: tuple[str, int] | None = None
+
+
+MetricLike = str | Metric | Callable[..., Float[Tensor, " row"]]
 
 
 def probe_metric(model: Any, by: Any, *, layer: int | None = None, site: str | None = None, name: str = "probe score") -> Metric:
     """Measure what a direction, or a linear probe fitted on rows, reads at the stem's last token: what the model knows, not what it says.
 
     Args:
-        model: The model.
-        by: A direction (its coordinate, raw units) or a probe (its score).
-        layer, site: Where; by default the direction's own place.
+        model: The model that is patched.
+        by: A direction (its coordinate, raw units) or a probe fitted on rows (its score, log-odds of class 1).
+        layer, site: Where it is read; by default the direction's own place, and "resid_post" for a probe. What is patched above it cannot
+            change it.
         name: For tables.
+
+    Returns:
+        A metric for `wb.patch`; higher where the stream lies further along the direction, or the probe leans more to class 1.
+
+    Raises:
+        BadInput: A probe of contrast pairs, which cannot score one run; or no layer.
+        WrongModel: The direction was read in another model.
+        UnknownLayer: No such layer.
     """
     if isinstance(by, Direction):
         by.check_place({"model": info(model).key()})
@@ -67,8 +83,17 @@ def probe_metric(model: Any, by: Any, *, layer: int | None = None, site: str | N
     return Metric(name=name, of=of, reads=(site or "resid_post", check_layer(model, layer)))
 
 
-def metric_of(model: Any, metric: str | Metric | Callable[..., Tensor], clean: PromptSet) -> Metric:
-    """Return a metric by name, a metric as it is, or one made of a function of logits and item indices.
+def metric_of(model: Any, metric: MetricLike, clean: PromptSet) -> Metric:
+    """Return a metric by name, a metric as it is, or one made of a function.
+
+    Args:
+        model: Whose tokens the endings are.
+        metric: A name of `METRICS`, a metric, or a function of logits, `row x vocabulary`, and item indices, `row`, that returns one number
+            per row.
+        clean: The clean items, whose labels say which ending is the right one.
+
+    Returns:
+        The metric; a function's is called by the function's name.
 
     Raises:
         UnknownName: No such metric. AnswerTokens: an ending is not one token.

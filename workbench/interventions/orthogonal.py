@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.direction import Direction
 from ..core.errors import ShapeMismatch
 from ..models import Change, info, reweighted, writers
-from .pushes import span
+from .placing import span
 
 
 def orthogonalised(model: Any, direction: Direction | Sequence[Direction]) -> AbstractContextManager[None]:
@@ -23,6 +23,9 @@ def orthogonalised(model: Any, direction: Direction | Sequence[Direction]) -> Ab
     Args:
         model: What `load_model` returns.
         direction: One, or several, whose span goes.
+
+    Returns:
+        A context manager; the change holds inside its `with` block.
 
     Raises:
         WrongModel, ShapeMismatch: A direction of another model or width.

@@ -14,8 +14,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,50 +24,24 @@ from tqdm.auto import tqdm
 
 from ..core.direction import Direction
 from ..core.errors import BadInput
-from ..core.stats import cluster_weights
 from ..models import info
 from ..models.hooks import check_layers, hook_point
 from ..models.replay import by_length
 from ..prompts import PromptSet
 from .alignment import Aligned, align
 from .chunk import Chunk
-from .metrics import Metric, metric_of
+from .metrics import MetricLike, metric_of
+from .recovered import Cell, Patched, to_table
 
-ROWS = 64  # changed copies of a stream that go on together
-ITEMS = 16  # prompts of one length that are read together
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One place to patch: a block, a head of it or all (-1), and a named part of the prompt."""
-
-    layer: int
-    head: int
-    position: str
-
-
-@dataclass(kw_only=True)
-class Patched:
-    """Values of the metric, before they become a table.
-
-    Attributes:
-        cells: The places.
-        values: `cell x item`; `nan` where an item has no such part.
-        clean, corrupted: `item`.
-    """
-
-    cells: list[Cell]
-    values: np.ndarray
-    clean: np.ndarray
-    corrupted: np.ndarray
-    tokens: dict[str, str] = field(default_factory=dict)
+ROWS = 64  # patched copies of a stream in one pass
+ITEMS = 16  # prompts of one length in one pass
 
 
 def patch(
     model: Any,
     clean: PromptSet,
     corrupted: PromptSet,
-    metric: str | Metric | Callable[..., Tensor] = "logit_diff",
+    metric: MetricLike = "logit_diff",
     *,
     site: str = "resid_post",
     layers: Sequence[int] | int | None = None,
@@ -90,29 +63,35 @@ def patch(
         model: What `load_model` returns.
         clean, corrupted: Contrast pairs; item i of one goes with item i of the other. Their stems are run.
         metric: "logit_diff" (of the ending that the clean item's label names, minus the other's), "probability" (of that ending), "kl"
-            (minus KL(clean || now), nats), a `probe_metric`, or a function of logits `row x vocabulary` and item indices.
+            (minus KL(clean || now), nats), a `probe_metric`, or a function of logits, `row x vocabulary`, and item indices, `row`, that
+            returns one number per row.
         site: "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z" or "pattern".
         layers: Blocks; `None` for all.
         positions: As for `align`: "token", "segment", "last", or distances from the end.
         heads: Patch each head by itself (`z` and `pattern`).
         way: "denoise" or "noise".
         along: Exchange only the component along a direction, one for all layers or one for each: does this line carry the effect?
-        align_by: "same", "diff" or "end", for stems of different lengths.
-        method: "exact", or "attribution": one pass and one gradient for all places, a first-order guess (`attribution_error` says how good).
-        clusters: Of the items, for the interval; by default their identities.
-        resamples, seed: Of the bootstrap over clusters.
-        engine: "auto", "replay" (go on from the patched block; an error where the model does not allow it) or "full" (whole passes).
-        progress: Show a progress bar.
+        align_by: How stems of different lengths go together: "same" (they may not differ), "diff" or "end", as for `align`.
+        method: "exact", or "attribution": one pass and one gradient for all places, a first-order guess (`attribution_error` says how good
+            it is).
+        clusters: One name per item; items of one name are drawn together for the interval. By default their identities.
+        resamples: Bootstrap draws of clusters; raising it steadies the ends of the intervals.
+        seed: Draws them.
+        engine: "auto", "replay" (resume the forward pass from the patched block; an error where the model does not allow it) or "full"
+            (whole forward passes). The numbers are the same.
+        progress: Show a progress bar; `None` shows it in a terminal or a notebook only.
 
     Returns:
-        One row per layer x head x position: `layer, site, head, position, token, way, method, metric, value` (recovered), `low, high, n`,
-        and the means `clean, corrupted, patched`. `token` is the commonest there.
+        One row per layer x head x position: `layer, site, head` (-1: all of them), `position, token` (the commonest one there), `way,
+        method, metric, value` (recovered: 0 corrupted, 1 clean; `nan` where the two runs do not differ), `low, high` (95 % interval over
+        clusters), `n` (items), and the means `clean, corrupted, patched` in the metric's unit.
 
     Raises:
-        Alignment: Stems of different lengths without a word how they go together.
-        UnknownSite, UnknownLayer, AnswerTokens, WrongModel: Before any forward pass.
+        Alignment: Stems of different lengths, and align_by="same".
+        UnknownSite, UnknownLayer, AnswerTokens, WrongModel, BadInput: Before any forward pass.
+        NotFinite: A run gives NaN or infinity.
     """
-    found = patched_values(
+    values = patched_values(
         model,
         clean,
         corrupted,
@@ -131,55 +110,14 @@ def patch(
     people = [p.identity or str(i) for i, p in enumerate(corrupted)] if clusters is None else list(clusters)
     name = metric if isinstance(metric, str) else getattr(metric, "name", getattr(metric, "__name__", "metric"))
     extra = {"site": site, "way": way, "method": method + ("" if along is None else ", along a direction"), "metric": name}
-    return to_table(found, people, extra, resamples=resamples, seed=seed)
-
-
-def to_table(found: Patched, clusters: Sequence[str], extra: Mapping[str, Any], *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Return one row per place: what it recovers, with an interval over clusters of items."""
-    n = len(found.clean)
-    weights = np.concatenate([np.ones((1, n)), cluster_weights(list(clusters), n, resamples, seed)])
-    rows = []
-    for cell, values in zip(found.cells, found.values, strict=True):
-        here = np.isfinite(values)
-        w = weights[:, here]
-        total = np.maximum(w.sum(1), 1e-12)
-        patched, clean, corrupted = ((w @ v[here]) / total for v in (values, found.clean, found.corrupted))
-        gap = clean - corrupted
-        with np.errstate(invalid="ignore", divide="ignore"):
-            draws = (patched - corrupted) / np.where(np.abs(gap) > 1e-9, gap, np.nan)
-        rest = draws[1:][np.isfinite(draws[1:])]
-        low, high = (
-            np.quantile(rest, [0.025, 0.975])
-            if len(rest) > resamples / 2 and len(set(np.asarray(clusters)[here])) > 1
-            else (np.nan, np.nan)
-        )
-        rows.append(
-            {
-                "layer": cell.layer,
-                "site": extra["site"],
-                "head": cell.head,
-                "position": cell.position,
-                "token": found.tokens.get(cell.position, ""),
-                "way": extra["way"],
-                "method": extra["method"],
-                "metric": extra["metric"],
-                "value": float(draws[0]),
-                "low": float(low),
-                "high": float(high),
-                "n": int(here.sum()),
-                "clean": float(clean[0]),
-                "corrupted": float(corrupted[0]),
-                "patched": float(patched[0]),
-            }
-        )
-    return pd.DataFrame(rows)
+    return to_table(values, people, extra, resamples=resamples, seed=seed)
 
 
 def patched_values(
     model: Any,
     clean: PromptSet,
     corrupted: PromptSet,
-    metric: str | Metric | Callable[..., Tensor],
+    metric: MetricLike,
     *,
     site: str,
     layers: Any,
@@ -194,52 +132,54 @@ def patched_values(
 ) -> Patched:
     """Return what `patch` makes its table of, item by item; arguments as there."""
     blocks = check_layers(model, layers)
+    _check(model, blocks, site=site, heads=heads, way=way, method=method, engine=engine)
+    lines = _lines(model, along, blocks, site)
+    aligned = align(model, clean, corrupted, how=align_by, positions=positions)
+    if site == "pattern" and any(len(a.clean) != len(a.corrupted) for a in aligned):
+        raise BadInput("attention patterns can be exchanged between stems of equal length only")
+    measure = metric_of(model, metric, clean)
+    each = range(int(model.cfg.n_heads)) if heads else [-1]
+    names = sorted(dict.fromkeys(name for a in aligned for name in a.groups), key=lambda p: _order(p, aligned))
+    cells = [Cell(layer=n, head=h, position=p) for n in blocks for h in each for p in names]
+    index = {(c.layer, c.head, c.position): k for k, c in enumerate(cells)}
+    nothing = np.full((len(cells), len(aligned)), np.nan)
+    out = Patched(cells=cells, values=nothing, clean=np.empty(len(aligned)), corrupted=np.empty(len(aligned)))
+    out.tokens = _tokens(model, aligned, names)
+    flipped = way == "noise"
+    receivers = [a.clean if flipped else a.corrupted for a in aligned]
+    jobs = [members[k : k + ITEMS] for members in by_length(receivers).values() for k in range(0, len(members), ITEMS)]
+    hidden = None if progress is None else not progress
+    with tqdm(total=len(blocks) * len(aligned), desc=f"patch {site}", unit="item", disable=hidden) as bar:
+        for items in jobs:
+            chunk = Chunk.read(model, [aligned[i] for i in items], items, site, blocks, flipped, measure, engine)
+            out.clean[items], out.corrupted[items] = chunk.clean, chunk.corrupted
+            for layer in blocks:
+                work = [(r, h, p) for r, i in enumerate(items) for p in aligned[i].groups for h in each]
+                if method == "attribution":
+                    values = chunk.attribute(layer, work, lines.get(layer))
+                else:
+                    values = chunk.patch(layer, work, lines.get(layer), ROWS)
+                for (r, h, p), value in zip(work, values, strict=True):
+                    out.values[index[layer, h, p], items[r]] = value
+                bar.update(len(items))
+    return out
+
+
+def _check(model: Any, blocks: list[int], *, site: str, heads: bool, way: str, method: str, engine: str) -> None:
+    """Raise unless the model has the site in all blocks and the other arguments go together."""
     for layer in blocks:
         hook_point(model, site, layer)
     if way not in ("denoise", "noise") or method not in ("exact", "attribution") or engine not in ("auto", "replay", "full"):
         raise BadInput(f"way {way!r} is denoise or noise, method {method!r} exact or attribution, engine {engine!r} auto, replay or full")
     if heads and site not in ("z", "pattern"):
         raise BadInput(f"heads can be patched at 'z' and 'pattern', not at {site!r}")
-    lines = _lines(model, along, blocks, site)
-    aligned = align(model, clean, corrupted, how=align_by, positions=positions)
-    if site == "pattern" and any(len(a.clean) != len(a.corrupted) for a in aligned):
-        raise BadInput("attention patterns can be exchanged between stems of equal length only")
-    measure = metric_of(model, metric, clean)
-    count = int(model.cfg.n_heads) if heads else 0
-    names = list(dict.fromkeys(name for a in aligned for name in a.groups))
-    names.sort(key=lambda p: _order(p, aligned))
-    cells = [Cell(layer=n, head=h, position=p) for n in blocks for h in (range(count) if heads else [-1]) for p in names]
-    index = {(c.layer, c.head, c.position): k for k, c in enumerate(cells)}
-    out = Patched(
-        cells=cells, values=np.full((len(cells), len(aligned)), np.nan), clean=np.empty(len(aligned)), corrupted=np.empty(len(aligned))
-    )
-    out.tokens = _tokens(model, aligned, names)
-    flipped = way == "noise"
-    receivers = [a.clean if flipped else a.corrupted for a in aligned]
-    jobs = [range_[k : k + ITEMS] for range_ in by_length(receivers).values() for k in range(0, len(range_), ITEMS)]
-    with tqdm(
-        total=len(blocks) * len(aligned), desc=f"patch {site}", unit="item", disable=None if progress is None else not progress
-    ) as bar:
-        for items in jobs:
-            chunk = Chunk.read(model, [aligned[i] for i in items], items, site, blocks, flipped, measure, engine)
-            out.clean[items], out.corrupted[items] = chunk.clean, chunk.corrupted
-            for layer in blocks:
-                work = [(r, h, p) for r, i in enumerate(items) for p in aligned[i].groups for h in (range(count) if heads else [-1])]
-                if method == "attribution":
-                    got = chunk.attribute(layer, work, lines.get(layer))
-                else:
-                    got = chunk.patch(layer, work, lines.get(layer), ROWS)
-                for (r, h, p), value in zip(work, got, strict=True):
-                    out.values[index[layer, h, p], items[r]] = value
-                bar.update(len(items))
-    return out
 
 
 def attribution_error(
     model: Any,
     clean: PromptSet,
     corrupted: PromptSet,
-    metric: str | Metric | Callable[..., Tensor] = "logit_diff",
+    metric: MetricLike = "logit_diff",
     *,
     site: str = "resid_post",
     layers: Sequence[int] | int | None = None,
@@ -251,13 +191,22 @@ def attribution_error(
 ) -> pd.DataFrame:
     """Compare attribution patching with exact patching on a sample of items, layer by layer.
 
+    Args:
+        model: What `load_model` returns.
+        clean, corrupted, metric, site, layers, positions, way, align_by: As for `patch`.
+        sample: Items that are patched both ways, evenly spread; raising it steadies the numbers and costs as much as exact patching of so
+            many items.
+        progress: Show progress bars.
+
     Returns:
         Rows `layer, site, n` (places times items), `correlation` and `slope` of exact on guessed effects, `mean_error` (mean absolute
         difference) and `mean_effect` (mean absolute exact effect), in the metric's unit.
     """
-    some = np.unique(np.linspace(0, len(clean) - 1, min(sample, len(clean))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(clean) - 1, min(sample, len(clean))).round().astype(int))
     how: dict[str, Any] = {"site": site, "layers": layers, "positions": positions, "way": way, "align_by": align_by, "progress": progress}
-    both = [patched_values(model, clean.subset(some), corrupted.subset(some), metric, method=m, **how) for m in ("exact", "attribution")]
+    both = [
+        patched_values(model, clean.subset(chosen), corrupted.subset(chosen), metric, method=m, **how) for m in ("exact", "attribution")
+    ]
     start = both[0].clean if way == "noise" else both[0].corrupted
     rows = []
     for layer in check_layers(model, layers):

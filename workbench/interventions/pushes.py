@@ -12,22 +12,19 @@ activation units; "norm", multiples of the mean norm of the stream there (`mean_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..core.direction import Direction
-from ..core.errors import BadInput, NotFinite, ShapeMismatch, WrongModel, ZeroDirection
+from ..core.errors import NotFinite
 from ..core.provenance import content_hash
-from ..models import SITES, Edit, Edits, Gate, Scope, info
+from ..models import SITES, Edits, Gate, info
 from ..models.hooks import check_layers
 from .carried import Carried
-
-UNITS = ("raw", "unit", "norm")
-STREAM = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
-ScopeLike = Scope | str | tuple[str, int] | tuple[str, str] | None
+from .placing import ScopeLike, edits_along, length, plane, span
 
 
 def add(
@@ -48,11 +45,11 @@ def add(
         direction: Where it points; its provenance says where it was read, and there it is added.
         coefficient: How much, in `unit`; negative pushes the other way, 0 is no edit, bit for bit.
         unit: "raw" (1 adds the direction's own vector: what Contrastive Activation Addition calls the multiplier), "unit" (1 adds a
-            length of 1) or "norm" (1 adds as much as the stream is long there on average: give `norm`).
+            length of 1) or "norm" (1 adds as much as the stream is long there on average; it needs `norm`).
         norm: The stream's mean norm, from `mean_norm`, for unit="norm".
         scope: Which tokens: "all", "prompt", "after_instruction", "generated", "last" or ("last", k), ("marker", text).
-        site, layer: Elsewhere than where it was read, or at several layers (then with transfer=True).
-        when: A gate: only rows that it lets through.
+        site, layer: Where, if not where it was read; several layers are possible. Elsewhere needs transfer=True.
+        when: A gate: only rows that it lets through are changed.
         transfer: Accept another layer or site, or another model's direction (a base model's on its chat model).
 
     Returns:
@@ -75,7 +72,7 @@ def add(
     References:
         Rimsky et al. 2023, arXiv 2312.06681 (CAA); Turner et al. 2023, arXiv 2308.10248 (activation addition).
     """
-    size = _length(direction, coefficient, unit, norm)
+    size = length(direction, coefficient, unit, norm)
     moved = Carried(direction.unit.double() * size)
     nothing = size == 0
 
@@ -83,7 +80,7 @@ def add(
         return x if nothing else x + moved.like(x)
 
     label = f"add {coefficient:g} {unit} of {direction.method or 'a direction'}"
-    return _edits(change, direction, label, ("add", size), scope, site, layer, when, transfer)
+    return edits_along(change, direction, label, ("add", size), scope, site, layer, when, transfer)
 
 
 def ablate(
@@ -99,7 +96,14 @@ def ablate(
 
     Args:
         direction: One, or several, whose span goes.
-        scope, site, layer, when, transfer: As for `add`.
+        scope, site, layer, when, transfer: As for `add`; the place is that of the first direction.
+
+    Returns:
+        Edits for `edited`; the order of the directions does not matter.
+
+    Raises:
+        ZeroDirection, ShapeMismatch: The directions do not span as many dimensions as there are, or differ in width.
+        BadInput, WrongModel: As for `add`; or the directions come from different models.
 
     Note:
         What blocks above write along the direction comes back. `ablate_everywhere` takes it out wherever anything is written.
@@ -117,7 +121,7 @@ def ablate(
 
     label = f"ablate {several[0].method or 'a direction'}{f' and {len(several) - 1} more' if len(several) > 1 else ''}"
     key = ("ablate", basis.numpy().tobytes().hex())
-    return _edits(change, several[0], label, key, scope, site, layer, when, transfer, several[1:])
+    return edits_along(change, several[0], label, key, scope, site, layer, when, transfer, several[1:])
 
 
 def ablate_everywhere(
@@ -125,13 +129,23 @@ def ablate_everywhere(
 ) -> Edits:
     """Project directions out of the stream wherever it is written: before the first block, and after each attention and each MLP.
 
+    Args:
+        model: What `load_model` returns; it says how many blocks there are, and whether they have a `resid_mid`.
+        direction: One, or several, whose span goes. Where they were read does not matter.
+        scope, when: As for `add`. With the scope "all" nothing is left along the directions anywhere.
+
+    Returns:
+        Edits for `edited`, two per block and one before the first.
+
+    Raises:
+        WrongModel: A direction of another model. ZeroDirection, ShapeMismatch: As for `ablate`.
+
     References:
         Arditi et al. 2024, arXiv 2406.11717, section 2.4 (directional ablation).
     """
     layers = check_layers(model, None)
     how: dict[str, Any] = {"scope": scope, "when": when, "transfer": True}
-    first = [direction] if isinstance(direction, Direction) else list(direction)
-    for d in first:
+    for d in [direction] if isinstance(direction, Direction) else direction:
         d.check_place({"model": info(model).key()})
     parts = ablate(direction, site="resid_pre", layer=0, **how)
     middle = f"blocks.{layers[0]}.{SITES['resid_mid']}" in model.hook_dict
@@ -158,10 +172,17 @@ def clamp(
 
     Args:
         direction: Along which.
-        value: The coordinate a, in `unit`; "unit" is that of `Direction.project`, "raw" multiples of the direction's own length.
+        value: The coordinate a, in `unit`.
+        unit: "unit" (that of `Direction.project`), "raw" (multiples of the direction's own length) or "norm" (multiples of `norm`).
         norm, scope, site, layer, when, transfer: As for `add`.
+
+    Returns:
+        Edits for `edited`.
+
+    Raises:
+        BadInput, WrongModel, NotFinite: As for `add`.
     """
-    target = _length(direction, value, unit, norm)
+    target = length(direction, value, unit, norm)
     kept = Carried(direction.unit)
 
     def change(x: Tensor) -> Tensor:
@@ -169,7 +190,7 @@ def clamp(
         return x + ((target - x.float() @ u)[..., None] * u).to(x.dtype)
 
     label = f"clamp {direction.method or 'a direction'} to {value:g} {unit}"
-    return _edits(change, direction, label, ("clamp", target), scope, site, layer, when, transfer)
+    return edits_along(change, direction, label, ("clamp", target), scope, site, layer, when, transfer)
 
 
 def rotate(
@@ -188,9 +209,18 @@ def rotate(
     Args:
         direction: Towards which.
         degrees: With `second`: by how much to turn within the plane of the two, from `second` towards `direction`. Without it: by how much
-            to turn each token towards the direction in the plane of both; it stops at the direction, and negative turns away.
+            to turn each token towards the direction, in the plane of the two. It stops at the direction; negative turns away. 0 is no edit,
+            bit for bit.
         second: The other direction of a fixed plane.
         scope, site, layer, when, transfer: As for `add`.
+
+    Returns:
+        Edits for `edited`.
+
+    Raises:
+        NotFinite: The angle is not a finite number.
+        ZeroDirection, ShapeMismatch: The two directions lie on one line, or differ in width.
+        BadInput, WrongModel: As for `add`; or the two come from different models.
 
     References:
         Vu and Nguyen 2025, arXiv 2510.26243 (angular steering: turning within a fixed plane).
@@ -198,7 +228,7 @@ def rotate(
     if not math.isfinite(degrees):
         raise NotFinite(f"an angle of {degrees} degrees")
     angle = math.radians(degrees)
-    basis = Carried(direction.unit[:, None] if second is None else _plane(direction, second))
+    basis = Carried(direction.unit[:, None] if second is None else plane(direction, second))
 
     def within(x: Tensor) -> Tensor:
         u = basis.like(x, torch.float32)
@@ -210,163 +240,19 @@ def rotate(
     def towards(x: Tensor) -> Tensor:
         u = basis.like(x, torch.float32)[:, 0]
         y = x.float()
-        length = y.norm(dim=-1, keepdim=True)
+        norm = y.norm(dim=-1, keepdim=True)
         along = (y @ u)[..., None]
         rest = y - along * u
         aside = rest / rest.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         now = torch.atan2(rest.norm(dim=-1, keepdim=True), along)
         new = (now - angle).clamp(0.0, math.pi)
-        return (length * (new.cos() * u + new.sin() * aside)).to(x.dtype)
+        return (norm * (new.cos() * u + new.sin() * aside)).to(x.dtype)
 
     change = _same if angle == 0 else towards if second is None else within
     label = f"rotate {degrees:g} degrees towards {direction.method or 'a direction'}"
     key = ("rotate", degrees, "" if second is None else content_hash(second.unit.tolist()))
-    return _edits(change, direction, label, key, scope, site, layer, when, transfer, [] if second is None else [second])
-
-
-def gate(
-    by: Any,
-    threshold: float = 0.0,
-    *,
-    site: str | None = None,
-    layer: int | None = None,
-    above: bool = True,
-    pool: str = "mean",
-    similarity: str = "cosine",
-) -> Gate:
-    """Make a condition on the prompt: edits that carry it act only on rows whose stream looks like something.
-
-    Args:
-        by: A direction, or a linear probe fitted on rows.
-        threshold: Rows above it are edited.
-        site, layer: Where the stream is looked at; by default the direction's own place.
-        above: False edits the rows below instead.
-        pool: "mean" over the prompt's tokens, or its "last" token.
-        similarity: For a direction: "cosine" (-1 to 1) or "projection" (raw units).
-
-    Raises:
-        BadInput: No place, a probe of pairs, or no such similarity.
-
-    References:
-        Lee et al. 2024, arXiv 2409.05907 (conditional activation steering).
-    """
-    if isinstance(by, Direction):
-        if similarity not in ("cosine", "projection"):
-            raise BadInput(f"similarity {similarity!r}: 'cosine' or 'projection'")
-        site, layer = site or by.provenance.get("site"), by.provenance.get("layer") if layer is None else layer
-        weight, bias, cosine = by.unit, 0.0, similarity == "cosine"
-    else:
-        if getattr(by, "paired", True) or not hasattr(by, "vector"):
-            raise BadInput("a gate is made from a direction or a linear probe fitted on rows (fit_logistic(x, y)), not on pairs")
-        centre = by.scaler.mean.double()
-        weight, cosine = by.vector.float(), False
-        bias = float(by.bias) - float(by.vector.double() @ centre)
-    if site is None or layer is None:
-        raise BadInput("a gate needs a place: site= and layer=")
-    kept = Carried(weight)
-
-    def score(x: Tensor) -> Tensor:
-        y = x.float()
-        along = y @ kept.like(x, torch.float32)
-        return along / y.norm(dim=-1).clamp(min=1e-12) if cosine else along + bias
-
-    key = content_hash(weight.tolist(), bias, cosine, site, layer, threshold, above, pool)
-    made = by.provenance.get("model") if isinstance(by, Direction) else None
-    origin = {"d_model": len(weight)} | ({"model": made} if isinstance(made, Mapping) else {})
-    return Gate(site=site, layer=layer, score=score, threshold=threshold, above=above, pool=pool, key=key, origin=origin)
+    return edits_along(change, direction, label, key, scope, site, layer, when, transfer, [] if second is None else [second])
 
 
 def _same(x: Tensor) -> Tensor:
     return x
-
-
-def span(directions: Iterable[Direction]) -> Tensor:
-    """Return an orthonormal basis of directions, `d_model x k`.
-
-    Raises:
-        ZeroDirection: They do not span k dimensions, or there are none.
-        ShapeMismatch: They differ in width.
-    """
-    several = list(directions)
-    if not several:
-        raise ZeroDirection("no direction was given")
-    if len({len(d.unit) for d in several}) > 1:
-        raise ShapeMismatch(f"directions of widths {', '.join(str(len(d.unit)) for d in several)}")
-    stacked = torch.stack([d.unit.double() for d in several], 1)
-    q, r = torch.linalg.qr(stacked)
-    if float(r.diagonal().abs().min()) < 1e-5:
-        raise ZeroDirection(
-            f"{len(several)} directions that do not span {len(several)} dimensions: two are one, or lie in the others' plane"
-        )
-    return q.float()
-
-
-def _plane(first: Direction, second: Direction) -> Tensor:
-    """Orthonormal: the first direction, and what is left of the second."""
-    basis = span([first, second])
-    u = first.unit
-    rest = basis @ (basis.T @ second.unit)
-    rest = rest - (rest @ u) * u
-    return torch.stack([u, rest / rest.norm()], 1)
-
-
-def _length(direction: Direction, amount: float, unit: str, norm: float | None) -> float:
-    if unit not in UNITS:
-        raise BadInput(f"unit {unit!r}: one of {', '.join(UNITS)}")
-    if not math.isfinite(amount):
-        raise NotFinite(f"a coefficient of {amount}")
-    if unit == "norm":
-        if norm is None:
-            raise BadInput("unit='norm' needs the stream's mean norm there: norm=wb.mean_norm(model, prompts, direction)")
-        return amount * norm
-    return amount * (direction.scale if unit == "raw" else 1.0)
-
-
-def place(direction: Direction, site: str | None, layer: int | Sequence[int] | None, transfer: bool) -> tuple[str, list[int]]:
-    """Return the site and the layers of an edit.
-
-    Raises:
-        BadInput: The direction does not say, and nobody else did.
-        WrongModel: Another place than the direction's, without a word that this is meant.
-    """
-    own_site, own_layer = direction.provenance.get("site"), direction.provenance.get("layer")
-    site = site or own_site
-    layers = own_layer if layer is None else layer
-    if site is None or layers is None:
-        raise BadInput(
-            "the direction does not say where it was read: give site= and layer=, or make it with provenance=place_of(acts, layer)"
-        )
-    chosen = [int(layers)] if not isinstance(layers, Sequence | range) else [int(x) for x in layers]
-    if not chosen:
-        raise BadInput("no layer to act at")
-    elsewhere = (own_site is not None and site != own_site) or (own_layer is not None and chosen != [int(own_layer)])
-    if elsewhere and not transfer:
-        there = f"{site}[{', '.join(map(str, chosen))}]"
-        raise WrongModel(f"a direction read at {own_site}[{own_layer}] is to act at {there}; if that is meant, say transfer=True")
-    if site not in STREAM:
-        raise BadInput(f"a direction of the stream cannot act at {site!r}; its places are {', '.join(STREAM)}")
-    return site, chosen
-
-
-def _edits(
-    change: Callable[[Tensor], Tensor],
-    direction: Direction,
-    label: str,
-    key: tuple[Any, ...],
-    scope: ScopeLike,
-    site: str | None,
-    layer: int | Sequence[int] | None,
-    when: Gate | None,
-    transfer: bool,
-    others: Sequence[Direction] = (),
-) -> Edits:
-    where, layers = place(direction, site, layer, transfer)
-    chosen = Scope.of(scope)
-    for other in () if transfer else others:
-        direction.check_place({"model": other.provenance.get("model")})
-    models = [m for d in (direction, *others) if isinstance(m := d.provenance.get("model"), Mapping)]
-    origin = {"d_model": len(direction.unit)} | ({} if transfer or not models else {"model": models[0]})
-    mark = content_hash(key, direction.unit.tolist(), str(chosen), "" if when is None else when.key)
-    return Edits(
-        Edit(site=where, layer=one, function=change, scope=chosen, gate=when, origin=origin, label=label, key=mark) for one in layers
-    )

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ..activations import Activations, capture
 from ..core.direction import Direction
-from ..core.errors import BadInput, DamagedStore, MissingTool, OutputFolder, ShapeMismatch, UnknownName, unknown
+from ..core.errors import BadInput, DamagedStore, OutputFolder, ShapeMismatch, UnknownName, unknown
 from ..core.show import Shown, axes, origin, some
 from ..directions import extract_direction, place_of
 from ..models import info
 from ..prompts import PromptSet
+from .control_vectors import read_control_vector, write_control_vector
 
 Key = tuple[str, int]
 
@@ -72,6 +73,9 @@ class VectorSet(Shown, Mapping[Key, Direction]):
     def normalised(self) -> VectorSet:
         """Give all behaviours of a layer the same length, their mean, so that one coefficient pushes equally far along each.
 
+        Returns:
+            Another set; each vector's provenance says which length it had, and with which behaviours it shares the new one.
+
         References:
             Rimsky et al. 2023, arXiv 2312.06681, section 3.
         """
@@ -90,8 +94,11 @@ class VectorSet(Shown, Mapping[Key, Direction]):
             other: Another set of the same width (a base model's against its chat model's); by default this one.
 
         Returns:
-            Rows `first, first_layer, second, second_layer, cosine, chance, reliability_first, reliability_second`; `chance` is the
-            cosine that 95 % of pairs of random directions stay below in size.
+            One row per pair: `first, first_layer, second, second_layer, cosine` (-1 to 1), `chance` (the cosine that 95 % of pairs of
+            random directions stay below in size), `reliability_first, reliability_second` (half-sample cosines).
+
+        Raises:
+            ShapeMismatch: The two sets differ in width.
 
         Note:
             Cosines of estimated vectors shrink with noise, and those of vectors from shared rows are pulled together:
@@ -120,8 +127,15 @@ class VectorSet(Shown, Mapping[Key, Direction]):
     def save(self, folder: str | Path) -> Path:
         """Write to a folder: BEHAVIOUR/layer_LL.safetensors, each with its provenance.
 
+        Args:
+            folder: An empty or new folder, or one that holds vectors, which are replaced.
+
+        Returns:
+            The folder.
+
         Raises:
             OutputFolder: The folder holds something else.
+            BadInput: A behaviour's name cannot be the name of a folder.
         """
         folder = Path(folder)
         if folder.is_file() or (folder.is_dir() and any(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".safetensors")):
@@ -163,55 +177,36 @@ class VectorSet(Shown, Mapping[Key, Direction]):
             coefficient: Multiplies every vector; llama.cpp can scale it again.
             hint: The architecture's name in llama.cpp.
 
+        Returns:
+            The path.
+
         Raises:
+            UnknownName: No such behaviour.
             BadInput: A vector was not read at `resid_post`, or is of block 0, where llama.cpp adds none.
             MissingTool: The package `gguf` is not installed.
         """
-        gguf = _gguf()
         mine = {n: d for (b, n), d in self.vectors.items() if b == behaviour}
         if not mine:
             raise unknown(UnknownName, "behaviour", behaviour, self.behaviours)
-        for layer, d in mine.items():
-            if d.provenance.get("site", "resid_post") != "resid_post":
-                raise BadInput(
-                    f"{behaviour}, layer {layer} was read at {d.provenance['site']}; llama.cpp adds after a block, at resid_post"
-                )
-            if layer == 0:
-                raise BadInput(f"{behaviour} has a vector of block 0, after which llama.cpp adds nothing; leave that layer out")
-        writer = gguf.GGUFWriter(str(path), "controlvector")
-        writer.add_string("controlvector.model_hint", hint)
-        writer.add_uint32("controlvector.layer_count", len(mine))
-        for layer, d in sorted(mine.items()):
-            writer.add_tensor(f"direction.{layer}", (d.vector * coefficient).float().numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        return Path(path)
+        return write_control_vector(path, behaviour, mine, coefficient=coefficient, hint=hint)
 
     @classmethod
     def from_gguf(cls, path: str | Path, behaviour: str | None = None) -> VectorSet:
         """Read a llama.cpp control vector: `direction.L` acts after block L, at `resid_post`.
 
+        Args:
+            path: The file.
+            behaviour: What it is called here; by default the file's name.
+
+        Returns:
+            Its vectors; which model they are for is not in the file.
+
         Raises:
             DamagedStore: It is not such a file.
             MissingTool: The package `gguf` is not installed.
         """
-        gguf, name = _gguf(), behaviour or Path(path).stem
-        try:
-            reader = gguf.GGUFReader(str(path))
-            found = {str(t.name): torch.from_numpy(np.array(t.data, dtype=np.float32).reshape(-1)) for t in reader.tensors}
-        except Exception as error:
-            raise DamagedStore(f"{Path(path).name} cannot be read as gguf ({type(error).__name__})") from None
-        vectors: dict[Key, Direction] = {}
-        for key, value in found.items():
-            kind, _, layer = key.partition(".")
-            if kind == "direction" and layer.isdigit():
-                facts = {"site": "resid_post", "layer": int(layer), "file": Path(path).name}
-                vectors[name, int(layer)] = Direction.of(value, method=f"{name} (gguf)", provenance=facts)
-        if not vectors:
-            raise DamagedStore(f"{Path(path).name} holds no control vector (tensors named direction.L)")
-        return cls(dict(sorted(vectors.items())))
+        name = behaviour or Path(path).stem
+        return cls({(name, layer): d for layer, d in read_control_vector(path, name).items()})
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per vector: `behaviour, layer, site, method, length, reliability, n, clusters`."""
@@ -267,10 +262,10 @@ def fit_vectors(
         behaviours: Contrast pairs by behaviour; the positive ending shows it.
         layers: Blocks; `None` for all.
         site, position: Where the stream is read; "last" is the ending's last token (for A or B, the letter).
-        halves: Splits for the reliability, which share no identity.
-        store: A folder to stream activations to, so that a killed run goes on.
+        halves: Splits into halves that share no identity, for the reliability; raising it steadies that number, 0 leaves it out.
+        store: A folder to stream activations to, so that a killed run can be resumed.
         progress: Show progress bars.
-        seed: For the splits.
+        seed: Draws the splits.
 
     Returns:
         The vectors, and the activations that they were made from (for `contrast_components`).
@@ -278,19 +273,37 @@ def fit_vectors(
     References:
         Rimsky et al. 2023, arXiv 2312.06681, section 3.
     """
+    read = {
+        name: capture(model, prompts, site=site, layers=layers, position=position, store=store, progress=progress, note=f"read {name}")
+        for name, prompts in behaviours.items()
+    }
+    return vectors_from(read, halves=halves, seed=seed), read
+
+
+def vectors_from(behaviours: Mapping[str, Activations], *, halves: int = 10, seed: int = 0) -> VectorSet:
+    """Make a steering vector per behaviour and layer from activations of contrast pairs: the mean difference of the two endings.
+
+    Args:
+        behaviours: Activations of contrast pairs by behaviour; the positive ending shows it. An identity is a cluster.
+        halves: Splits for the reliability, which share no identity.
+        seed: For the splits.
+
+    Returns:
+        The vectors of every behaviour and layer.
+
+    References:
+        Rimsky et al. 2023, arXiv 2312.06681, section 3.
+    """
     vectors: dict[Key, Direction] = {}
-    read: dict[str, Activations] = {}
-    for name, prompts in behaviours.items():
-        acts = capture(model, prompts, site=site, layers=layers, position=position, store=store, progress=progress, note=f"read {name}")
-        read[name] = acts
-        people = [p.identity or str(i) for i, p in enumerate(prompts)]
+    for name, acts in behaviours.items():
+        people = [str(one) or str(i) for i, one in enumerate(acts.rows["identity"])]
         for layer in acts.layers:
             x = acts.layer(layer)
             d = extract_direction(
                 x[:, 1], x[:, 0], paired=True, clusters=people, halves=halves, provenance=place_of(acts, layer), seed=seed
             )
             vectors[name, layer] = replace(d, method=f"{name} (mean difference)")
-    return VectorSet(vectors), read
+    return VectorSet(vectors)
 
 
 def contrast_components(acts: Activations, layer: int, *, components: int = 2, colour: str = "letter") -> pd.DataFrame:
@@ -298,12 +311,17 @@ def contrast_components(acts: Activations, layer: int, *, components: int = 2, c
 
     Args:
         acts: Activations of contrast pairs.
-        layer: The block.
-        components: How many.
+        layer: The block, counted from 0.
+        components: How many, at least 1 and at most the smaller of the number of rows and d_model.
         colour: A column of the row table to keep beside (the letter: a behaviour that is only a letter shows as one).
 
     Returns:
-        Rows `item, variant, layer, component_1, component_2, …, explained_1, …` and the column asked for, if there.
+        One row per item and variant (0 negative, 1 positive): `item, variant, layer`, the coordinates `component_1, component_2, …` (raw
+        units around the mean of all rows; the sign of a component says nothing), their shares of the variance `explained_1, …`, and the
+        column asked for, if there.
+
+    Raises:
+        BadInput: More components than there are, or none.
     """
     x = acts.layer(layer)
     rows: Tensor = x.reshape(-1, x.shape[-1]).double()
@@ -318,11 +336,3 @@ def contrast_components(acts: Activations, layer: int, *, components: int = 2, c
     if colour in acts.rows:
         out[colour] = np.repeat(acts.rows[colour].to_numpy(), 2)
     return out
-
-
-def _gguf() -> Any:
-    try:
-        import gguf
-    except ImportError:
-        raise MissingTool("control vectors of llama.cpp need the package gguf: pip install 'workbench-interp[gguf]'") from None
-    return gguf
