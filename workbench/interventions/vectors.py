@@ -296,7 +296,7 @@ def vectors_from(behaviours: Mapping[str, Activations], *, halves: int = 10, see
     """
     vectors: dict[Key, Direction] = {}
     for name, acts in behaviours.items():
-        people = [str(one) or str(i) for i, one in enumerate(acts.rows["identity"])]
+        people = [str(one) if one else str(i) for i, one in enumerate(acts.rows["identity"])]
         for layer in acts.layers:
             x = acts.layer(layer)
             d = extract_direction(

@@ -109,7 +109,7 @@ class RehearsedSteps(Steps):
 
     def folder(self, name: str, key: Any = None, make: Callable[[Path], Any] | None = None, *, doing: str = "", keep: bool = True) -> Any:
         """Return a cached folder, or a stand-in."""
-        self._begin(doing or name, (name,) if keep else ())
+        self._begin(doing or name, "folder", (name,) if keep else ())
         path = self.run.cache.folder(name, self._key(key), self.source)
         cached = self._whole(path)
         self.seen.append(Step(name=doing or name, cached=cached, key=path.name))

@@ -46,7 +46,7 @@ class Steps:
         self.progress = progress
         self.source = source_of(study)
         self.everything = [{role: m.key for role, m in models.items()}, settings_key(study, settings)]
-        self._used: set[str] = set()
+        self._used: set[tuple[str, str]] = set()
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -95,7 +95,7 @@ class Steps:
             BadInput: The name cannot be that of a table, or was used before.
         """
         names = (name,) if isinstance(name, str) else tuple(name)
-        self._begin(doing or names[0], names if keep else ())
+        self._begin(doing or names[0], "table", names if keep else ())
         paths = {one: self.run.cache.table(one, self._key(key), self.source) for one in names}
         tables = self._tables(paths, make, doing or names[0], items, single=isinstance(name, str))
         if keep:
@@ -227,7 +227,7 @@ class Steps:
         Raises:
             BadInput: The name cannot be that of a folder of a run.
         """
-        self._begin(doing or name, (name,) if keep else ())
+        self._begin(doing or name, "folder", (name,) if keep else ())
         started = time.perf_counter()
         path = self.run.cache.folder(name, self._key(key), self.source)
         cached = self._whole(path)
@@ -258,7 +258,7 @@ class Steps:
     def _key(self, key: Any) -> Any:
         return self.everything if key is None else settled(key)
 
-    def _begin(self, doing: str, names: Sequence[str] = ()) -> None:
+    def _begin(self, doing: str, kind: str = "", names: Sequence[str] = ()) -> None:
         """Refuse a step that a plan could not see, and names that cannot be those of results."""
         if is_inside_step():
             raise BrokenStudy(
@@ -271,9 +271,9 @@ class Steps:
                 raise BadInput(
                     f"{name!r} cannot be the name of a result: letters, digits, spaces and . + - _ only, or keep=False"
                 ) from None
-            if name in RESERVED or name in self._used:
+            if (kind == "folder" and name in RESERVED) or (kind, name) in self._used:
                 raise BadInput(f"the name {name!r} is taken in this run; give the step another")
-            self._used.add(name)
+            self._used.add((kind, name))
 
 
 def _as_tables(doing: str, names: tuple[str, ...], computed: Any, single: bool) -> dict[str, pd.DataFrame]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput, PromptTooLong
-from ..core.provenance import content_hash
-from ..core.seeds import numpy_rng
-from ..models import info
-from ..models.tokens import encode_pairs
-from ..prompts import Choice, ContrastPair, PromptSet, choices_to_prompts, load_caa, to_ab
-from ..prompts.chat import compose
+from ...core.errors import BadInput, PromptTooLong
+from ...core.seeds import numpy_rng
+from ...models import info
+from ...models.tokens import encode_pairs
+from ...prompts import Choice, ContrastPair, PromptSet, choices_to_prompts, load_caa, to_ab
+from ...prompts.chat import compose
 
 
 class CaaData:
@@ -25,11 +22,6 @@ class CaaData:
     def __init__(self, model: Any, settings: Any) -> None:
         self.model, self.set, self.info = model, settings, info(model)
         self.counts: list[dict[str, Any]] = []
-
-    def digest(self) -> str:
-        """Return a hash of every json file in the folder: what cached steps were computed from."""
-        files = sorted(Path(self.set.data).rglob("*.json")) if Path(self.set.data).is_dir() else [Path(self.set.data)]
-        return content_hash([(f.name, f.parent.name, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files])
 
     def prompts(self, behaviour: str, split: str, most: int, system: str | None = None, note: bool = True) -> PromptSet:
         """Return a behaviour's questions as contrast pairs, those that fit the model's context."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
-from ..figures import Panel, recipes
-from .caa import Caa
-from .common import publish
-from .run import Run
+from ...figures import Panel, recipes
+from ...runs import Report, Run
+from ..statements import linked
+
+if TYPE_CHECKING:
+    from .study import Caa
 
 draw = recipes("steering")
 
@@ -119,11 +123,16 @@ def panels(run: Run, study: Caa) -> list[Panel]:
     return out
 
 
-def write(run: Run, study: Caa) -> None:
-    """Write findings, figures and the report into the run's folder."""
+def report(run: Run, study: Caa) -> Report:
+    """Return findings, figures and words.
+
+    Args:
+        run: The run, with its tables.
+        study: What `compute` returned.
+    """
     known = study.info
-    publish(
-        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Contrastive activation addition on {known.name}",
-        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Behaviours: {', '.join(study.behaviours)}.", convention=CONVENTION, limits=LIMITS, sources=SOURCES,
+    return Report(
+        findings=linked(findings(run, study), SOURCES, run), panels=panels(run, study), title=f"Contrastive activation addition on {known.name}",
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Behaviours: {', '.join(study.behaviours)}.", convention=CONVENTION, limits=LIMITS,
         made=["Vectors: mean difference at the letter's token between the two endings of each question; they lie in vectors/ beside this page, one file per behaviour and layer."],
     )  # fmt: skip

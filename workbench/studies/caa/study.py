@@ -9,24 +9,28 @@ References:
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import BadInput
-from ..core.seeds import numpy_rng
-from ..evaluation import capability, fluency, multiple_choice, steerability
-from ..evaluation.judges import RefusalPhrases
-from ..interventions import add, contrast_components, fit_vectors, generate, random_directions
-from ..interventions.cost import strengths
-from ..models import info
-from ..prompts import caa_behaviours, choices_to_prompts, letter_form, load_ab
-from .caa_data import CaaData
-from .run import Run
+from ...core.errors import BadInput, UnknownName, unknown
+from ...core.seeds import numpy_rng
+from ...core.tables import pick
+from ...evaluation import capability, fluency, multiple_choice, steerability
+from ...evaluation.judges import RefusalPhrases
+from ...interventions import VectorSet, add, contrast_components, generate, random_directions, vectors_from
+from ...interventions.cost import strengths
+from ...models import info
+from ...models.hooks import check_layer
+from ...prompts import PromptSet, caa_behaviours, choices_to_prompts, letter_form, load_ab
+from ...runs import Main, ModelHandle, Steps, Study
+from .data import CaaData
+from .report import report
 
 SYSTEMS = {"positive": "In every answer, show this trait: {}.", "negative": "In every answer, avoid this trait: {}."}
 TASKS = {"mmlu": "mmlu.json", "truthfulqa": "truthful_qa.json"}
@@ -38,18 +42,18 @@ class CaaSettings:
 
     Attributes:
         data: A folder in the CAA layout.
-        behaviours: Which; none for all that the folder has.
-        layers: Blocks; none for all.
+        behaviours: Which. Empty: all that the folder has.
+        layers: Blocks. Empty: all.
         coefficients: Multiples of the (normalised) vectors.
-        items, test: Questions at most per behaviour that vectors are made from, and that they are tested on; 0 for all.
+        items, test: Questions at most per behaviour that vectors are made from, and that they are tested on. 0: all.
         validation: Share of the former that only chooses the layer.
         orders: "both" letter orders, or "given" as published (a vector may then be that of a letter).
         normalise: Give all behaviours of a layer one length.
         scope: Which tokens are pushed; published: all from the end of the instruction on.
         random: Random directions of the control.
-        open_ended: Questions to answer freely, per behaviour; 0 for none.
+        open_ended: Questions to answer freely, per behaviour. 0: none.
         new_tokens: Tokens of each such answer.
-        tasks: Questions at most of each capability task; 0 for none.
+        tasks: Questions at most of each capability task. 0: none.
         resamples: Bootstrap draws.
         seed: Draws everything.
     """
@@ -70,13 +74,17 @@ class CaaSettings:
     tasks: int = 150
     resamples: int = 1000
     seed: int = 0
-    claims: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.data:
             raise BadInput(
-                "the study 'caa' needs data: --data FOLDER in the layout generate/BEHAVIOUR/generate_dataset.json, test/BEHAVIOUR/test_dataset_ab.json"
+                "the study 'caa' needs data: --data FOLDER in the layout generate/BEHAVIOUR/generate_dataset.json, "
+                "test/BEHAVIOUR/test_dataset_ab.json"
             )
+        known = caa_behaviours(self.data)
+        for behaviour in self.behaviours:
+            if behaviour not in known:
+                raise unknown(UnknownName, "behaviour", behaviour, known)
         if self.orders not in ("both", "given"):
             raise BadInput(f"orders={self.orders!r}: 'both' or 'given'")
         if not 0 < self.validation < 0.8:
@@ -84,36 +92,19 @@ class CaaSettings:
         strengths(self.coefficients)
 
 
-Settings = CaaSettings
-
-
-def fast(seed: int = 0, **options: Any) -> CaaSettings:
-    """Return a small grid, for a first look."""
-    return CaaSettings(
-        **{
-            "items": 60,
-            "test": 20,
-            "coefficients": (-1.0, 0.0, 1.0),
-            "open_ended": 3,
-            "new_tokens": 16,
-            "tasks": 20,
-            "resamples": 200,
-            "seed": seed,
-            **options,
-        }
-    )
-
-
 class Caa:
     """The steps of the study."""
 
-    def __init__(self, model: Any, settings: CaaSettings, run: Run, progress: bool | None) -> None:
-        self.model, self.set, self.run, self.progress, self.info = model, settings, run, progress, info(model)
+    def __init__(self, models: Mapping[str, ModelHandle], settings: CaaSettings, run: Steps) -> None:
+        self.handle, self.set, self.run = models["model"], settings, run
+        self.info = info(self.handle)
         known = caa_behaviours(settings.data)
         self.behaviours = list(settings.behaviours) or [b for b in known if b not in TASKS]
         self.layers = list(settings.layers) or list(range(self.info.n_layers))
-        letter_form(model)
-        self.data = CaaData(model, settings)
+        for layer in self.layers:
+            check_layer(self.handle, layer)
+        letter_form(self.handle)
+        self.data = CaaData(self.handle, settings)
         self.made = {b: self.data.prompts(b, "generate", settings.items) for b in self.behaviours}
         self.tests = {b: self.data.prompts(b, "test", settings.test) for b in self.behaviours}
         self.fit, self.held = {}, {}
@@ -127,30 +118,46 @@ class Caa:
             chosen = set(numpy_rng(settings.seed, "caa", b).permutation(people)[:size].tolist())
             self.fit[b] = prompts.subset([i for i, p in enumerate(prompts) if p.identity not in chosen])
             self.held[b] = prompts.subset([i for i, p in enumerate(prompts) if p.identity in chosen])
-        run.keep("data", pd.DataFrame(self.data.counts))
+        self.counts = pd.DataFrame(self.data.counts)
 
-    def _table(self, name: str, step: str, make: Any) -> pd.DataFrame:
-        return self.run.keep(name, self.run.table(step, [self.info.key(), asdict(self.set), self.data.digest()], make))
+    @property
+    def model(self) -> Any:
+        """The model, loaded: inside a step only."""
+        return self.handle.load()
+
+    @property
+    def progress(self) -> bool | None:
+        """Whether long steps show their progress."""
+        return self.run.progress
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"scope": self.set.scope, "resamples": self.set.resamples, "seed": self.set.seed, "progress": self.progress}
 
     # ------------------------------------------------------------------ vectors
 
     def vectors(self) -> None:
-        """Make, normalise, save and compare the vectors."""
-        folder = self.run.cache.activations([self.info.key(), "caa vectors"])
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made, acts = fit_vectors(
-            self.model, self.fit, layers=self.layers, store=folder, progress=self.progress, seed=self.set.seed, halves=5
-        )
-        self.raw = made
-        self.vectors_of = made.normalised() if self.set.normalise else made
-        kept = self.run.folder / "vectors"
-        shutil.rmtree(kept, ignore_errors=True)  # those of an earlier run with other behaviours would be read as part of this set
-        self.vectors_of.save(kept)
-        self.run.keep("vectors", made.to_frame())
-        self.run.keep("similarity", made.similarity())
-        shown = sorted({self.layers[i] for i in np.linspace(0, len(self.layers) - 1, min(3, len(self.layers))).round().astype(int)})
-        parts = [contrast_components(acts[b], n).assign(behaviour=b) for b in self.behaviours for n in shown]
-        self.run.keep("components", pd.concat(parts, ignore_index=True))
+        """Make, normalise, keep and compare the vectors."""
+        self.run.table("data", make=lambda: self.counts, doing="count questions")
+        acts = {b: self.run.read(f"read {b}", self.handle, prompts, layers=self.layers) for b, prompts in self.fit.items()}
+
+        def save(place: Path) -> None:
+            made = vectors_from(acts, halves=5, seed=self.set.seed)
+            (made.normalised() if self.set.normalise else made).save(place)
+
+        def describe() -> dict[str, pd.DataFrame]:
+            made = vectors_from(acts, halves=5, seed=self.set.seed)
+            shown = sorted({self.layers[i] for i in np.linspace(0, len(self.layers) - 1, min(3, len(self.layers))).round().astype(int)})
+            parts = [contrast_components(acts[b], n).assign(behaviour=b) for b in self.behaviours for n in shown]
+            return {"vectors": made.to_frame(), "similarity": made.similarity(), "components": pd.concat(parts, ignore_index=True)}
+
+        self.folder = self.run.folder("vectors", make=save, doing="make vectors")
+        self.run.table(("vectors", "similarity", "components"), make=describe, doing="compare vectors")
+
+    @cached_property
+    def vectors_of(self) -> VectorSet:
+        """The vectors, of one length per layer where that was asked for; inside a step."""
+        return VectorSet.load(self.folder)
 
     def choose(self) -> None:
         """Choose each behaviour's layer: the largest rise of P(matching) from -1 to +1 on questions that made no vector."""
@@ -158,18 +165,19 @@ class Caa:
         def make() -> pd.DataFrame:
             rows = []
             for b in self.behaviours:
-                got = multiple_choice(
-                    self.model, self.held[b], {n: self.vectors_of[b, n] for n in self.layers}, (-1.0, 1.0), scope=self.set.scope, resamples=200,
-                    seed=self.set.seed, progress=self.progress,
-                )  # fmt: skip
-                rows.append(got[got["metric"] == "p_matching"].assign(behaviour=b))
+                by_layer = {n: self.vectors_of[b, n] for n in self.layers}
+                got = multiple_choice(self.model, self.held[b], by_layer, (-1.0, 1.0), **(self._how | {"resamples": 200}))
+                rows.append(pick(got, metric="p_matching").assign(behaviour=b))
             return pd.concat(rows, ignore_index=True)
 
-        table = self._table("validation", "choose a layer", make)
-        wide = table.pivot_table(index=["behaviour", "layer"], columns="coefficient", values="value")
+        self.run.table("validation", make=make, doing="choose a layer")
+
+    @cached_property
+    def best(self) -> dict[str, int]:
+        """The layer of each behaviour that validation chose; once it was."""
+        wide = self.run.tables["validation"].pivot_table(index=["behaviour", "layer"], columns="coefficient", values="value")
         rise = (wide[1.0] - wide[-1.0]).unstack("layer")
-        self.best = {b: int(rise.loc[b].to_numpy().argmax()) for b in self.behaviours}
-        self.best = {b: int(rise.columns[k]) for b, k in self.best.items()}
+        return {b: int(rise.columns[int(rise.loc[b].to_numpy().argmax())]) for b in self.behaviours}
 
     # ------------------------------------------------------------------ evaluation
 
@@ -179,118 +187,72 @@ class Caa:
         def make() -> pd.DataFrame:
             rows = []
             for b in self.behaviours:
-                how: dict[str, Any] = {
-                    "scope": self.set.scope,
-                    "resamples": self.set.resamples,
-                    "seed": self.set.seed,
-                    "progress": self.progress,
-                }
-                rows.append(
-                    multiple_choice(
-                        self.model, self.tests[b], {n: self.vectors_of[b, n] for n in self.layers}, self.set.coefficients, **how
-                    ).assign(behaviour=b)
-                )
+                by_layer = {n: self.vectors_of[b, n] for n in self.layers}
+                rows.append(multiple_choice(self.model, self.tests[b], by_layer, self.set.coefficients, **self._how).assign(behaviour=b))
                 trait = b.replace("-", " ").replace("_", " ")
                 told = {k: self.data.prompts(b, "test", self.set.test, text.format(trait), note=False) for k, text in SYSTEMS.items()}
                 chosen = {self.best[b]: self.vectors_of[b, self.best[b]]}
-                rows.append(multiple_choice(self.model, told, chosen, self.set.coefficients, **how).assign(behaviour=b))
+                rows.append(multiple_choice(self.model, told, chosen, self.set.coefficients, **self._how).assign(behaviour=b))
             return pd.concat(rows, ignore_index=True)
 
-        self._table("test", "test layers and coefficients", make)
+        self.run.table("test", make=make, doing="test layers and coefficients")
 
     def controls(self) -> None:
         """Random directions of equal norm at the chosen layer, and item by item at the chosen layer."""
 
-        def make() -> pd.DataFrame:
-            rows = []
-            for b in self.behaviours:
-                layer = self.best[b]
-                d = self.vectors_of[b, layer]
-                drawn = []
-                for r in random_directions(d, self.set.random, self.set.seed):
-                    got = multiple_choice(
-                        self.model,
-                        self.tests[b],
-                        {layer: r},
-                        self.set.coefficients,
-                        scope=self.set.scope,
-                        resamples=20,
-                        seed=self.set.seed,
-                        progress=False,
-                    )
-                    drawn.append(got[got["metric"] == "p_matching"])
-                whole = pd.concat(drawn)
-                for c, part in whole.groupby("coefficient"):
-                    low, high = np.quantile(part["value"], [0.025, 0.975])
-                    rows.append(
-                        {
-                            "behaviour": b,
-                            "layer": layer,
-                            "coefficient": c,
-                            "metric": "p_matching",
-                            "value": part["value"].mean(),
-                            "low": low,
-                            "high": high,
-                            "n": len(part),
-                        }
-                    )
-            return pd.DataFrame(rows)
-
-        if self.set.random:
-            self._table("random", "random directions", make)
-
         def items() -> pd.DataFrame:
             parts = []
             for b in self.behaviours:
-                _, summary = steerability(
-                    self.model, self.tests[b], self.vectors_of[b, self.best[b]], self.set.coefficients, scope=self.set.scope, resamples=self.set.resamples,
-                    seed=self.set.seed, progress=self.progress,
-                )  # fmt: skip
+                chosen = self.vectors_of[b, self.best[b]]
+                _, summary = steerability(self.model, self.tests[b], chosen, self.set.coefficients, **self._how)
                 parts.append(summary.assign(behaviour=b, layer=self.best[b]))
             return pd.concat(parts, ignore_index=True)
 
+        if self.set.random:
+            self.run.table("random", make=self._random, doing="random directions")
         if len(strengths(self.set.coefficients)) > 2:
-            self._table("steerability", "item by item", items)
+            self.run.table("steerability", make=items, doing="item by item")
+
+    def _random(self) -> pd.DataFrame:
+        rows, how = [], self._how | {"resamples": 20, "progress": False}
+        for b in self.behaviours:
+            layer = self.best[b]
+            drawn = [
+                pick(multiple_choice(self.model, self.tests[b], {layer: r}, self.set.coefficients, **how), metric="p_matching")
+                for r in random_directions(self.vectors_of[b, layer], self.set.random, self.set.seed)
+            ]
+            for c, part in pd.concat(drawn).groupby("coefficient"):
+                low, high = np.quantile(part["value"], [0.025, 0.975])
+                about = {"behaviour": b, "layer": layer, "coefficient": c, "metric": "p_matching"}
+                rows.append({**about, "value": part["value"].mean(), "low": low, "high": high, "n": len(part)})
+        return pd.DataFrame(rows)
 
     def answers(self) -> None:
         """Answer open questions at the chosen layer under every coefficient, side by side; judged by phrases of refusal."""
+        opened = {b: self.data.opened(b) for b in self.behaviours} if self.set.open_ended else {}
+        if not any(prompts is not None for prompts in opened.values()):
+            return
 
-        def make() -> pd.DataFrame:
-            parts = []
-            for b in self.behaviours:
-                prompts = self.data.opened(b)
-                if prompts is None:
-                    continue
-                d = self.vectors_of[b, self.best[b]]
-                edits = {f"{c:+g}": add(d, c, scope=self.set.scope) for c in strengths(self.set.coefficients) if c}
-                got = generate(self.model, prompts, edits, max_new_tokens=self.set.new_tokens, seed=self.set.seed, progress=self.progress)
-                for name in ("unsteered", *edits):
-                    judged = RefusalPhrases().judge([p.identity for p in prompts], got[name].tolist())
-                    parts.append(
-                        pd.DataFrame(
-                            {
-                                "behaviour": b,
-                                "question": [p.identity for p in prompts],
-                                "coefficient": name,
-                                "answer": got[name],
-                                "refusal_phrase": judged["verdict"].astype("boolean"),
-                            }
-                        )
-                    )
-            return (
-                pd.concat(parts, ignore_index=True)
-                if parts
-                else pd.DataFrame(columns=["behaviour", "question", "coefficient", "answer", "refusal_phrase"])
-            )
-
-        if self.set.open_ended:
-            table = self._table("open_ended", "answer open questions", make)
-            rows = [
+        def make() -> dict[str, pd.DataFrame]:
+            table = pd.concat([self._answered(b, p) for b, p in opened.items() if p is not None], ignore_index=True)
+            fluent = [
                 fluency(part["answer"].tolist(), resamples=200, seed=self.set.seed).assign(behaviour=str(b), coefficient=str(c))
                 for (b, c), part in table.groupby(["behaviour", "coefficient"], sort=False)
             ]
-            if rows:
-                self.run.keep("fluency", pd.concat(rows, ignore_index=True))
+            return {"open_ended": table, "fluency": pd.concat(fluent, ignore_index=True)}
+
+        self.run.table(("open_ended", "fluency"), make=make, doing="answer open questions")
+
+    def _answered(self, behaviour: str, prompts: PromptSet) -> pd.DataFrame:
+        d = self.vectors_of[behaviour, self.best[behaviour]]
+        edits = {f"{c:+g}": add(d, c, scope=self.set.scope) for c in strengths(self.set.coefficients) if c}
+        got = generate(self.model, prompts, edits, max_new_tokens=self.set.new_tokens, seed=self.set.seed, progress=self.progress)
+        parts, questions = [], [p.identity for p in prompts]
+        for name in ("unsteered", *edits):
+            judged = RefusalPhrases().judge(questions, got[name].tolist())["verdict"].astype("boolean")
+            answered = {"behaviour": behaviour, "question": questions, "coefficient": name, "answer": got[name], "refusal_phrase": judged}
+            parts.append(pd.DataFrame(answered))
+        return pd.concat(parts, ignore_index=True)
 
     def tax(self) -> None:
         """What each behaviour's vector costs on MMLU and TruthfulQA in A/B form, where the folder has them."""
@@ -300,24 +262,27 @@ class Caa:
             if self.set.tasks and path.is_file():
                 items = load_ab(path)
                 picked = numpy_rng(self.set.seed, "caa tasks", name).permutation(len(items))[: self.set.tasks]
-                tasks[name], _ = self.data.fitting(
-                    choices_to_prompts([items[i] for i in sorted(picked)], model=self.model, orders="given", many=True)
-                )
+                chosen = choices_to_prompts([items[i] for i in sorted(picked)], model=self.handle, orders="given", many=True)
+                tasks[name], _ = self.data.fitting(chosen)
         if not tasks:
             return
         most = max(abs(c) for c in self.set.coefficients)
-        edits = {
-            f"{b} {c:+g}": add(self.vectors_of[b, self.best[b]], c, scope=self.set.scope) for b in self.behaviours for c in (-most, most)
-        }
-        self._table(
-            "capability", "capability tax",
-            lambda: capability(self.model, edits, choices=tasks, resamples=self.set.resamples, seed=self.set.seed, progress=self.progress),
-        )  # fmt: skip
+
+        def make() -> pd.DataFrame:
+            edits = {
+                f"{b} {c:+g}": add(self.vectors_of[b, self.best[b]], c, scope=self.set.scope)
+                for b in self.behaviours
+                for c in (-most, most)
+            }
+            how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed, "progress": self.progress}
+            return capability(self.model, edits, choices=tasks, **how)
+
+        self.run.table("capability", make=make, doing="capability tax")
 
 
-def compute(model: Any, settings: CaaSettings, run: Run, progress: bool | None) -> Caa:
-    """Run every step, cached one by one, and return the study."""
-    study = Caa(model, settings, run, progress)
+def compute(models: Mapping[str, ModelHandle], settings: CaaSettings, run: Steps) -> Caa:
+    """Run every step."""
+    study = Caa(models, settings, run)
     study.vectors()
     study.choose()
     study.sweep()
@@ -325,3 +290,44 @@ def compute(model: Any, settings: CaaSettings, run: Run, progress: bool | None) 
     study.answers()
     study.tax()
     return study
+
+
+STUDY = Study(
+    name="caa",
+    asks="contrastive activation addition on data in its published layout: vectors, layers, coefficients, price (--data FOLDER)",
+    settings=CaaSettings,
+    fast={
+        "items": 60,
+        "test": 20,
+        "coefficients": (-1.0, 0.0, 1.0),
+        "open_ended": 3,
+        "new_tokens": 16,
+        "tasks": 20,
+        "resamples": 200,
+    },
+    checked={"items": 20, "test": 10, "layers": (2, 4), "open_ended": 2, "new_tokens": 4, "tasks": 8, "resamples": 20, "random": 3},
+    compute=compute,
+    report=report,
+    main=Main(
+        table="test",
+        labels=("behaviour", "layer", "coefficient"),
+        axis="P(answer matching behaviour)",
+        where={"metric": "p_matching", "system": "none"},
+        zero=0.5,
+    ),
+    tables={
+        "test": "behaviour system layer coefficient metric | value low high n",
+        "validation": "behaviour system layer coefficient metric | value low high n",
+        "random": "behaviour layer coefficient metric | value low high n",
+        "steerability": "behaviour layer metric | value low high n",
+        "capability": "edit task metric | value low high n change change_low change_high",
+        "vectors": "behaviour layer site method | length reliability n clusters",
+        "similarity": "first first_layer second second_layer | cosine chance reliability_first reliability_second",
+        "components": "behaviour layer item variant letter | component_1 explained_1 component_2 explained_2",
+        "open_ended": "behaviour question coefficient | answer refusal_phrase",
+        "fluency": "behaviour coefficient metric | value low high n",
+        "data": "behaviour split | in_file used prompts too_long",
+    },
+    inside=("behaviours", "layers", "coefficients"),
+    inputs=("data",),
+)

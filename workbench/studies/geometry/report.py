@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
-from ..figures import Panel, recipes
-from .common import pick, publish
-from .geometry import DESIGNS, Geometry
-from .run import Run
+from ...core.tables import pick
+from ...figures import Panel, recipes
+from ...runs import Report, Run
+from ..statements import linked
+
+if TYPE_CHECKING:
+    from .study import Geometry
 
 draw = recipes("geometry")
+
+DESIGNS = {
+    "stance": ("harm claim", "good claim"),
+    "request": ("input harm", "claim safety"),
+    "reply": ("request harm", "response safety"),
+}
 
 CONVENTION = (
     "A direction is a difference of means: harm minus its baseline, safety minus its baseline. Cosines are cross-fitted (pairs of rows of one "
@@ -93,7 +104,7 @@ def panels(run: Run, study: Geometry) -> list[Panel]:
         "Bars are 95 % intervals (Fieller, jackknife over {}); grey: the same product with labels permuted; red crosses: the naive cosine. "
     )
     how = "Below: the verdict in each inner product."
-    pairs = study.request[study.main].rows["right"].nunique()
+    pairs = study.requests().to_frame()["right"].nunique()
     found = [
         Panel(
             name="stance", table="angles", drawing=draw.angles(pick(t["angles"], design="stance"), "Harm claim and good claim, against one neutral sentence"),
@@ -127,13 +138,18 @@ def panels(run: Run, study: Geometry) -> list[Panel]:
     return found
 
 
-def write(run: Run, study: Geometry) -> None:
-    """Write findings, figures and the report into the run's folder."""
+def report(run: Run, study: Geometry) -> Report:
+    """Return findings, figures and words.
+
+    Args:
+        run: The run, with its tables.
+        study: What `compute` returned.
+    """
     known = study.info
-    publish(
-        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Opposite or orthogonal? Harm and safety in {known.name}",
+    return Report(
+        findings=linked(findings(run, study), SOURCES, run), panels=panels(run, study), title=f"Opposite or orthogonal? Harm and safety in {known.name}",
         subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", convention=CONVENTION,
-        limits=LIMITS, sources=SOURCES,
+        limits=LIMITS,
         made=[
             "Stance: the same statements about rights under a harm claim, a good claim and a neutral sentence (consider_claim). Request: matched pairs of "
             "requests under a jailbreak and a protecting claim. Reply: the same pairs without a claim, with a refusal and with compliance. "

@@ -8,8 +8,9 @@ claim safety*; and replies, *request harm x response safety*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,24 +18,22 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .. import prompts as source
-from ..core.errors import BadInput, ZeroDirection
-from ..core.seeds import numpy_rng
-from ..directions import causal_metric, compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
-from ..evaluation import answers_of, choose_answers, cross_steering
-from ..evaluation.agreement import ANSWERS
-from ..models import unembedding
-from ..models.tokens import encode_pairs
-from ..prompts import PromptSet
-from .common import Rows
-from .geometry_levels import levels
-from .run import Run
+from ... import prompts as source
+from ...activations import Activations
+from ...core.errors import BadInput, UnknownName, UnknownPosition, ZeroDirection, unknown
+from ...core.seeds import numpy_rng
+from ...directions import causal_metric, compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
+from ...evaluation import answers_of, choose_answers, cross_steering
+from ...evaluation.agreement import ANSWERS
+from ...models import unembedding
+from ...models.tokens import encode_pairs
+from ...prompts import PromptSet
+from ...runs import Main, ModelHandle, Steps, Study
+from ..statements import Rows, check_claims
+from .levels import levels
+from .report import DESIGNS, report
 
-DESIGNS = {
-    "stance": ("harm claim", "good claim"),
-    "request": ("input harm", "claim safety"),
-    "reply": ("request harm", "response safety"),
-}
+METRICS, POSITIONS = ("raw", "whitened", "causal"), ("instruction_last", "stem_last")
 STANCE = "consider_claim"  # the claim stands before the instruction, so that both positions have read it
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -45,7 +44,7 @@ class GeometrySettings:
 
     Attributes:
         items: Statements under each claim.
-        requests: Matched pairs of requests; 0 for all.
+        requests: Matched pairs of requests. 0: all.
         positions: Where the stream is read, for stance and request; replies are read at their own token.
         metrics: Inner products.
         claims: The harm claim, the good one and the shared baseline.
@@ -72,6 +71,13 @@ class GeometrySettings:
     def __post_init__(self) -> None:
         if self.items < 64:
             raise BadInput(f"items: 64 at least, got {self.items}")
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise unknown(UnknownName, "metric", metric, METRICS)
+        for position in self.positions:
+            if position not in POSITIONS:
+                raise unknown(UnknownPosition, "position", position, POSITIONS)
+        check_claims(self.claims)
         if len(self.claims) != 3:
             raise BadInput("claims=: three of them, the harm claim, the good one and the shared baseline")
         if self.requests and self.requests < 40:
@@ -80,26 +86,22 @@ class GeometrySettings:
             raise BadInput(f"kl: nats, above 0 and below 10; got {self.kl}")
 
 
-Settings = GeometrySettings
-
-
-def fast(seed: int = 0, **options: Any) -> GeometrySettings:
-    """Return a small grid, for a first look; options take precedence."""
-    return GeometrySettings(**({"items": 96, "requests": 48, "metrics": ("raw",), "draws": 100, "resamples": 200, "random": 2, "pushed": 1, "seed": seed} | options))  # fmt: skip
-
-
 class Geometry(Rows):
     """The steps of the study."""
 
     set: GeometrySettings
 
-    def __init__(self, model: Any, settings: GeometrySettings, run: Run, progress: bool | None) -> None:
-        super().__init__(model, settings, run, progress)
-        self.reply_words = choose_answers(model, (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS))
+    def __init__(self, models: Mapping[str, ModelHandle], settings: GeometrySettings, run: Steps) -> None:
+        super().__init__(models, settings, run)
+        self.reply_words = choose_answers(self.handle, (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS))
         self.main = "stem_last" if "stem_last" in settings.positions else settings.positions[-1]
         for prompts in (*self.stances("train").values(), self.requests(), self.replies()):
-            encode_pairs(model, prompts)
-        self.causal = causal_metric(unembedding(model)) if "causal" in settings.metrics else None
+            encode_pairs(self.handle, prompts)
+
+    @cached_property
+    def causal(self) -> Any:
+        """The causal inner product of the model's unembedding; inside a step."""
+        return causal_metric(unembedding(self.model))
 
     # ------------------------------------------------------------------ prompts
 
@@ -120,7 +122,7 @@ class Geometry(Rows):
     def read(self) -> None:
         """Capture everything."""
 
-        def at(name: str, prompts: PromptSet, position: str) -> Any:
+        def at(name: str, prompts: PromptSet, position: str) -> Activations:
             return self._read(f"read {name} at {position}", prompts, position=position, answers=True)
 
         both = {side: self.stances(side) for side in ("train", "test")}
@@ -166,60 +168,56 @@ class Geometry(Rows):
 
     # ------------------------------------------------------------------ steps
 
-    def _table(self, name: str, step: str, make: Any) -> pd.DataFrame:
-        return self.run.keep(name, self.run.table(step, [self.info.key(), asdict(self.set)], make))
-
     def angles(self) -> None:
         """Level 1: every design, layer, position and inner product; effects and planes of the 2x2 designs."""
-        effects: list[pd.DataFrame] = []
 
-        def make() -> pd.DataFrame:
-            rows = []
+        def make() -> dict[str, pd.DataFrame]:
+            parts: dict[str, list[Any]] = {"angles": [], "effects": [], "cells": []}
             for design, position in self.places():
                 for layer in range(self.info.n_layers):
                     for metric in self.set.metrics:
                         place = {"design": design, "layer": layer, "site": "resid_post", "position": position}
-                        rows.append(place | self._angle(design, layer, position, metric, effects, place))
-            parts = [pd.DataFrame(rows).assign(table="angles"), *effects]
-            return pd.concat(parts, ignore_index=True)
+                        parts["angles"].append(place | self._angle(place, metric, parts))
+            return {"angles": pd.DataFrame(parts["angles"])} | {k: pd.concat(parts[k], ignore_index=True) for k in ("effects", "cells")}
 
-        whole = self.run.table("measure angles, layer by layer", [self.info.key(), asdict(self.set)], make)
-        for name in ("angles", "effects", "cells"):
-            some = whole[whole["table"] == name].dropna(axis=1, how="all").drop(columns="table").reset_index(drop=True)
-            self.run.keep(name, some)
+        self.run.table(("angles", "effects", "cells"), make=make, doing="measure angles, layer by layer")
 
-    def _angle(
-        self, design: str, layer: int, position: str, metric: str, effects: list[pd.DataFrame], place: dict[str, Any]
-    ) -> dict[str, Any]:
-        more = self._metric(metric, layer, position)
-        common: dict[str, Any] = {"draws": self.set.draws, "seed": self.set.seed}
-        names = DESIGNS[design]
+    def _angle(self, place: Mapping[str, Any], metric: str, parts: Mapping[str, list[Any]]) -> dict[str, Any]:
+        design, layer, position = str(place["design"]), int(place["layer"]), str(place["position"])
+        how = {"draws": self.set.draws, "seed": self.set.seed, **self._metric(metric, layer, position)}
         try:
-            return self._measured(design, layer, position, metric, effects, place, common | more)
+            if design == "stance":
+                return self._stance_angle(layer, position, how)
+            return self._factorial_angle(place, metric, parts, how)
         except ZeroDirection as error:
-            return {"first": names[0], "second": names[1], "metric": metric, "verdict": "refused", "n": 0, "note": str(error)}
+            first, second = DESIGNS[design]
+            return {"first": first, "second": second, "metric": metric, "verdict": "refused", "n": 0, "note": str(error)}
 
-    def _measured(
-        self, design: str, layer: int, position: str, metric: str, effects: list[pd.DataFrame], place: dict[str, Any], how: dict[str, Any]
+    def _stance_angle(self, layer: int, position: str, how: Mapping[str, Any]) -> dict[str, Any]:
+        first, second = DESIGNS["stance"]
+        harm, good, neutral = (self.stance[position, c] for c in self.set.claims)
+        x, y, z = (acts.layer(layer)[:, 0] for acts in (harm, good, neutral))
+        angle = compare_directions(
+            **{first: (x, z), second: (y, z)},
+            items=harm.rows["statement"].tolist(),
+            clusters=harm.rows["identity"].tolist(),
+            resamples=self.set.resamples,
+            **how,
+        )
+        return angle.row() | {"bootstrap_low": angle.bootstrap[0], "bootstrap_high": angle.bootstrap[1]}
+
+    def _factorial_angle(
+        self, place: Mapping[str, Any], metric: str, parts: Mapping[str, list[Any]], how: Mapping[str, Any]
     ) -> dict[str, Any]:
-        names = DESIGNS[design]
-        if design == "stance":
-            harm, good, neutral = (self.stance[position, c] for c in self.set.claims)
-            ids = harm.rows["statement"].tolist()
-            x, y, z = (acts.layer(layer)[:, 0] for acts in (harm, good, neutral))
-            found = compare_directions(
-                **{names[0]: (x, z), names[1]: (y, z)}, items=ids, clusters=harm.rows["identity"].tolist(), resamples=self.set.resamples, **how,
-            )  # fmt: skip
-            return found.row() | {"bootstrap_low": found.bootstrap[0], "bootstrap_high": found.bootstrap[1]}
-        cells, people = self.cells(design, layer, position)
-        found = factorial_geometry(cells, names, clusters=people, **how)
+        names = DESIGNS[place["design"]]
+        cells, pairs = self.cells(place["design"], place["layer"], place["position"])
+        effects = factorial_geometry(cells, names, clusters=pairs, **how)
         if metric == self.set.metrics[0]:
-            additive = {k: v.row() for k, v in found.additive.items()}
-            sums = pd.DataFrame([{**v, "effect": k, "metric": "cosine"} for k, v in additive.items()])
-            both = pd.concat([found.effects, sums[["effect", "metric", "value", "low", "high", "n", "verdict"]]])
-            effects.append(both.assign(**place, table="effects"))
-            effects.append(found.cells.set_axis(["cell", "harm", "safety"], axis=1).assign(**place, table="cells"))
-        return found.reports[names].row()
+            sums = pd.DataFrame([{**v.row(), "effect": k, "metric": "cosine"} for k, v in effects.additive.items()])
+            both = pd.concat([effects.effects, sums[["effect", "metric", "value", "low", "high", "n", "verdict"]]])
+            parts["effects"].append(both.assign(**place))
+            parts["cells"].append(effects.cells.set_axis(["cell", "harm", "safety"], axis=1).assign(**place))
+        return effects.reports[names].row()
 
     def erasure(self) -> None:
         """Level 2: erase harm, read safety with fresh probes, and the other way round; every layer."""
@@ -240,7 +238,7 @@ class Geometry(Rows):
                 )  # fmt: skip
             return pd.concat(parts, ignore_index=True)
 
-        self._table("erasure", "erase one, read the other", make)
+        self.run.table("erasure", make=make, doing="erase one, read the other")
 
     @property
     def pushed_layers(self) -> list[int]:
@@ -251,11 +249,10 @@ class Geometry(Rows):
 
     def steering(self) -> None:
         """Level 3: push along one, read the others and the behaviour, on pairs of requests that made no direction."""
-        acts = self.request[self.main]
-        pairs = np.unique(acts.rows["right"])
+        acts, rights = self.request[self.main], self.requests().to_frame()["right"]
+        pairs = np.unique(rights)
         made = set(numpy_rng(self.set.seed, "geometry halves").permutation(pairs)[: len(pairs) // 2].tolist())
-        train = acts.rows["right"].isin(made).to_numpy()
-        self.halves = train
+        train = rights.isin(made).to_numpy()
 
         def directions(layer: int) -> dict[str, Any]:
             some, place = acts.subset(train), place_of(acts, layer)
@@ -290,7 +287,7 @@ class Geometry(Rows):
                 parts.append(cross_steering(self.model, prompts, some, read, kinds=("add",), **how))
             return pd.concat(parts, ignore_index=True)
 
-        self._table("cross_steering", "push along one, read the others", make)
+        self.run.table("cross_steering", make=make, doing="push along one, read the others")
 
         def points() -> pd.DataFrame:
             d = directions(self.layer)
@@ -305,20 +302,47 @@ class Geometry(Rows):
                  "beside_harm": (z @ (v / v.norm())).numpy(), "layer": self.layer, "answer": answers_of(x)["answer"].to_numpy()}
             )  # fmt: skip
 
-        self._table("plane", "project held-out requests", points)
+        self.run.table("plane", make=points, doing="project held-out requests")
 
     def verdicts(self) -> None:
         """The three levels side by side, per layer, in words."""
-        tables = (self.run.tables[k] for k in ("angles", "erasure", "cross_steering"))
-        self.run.keep("verdicts", levels(*tables, metric=self.set.metrics[0], position=self.main))
+
+        def make() -> pd.DataFrame:
+            tables = (self.run.tables[k] for k in ("angles", "erasure", "cross_steering"))
+            return levels(*tables, metric=self.set.metrics[0], position=self.main)
+
+        self.run.table("verdicts", make=make, doing="put the three levels side by side")
 
 
-def compute(model: Any, settings: GeometrySettings, run: Run, progress: bool | None = None) -> Geometry:
-    """Run every step and keep the tables in the run."""
-    study = Geometry(model, settings, run, progress)
+def compute(models: Mapping[str, ModelHandle], settings: GeometrySettings, run: Steps) -> Geometry:
+    """Run every step."""
+    study = Geometry(models, settings, run)
     study.read()
     study.angles()
     study.erasure()
     study.steering()
     study.verdicts()
     return study
+
+
+STUDY = Study(
+    name="geometry",
+    asks="are harm and safety opposite, orthogonal or something else: as directions, as information, as causes",
+    settings=GeometrySettings,
+    fast={"items": 96, "requests": 48, "metrics": ("raw",), "draws": 100, "resamples": 200, "random": 2, "pushed": 1},
+    checked={"items": 64, "requests": 40, "draws": 20, "resamples": 20},
+    compute=compute,
+    report=report,
+    main=Main(table="verdicts", labels=("layer",), axis="cosine of harm and safety", zero=0.0),
+    tables={
+        "verdicts": "layer | representation value low high n information cause",
+        "angles": "design layer site position first second metric | verdict value low high n clusters naive_cosine null_naive null_low null_high "
+        "p reliability_first reliability_second effective_rank massive variance note bootstrap_low bootstrap_high",
+        "effects": "design layer site position effect metric | verdict value low high n p reliability share",
+        "cells": "design layer site position cell | harm safety",
+        "erasure": "erased read method probe split metric layer site condition position | value low high n",
+        "cross_steering": "layer site position pushed kind read metric | value low high n direct coefficient norm_share kl note",
+        "plane": "input_harm claim_safety layer | along_harm beside_harm answer",
+    },
+    inside=("positions", "claims"),
+)

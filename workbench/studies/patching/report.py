@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..figures import Panel, recipes
-from .common import publish
-from .patching import Patching
-from .run import Run
+from ...figures import Panel, recipes
+from ...runs import Report, Run
+from ..statements import linked
+
+if TYPE_CHECKING:
+    from .study import Patching
 
 draw = recipes("patching")
 
@@ -117,12 +119,17 @@ def panels(run: Run, study: Patching) -> list[Panel]:
     return out
 
 
-def write(run: Run, study: Patching) -> None:
-    """Write findings, figures and the report into the run's folder."""
+def report(run: Run, study: Patching) -> Report:
+    """Return findings, figures and words.
+
+    Args:
+        run: The run, with its tables.
+        study: What `compute` returned.
+    """
     known = study.info
-    publish(
-        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Where a claim overrides the truth in {known.name}",
-        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Prompt form {study.set.template}.", convention=CONVENTION, limits=LIMITS, sources=SOURCES,
+    return Report(
+        findings=linked(findings(run, study), SOURCES, run), panels=panels(run, study), title=f"Where a claim overrides the truth in {known.name}",
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Prompt form {study.set.template}.", convention=CONVENTION, limits=LIMITS,
         made=[
             "Stems of the same statements under two claims "
             + ("with as many tokens each, so that every token has its counterpart" if study.align_by == "same" else "laid beside each other by equal runs of tokens")

@@ -5,7 +5,8 @@ The same statements under two claims of equal length in tokens: *clean* under th
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -13,18 +14,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import prompts as source
-from ..activations import capture
-from ..core.direction import Direction
-from ..core.errors import BadInput
-from ..directions import extract_direction, place_of
-from ..interventions import alignment_table, attribution_error, patch, random_directions
-from ..models.hooks import SITES
-from ..models.tokens import encode_pairs
-from ..prompts import PromptSet
-from ..prompts.templates import claim_phrasings
-from .common import Rows
-from .run import Run
+from ... import prompts as source
+from ...core.direction import Direction
+from ...core.errors import BadInput, UnknownSite, unknown
+from ...directions import extract_direction, place_of
+from ...interventions import alignment_table, attribution_error, patch, random_directions
+from ...models.hooks import SITES, check_layer
+from ...models.tokens import encode_pairs
+from ...prompts import PromptSet
+from ...prompts.templates import claim_phrasings
+from ...runs import Main, ModelHandle, Steps, Study
+from ..statements import Rows, check_claims
+from .report import report
 
 MAPPED = ("resid_pre", "resid_post", "attn_out", "mlp_out")
 HALF = 0.5
@@ -40,7 +41,7 @@ class PatchingSettings:
         template: Where the claim stands.
         metric: What is recovered.
         sites: Maps of layer by part of the prompt.
-        layers: Blocks; none for all.
+        layers: Blocks. Empty: all.
         heads: Whether heads are patched one by one.
         random: Random directions of the control.
         sample: Items on which attribution patching is compared with exact patching.
@@ -67,26 +68,12 @@ class PatchingSettings:
             raise BadInput(f"items: 8 at least, fit: 32 at least; got {self.items} and {self.fit}")
         if "resid_post" not in self.sites:
             raise BadInput(f"sites: resid_post must be among them (the findings are read there), got {', '.join(self.sites)}")
+        for site in self.sites:
+            if site not in SITES:
+                raise unknown(UnknownSite, "site", site, SITES)
         if len(self.claims) != 2:
             raise BadInput("claims=: two of them, the corrupted one and the clean one")
-
-
-Settings = PatchingSettings
-
-
-def fast(seed: int = 0, **options: Any) -> PatchingSettings:
-    """Return a small grid, for a first look; options take precedence."""
-    small: dict[str, Any] = {
-        "items": 10,
-        "fit": 64,
-        "sites": ("resid_post",),
-        "heads": False,
-        "random": 2,
-        "sample": 3,
-        "resamples": 200,
-        "seed": seed,
-    }
-    return PatchingSettings(**(small | options))
+        check_claims(self.claims)
 
 
 class Patching(Rows):
@@ -94,14 +81,15 @@ class Patching(Rows):
 
     set: PatchingSettings
 
-    def __init__(self, model: Any, settings: PatchingSettings, run: Run, progress: bool | None) -> None:
-        super().__init__(model, settings, run, progress)
+    def __init__(self, models: Mapping[str, ModelHandle], settings: PatchingSettings, run: Steps) -> None:
+        super().__init__(models, settings, run)
         self.layers = list(settings.layers) or list(range(self.info.n_layers))
-        self.sites = [s for s in settings.sites if f"blocks.0.{SITES.get(s, '')}" in model.hook_dict]
+        for layer in self.layers:
+            check_layer(self.handle, layer)
         self.texts, self.align_by = self._claims()
         self.clean, self.corrupted = (self._under(self.texts[c], "test", settings.items) for c in (settings.claims[1], settings.claims[0]))
         for prompts in (self.clean, self.corrupted):
-            encode_pairs(model, prompts)
+            encode_pairs(self.handle, prompts)
 
     def _claims(self) -> tuple[dict[str, str], str]:
         """A wording of each claim such that both have as many tokens, so that every token of one prompt has its place in the other."""
@@ -110,7 +98,7 @@ class Patching(Rows):
         forms = {c: [known[c], *claim_phrasings(c)[0]] for c in self.set.claims}
 
         def size(text: str) -> int:
-            return len(self.model.tokenizer(f' "{text}"', add_special_tokens=False)["input_ids"])
+            return len(self.handle.tokenizer(f' "{text}"', add_special_tokens=False)["input_ids"])
 
         for a, b in sorted(product(range(len(forms[harm])), range(len(forms[good]))), key=sum):
             if size(forms[harm][a]) == size(forms[good][b]):
@@ -121,9 +109,6 @@ class Patching(Rows):
         part = getattr(self.split, side)
         held: dict[str, Any] = {"identities": sorted(part["identity"])} | ({"rights": sorted(part["right"])} if "right" in part else {})
         return source.udhr(self.set.template, text, n=n, answers=self.words, seed=self.set.seed, **held)
-
-    def _table(self, name: str, step: str, make: Any) -> pd.DataFrame:
-        return self.run.keep(name, self.run.table(step, [self.info.key(), asdict(self.set)], make))
 
     def _patch(self, **how: Any) -> pd.DataFrame:
         common: dict[str, Any] = {
@@ -137,43 +122,60 @@ class Patching(Rows):
 
     # ------------------------------------------------------------------ steps
 
+    def _sites(self) -> list[str]:
+        """The sites of the settings that this model has."""
+        return [s for s in self.set.sites if f"blocks.0.{SITES[s]}" in self.model.hook_dict]
+
     def maps(self) -> None:
         """Every layer and part of the prompt: denoising at each site, noising in the stream."""
-        self.run.keep("alignment", alignment_table(self.model, self.clean, self.corrupted, 0, how=self.align_by))
-        parts = [
-            self.run.table(f"patch {site}, denoise", [self.info.key(), asdict(self.set), site], lambda s=site: self._patch(site=s))
-            for site in self.sites
-        ]
-        parts.append(
-            self.run.table(
-                "patch resid_post, noise", [self.info.key(), asdict(self.set)], lambda: self._patch(site="resid_post", way="noise")
-            )
+        self.run.table(
+            "alignment",
+            make=lambda: alignment_table(self.model, self.clean, self.corrupted, 0, how=self.align_by),
+            doing="lay the prompts side by side",
         )
-        table = pd.concat(parts, ignore_index=True)
-        table["map"] = table["site"] + ", " + table["way"]
-        self.run.keep("maps", table)
+        parts = [self._map(site, "denoise") for site in self.set.sites] + [self._map("resid_post", "noise")]
+
+        def make() -> pd.DataFrame:
+            table = pd.concat([p for p in parts if len(p)], ignore_index=True)
+            return table.assign(map=table["site"] + ", " + table["way"])
+
+        self.run.table("maps", make=make, doing="put the maps together")
+
+    def _map(self, site: str, way: str) -> pd.DataFrame:
+        """One map; empty where the model has no such site."""
+
+        def make() -> pd.DataFrame:
+            return self._patch(site=site, way=way) if site in self._sites() else pd.DataFrame()
+
+        return self.run.table(f"patch {site}, {way}", make=make, keep=False, items=len(self.clean) * len(self.layers))
 
     def head_map(self) -> None:
         """Each head's output at the last token."""
-        self._table("heads", "patch heads at the last token", lambda: self._patch(site="z", heads=True, positions="last"))
 
-    def directions(self) -> dict[str, dict[int, Direction]]:
+        def make() -> pd.DataFrame:
+            return self._patch(site="z", heads=True, positions="last")
+
+        self.run.table("heads", make=make, doing="patch heads at the last token")
+
+    def read(self) -> None:
+        """Capture the last prompt token under each claim and without one, training identities."""
+        harm, good = self.set.claims
+        self.acts = {
+            c: self._read(f"read {c} claim, training", self._under(self.texts[c], "train", self.set.fit), position="stem_last", layers=self.layers)
+            for c in (harm, good)
+        }
+        self.plain = self._prompts("base_short", None, self.set.fit, "train")
+        self.said = self._read("read no claim, training", self.plain, position="stem_last", layers=self.layers)
+
+    def _directions(self) -> dict[str, dict[int, Direction]]:
         """Directions at the last prompt token from training identities: stance (good minus harm), agreeing, and random ones."""
         harm, good = self.set.claims
-        acts = {
-            c: capture(
-                self.model, self._under(self.texts[c], "train", self.set.fit), layers=self.layers, position="stem_last", progress=False
-            )
-            for c in self.set.claims
-        }
-        plain = self._prompts("base_short", None, self.set.fit, "train")
-        said = capture(self.model, plain, layers=self.layers, position="stem_last", progress=False)
-        labels = torch.tensor(plain.labels)
+        labels = torch.tensor(self.plain.labels)
         out: dict[str, dict[int, Direction]] = {"stance": {}, "agree": {}} | {f"random {k}": {} for k in range(self.set.random)}
         for layer in self.layers:
-            x, y, s = (a.layer(layer)[:, 0] for a in (acts[good], acts[harm], said))
-            for name, one, two in (("stance", x, y), ("agree", s[labels == 1], s[labels == 0])):
-                made = extract_direction(one, two, halves=0, provenance=place_of(acts[harm], layer), seed=self.set.seed)
+            x, y, s = (a.layer(layer)[:, 0] for a in (self.acts[good], self.acts[harm], self.said))
+            for name, above, below in (("stance", x, y), ("agree", s[labels == 1], s[labels == 0])):
+                made = extract_direction(above, below, halves=0, provenance=place_of(self.acts[harm], layer), seed=self.set.seed)
                 out[name][layer] = Direction.of(made.vector, method=name, n=made.n, provenance=made.provenance)
             for k, d in enumerate(random_directions(out["stance"][layer], self.set.random, self.set.seed)):
                 out[f"random {k}"][layer] = d
@@ -184,33 +186,35 @@ class Patching(Rows):
 
         def make() -> pd.DataFrame:
             parts = [self._patch(site="resid_post", positions="last").assign(line="the whole stream")]
-            made = self.directions()
-            for name, by_layer in made.items():
+            for name, by_layer in self._directions().items():
                 parts.append(self._patch(site="resid_post", positions="last", along=by_layer).assign(line=name))
             table = pd.concat(parts, ignore_index=True)
             chance = table[table["line"].str.startswith("random")].groupby("layer")["value"].agg(["mean", "min", "max", "size"])
             pooled = parts[0].set_index("layer").loc[chance.index].reset_index()
             pooled = pooled.assign(
-                value=chance["mean"].to_numpy(), low=chance["min"].to_numpy(), high=chance["max"].to_numpy(), n=chance["size"].to_numpy(),
-                line=f"random ({self.set.random}: mean, smallest, largest)", patched=np.nan,
-            )  # fmt: skip
+                value=chance["mean"].to_numpy(),
+                low=chance["min"].to_numpy(),
+                high=chance["max"].to_numpy(),
+                n=chance["size"].to_numpy(),
+                line=f"random ({self.set.random}: mean, smallest, largest)",
+                patched=np.nan,
+            )
             return pd.concat([table[~table["line"].str.startswith("random")], pooled], ignore_index=True)
 
-        self._table("lines", "patch along directions", make)
+        self.run.table("lines", make=make, doing="patch along directions")
 
     def guess(self) -> None:
         """How good a gradient's first-order guess is, at every mapped site."""
 
         def make() -> pd.DataFrame:
-            return pd.concat([
-                attribution_error(
-                    self.model, self.clean, self.corrupted, self.set.metric, site=site, layers=self.layers, positions="segment", align_by=self.align_by,
-                    sample=self.set.sample, progress=self.progress,
-                )
-                for site in self.sites
-            ], ignore_index=True)  # fmt: skip
+            how: dict[str, Any] = {"layers": self.layers, "positions": "segment", "align_by": self.align_by, "sample": self.set.sample}
+            parts = [
+                attribution_error(self.model, self.clean, self.corrupted, self.set.metric, site=site, progress=self.progress, **how)
+                for site in self._sites()
+            ]
+            return pd.concat(parts, ignore_index=True)
 
-        self._table("attribution", "attribution patching against exact patching", make)
+        self.run.table("attribution", make=make, doing="attribution patching against exact patching")
 
     @property
     def place(self) -> tuple[int, str]:
@@ -221,12 +225,34 @@ class Patching(Rows):
         return (int(found["layer"].iloc[0]), "last") if len(found) else (int(here.sort_values("value")["layer"].iloc[-1]), "last")
 
 
-def compute(model: Any, settings: PatchingSettings, run: Run, progress: bool | None) -> Patching:
-    """Run every step, cached one by one, and return the study."""
-    study = Patching(model, settings, run, progress)
+def compute(models: Mapping[str, ModelHandle], settings: PatchingSettings, run: Steps) -> Patching:
+    """Run every step."""
+    study = Patching(models, settings, run)
     study.maps()
     if settings.heads:
         study.head_map()
+    study.read()
     study.lines()
     study.guess()
     return study
+
+
+PATCHED = "layer site head position token way method metric"
+STUDY = Study(
+    name="patching",
+    asks="where a claim overrides the truth: layer by position, heads, and how much one direction carries",
+    settings=PatchingSettings,
+    fast={"items": 10, "fit": 64, "sites": ("resid_post",), "heads": False, "random": 2, "sample": 3, "resamples": 200},
+    checked={"items": 8, "fit": 32, "heads": True, "sites": ("resid_pre", "resid_post"), "resamples": 50, "layers": (1, 3, 5)},
+    compute=compute,
+    report=report,
+    main=Main(table="lines", labels=("line", "layer"), axis="recovered (0 corrupted, 1 clean)", zero=0.0),
+    tables={
+        "lines": f"{PATCHED} line | value low high n clean corrupted patched",
+        "maps": f"{PATCHED} map | value low high n clean corrupted patched",
+        "heads": f"{PATCHED} | value low high n clean corrupted patched",
+        "attribution": "layer site | n correlation slope mean_error mean_effect",
+        "alignment": "clean_position corrupted_position | clean corrupted same part",
+    },
+    inside=("layers", "sites"),
+)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..figures import Panel, recipes
-from ..probes import best_layers
-from .common import FIT, publish
-from .probes import Bench
-from .run import Run
+from ...core.tables import pick
+from ...figures import Panel, recipes
+from ...probes import best_layers
+from ...runs import Report, Run
+from ..statements import FIT, linked
+
+if TYPE_CHECKING:
+    from .study import Bench
 
 draw = recipes("probes")
 
@@ -51,23 +54,17 @@ def _rows(table: pd.DataFrame) -> list[Any]:
     return list(table.itertuples())
 
 
-def _pick(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
-    for name, value in where.items():
-        table = table[table[name] == value]
-    return table
-
-
 def findings(run: Run, study: Bench) -> list[str]:
     """Return the findings in words, each with its numbers, each saying "chance" where it is chance."""
     layer, table = study.layer, run.tables["probes"]
-    at = _pick(table, layer=layer, metric="accuracy", against="label", control="")
+    at = pick(table, layer=layer, metric="accuracy", against="label", control="")
     out = []
     for condition in (FIT, "harm"):
-        here = _pick(at, condition=condition)
+        here = pick(at, condition=condition)
         text = f"By method: Read under {condition if condition == FIT else 'the harm claim'}, layer {layer}: "
         parts = []
         for kind in ("linear", "nonlinear", "without labels"):
-            some = _pick(here, kind=kind)
+            some = pick(here, kind=kind)
             if not len(some):
                 continue
             chance = [r.method for r in _rows(some) if r.low <= 0.5 <= r.high]
@@ -75,7 +72,7 @@ def findings(run: Run, study: Bench) -> list[str]:
                 f"{kind}, {len(some)} methods, {some['value'].min():.1%} to {some['value'].max():.1%}"
                 + (f" (at chance: {', '.join(chance)})" if chance else "")
             )
-        null = _rows(_pick(table, layer=layer, control="random_directions", condition=condition, against="label"))[0]
+        null = _rows(pick(table, layer=layer, control="random_directions", condition=condition, against="label"))[0]
         out.append(text + "; ".join(parts) + f". Random directions: {null.low:.1%} to {null.high:.1%}.")
     parts = []
     where = best_layers(table)
@@ -84,7 +81,7 @@ def findings(run: Run, study: Bench) -> list[str]:
     ):
         parts.append(f"{r.method} {r.layers} (highest at {int(r.layer)}: {r.value:.1%}, band [{r.band_low:.1%}, {r.band_high:.1%}])")
     out.append(f"Where: Layers that cannot be told from the best, by bands over all layers at once, without a claim: {'; '.join(parts)}.")
-    gaps = _pick(table, metric="gap", condition=FIT, against="label")
+    gaps = pick(table, metric="gap", condition=FIT, against="label")
     if len(gaps):
         better = gaps[gaps["low"] > 0]
         text = f"Nonlinear: Over the linear probe that validation rows prefer, without a claim, in {len(better)} of {len(gaps)} layers x methods the "
@@ -94,13 +91,13 @@ def findings(run: Run, study: Bench) -> list[str]:
             text += (
                 f", most surely {top['method']} at layer {int(top['layer'])}: {top['value']:+.3f} [{top['low']:+.3f}, {top['high']:+.3f}]"
             )
-        chosen = _pick(_pick(table, metric="selectivity"), layer=layer)
+        chosen = pick(pick(table, metric="selectivity"), layer=layer)
         text += ". Selectivity at layer " + f"{layer}: " + ", ".join(f"{r.method} {r.value:.2f}" for r in _rows(chosen)) + "."
         out.append(text)
     out.append(_controls(table, layer))
     matrix = run.tables["transfer"]
     for method in dict.fromkeys(matrix["method"]):
-        some = _pick(matrix, method=method, metric="accuracy")
+        some = pick(matrix, method=method, metric="accuracy")
         off = some[some["fit_condition"] != some["condition"]]
         low, *_, high = _rows(off.sort_values("value"))
         out.append(
@@ -113,7 +110,7 @@ def findings(run: Run, study: Bench) -> list[str]:
         for r in _rows(enough)
     ]
     out.append(f"How few: Training items from which on the lower bound stays above {enough['threshold'].iloc[0]:.0%}: {', '.join(parts)}.")
-    out += [f"What CCS found: {w}" for w in study.words_of_panel]
+    out += [f"What CCS found: {w}" for w in run.tables["ccs_honesty"]["finding"] if isinstance(w, str) and w]
     out.append(_tampering(run.tables["tampering"], study))
     if "change_points" in run.tables:
         parts = []
@@ -125,18 +122,18 @@ def findings(run: Run, study: Bench) -> list[str]:
 
 
 def _controls(table: pd.DataFrame, layer: int) -> str:
-    some = _pick(table, condition=FIT, against="label", metric="accuracy")
-    blank = _pick(some, control="untrained_model", layer=layer)
+    some = pick(table, condition=FIT, against="label", metric="accuracy")
+    blank = pick(some, control="untrained_model", layer=layer)
     text = f"Controls, without a claim: untrained model, layer {layer}: {blank['value'].min():.1%} to {blank['value'].max():.1%} over {len(blank)} methods"
-    for row in _pick(some, control="shuffled_labels", layer=layer).itertuples():
+    for row in pick(some, control="shuffled_labels", layer=layer).itertuples():
         text += f"; shuffled labels {row.low:.1%} to {row.high:.1%}"
-    for row in _pick(some, control="bag_of_words").itertuples():
+    for row in pick(some, control="bag_of_words").itertuples():
         text += f"; a bag of words on the statement {_say(row)}"
-    odd = _pick(some, control="embedding")
+    odd = pick(some, control="embedding")
     if len(odd) and odd["value"].isna().all():
         text += "; at the embedding there is nothing to fit (both endings of a pair differ by a constant there)"
-    burns = _pick(some, control="burns_exact", layer=layer)
-    plain = _pick(some, control="", layer=layer).set_index("method")["value"]
+    burns = pick(some, control="burns_exact", layer=layer)
+    plain = pick(some, control="", layer=layer).set_index("method")["value"]
     if len(burns):
         most = burns.assign(more=burns["value"] - burns["method"].map(plain)).sort_values("more").iloc[-1]
         text += f"; the inflated protocol would claim up to {most['more']:+.1%} ({most['method']})"
@@ -144,12 +141,12 @@ def _controls(table: pd.DataFrame, layer: int) -> str:
 
 
 def _tampering(table: pd.DataFrame, study: Bench) -> str:
-    alarms = _rows(_pick(table, metric="false alarms"))[0]
+    alarms = _rows(pick(table, metric="false alarms"))[0]
     parts = []
-    for name in dict.fromkeys(_pick(table, metric="auroc")["condition"]):
-        area, share = (_rows(_pick(table, condition=name, metric=m))[0] for m in ("auroc", "detected"))
+    for name in dict.fromkeys(pick(table, metric="auroc")["condition"]):
+        area, share = (_rows(pick(table, condition=name, metric=m))[0] for m in ("auroc", "detected"))
         parts.append(f"{name}: AUROC {area.value:.2f} [{area.low:.2f}, {area.high:.2f}], flagged {share.value:.1%}")
-    rows = study.detector.calibration_rows
+    rows = int(table["calibration_rows"].iloc[0])
     return (
         f"Broken from outside: A detector that never saw a pushed prompt (CCS, layer {study.layer}; threshold from {rows} unpushed "
         f"calibration rows for {study.set.false_alarms:.0%} false alarms) flags {_say(alarms)} of held-out unpushed prompts. {'; '.join(parts)}."
@@ -205,13 +202,18 @@ def panels(run: Run, study: Bench) -> list[Panel]:
     return found
 
 
-def write(run: Run, study: Bench) -> None:
-    """Write findings, figures and the report into the run's folder."""
+def report(run: Run, study: Bench) -> Report:
+    """Return findings, figures and words.
+
+    Args:
+        run: The run, with its tables.
+        study: What `compute` returned.
+    """
     known = study.info
-    publish(
-        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Probing {known.name}: what can be read, by what, and what it takes",
+    return Report(
+        findings=linked(findings(run, study), SOURCES, run), panels=panels(run, study), title=f"Probing {known.name}: what can be read, by what, and what it takes",
         subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; answers «{study.words[1]}» and «{study.words[0]}».",
-        convention=CONVENTION, limits=LIMITS, sources=SOURCES,
+        convention=CONVENTION, limits=LIMITS,
         made=[
             "Prompts: identities x rights, granted and denied, without a claim (base_short) and under each claim (since_claim; the harm claim also "
             "under consider_claim). Activations: the residual stream after each block, at the last token of each ending.",

@@ -5,20 +5,21 @@ Everything is fitted without a claim unless a table says otherwise, and read on 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..activations import Activations, capture
-from ..core.errors import BadInput
-from ..core.stats import proportion
-from ..evaluation import answers_of
-from ..models import load_model
-from ..models.tokens import encode_pairs
-from ..probes import (
+from ...activations import Activations, capture
+from ...core.errors import BadInput, UnknownName, unknown
+from ...core.stats import proportion
+from ...evaluation import answers_of
+from ...models import load_model
+from ...models.tokens import encode_pairs
+from ...probes import (
     ccs_honesty,
     change_point,
     fit_layers,
@@ -30,11 +31,13 @@ from ..probes import (
     tamper_roc,
     transfer_matrix,
 )
-from ..probes.linear import LINEAR
-from ..probes.nonlinear import NONLINEAR
-from ..prompts import PromptSet, with_distractor
-from .common import FIT, READ, Rows
-from .run import Run
+from ...probes.linear import LINEAR
+from ...probes.methods import METHODS as KNOWN
+from ...probes.nonlinear import NONLINEAR
+from ...prompts import PromptSet, with_distractor
+from ...runs import Main, ModelHandle, Steps, Study
+from ..statements import FIT, READ, Rows, check_claims
+from .report import report
 
 METHODS = (
     "logistic", "lda", "mass_mean", "difference_in_means", "ridge", "svm", "mlp", "quadratic", "rbf", "knn", "ccs", "ccs_circle", "hinge",
@@ -55,7 +58,7 @@ class ProbeSettings:
         draws: Random directions.
         resamples: Bootstrap draws.
         false_alarms: Share of unpushed prompts that the detector of tampering may flag.
-        checkpoints: A folder of checkpoints named `step-N` (`workbench train … --checkpoints`), or "" for none.
+        checkpoints: A folder of checkpoints named `step-N` (`workbench train … --checkpoints`). Empty: none.
         seed: Draws everything.
     """
 
@@ -74,28 +77,14 @@ class ProbeSettings:
         for name in ("train", "test"):
             if getattr(self, name) < 100:
                 raise BadInput(f"{name}: 100 items at least, got {getattr(self, name)}")
+        check_claims(self.claims)
+        for method in self.methods:
+            if method not in KNOWN:
+                raise unknown(UnknownName, "method", method, KNOWN)
         if "harm" not in self.claims:
             raise BadInput("the study pushes with the harm claim: claims= must hold it")
         if self.checkpoints and not steps_in(self.checkpoints):
             raise BadInput(f"no folder step-N in {Path(self.checkpoints).name}: make them with `workbench train … --checkpoints 12`")
-
-
-Settings = ProbeSettings
-
-
-def fast(seed: int = 0, **options: Any) -> ProbeSettings:
-    """Return a small grid, for a first look; options take precedence."""
-    small: dict[str, Any] = {
-        "train": 240,
-        "test": 120,
-        "methods": FEW,
-        "repeats": 3,
-        "draws": 40,
-        "resamples": 200,
-        "claims": ("partial", "harm"),
-        "seed": seed,
-    }
-    return ProbeSettings(**(small | options))
 
 
 def steps_in(folder: str | Path) -> dict[int, Path]:
@@ -114,10 +103,10 @@ class Bench(Rows):
 
     set: ProbeSettings
 
-    def __init__(self, model: Any, settings: ProbeSettings, run: Run, progress: bool | None) -> None:
-        super().__init__(model, settings, run, progress)
+    def __init__(self, models: Mapping[str, ModelHandle], settings: ProbeSettings, run: Steps) -> None:
+        super().__init__(models, settings, run)
         for prompts in (self.base(), *self.pushes().values(), *self.distracted().values()):
-            encode_pairs(model, prompts)
+            encode_pairs(self.handle, prompts)
 
     # ------------------------------------------------------------------ prompts
 
@@ -142,115 +131,127 @@ class Bench(Rows):
     def read(self) -> None:
         """Capture everything."""
         base = self.base()
-        self.acts = self._capture(f"read {FIT}", base)
+        self.acts = self._read(f"read {FIT}", base, answers=True)
         self.blank = self._blank(base)
         self.embedding = self._read("read the embedding", base, site="resid_pre", layers=[0])
-        self.pushed = {name: self._capture(f"read under {name}", p) for name, p in self.pushes().items()}
-        self.odd = {name: self._capture(f"read with distractor: {name}", p) for name, p in self.distracted().items()}
+        self.pushed = {name: self._read(f"read under {name}", p, answers=True) for name, p in self.pushes().items()}
+        self.odd = {name: self._read(f"read with distractor: {name}", p, answers=True) for name, p in self.distracted().items()}
 
-    def _table(self, name: str, step: str, make: Any, *key: Any) -> pd.DataFrame:
-        whole = [self.info.key(), asdict(self.set), *key]
-        return self.run.keep(name, self.run.table(step, whole, make))
+    def _unpushed(self) -> Activations:
+        return self._told(self.acts)
 
-    def probes(self) -> pd.DataFrame:
+    def _conditions(self) -> dict[str, Activations]:
+        return {name: self._told(acts) for name, acts in self.pushed.items()}
+
+    def probes(self) -> None:
         """Every method, every layer, no claim and each claim, every control."""
 
         def make() -> pd.DataFrame:
-            test = {name: acts.subset(self.split.side(acts.rows) == "test") for name, acts in self.pushed.items()}
+            test = {name: acts.subset(self.split.side(acts.rows) == "test") for name, acts in self._conditions().items()}
             table = probe_layers(
-                self.acts, test=test, split=self.split, condition=FIT, methods=self.set.methods, untrained=self.blank,
-                embedding=self.embedding, random_directions=self.set.draws, resamples=self.set.resamples, burns_exact=True, seed=self.set.seed,
-            )  # fmt: skip
+                self._unpushed(),
+                test=test,
+                split=self.split,
+                condition=FIT,
+                methods=self.set.methods,
+                untrained=self.blank,
+                embedding=self.embedding,
+                random_directions=self.set.draws,
+                resamples=self.set.resamples,
+                burns_exact=True,
+                seed=self.set.seed,
+            )
             controlled = table["control"].isin(("random_directions", "shuffled_labels", "bag_of_words"))
             return table.assign(kind=[("control" if c else kind_of(m)) for m, c in zip(table["method"], controlled, strict=True)])
 
-        return self._table("probes", "fit every method on every layer", make)
+        self.run.table("probes", make=make, doing="fit every method on every layer")
 
-    def transfer(self) -> pd.DataFrame:
+    def transfer(self) -> None:
         """Fit on each condition, read each."""
 
         def make() -> pd.DataFrame:
-            conditions = {FIT: self.acts, **self.pushed}
-            return pd.concat(
-                [
-                    transfer_matrix(
-                        conditions, method=m, layers=[self.layer], split=self.split, resamples=self.set.resamples, seed=self.set.seed
-                    )
-                    for m in ("logistic", "ccs")
-                ],
-                ignore_index=True,
+            conditions = {FIT: self._unpushed(), **self._conditions()}
+            how: dict[str, Any] = {"layers": [self.layer], "split": self.split, "resamples": self.set.resamples, "seed": self.set.seed}
+            return pd.concat([transfer_matrix(conditions, method=m, **how) for m in ("logistic", "ccs")], ignore_index=True)
+
+        self.run.table("transfer", make=make, doing="fit on each condition, read each")
+
+    def efficiency(self) -> None:
+        """Ever more training items, and how few are enough."""
+
+        def make() -> dict[str, pd.DataFrame]:
+            table = sample_efficiency(
+                self._unpushed(),
+                layer=self.layer,
+                split=self.split,
+                repeats=self.set.repeats,
+                resamples=self.set.resamples,
+                seed=self.set.seed,
             )
+            return {"sample_efficiency": table, "enough": smallest(table)}
 
-        return self._table("transfer", "fit on each condition, read each", make)
-
-    def efficiency(self) -> pd.DataFrame:
-        """Ever more training items."""
-        table = self._table(
-            "sample_efficiency", "fit on ever more items",
-            lambda: sample_efficiency(
-                self.acts, layer=self.layer, split=self.split, repeats=self.set.repeats, resamples=self.set.resamples, seed=self.set.seed
-            ),
-        )  # fmt: skip
-        self.run.tables["enough"] = smallest(table)
-        self.run.keep("enough", self.run.tables["enough"])
-        return table
+        self.run.table(("sample_efficiency", "enough"), make=make, doing="fit on ever more items")
 
     def honesty(self) -> None:
         """CCS beside everything that it should be compared with."""
-        panel: list[Any] = []
 
         def make() -> pd.DataFrame:
-            panel.append(
-                ccs_honesty(
-                    self.acts, layer=self.layer, split=self.split, distractors=self.odd, draws=self.set.draws, resamples=self.set.resamples,
-                    seed=self.set.seed,
-                )
-            )  # fmt: skip
-            return panel[0].table.assign(
-                layer=self.layer, finding=list(panel[0].findings) + [""] * (len(panel[0].table) - len(panel[0].findings))
+            panel = ccs_honesty(
+                self._unpushed(),
+                layer=self.layer,
+                split=self.split,
+                distractors={name: self._told(acts) for name, acts in self.odd.items()},
+                draws=self.set.draws,
+                resamples=self.set.resamples,
+                seed=self.set.seed,
             )
+            findings = list(panel.findings)
+            return panel.table.assign(layer=self.layer, finding=findings + [""] * (len(panel.table) - len(findings)))
 
-        table = self._table("ccs_honesty", "what did CCS find", make)
-        self.words_of_panel = [w for w in table["finding"] if isinstance(w, str) and w]
+        self.run.table("ccs_honesty", make=make, doing="what did CCS find")
 
     def tampering(self) -> None:
         """Disagreement of probe and answer, pushed against unpushed."""
-        held = self.split.side(self.acts.rows) == "test"
-        detector = fit_tamper(self.acts, layer=self.layer, split=self.split, false_alarms=self.set.false_alarms, seed=self.set.seed)
-        self.detector = detector
-        self._table(
-            "tampering", "measure the detector of tampering",
-            lambda: tamper_roc(self.acts, self.pushed, detector, split=self.split, resamples=self.set.resamples, seed=self.set.seed),
-        )  # fmt: skip
 
-        def curves() -> pd.DataFrame:
-            quiet = detector.scores(self.acts.subset(held))[0]
-            parts = []
-            for name, acts in self.pushed.items():
-                loud = detector.scores(acts.subset(self.split.side(acts.rows) == "test"))[0]
-                parts.append(roc_curve(quiet, loud).assign(condition=name))
-            return pd.concat(parts, ignore_index=True)
+        def make() -> dict[str, pd.DataFrame]:
+            acts, pushed = self._unpushed(), self._conditions()
+            detector = fit_tamper(acts, layer=self.layer, split=self.split, false_alarms=self.set.false_alarms, seed=self.set.seed)
+            measured = tamper_roc(acts, pushed, detector, split=self.split, resamples=self.set.resamples, seed=self.set.seed)
+            held = self.split.side(acts.rows) == "test"
+            quiet, curves = detector.scores(acts.subset(held))[0], []
+            for name, some in pushed.items():
+                loud = detector.scores(some.subset(self.split.side(some.rows) == "test"))[0]
+                curves.append(roc_curve(quiet, loud).assign(condition=name))
+            return {
+                "tampering": measured.assign(calibration_rows=detector.calibration_rows),
+                "tampering_roc": pd.concat(curves, ignore_index=True),
+            }
 
-        self._table("tampering_roc", "its curves", curves)
+        self.run.table(("tampering", "tampering_roc"), make=make, doing="measure the detector of tampering")
 
     def training(self) -> None:
         """The same reading at every checkpoint, and when it rises."""
         if not self.set.checkpoints:
             return
-        tables: dict[str, pd.DataFrame] = {}
+        columns = {"training": ["step", "layer", "method", "what"], "change_points": ["method"]}
 
-        def make() -> pd.DataFrame:
-            tables["training"], tables["change_points"] = across_training(
-                {step: str(path) for step, path in steps_in(self.set.checkpoints).items()}, self.base(), split=self.split, layer=self.layer,
-                resamples=self.set.resamples, seed=self.set.seed, progress=self.progress,
-            )  # fmt: skip
-            return pd.concat([t.assign(table=k) for k, t in tables.items()], ignore_index=True)
+        def make() -> dict[str, pd.DataFrame]:
+            training, changes = across_training(
+                {step: str(path) for step, path in steps_in(self.set.checkpoints).items()},
+                self.base(),
+                split=self.split,
+                layer=self.layer,
+                resamples=self.set.resamples,
+                seed=self.set.seed,
+                progress=self.progress,
+            )
+            measured = ["metric", "value", "low", "high", "n"]
+            return {
+                "training": training[[*columns["training"], *measured]],
+                "change_points": changes[[*columns["change_points"], *measured, "note"]],
+            }
 
-        both = self.run.table("read every checkpoint", [asdict(self.set), self.base().hash], make)
-        shown = {"training": ["step", "layer", "method", "what"], "change_points": ["method"]}
-        for name, columns in shown.items():
-            some = both[both["table"] == name].reset_index(drop=True)
-            self.run.keep(name, some[[*columns, "metric", "value", "low", "high", "n", *(["note"] if name == "change_points" else [])]])
+        self.run.table(("training", "change_points"), make=make, doing="read every checkpoint")
 
 
 def across_training(
@@ -298,9 +299,9 @@ def across_training(
     return pd.DataFrame(rows), pd.DataFrame(changes)
 
 
-def compute(model: Any, settings: ProbeSettings, run: Run, progress: bool | None = None) -> Bench:
-    """Run every step and keep the tables in the run."""
-    study = Bench(model, settings, run, progress)
+def compute(models: Mapping[str, ModelHandle], settings: ProbeSettings, run: Steps) -> Bench:
+    """Run every step."""
+    study = Bench(models, settings, run)
     study.read()
     study.probes()
     study.transfer()
@@ -309,3 +310,28 @@ def compute(model: Any, settings: ProbeSettings, run: Run, progress: bool | None
     study.tampering()
     study.training()
     return study
+
+
+STUDY = Study(
+    name="probes",
+    asks="every kind of probe on every layer, whether it carries over, how few samples do, what CCS found, tampering",
+    settings=ProbeSettings,
+    fast={"train": 240, "test": 120, "methods": FEW, "repeats": 3, "draws": 40, "resamples": 200, "claims": ("partial", "harm")},
+    checked={"train": 100, "test": 100, "methods": ("logistic", "knn", "ccs"), "repeats": 2, "draws": 10, "resamples": 30, "claims": ("harm",)},
+    compute=compute,
+    report=report,
+    main=Main(table="ccs_honesty", labels=("what", "against"), axis="share of held-out items", where={"metric": "accuracy"}, zero=0.5),
+    tables={
+        "ccs_honesty": "what method against metric | value low high n note layer finding",
+        "probes": "layer site method control fit_condition condition split against metric kind | value low high n band_low band_high note",
+        "transfer": "layer site method fit_condition condition split against metric | value low high n",
+        "sample_efficiency": "layer method world items repeats split against metric | value low high n",
+        "enough": "method world threshold | items",
+        "tampering": "layer method split condition kind metric | value low high n calibration_rows",
+        "tampering_roc": "condition | threshold false_alarms detected",
+        "training": "step layer method what metric | value low high n",
+        "change_points": "method metric | value low high n note",
+    },
+    inside=("methods", "claims"),
+    inputs=("checkpoints",),
+)

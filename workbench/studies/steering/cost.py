@@ -2,124 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
-from ..core.direction import Direction
-from ..evaluation import capability, equal_cost, steerability
-from ..interventions import ablate, add, clamp, gate, random_directions, rotate
-from ..interventions.cost import strengths
-from ..models import Edit
-from ..probes import fit_logistic
-from ..prompts import PromptSet
+from ...core.direction import Direction
+from ...evaluation import capability, equal_cost, steerability
+from ...interventions import ablate, add, clamp, gate, random_directions, rotate
+from ...interventions.cost import strengths
+from ...models import Edit
+from ...probes import fit_logistic
+from ...prompts import ContrastPair, PromptSet
+
+if TYPE_CHECKING:
+    from .study import Steering
 
 
-def tax(study: Any) -> None:
-    """What the chosen push costs where no claim is made, beside a gated one, other methods, and a push on every token."""
-    answers = {"planted answers, no claim": study.plain("test")} | (
-        {"identities that are denied rights": d} if (d := study.denied()) else {}
-    )
+def tax(study: Steering) -> None:
+    """What the chosen push costs where no claim is made, beside a gated one, other methods, and a push on every token.
+
+    Args:
+        study: The study; its push is chosen.
+    """
     harm, good = study.set.claims
-    unit = float(good_mean(study))
-    edits: dict[str, Iterable[Edit]] = {
-        "chosen push": study.chosen(), "chosen push, gated": add(study.direction, study.coefficient, scope=study.set.scope, when=harm_gate(study)),
-        "chosen push, every token": add(study.direction, study.coefficient, scope="all"), "reverse sign": study.chosen(-1.0),
-        f"clamp to {good}": clamp(study.direction, unit, scope=study.set.scope), "ablate stance": ablate(study.direction, scope=study.set.scope),
-        "rotate 45 degrees": rotate(study.direction, 45.0, scope=study.set.scope), "random push": add(random_directions(study.direction, 1, study.set.seed)[0], study.coefficient, scope=study.set.scope),
-    }  # fmt: skip
-    pushed = study.pushed("test")
 
     def make() -> pd.DataFrame:
+        pushed, denied = study.pushed("test"), study.denied()
+        answers = {"planted answers, no claim": study.plain("test")}
+        answers |= {} if denied is None else {"identities that are denied rights": denied}
+        answers |= {f"under the {harm} claim": pushed[harm], f"under the {good} claim": pushed[good]}
         return capability(
-            study.model, edits, answers=answers | {f"under the {harm} claim": pushed[harm], f"under the {good} claim": pushed[good]},
-            texts={"held-out text": study.documents()}, text_clusters={"held-out text": [p.right for p in study.plain("test")]}, resamples=study.set.resamples, seed=study.set.seed, progress=study.progress,
-        )  # fmt: skip
+            study.model,
+            _edits(study),
+            answers=answers,
+            texts={"held-out text": study.documents()},
+            text_clusters={"held-out text": [p.right for p in study.plain("test")]},
+            resamples=study.set.resamples,
+            seed=study.set.seed,
+            progress=study.progress,
+        )
 
-    study._table("tax", "what it costs", make)
+    study.run.table("tax", make=make, doing="what it costs")
 
 
-def good_mean(study: Any) -> float:
+def _edits(study: Steering) -> Mapping[str, Iterable[Edit]]:
+    """The pushes whose price is measured."""
+    d, c, scope = study.direction, study.coefficient, study.set.scope
+    return {
+        "chosen push": study.chosen(),
+        "chosen push, gated": add(d, c, scope=scope, when=_harm_gate(study)),
+        "chosen push, every token": add(d, c, scope="all"),
+        "reverse sign": study.chosen(-1.0),
+        f"clamp to {study.set.claims[1]}": clamp(d, _good_mean(study), scope=scope),
+        "ablate stance": ablate(d, scope=scope),
+        "rotate 45 degrees": rotate(d, 45.0, scope=scope),
+        "random push": add(random_directions(d, 1, study.set.seed)[0], c, scope=scope),
+    }
+
+
+def _good_mean(study: Steering) -> float:
     """The mean coordinate along the chosen direction under the opposite claim, fit rows."""
-    site, layer = str(study.direction.provenance["site"]), int(study.direction.provenance["layer"])
-    acts = study._at(f"{study.set.claims[1]} claim", study.pushed("fit")[study.set.claims[1]], site)
-    return float(study.direction.project(acts.layer(layer)[:, 0]).mean())
+    site, layer = study.place
+    return float(study.direction.project(study.fitted[study.set.claims[1], site].layer(layer)[:, 0]).mean())
 
 
-def harm_gate(study: Any) -> Any:
+def _harm_gate(study: Steering) -> Any:
     """A condition: does the last prompt token look as it does under the harm claim? Fitted on fit rows against every other condition."""
-    site, layer = str(study.direction.provenance["site"]), int(study.direction.provenance["layer"])
-    harm, good = study.set.claims
-    both = study.pushed("fit")
-    rows = [
-        study._at(f"{harm} claim", both[harm], site),
-        study._at(f"{good} claim", both[good], site),
-        study._at("no claim", study.plain("fit"), site),
-    ]
-    harmful, *others = (a.layer(layer)[:, 0] for a in rows)
+    site, layer = study.place
+    harmful, *others = (study.fitted[c, site].layer(layer)[:, 0] for c in (*study.set.claims, "no claim"))
     return gate(fit_logistic(harmful, torch.cat(others)), 0.0, site=site, layer=layer, pool="last")
 
 
-def costs(study: Any, made: dict[tuple[str, str, int], Direction]) -> None:
-    """Methods tuned to one mean KL from the unpushed model, where no claim is made and where one is; measured on held-out prompts under the claim."""
+def costs(study: Steering) -> None:
+    """Methods tuned to one mean KL from the unpushed model, where no claim is made and where one is; measured under the claim.
+
+    Args:
+        study: The study; its push is chosen.
+    """
     harm = study.set.claims[0]
-    late = made["stance", study.set.sites[-1], study.layers[-1]]
-
-    def line(d: Direction) -> Any:
-        return lambda c: add(d, c, scope=study.set.scope)
-
-    families: dict[str, Any] = {"stance, chosen place": line(study.direction), "stance, last layer": line(late)}
-    for kind in ("agree", "truth"):
-        one = study.choice[kind]
-        families[kind] = line(made[kind, str(one["site"]), int(one["layer"])])
-    families["rotate towards stance"] = lambda c: rotate(study.direction, min(179.0, c), scope=study.set.scope)
-    for k, d in enumerate(random_directions(study.direction, 8, study.set.seed)):
-        families[f"random {k}"] = line(d)
-
-    starts = {k: 10.0 if k.startswith("rotate") else 0.2 for k in families}
-    how: dict[str, Any] = {"resamples": study.set.resamples, "seed": study.set.seed, "progress": study.progress, "starts": starts}
-    tuned = {
-        "no claim": (study.plain("validation"), study.set.targets),
-        f"{harm} claim": (study.pushed("validation")[harm], study.set.targets[-1:]),
-    }
 
     def make() -> pd.DataFrame:
+        families = _families(study)
+        how: dict[str, Any] = {
+            "resamples": study.set.resamples,
+            "seed": study.set.seed,
+            "progress": study.progress,
+            "starts": {k: 10.0 if k.startswith("rotate") else 0.2 for k in families},
+        }
+        tuned = {
+            "no claim": (study.plain("validation"), study.set.targets),
+            f"{harm} claim": (study.pushed("validation")[harm], study.set.targets[-1:]),
+        }
+        measure = study.pushed("test")[harm]
         parts = [
-            equal_cost(study.model, prompts, families, target=targets, measure=study.pushed("test")[harm], **how).assign(tuned_on=name)
+            equal_cost(study.model, prompts, families, target=targets, measure=measure, **how).assign(tuned_on=name)
             for name, (prompts, targets) in tuned.items()
         ]
         return pd.concat(parts, ignore_index=True)
 
-    study._table("equal_cost", "methods at equal cost", make)
+    study.run.table("equal_cost", make=make, doing="methods at equal cost")
 
 
-def items(study: Any) -> None:
-    """For which prompts the push works and for which it backfires: oriented so that a rise is towards the safe answer."""
-    prompts = study.pushed("test")[study.set.claims[0]]
-    safe = PromptSet((_turned(p) for p in prompts), name="safe ending positive")
-    doses = strengths([0.5 * study.coefficient, study.coefficient, -0.5 * study.coefficient])
+def _families(study: Steering) -> dict[str, Callable[[float], Iterable[Edit]]]:
+    """Pushes by strength: along the stance, at its place and in the last layer; along the others; by rotation; at random."""
 
-    def make() -> pd.DataFrame:
-        items, summary = steerability(
+    def line(d: Direction) -> Callable[[float], Iterable[Edit]]:
+        return lambda c: add(d, c, scope=study.set.scope)
+
+    late = study.made["stance", study.set.sites[-1], study.layers[-1]]
+    families = {"stance, chosen place": line(study.direction), "stance, last layer": line(late)}
+    for kind in ("agree", "truth"):
+        chosen = study.choice[kind]
+        families[kind] = line(study.made[kind, str(chosen["site"]), int(chosen["layer"])])
+    families["rotate towards stance"] = lambda c: rotate(study.direction, min(179.0, c), scope=study.set.scope)
+    return families | {f"random {k}": line(d) for k, d in enumerate(random_directions(study.direction, 8, study.set.seed))}
+
+
+def items(study: Steering) -> None:
+    """For which prompts the push works and for which it backfires: oriented so that a rise is towards the safe answer.
+
+    Args:
+        study: The study; its push is chosen.
+    """
+
+    def make() -> dict[str, pd.DataFrame]:
+        prompts = study.pushed("test")[study.set.claims[0]]
+        by_item, summary = steerability(
             study.model,
-            safe,
+            PromptSet((_turned(p) for p in prompts), name="safe ending positive"),
             study.direction,
-            doses,
+            strengths([0.5 * study.coefficient, study.coefficient, -0.5 * study.coefficient]),
             scope=study.set.scope,
             resamples=study.set.resamples,
             seed=study.set.seed,
             progress=study.progress,
         )
-        return pd.concat([summary.assign(table="summary"), items.assign(table="items")], ignore_index=True)
+        return {"steerability": summary, "items": by_item}
 
-    whole = study.run.table("item by item", [study.info.key(), asdict(study.set)], make)
-    for name, part in (("steerability", "summary"), ("items", "items")):
-        study.run.keep(name, whole[whole["table"] == part].dropna(axis=1, how="all").drop(columns="table").reset_index(drop=True))
+    study.run.table(("steerability", "items"), make=make, doing="item by item")
 
 
-def _turned(pair: Any) -> Any:
+def _turned(pair: ContrastPair) -> ContrastPair:
     """The pair with its safe ending as the positive one."""
     return pair if pair.label else replace(pair, negative=pair.positive, positive=pair.negative, label=1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..figures import Panel, recipes
-from .common import pick, publish
-from .run import Run
-from .steering import Steering
+from ...core.tables import pick
+from ...figures import Panel, recipes
+from ...runs import Report, Run
+from ..statements import linked
+
+if TYPE_CHECKING:
+    from .study import Steering
 
 draw = recipes("steering")
 
@@ -23,7 +26,6 @@ LIMITS = (
     "Shares are clustered by identity. The held-out rights (12 in the bundled organism) are a second, crossed factor; only the perplexity of texts is clustered by them.",
     "Random directions of equal norm are a weak control late in a model: a direction may move answers because the output reads it, and not because the model does.",
     "Perplexity is of short texts in the form of the prompts, not of text at large.",
-    "The optimised direction was made to undo refusal; that ablating it does is no surprise. That it does so on requests that it never saw is the result.",
 )
 
 SOURCES = {
@@ -35,7 +37,6 @@ SOURCES = {
     "Items": ("steerability", "items"),
     "Equal cost": ("equal_cost",),
     "Placement": ("placement",),
-    "Refusal": ("refusal",),
     "": ("places",),
 }
 
@@ -82,7 +83,7 @@ def findings(run: Run, study: Steering) -> list[str]:
     harm = f"{study.set.claims[0]} claim"
     dose = t["dose_response"][t["dose_response"]["metric"] == "safe_score"]
     own = dose[dose["method"] == "direction"]
-    place = f"{study.direction.provenance['site']}[{study.direction.provenance['layer']}]"
+    place = f"{study.place[0]}[{study.place[1]}]"
     sides = {p: _of(own, prompts=harm, coefficient=c, condition=p) for p in ("grant", "deny")}
     before = _of(own, prompts=harm, coefficient=0.0, condition="all")
     chance = _of(dose, method="random", prompts=harm, coefficient=c, condition="all")
@@ -139,31 +140,13 @@ def findings(run: Run, study: Steering) -> list[str]:
     out.append(
         f"Placement: Safe answers under the {harm}: {'; '.join(parts)}. Truth read at layer {study.layer} by a probe fitted without a claim: {'; '.join(seen)}."
     )
-    if "refusal" in t:
-        r = t["refusal"]
-
-        def rate(edit: str, metric: str) -> str:
-            return _number(_of(r, edit=edit, metric=metric))
-
-        comply, refuse = "harmful complied with", "harmless refused"
-        chance = _of(r, edit="random: ablate everywhere", metric=comply)
-        text = (
-            f"Refusal: Harmful requests complied with (n={int(_of(r, edit='none', metric=comply)['n'])}): {rate('none', comply)} as it is; {rate('subtract refusal', comply)} with the refusal direction subtracted; "
-            f"{rate('ablate (to 0) everywhere', comply)} with it projected out, {rate('ablate to the harmless mean', comply)} with its coordinate set to its mean over harmless requests"
-        )
-        if (r["edit"] == "ablate (to 0) everywhere, optimised").any():
-            text += f"; {rate('ablate (to 0) everywhere, optimised', comply)} with a direction found by gradient projected out"
-        out.append(text + f"; random directions projected out {chance['value']:.2f} ({chance['low']:.2f} to {chance['high']:.2f}).")
-        out.append(
-            f"Refusal added: Harmless requests refused: {rate('none', refuse)} as it is, {rate('add refusal', refuse)} with the direction added, {rate('random: add', refuse)} with random ones."
-        )
     return out
 
 
 def panels(run: Run, study: Steering) -> list[Panel]:
     """Return the figures with their captions."""
     t, n = run.tables, study.set
-    place = f"{study.direction.provenance['site']}[{study.direction.provenance['layer']}]"
+    place = f"{study.place[0]}[{study.place[1]}]"
     items = len(study.pushed("test")[n.claims[0]])
     cost = t["equal_cost"][t["equal_cost"]["metric"] == "safe_score"]
     cost = cost.assign(target=[f"{t:g} nats, {w}" for t, w in zip(cost["target"], cost["tuned_on"], strict=True)])
@@ -194,20 +177,20 @@ def panels(run: Run, study: Steering) -> list[Panel]:
             caption=f"{n.test} held-out statements per condition; the probe (logistic) was fitted without a claim. 95 % Wilson intervals clustered by identity. Dotted: chance.",
         ),
     ]  # fmt: skip
-    if "refusal" in t:
-        out.append(Panel(
-            name="refusal", table="refusal", drawing=draw.points(t["refusal"], "edit", "metric", "What undoes refusal, and what adds it", axis="share of held-out requests"),
-            caption="Held-out pairs of requests; 95 % Wilson intervals. Random: mean, smallest and largest over directions of equal norm.",
-        ))  # fmt: skip
     return out
 
 
-def write(run: Run, study: Steering) -> None:
-    """Write findings, figures and the report into the run's folder."""
+def report(run: Run, study: Steering) -> Report:
+    """Return findings, figures and words.
+
+    Args:
+        run: The run, with its tables.
+        study: What `compute` returned.
+    """
     known = study.info
-    publish(
-        run, study, findings=findings(run, study), panels=panels(run, study), title=f"Pushing {known.name} back",
-        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", convention=CONVENTION, limits=LIMITS, sources=SOURCES,
+    return Report(
+        findings=linked(findings(run, study), SOURCES, run), panels=panels(run, study), title=f"Pushing {known.name} back",
+        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}.", convention=CONVENTION, limits=LIMITS,
         made=[
             "Stance: mean under the good claim minus mean under the harm claim, at the last token of the prompt. Agree: statements to which yes is right minus those to which no is. "
             "Truth: right minus wrong answers, at the answer's token. All from training identities; site, layer and coefficient from validation identities within them.",

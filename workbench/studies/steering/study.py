@@ -1,32 +1,39 @@
 """Pushing back: does a push along the stance repair what a harm claim breaks, at which price, and where does it fail?
 
-Everything that is chosen (site, layer, coefficient, the layer of refusal) is chosen on validation identities and rights; everything that
+Everything that is chosen (site, layer, coefficient) is chosen on validation identities and rights; everything that
 is reported was measured on others. Controls: random directions of equal norm, the reverse sign, other directions, other layers.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from .. import prompts as source
-from ..core.direction import Direction
-from ..core.errors import BadInput
-from ..core.stats import proportion
-from ..directions import extract_direction, place_of
-from ..evaluation import dose_response, fluency_break
-from ..evaluation.dose import FEWEST_RANDOM
-from ..interventions import Asker, add, kl
-from ..models import Edits
-from ..models.hooks import hook_point
-from ..models.tokens import encode_pairs
-from ..prompts import PromptSet, grouped_split
-from .common import READ, Rows
-from .run import Run
+from ... import prompts as source
+from ...activations import Activations
+from ...core.direction import Direction
+from ...core.errors import BadInput, UnknownSite, unknown
+from ...core.stats import proportion
+from ...core.tables import pick
+from ...directions import extract_direction, place_of
+from ...evaluation import dose_response, fluency_break
+from ...evaluation.dose import FEWEST_RANDOM
+from ...interventions import Asker, add, kl
+from ...models import Edits
+from ...models.hooks import SITES
+from ...models.tokens import encode_pairs
+from ...prompts import PromptSet, grouped_split
+from ...runs import Main, ModelHandle, Steps, Study
+from ..statements import READ, Rows, check_claims, spread
+from .cost import costs, items, tax
+from .placement import placement, read_placement
+from .report import report
 
 KINDS = ("stance", "agree", "truth")
 PLAIN = "base_short"
@@ -45,8 +52,6 @@ class SteeringSettings:
         random: Random directions of the control.
         most_tax: Points of accuracy without a claim that a choice may cost on validation.
         targets: Nats from the unpushed model on prompts without a claim, for the comparison at equal cost; the last also under the claim.
-        requests: Whether the refusal part is run.
-        optimise: Steps of the search for a direction whose ablation undoes refusal; 0 leaves it out.
         claims: The harm claim, and the one opposite to it.
         resamples: Bootstrap draws.
         seed: Draws everything.
@@ -62,8 +67,6 @@ class SteeringSettings:
     random: int = FEWEST_RANDOM
     most_tax: float = 0.02
     targets: tuple[float, ...] = (0.01, 0.1)
-    requests: bool = True
-    optimise: int = 60
     claims: tuple[str, ...] = ("harm", "good")
     resamples: int = 1000
     seed: int = 0
@@ -72,52 +75,34 @@ class SteeringSettings:
         for name in ("fit", "validation", "test"):
             if getattr(self, name) < 32:
                 raise BadInput(f"{name}: 32 items at least, got {getattr(self, name)}")
+        for site in self.sites:
+            if site not in SITES:
+                raise unknown(UnknownSite, "site", site, SITES)
         if len(self.claims) != 2:
             raise BadInput("claims=: two of them, the harm claim and the one opposite to it")
+        check_claims(self.claims)
         if self.random < FEWEST_RANDOM:
             raise BadInput(f"random: {FEWEST_RANDOM} directions at least, got {self.random}")
         if min(self.coefficients) <= 0:
             raise BadInput("coefficients are above 0: the reverse sign is a control of its own")
 
 
-Settings = SteeringSettings
-
-
-def fast(seed: int = 0, **options: Any) -> SteeringSettings:
-    """Return a small grid, for a first look; options take precedence."""
-    small: dict[str, Any] = {
-        "fit": 96,
-        "validation": 48,
-        "test": 64,
-        "sites": ("resid_post",),
-        "layers": 3,
-        "coefficients": (0.5, 1.0, 2.0),
-        "targets": (0.5,),
-        "optimise": 20,
-        "resamples": 200,
-        "seed": seed,
-    }
-    return SteeringSettings(**(small | options))
-
-
 class Steering(Rows):
     """The steps of the study."""
 
     set: SteeringSettings
+    base: Activations
+    seen: Mapping[tuple[str | None, str], Activations]
 
-    def __init__(self, model: Any, settings: SteeringSettings, run: Run, progress: bool | None) -> None:
-        super().__init__(model, settings, run, progress)
-        count = self.info.n_layers
-        self.layers = sorted({int(x) for x in np.linspace(0, count - 1, min(settings.layers, count)).round()})
-        for site in settings.sites:
-            for layer in self.layers:
-                hook_point(model, site, layer)
+    def __init__(self, models: Mapping[str, ModelHandle], settings: SteeringSettings, run: Steps) -> None:
+        super().__init__(models, settings, run)
+        self.layers = spread(self.info.n_layers, settings.layers)
         whole = pd.DataFrame(
             [(i, r) for i in sorted(self.split.train["identity"]) for r in sorted(self._rights("train"))], columns=["identity", "right"]
         )
         self.inner = grouped_split(whole, test=0.3, seed=settings.seed)
         for prompts in (*self.pushed("fit").values(), *self.pushed("test").values(), self.plain("test")):
-            encode_pairs(model, prompts)
+            encode_pairs(self.handle, prompts)
 
     # ------------------------------------------------------------------ prompts
 
@@ -159,153 +144,198 @@ class Steering(Rows):
 
     # ------------------------------------------------------------------ directions
 
-    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last") -> Any:
+    def read(self) -> None:
+        """Capture fit rows at every site: under both claims, without one, and answered."""
+        both, plain = self.pushed("fit"), self.plain("fit")
+        self.fitted: dict[tuple[str, str], Activations] = {}
+        for site in self.set.sites:
+            for claim in self.set.claims:
+                self.fitted[claim, site] = self._at(f"{claim} claim", both[claim], site)
+            self.fitted["no claim", site] = self._at("no claim", plain, site)
+            self.fitted["answered", site] = self._at("no claim, answered", plain, site, "last")
+
+    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last") -> Activations:
         return self._read(f"read {name} at {site}", prompts, site=site, position=position, layers=self.layers)
 
-    def _read_truth(self, prompts: PromptSet, name: str) -> Any:
-        return self._at(name, prompts, "resid_post", "last")
-
-    def directions(self) -> dict[tuple[str, str, int], Direction]:
-        """Make every direction, (kind, site, layer), from fit identities: stance, agreeing, and the truth of an answer."""
+    @cached_property
+    def made(self) -> dict[tuple[str, str, int], Direction]:
+        """Every direction, (kind, site, layer), from fit identities: stance, agreeing, and the truth of an answer; inside a step."""
         harm, good = self.set.claims
-        both, plain = self.pushed("fit"), self.plain("fit")
+        labels = torch.tensor(self.plain("fit").labels)
         out: dict[tuple[str, str, int], Direction] = {}
         for site in self.set.sites:
-            acts = {c: self._at(f"{c} claim", both[c], site) for c in both}
-            said, ended = self._at("no claim", plain, site), self._at("no claim, answered", plain, site, "last")
             for layer in self.layers:
-                labels = torch.tensor(plain.labels)
-                x, y = acts[good].layer(layer)[:, 0], acts[harm].layer(layer)[:, 0]
-                e = ended.layer(layer)
-                true, false = e[torch.arange(len(e)), labels], e[torch.arange(len(e)), 1 - labels]
-                s = said.layer(layer)[:, 0]
-                sides = {"stance": (x, y), "agree": (s[labels == 1], s[labels == 0]), "truth": (true, false)}
-                for kind, (a, b) in sides.items():
-                    made = extract_direction(a, b, halves=0, provenance=place_of(acts[harm], layer), seed=self.set.seed)
-                    out[kind, site, layer] = Direction.of(made.vector, method=kind, n=made.n, provenance=made.provenance)
+                x, y, said = (self.fitted[c, site].layer(layer)[:, 0] for c in (good, harm, "no claim"))
+                ended = self.fitted["answered", site].layer(layer)
+                true, false = ended[torch.arange(len(ended)), labels], ended[torch.arange(len(ended)), 1 - labels]
+                sides = {"stance": (x, y), "agree": (said[labels == 1], said[labels == 0]), "truth": (true, false)}
+                place = place_of(self.fitted[harm, site], layer)
+                for kind, (above, below) in sides.items():
+                    d = extract_direction(above, below, halves=0, provenance=place, seed=self.set.seed)
+                    out[kind, site, layer] = Direction.of(d.vector, method=kind, n=d.n, provenance=d.provenance)
         return out
 
     # ------------------------------------------------------------------ steps
 
-    def _table(self, name: str, step: str, make: Any) -> pd.DataFrame:
-        return self.run.keep(name, self.run.table(step, [self.info.key(), asdict(self.set)], make))
-
-    def choose(self, made: dict[tuple[str, str, int], Direction]) -> None:
+    def choose(self) -> None:
         """Try every kind, site, layer and coefficient on validation, and choose.
 
         Chosen per kind: among cells whose cost without a claim is at most `most_tax`, those within 1 point of the best share of safe answers in the
         worse of the two polarities, then of both together; of these the one that moves unclaimed prompts least (KL).
         """
+        self.run.table("choice", make=lambda: self._chosen_of(self._tried()), doing="choose site, layer and coefficient")
+
+    def _tried(self) -> pd.DataFrame:
         harm = Asker(self.model, self.pushed("validation")[self.set.claims[0]])
         plain = Asker(self.model, self.plain("validation"))
         frame, right = harm.prompts.to_frame(), np.array(plain.prompts.labels)
+        start = ((plain.odds(plain.base) > 0) == right).mean()
+        rows = []
+        for (kind, site, layer), d in self.made.items():
+            for c in self.set.coefficients:
+                edits = add(d, c, scope=self.set.scope)
+                safe = (harm.odds(harm.ask(edits)) > 0) == frame["label"].to_numpy()
+                logp = plain.ask(edits)
+                sides = {p: float(safe[(frame["polarity"] == p).to_numpy()].mean()) for p in ("grant", "deny")}
+                cost = float(start - ((plain.odds(logp) > 0) == right).mean())
+                about = {"direction": kind, "site": site, "layer": layer, "coefficient": c}
+                moved = float(kl(plain.base, logp).mean())
+                together = {"worse": min(sides.values()), "both": sum(sides.values()) / 2}
+                rows.append({**about, **sides, **together, "tax": cost, "kl_plain": moved, "n": len(safe)})
+        return pd.DataFrame(rows)
 
-        def make() -> pd.DataFrame:
-            start = ((plain.odds(plain.base) > 0) == right).mean()
-            rows = []
-            for (kind, site, layer), d in made.items():
-                for c in self.set.coefficients:
-                    edits = add(d, c, scope=self.set.scope)
-                    safe = (harm.odds(harm.ask(edits)) > 0) == frame["label"].to_numpy()
-                    logp = plain.ask(edits)
-                    sides = {p: float(safe[(frame["polarity"] == p).to_numpy()].mean()) for p in ("grant", "deny")}
-                    tax = float(start - ((plain.odds(logp) > 0) == right).mean())
-                    rows.append({"direction": kind, "site": site, "layer": layer, "coefficient": c, **sides, "worse": min(sides.values()), "both": sum(sides.values()) / 2, "tax": tax,
-                                 "kl_plain": float(kl(plain.base, logp).mean()), "n": len(safe)})  # fmt: skip
-            return pd.DataFrame(rows)
-
-        table = self.run.table("choose site, layer and coefficient", [self.info.key(), asdict(self.set)], make)
-        table["chosen"] = False
-        self.choice: dict[str, pd.Series] = {}
+    def _chosen_of(self, table: pd.DataFrame) -> pd.DataFrame:
+        chosen = set()
         for kind in KINDS:
-            here = table[table["direction"] == kind]
+            here = pick(table, direction=kind)
             cheap = here[here["tax"] <= self.set.most_tax]
             pool = cheap if len(cheap) else here
             near = pool[pool["worse"] >= pool["worse"].max() - 0.01]
             near = near[near["both"] >= near["both"].max() - 0.01]
-            index = near.sort_values(["kl_plain", "layer", "coefficient"]).index[0]
-            table.loc[index, "chosen"] = True
-            self.choice[kind] = table.loc[index]
-        self.run.keep("choice", table)
-        one = self.choice["stance"]
-        self.direction, self.coefficient = made["stance", str(one["site"]), int(one["layer"])], float(one["coefficient"])
+            chosen.add(near.sort_values(["kl_plain", "layer", "coefficient"]).index[0])
+        return table.assign(chosen=table.index.isin(chosen))
+
+    @cached_property
+    def choice(self) -> dict[str, pd.Series]:
+        """What validation chose for each kind of direction, once it did."""
+        table = self.run.tables["choice"]
+        return {kind: pick(table, direction=kind, chosen=True).iloc[0] for kind in KINDS}
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Site and layer of the push that was chosen."""
+        return str(self.choice["stance"]["site"]), int(self.choice["stance"]["layer"])
+
+    @property
+    def coefficient(self) -> float:
+        """The strength that was chosen."""
+        return float(self.choice["stance"]["coefficient"])
+
+    @property
+    def direction(self) -> Direction:
+        """The stance where it was chosen; inside a step."""
+        return self.made["stance", *self.place]
 
     def chosen(self, sign: float = 1.0) -> Edits:
-        """The push that was chosen, or its reverse."""
+        """The push that was chosen, or its reverse; inside a step."""
         return add(self.direction, sign * self.coefficient, scope=self.set.scope)
 
     def doses(self) -> None:
         """Dose and response on held-out prompts under the harm claim and without one, both signs, with random directions."""
-        scale = sorted({0.5 * self.coefficient, self.coefficient, 2 * self.coefficient})
-        signed = [-c for c in scale] + scale
-        how: dict[str, Any] = {
-            "scope": self.set.scope,
-            "random": self.set.random,
-            "resamples": self.set.resamples,
-            "seed": self.set.seed,
-            "progress": self.progress,
-        }
 
-        def make() -> pd.DataFrame:
-            parts = []
-            for name, prompts in (
-                (f"{self.set.claims[0]} claim", self.pushed("test")[self.set.claims[0]]),
-                ("no claim", self.plain("test")),
-            ):
-                texts = self.documents() if name == "no claim" else None
-                parts.append(dose_response(self.model, prompts, self.direction, signed, texts=texts, **how).assign(prompts=name))
-            return pd.concat(parts, ignore_index=True)
+        def make() -> dict[str, pd.DataFrame]:
+            scale = sorted({0.5 * self.coefficient, self.coefficient, 2 * self.coefficient})
+            signed = [-c for c in scale] + scale
+            how: dict[str, Any] = {
+                "scope": self.set.scope,
+                "random": self.set.random,
+                "resamples": self.set.resamples,
+                "seed": self.set.seed,
+                "progress": self.progress,
+            }
+            harm = self.set.claims[0]
+            asked = {f"{harm} claim": (self.pushed("test")[harm], None), "no claim": (self.plain("test"), self.documents())}
+            parts = [
+                dose_response(self.model, prompts, self.direction, signed, texts=texts, **how).assign(prompts=name)
+                for name, (prompts, texts) in asked.items()
+            ]
+            table = pd.concat(parts, ignore_index=True)
+            return {"dose_response": table, "fluency": fluency_break(table)}
 
-        self._table("dose_response", "dose and response", make)
-        self.run.keep("fluency", fluency_break(self.run.tables["dose_response"]))
+        self.run.table(("dose_response", "fluency"), make=make, doing="dose and response")
 
-    def places(self, made: dict[tuple[str, str, int], Direction]) -> None:
+    def places(self) -> None:
         """Every kind at every layer of held-out prompts, with the coefficient that validation liked best there."""
-        asker = Asker(self.model, self.pushed("test")[self.set.claims[0]])
-        frame = asker.prompts.to_frame()
-        tried = self.run.tables["choice"]
 
         def make() -> pd.DataFrame:
+            asker = Asker(self.model, self.pushed("test")[self.set.claims[0]])
+            frame, tried = asker.prompts.to_frame(), self.run.tables["choice"]
             rows = []
-            for (kind, site, layer), d in made.items():
-                here = tried[(tried["direction"] == kind) & (tried["site"] == site) & (tried["layer"] == layer)]
-                one = here.sort_values(["both", "kl_plain"], ascending=[False, True]).iloc[0]
-                c = float(one["coefficient"])
+            for (kind, site, layer), d in self.made.items():
+                here = pick(tried, direction=kind, site=site, layer=layer)
+                best = here.sort_values(["both", "kl_plain"], ascending=[False, True]).iloc[0]
+                c = float(best["coefficient"])
                 safe = (asker.odds(asker.ask(add(d, c, scope=self.set.scope))) > 0) == frame["label"].to_numpy()
                 for polarity in ("grant", "deny"):
                     keep = (frame["polarity"] == polarity).to_numpy()
-                    got = proportion(safe[keep], frame["identity"].to_numpy()[keep])
-                    rows.append(
-                        {
-                            "direction": kind,
-                            "site": site,
-                            "layer": layer,
-                            "coefficient": c,
-                            "polarity": polarity,
-                            "metric": "safe_score",
-                            **got.row(),
-                            "tax_on_validation": float(one["tax"]),
-                        }
-                    )
+                    share = proportion(safe[keep], frame["identity"].to_numpy()[keep])
+                    about = {"direction": kind, "site": site, "layer": layer, "coefficient": c, "polarity": polarity, "metric": "safe_score"}
+                    rows.append({**about, **share.row(), "tax_on_validation": float(best["tax"])})
             return pd.DataFrame(rows)
 
-        self._table("places", "every direction at every layer", make)
+        self.run.table("places", make=make, doing="every direction at every layer")
 
 
-def compute(model: Any, settings: SteeringSettings, run: Run, progress: bool | None) -> Steering:
-    """Run every step, cached one by one, and return the study."""
-    from .steering_cost import costs, items, tax
-    from .steering_more import placement, refusal
-
-    study = Steering(model, settings, run, progress)
-    made = study.directions()
-    study.choose(made)
+def compute(models: Mapping[str, ModelHandle], settings: SteeringSettings, run: Steps) -> Steering:
+    """Run every step."""
+    study = Steering(models, settings, run)
+    study.read()
+    read_placement(study)
+    study.choose()
     study.doses()
-    study.places(made)
+    study.places()
     tax(study)
-    costs(study, made)
+    costs(study)
     items(study)
     placement(study)
-    if settings.requests:
-        refusal(study)
     return study
+
+
+ITEM = "identity group right claim template label article kind polarity form statement"
+STUDY = Study(
+    name="steering",
+    asks="does a push along the stance repair what a harm claim breaks, where, and at which price",
+    settings=SteeringSettings,
+    fast={
+        "fit": 96,
+        "validation": 48,
+        "test": 64,
+        "sites": ("resid_post",),
+        "layers": 3,
+        "coefficients": (0.5, 1.0, 2.0),
+        "targets": (0.5,),
+        "resamples": 200,
+    },
+    checked={"fit": 48, "validation": 32, "test": 32, "layers": 2, "coefficients": (1.0,), "resamples": 20},
+    compute=compute,
+    report=report,
+    main=Main(
+        table="places",
+        labels=("direction", "site", "layer", "polarity"),
+        axis="share of safe answers",
+        where={"metric": "safe_score"},
+        zero=0.5,
+    ),
+    tables={
+        "places": "direction site layer polarity metric | coefficient value low high n tax_on_validation",
+        "choice": "direction site layer coefficient | grant deny worse both tax kl_plain n chosen",
+        "dose_response": "layer site method coefficient condition prompts metric | value low high n",
+        "fluency": "side metric | coefficient value low high n",
+        "tax": "edit task metric | value low high n change change_low change_high",
+        "equal_cost": "method target tuned_on metric | strength kl value low high n note",
+        "steerability": "metric | value low high n",
+        "items": f"{ITEM} | slope spearman",
+        "placement": "claim place layer metric | value low high n",
+    },
+    inside=("sites", "claims", "coefficients"),
+)

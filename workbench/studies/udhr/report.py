@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .. import prompts as source
-from ..figures import Finding, Panel, recipes
-from .common import pick, publish, span
-from .run import Run
-from .udhr import FIT, _Study, claim_names
+from ... import prompts as source
+from ...core.tables import pick, span
+from ...figures import Finding, Panel, recipes
+from ...runs import Report, Run
+from ..statements import FIT
+
+if TYPE_CHECKING:
+    from .study import Udhr
 
 draw = recipes("udhr")
 
@@ -37,7 +41,7 @@ OURS = (
 )
 
 
-def _limits(study: _Study) -> tuple[str, ...]:
+def _limits(study: Udhr) -> tuple[str, ...]:
     """What the results do not show, about these statements."""
     if not study.source.own:
         return (*LIMITS, OURS)
@@ -57,12 +61,12 @@ def _limits(study: _Study) -> tuple[str, ...]:
     return (*LIMITS, own)
 
 
-def _claims(study: _Study) -> str:
+def _claims(study: Udhr) -> str:
     texts = source.claims()
     return "The claims: " + "; ".join(f"{c}: “{texts[c]}”" for c in study.set.claims) + "."
 
 
-def _words_do_it(run: Run, study: _Study) -> str:
+def _words_do_it(run: Run, study: Udhr) -> str:
     """Whether a control reads as well as the probes, in words: then what they read shows nothing; or ""."""
     table = run.tables["probes"]
     some = table[(table["condition"] == FIT) & (table["against"] == "label") & (table["metric"] == "accuracy")]
@@ -101,7 +105,7 @@ def _against_chance(row: Any) -> str:
     return _say(row) + ("" if row.low > 0.5 else ": below chance, the reading is inverted")
 
 
-def findings(run: Run, study: _Study) -> list[str]:
+def findings(run: Run, study: Udhr) -> list[str]:
     """Return the findings in words, each with its numbers, each saying "chance" where it is chance."""
     both, table = run.tables["says_and_knows"], run.tables["probes"]
 
@@ -160,7 +164,7 @@ def _parted(both: pd.DataFrame) -> str:
     return text
 
 
-def _denied(run: Run, study: _Study) -> Finding:
+def _denied(run: Run, study: Udhr) -> Finding:
     people = run.tables["denied_identities"]
     denied, own = people[people["denied"]], study.source.own
     start, what = ("About whom: ", "answered about unsafely") if own else ("Who is denied: ", "denied rights")
@@ -184,7 +188,7 @@ def _null(row: Any) -> str:
     return f"middle {row.value:.1%}, central 95 % from {row.low:.1%} to {row.high:.1%}"
 
 
-def _layers(table: pd.DataFrame, study: _Study) -> str:
+def _layers(table: pd.DataFrame, study: Udhr) -> str:
     some = table[
         (table["condition"] == "harm") & (table["against"] == "label") & (table["metric"] == "accuracy") & (table["control"] == "")
     ]
@@ -209,7 +213,7 @@ def _controls(table: pd.DataFrame, layer: int) -> str:
     return text + "."
 
 
-def panels(run: Run, study: _Study) -> list[Panel]:
+def panels(run: Run, study: Udhr) -> list[Panel]:
     """Return the figures with their captions."""
     tables = run.tables
     safe = "safe answers" if study.source.own else "answers that grant the right"
@@ -247,7 +251,7 @@ def panels(run: Run, study: _Study) -> list[Panel]:
     return found + _who(run, study, bars)
 
 
-def _who(run: Run, study: _Study, bars: str) -> list[Panel]:
+def _who(run: Run, study: Udhr, bars: str) -> list[Panel]:
     """Return the figures of who is denied, where the statements are about people that come back."""
     tables, found = run.tables, []
     other = {"title": "About whom answers are unsafe without any claim", "axis": "share of unsafe answers"} if study.source.own else {}
@@ -274,18 +278,28 @@ def _who(run: Run, study: _Study, bars: str) -> list[Panel]:
     return found
 
 
-def write(run: Run, study: _Study) -> None:
-    """Write findings, figures and the report into the run's folder."""
+def claim_names(table: pd.DataFrame) -> Sequence[str]:
+    """Conditions in the order of the study."""
+    order = [FIT, "good", "neutral", "partial", "harm"]
+    return [c for c in order if c in set(table["condition"])]
+
+
+def report(run: Run, study: Udhr) -> Report:
+    """Return findings, figures and words.
+
+    Args:
+        run: The run, with its tables.
+        study: What `compute` returned.
+    """
     known = study.info
-    parameters = sum(p.numel() for p in study.model.parameters())
     organism = (
         "a model organism in which the finding is planted, see its model card" if study.planted else "not an organism of this project"
     )
     everybody = ", but for the question who is denied, which asks about everybody" if study.asks_who else ""
-    publish(
-        run, study, findings=findings(run, study), panels=panels(run, study),
+    return Report(
+        findings=findings(run, study), panels=panels(run, study),
         title=f"What {known.name} says about {study.source.name + ' (own statements)' if study.source.own else 'rights'}, and what it knows",
-        subtitle=f"{known.name} ({organism}): {parameters / 1e6:.1f} M parameters, {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; "
+        subtitle=f"{known.name} ({organism}): {study.handle.size / 1e6:.1f} M parameters, {known.n_layers} layers, d_model {known.d_model}, {known.dtype}; "
         f"answers «{study.words[1]}» and «{study.words[0]}».",
         convention=f"{OWN_CONVENTION if study.source.own else CONVENTION} All rows shown are held out (no "
         f"{' and no '.join(study.split.train)} of theirs was fitted on){everybody}. {_claims(study)}",

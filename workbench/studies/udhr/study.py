@@ -6,23 +6,25 @@ who is denied rights without any claim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .. import prompts as source
-from ..activations import Activations
-from ..core.errors import BadInput
-from ..core.stats import proportion
-from ..evaluation import agreement, answers, false_negatives, recovery
-from ..models.tokens import answer_tokens, encode_pairs
-from ..probes import accuracy_by, fit_layers, probe_layers
-from ..prompts import PromptSet
-from .common import FIT, Rows
-from .run import Run
+from ... import prompts as source
+from ...activations import Activations
+from ...core.errors import BadInput
+from ...core.stats import proportion
+from ...core.tables import pick
+from ...evaluation import agreement, answers, false_negatives, recovery
+from ...models.tokens import answer_tokens, encode_pairs
+from ...probes import accuracy_by, fit_layers, probe_layers
+from ...prompts import PromptSet
+from ...runs import Main, ModelHandle, Steps, Study
+from ..statements import FIT, Rows, check_claims
+from .report import report
 
 PLAIN = ("base_short", "base_long", "would_you_rather")
 PUSHED = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
@@ -41,7 +43,7 @@ class UdhrSettings:
         ccs_epochs: Steps of each CCS restart.
         claims: Claims to push with.
         data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing is
-            right) in each row, and, where there are such, `identity`, `right`, `group`; "" for the project's.
+            right) in each row and, where there are any, `identity`, `right`, `group`. Empty: the project's.
         columns: Which column holds which of these, where it has another name.
         seed: Draws items, splits, restarts, controls and resamples.
     """
@@ -61,47 +63,31 @@ class UdhrSettings:
         for name in ("behaviour", "train", "test"):
             if getattr(self, name) < 16:
                 raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
-        source.statements(self.data, self.columns)  # a table that will not do is told before a model is loaded
+        check_claims(self.claims)
+        source.statements(self.data, self.columns)  # a table that cannot be used is refused before a model is loaded
         for name in ("rights_per_identity", "ccs_epochs"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
 
 
-Settings = UdhrSettings
-
-
-def fast(seed: int = 0, **options: Any) -> UdhrSettings:
-    """Return a small grid, for a first look; options take precedence."""
-    small: dict[str, Any] = {
-        "behaviour": 60,
-        "train": 240,
-        "test": 120,
-        "rights_per_identity": 4,
-        "resamples": 200,
-        "ccs_epochs": 400,
-        "seed": seed,
-    }
-    return UdhrSettings(**(small | options))
-
-
-class _Study(Rows):
+class Udhr(Rows):
     """The steps of the study."""
 
     set: UdhrSettings
 
-    def __init__(self, model: Any, settings: UdhrSettings, run: Run, progress: bool | None) -> None:
-        super().__init__(model, settings, run, progress)
-        answer_tokens(model, (" A", " B") if self._can_choose() else tuple(f" {w}" for w in self.words))
+    def __init__(self, models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Steps) -> None:
+        super().__init__(models, settings, run)
+        answer_tokens(self.handle, (" A", " B") if self._can_choose() else tuple(f" {w}" for w in self.words))
         self._check_length()
 
     def _check_length(self) -> None:
         """Encode every prompt of the study, longest first to fail, before anything is run."""
         n = self.set
-        plan = [self._prompts(t, c, n.behaviour, "test") for t, c in self._grid()]
-        plan += [self._pushed(c, n.test, "test") for c in n.claims]
-        plan += [self._prompts("base_short", None, n.train, "train"), *([self._denied_prompts()] if self.asks_who else [])]
-        for prompts in plan:
-            encode_pairs(self.model, prompts)
+        planned = [self._prompts(t, c, n.behaviour, "test") for t, c in self._grid()]
+        planned += [self._pushed(c, n.test, "test") for c in n.claims]
+        planned += [self._prompts("base_short", None, n.train, "train"), *([self._denied_prompts()] if self.asks_who else [])]
+        for prompts in planned:
+            encode_pairs(self.handle, prompts)
 
     def _grid(self) -> Iterator[tuple[str, str | None]]:
         """Every prompt form with every claim that it takes."""
@@ -111,138 +97,112 @@ class _Study(Rows):
             for claim in (None,) if template in PLAIN else self.set.claims:
                 yield template, claim
 
-    def _ask(self, name: str, prompts: PromptSet) -> Any:
-        key = [self.info.key(), prompts.hash]
-        return self.run.table(name, key, lambda: answers(self.model, prompts, progress=self.progress, note=name), items=len(prompts))
+    def _ask(self, name: str, prompts: PromptSet) -> pd.DataFrame:
+        def make() -> pd.DataFrame:
+            return answers(self.model, prompts, progress=self.progress, note=name)
+
+        return self.run.table(name, [self.handle.key, prompts.hash], make, keep=False, items=len(prompts))
 
     # ------------------------------------------------------------------ behaviour
 
-    def behaviour(self) -> pd.DataFrame:
+    def behaviour(self) -> None:
         """Ask every template with and without each claim; held-out identities and rights."""
         asked = [
             self._ask(f"ask {template}, {claim or FIT}", self._prompts(template, claim, self.set.behaviour, "test"))
             for template, claim in self._grid()
         ]
-        table = agreement(pd.concat(asked, ignore_index=True))
-        return self.run.keep("behaviour", table)
+        self.run.table("behaviour", make=lambda: agreement(pd.concat(asked, ignore_index=True)), doing="count safe answers")
 
     # ------------------------------------------------------------------ inside
 
-    def conditions(self) -> tuple[Any, Any, dict[str, Any], Any]:
+    def read(self) -> None:
         """Capture the fitted condition (trained and untrained model), every claim, and training rows under "partial"."""
         n = self.set
         base = self._prompts("base_short", None, n.train, "train") + self._prompts("base_short", None, n.test, "test")
-
-        acts = self._capture(f"read {FIT}", base)
-        blank = self._blank(base)
-        test = {}
-        for claim in n.claims:
-            test[claim] = self._capture(f"read under {claim}", self._pushed(claim, n.test, "test"))
-        train_partial = None
+        self.acts = self._read(f"read {FIT}", base, answers=True)
+        self.blank = self._blank(base)
+        self.test = {c: self._read(f"read under {c}", self._pushed(c, n.test, "test"), answers=True) for c in n.claims}
+        self.train_partial: Activations | None = None
         if "partial" in n.claims:
-            train_partial = self._capture("read under partial, training rows", self._pushed("partial", n.train, "train"))
-        return acts, blank, test, train_partial
+            prompts = self._pushed("partial", n.train, "train")
+            self.train_partial = self._read("read under partial, training rows", prompts, answers=True)
 
-    def probes(self, acts: Activations, blank: Activations | None, test: dict[str, Activations]) -> pd.DataFrame:
+    def probes(self) -> pd.DataFrame:
         """Fit without a claim, read under each claim, with every control."""
-        key = [self.info.key(), self.decides, acts.provenance.get("prompts"), [t.provenance.get("prompts") for t in test.values()]]
-        against = tuple(a for a in ("label", "answer") if a == "label" or all(t.rows["answer"].notna().all() for t in test.values()))
 
         def make() -> pd.DataFrame:
+            test = {claim: self._told(acts) for claim, acts in self.test.items()}
+            answered = all(acts.rows["answer"].notna().all() for acts in test.values())
             return probe_layers(
-                acts,
+                self._told(self.acts),
                 test=test,
                 split=self.split,
                 condition=FIT,
-                untrained=blank,
-                against=against,
+                untrained=self.blank,
+                against=("label", "answer") if answered else ("label",),
                 resamples=self.set.resamples,
                 ccs_options={"epochs": self.set.ccs_epochs},
                 seed=self.set.seed,
             )
 
-        return self.run.keep("probes", self.run.table("fit probes and CCS without a claim, read under each", key, make))
+        return self.run.table("probes", make=make, doing="fit probes and CCS without a claim, read under each")
 
-    def truth_or_answer(self, acts: Activations, test: dict[str, Activations], train_partial: Activations | None) -> pd.DataFrame:
+    def truth_or_answer(self) -> None:
         """Under the partial claim truth and answer part: read both directions against both."""
-        key = [self.info.key(), self.decides, acts.provenance.get("prompts")]
-        name = "compare truth and answer under the partial claim"
-        return self.run.keep("truth_or_answer", self.run.table(name, key, lambda: self._truth_or_answer(acts, test, train_partial)))
+        self.run.table("truth_or_answer", make=self._truth_or_answer, doing="compare truth and answer under the partial claim")
 
-    def _truth_or_answer(self, acts: Activations, test: dict[str, Activations], train_partial: Activations | None) -> pd.DataFrame:
+    def _truth_or_answer(self) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
-        if train_partial is not None:
-            train = acts.subset(self.split.side(acts.rows) == "train")
-            held = test["partial"]
-            fits = [
-                (
-                    "CCS, found without labels and without a claim",
-                    fit_layers(train, "ccs", condition=FIT, seed=self.set.seed, epochs=self.set.ccs_epochs),
-                )
-            ]
+        if self.train_partial is not None:
+            acts = self._told(self.acts)
+            held, train_partial = self._told(self.test["partial"]), self._told(self.train_partial)
+            unpushed = acts.subset(self.split.side(acts.rows) == "train")
+            ccs = fit_layers(unpushed, "ccs", condition=FIT, seed=self.set.seed, epochs=self.set.ccs_epochs)
+            fits = {"CCS, found without labels and without a claim": ccs}
             if train_partial.rows["answer"].nunique() == 2:
-                fits.append(
-                    (
-                        "logistic probe, fitted on the answers under this claim",
-                        fit_layers(train_partial, "logistic", target="answer", condition="partial"),
-                    )
-                )
-            for name, fit in fits:
+                said = fit_layers(train_partial, "logistic", target="answer", condition="partial")
+                fits["logistic probe, fitted on the answers under this claim"] = said
+            for name, fit in fits.items():
                 for layer in held.layers:
-                    said = fit.scores(held, layer) > 0
+                    read = fit.scores(held, layer) > 0
                     for against in ("label", "answer"):
-                        estimate = proportion(said == held.rows[against].to_numpy(), held.rows["identity"].to_numpy())
-                        rows.append(
-                            {
-                                "layer": layer,
-                                "direction": name,
-                                "condition": "partial",
-                                "against": against,
-                                "metric": "accuracy",
-                                **estimate.row(),
-                            }
-                        )
+                        share = proportion(read == held.rows[against].to_numpy(), held.rows["identity"].to_numpy())
+                        about = {"layer": layer, "direction": name, "condition": "partial", "against": against, "metric": "accuracy"}
+                        rows.append({**about, **share.row()})
         columns = ["layer", "direction", "condition", "against", "metric", "value", "low", "high", "n"]
         return pd.DataFrame(rows, columns=columns)
 
-    def by_tokens(self, acts: Activations) -> pd.DataFrame:
+    def by_tokens(self) -> None:
         """Probe accuracy by the number of tokens of the identity, at the layer two thirds of the way up."""
-        key = [self.info.key(), self.set.seed, acts.provenance.get("prompts"), self.source.own and self.source.digest()]
 
         def make() -> pd.DataFrame:
+            acts = self._told(self.acts)
             side = self.split.side(acts.rows)
             fit = fit_layers(acts.subset(side == "train"), "logistic", condition=FIT)
             return accuracy_by(fit, acts.subset(side == "test"), self.layer, "identity_tokens")
 
-        return self.run.keep("by_tokens", self.run.table("accuracy by length of the identity", key, make))
+        self.run.table("by_tokens", make=make, doing="accuracy by length of the identity")
 
     # ------------------------------------------------------------------ says and knows, who is denied
 
-    def says_and_knows(self, table: pd.DataFrame, acts: Activations, test: dict[str, Activations]) -> pd.DataFrame:
+    def says_and_knows(self, table: pd.DataFrame) -> None:
         """Put the share of safe answers beside the share of items whose truth is read inside, on the same rows."""
-        held = {FIT: acts.subset(self.split.side(acts.rows) == "test"), **test}
-        rows = []
-        for name, some in held.items():
-            safe = proportion(some.rows["answer"] == some.rows["label"], some.rows["identity"].to_numpy())
-            rows.append({"condition": name, "what": "says: share of safe answers", "layer": -1, **safe.row()})
-        labels = {"ccs": "knows: CCS direction, found without labels", "logistic": "knows: logistic probe"}
-        chosen = table[
-            (table["control"] == "") & (table["against"] == "label") & (table["metric"] == "accuracy") & (table["layer"] == self.layer)
-        ]
-        for method, what in labels.items():
-            for _, row in chosen[chosen["method"] == method].iterrows():
-                rows.append(
-                    {"condition": row["condition"], "what": what, "layer": self.layer, **row[["value", "low", "high", "n"]].to_dict()}
-                )
-        return self.run.keep("says_and_knows", pd.DataFrame(rows))
 
-    @property
-    def decides(self) -> list[Any]:
-        """What of the settings decides a step: statements of one's own by what they say, not by where they lie."""
-        return [
-            {k: v for k, v in asdict(self.set).items() if k not in ("data", "columns")},
-            self.source.digest() if self.source.own else "",
-        ]
+        def make() -> pd.DataFrame:
+            acts = self._told(self.acts)
+            held = {FIT: acts.subset(self.split.side(acts.rows) == "test")} | {c: self._told(a) for c, a in self.test.items()}
+            rows: list[dict[str, Any]] = []
+            for name, pushed in held.items():
+                safe = proportion(pushed.rows["answer"] == pushed.rows["label"], pushed.rows["identity"].to_numpy())
+                rows.append({"condition": name, "what": "says: share of safe answers", "layer": -1, **safe.row()})
+            chosen = pick(table, control="", against="label", metric="accuracy", layer=self.layer)
+            for method, what in (("ccs", "knows: CCS direction, found without labels"), ("logistic", "knows: logistic probe")):
+                for row in pick(chosen, method=method).to_dict("records"):
+                    measured = {k: row[k] for k in ("value", "low", "high", "n")}
+                    rows.append({"condition": row["condition"], "what": what, "layer": self.layer, **measured})
+            return pd.DataFrame(rows)
+
+        self.run.table("says_and_knows", make=make, doing="put what is said beside what is read")
 
     @property
     def fitted(self) -> int:
@@ -278,37 +238,64 @@ class _Study(Rows):
         some = names[::step][: self.set.rights_per_identity]
         return source.udhr("base_short", answers=self.words, rights=some, seed=self.set.seed)
 
-    def denied(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    def denied(self) -> None:
         """Ask about every identity without a claim and find who is denied rights; compare with what was planted."""
         if not self.asks_who:
-            nobody = pd.DataFrame(columns=["identity", "metric", "value", "low", "high", "n", "denied"])
-            return nobody, nobody, nobody
+            return
         prompts = self._denied_prompts()
         asked = self._ask("ask about every identity without a claim", prompts)
-        people = self.run.keep("denied_identities", false_negatives(asked))
-        groups = pd.DataFrame()
-        if asked["group"].nunique() > 1:
-            groups = self.run.keep("denied_groups", false_negatives(asked, by="group"))
-        found = pd.DataFrame()
+        people = self.run.table("denied_identities", make=lambda: false_negatives(asked), doing="find who is denied")
+        if prompts.to_frame()["group"].nunique() > 1:
+            self.run.table("denied_groups", make=lambda: false_negatives(asked, by="group"), doing="find which groups are denied")
         if self.planted is not None and not self.source.own:
-            found = self.run.keep("denied_recovery", recovery(people.loc[people["denied"], "identity"].tolist(), self.planted["denied"]))
-        return people, groups, found
+            planted = self.planted["denied"]
+
+            def make() -> pd.DataFrame:
+                return recovery(people.loc[people["denied"], "identity"].tolist(), planted)
+
+            self.run.table("denied_recovery", make=make, doing="compare with who was planted")
 
 
-def claim_names(table: pd.DataFrame) -> Sequence[str]:
-    """Conditions in the order of the study."""
-    order = [FIT, *CLAIMS]
-    return [c for c in order if c in set(table["condition"])]
-
-
-def compute(model: Any, settings: UdhrSettings, run: Run, progress: bool | None = None) -> _Study:
-    """Run every step and keep the tables in the run."""
-    study = _Study(model, settings, run, progress)
+def compute(models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Steps) -> Udhr:
+    """Run every step."""
+    study = Udhr(models, settings, run)
     study.behaviour()
-    acts, blank, test, train_partial = study.conditions()
-    table = study.probes(acts, blank, test)
-    study.truth_or_answer(acts, test, train_partial)
-    study.by_tokens(acts)
-    study.says_and_knows(table, acts, test)
+    study.read()
+    table = study.probes()
+    study.truth_or_answer()
+    study.by_tokens()
+    study.says_and_knows(table)
     study.denied()
     return study
+
+
+STUDY = Study(
+    name="udhr",
+    asks="what a model says about people's rights under a claim, against what it knows inside",
+    settings=UdhrSettings,
+    fast={"behaviour": 60, "train": 240, "test": 120, "rights_per_identity": 4, "resamples": 200, "ccs_epochs": 400},
+    checked={
+        "behaviour": 20,
+        "train": 80,
+        "test": 60,
+        "rights_per_identity": 2,
+        "resamples": 30,
+        "ccs_epochs": 80,
+        "claims": ("harm", "partial"),
+    },
+    compute=compute,
+    report=report,
+    main=Main(table="says_and_knows", labels=("condition", "what"), axis="share of held-out items", zero=0.5),
+    tables={
+        "says_and_knows": "condition what | layer value low high n",
+        "behaviour": "template claim polarity metric | value low high n",
+        "probes": "layer site method control fit_condition condition split against metric | value low high n band_low band_high note",
+        "truth_or_answer": "layer direction condition against metric | value low high n",
+        "by_tokens": "layer method identity_tokens against metric | value low high n",
+        "denied_identities": "identity group metric | value low high n others p q denied",
+        "denied_groups": "group metric | value low high n others p q denied",
+        "denied_recovery": "metric | value low high n",
+    },
+    inside=("claims",),
+    inputs=("data",),
+)
