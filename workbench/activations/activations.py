@@ -1,4 +1,4 @@
-"""Activations: named axes, the table of their rows, and where they come from; in memory or read from a store as needed."""
+"""Activations with named axes, a table of their rows and their provenance; in memory, or read from a store as needed."""
 
 from __future__ import annotations
 
@@ -9,38 +9,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ..core.errors import BadInput, DamagedStore, MissingColumn, ShapeMismatch, UnknownLayer
 from ..core.provenance import content_hash
-from ..core.show import Shown, origin, short, some
-from ..core.types import Float
-from .files import digest, raw, shard_name
+from ..core.types import Bool, Float, Tensor
+from .display import ShownActivations
 from .manifest import same_model
+from .saving import save_activations
 from .sources import InMemory, OnDisk, Source
 from .store import Store
 
 if TYPE_CHECKING:
     from ..prompts import PromptSet
 
-SHARD_ITEMS = 512
 
-
-class Activations(Shown):
-    """Captured activations. What is read from a store is read when it is asked for.
+class Activations(ShownActivations):
+    """Captured activations. Activations in a store are read from disk when they are used.
 
     Args:
         values: `item x variant x layer x d_model`; variant 0 is negative, 1 is positive. Or a source.
         layers: The block of each entry of the layer axis.
-        site: Where they were read.
-        position: At which token.
+        site: The site that was read.
+        position: The token position that was read, one of `POSITIONS`.
         rows: One row per item, as `PromptSet.to_frame` gives it.
         provenance: Model, prompt hash, versions.
-        mask: `item x variant x position`, where there is a position axis (before d_model).
-        logp: `item x 2`, log-probabilities of the two endings right after the stem, where they were asked for.
+        mask: `item x variant x position`, true for tokens, where there is a position axis (before d_model).
+        logp: `item x 2`, natural log-probabilities of the two endings right after the stem, where they were captured.
 
     Raises:
-        ShapeMismatch: They do not belong together.
+        ShapeMismatch: Values, layers and rows have different lengths.
     """
 
     def __init__(
@@ -74,21 +71,33 @@ class Activations(Shown):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`item, variant, layer, …, d_model`; known without reading."""
+        """`item, variant, layer, …, d_model`; known without reading the values."""
         items, variants, *rest = self.source.shape
         return items, variants, len(self.layers), *rest
 
     @property
     def values(self) -> Float[Tensor, "item variant layer *rest"]:
-        """Everything, in float32: reads all of it. `layer` reads one block."""
+        """All layers, in float32. This reads everything; `layer` reads one block.
+
+        Returns:
+            Variant 0 is negative, 1 positive. The last axes are d_model, position and d_model (position="all"), or head and
+            d_head (site "z").
+        """
         return torch.stack([self.layer(layer) for layer in self.layers], dim=2)
 
     def layer(self, layer: int) -> Float[Tensor, "item variant *rest"]:
-        """Return one block's activations, `item x variant x d_model`, in float32.
+        """Return the activations of one block, in float32.
+
+        Args:
+            layer: The block, counted from 0.
+
+        Returns:
+            `item x variant x d_model`; variant 0 is negative, 1 positive. At position="all" the position axis comes before
+            d_model, and padding is 0.
 
         Raises:
             UnknownLayer: This block was not captured.
-            DamagedStore: The store has changed on disk since.
+            DamagedStore: A file of the store has changed since it was written.
         """
         if layer not in self.layers:
             shown = ", ".join(map(str, self.layers))
@@ -96,13 +105,25 @@ class Activations(Shown):
         return self.source.part(f"layer.{layer}").float()
 
     @property
-    def mask(self) -> Tensor | None:
-        """Which positions hold tokens, `item x variant x position`, where there is a position axis."""
+    def mask(self) -> Bool[Tensor, "item variant position"] | None:
+        """The positions that hold tokens.
+
+        Returns:
+            True for tokens and false for padding; `None` without a position axis.
+        """
         return self.source.part("mask") if "mask" in self.source.names else None
 
     @property
     def logp(self) -> Float[Tensor, "item token"] | None:
-        """Log-probabilities right after the stem, where they were asked for (see `capture`)."""
+        """Log-probabilities right after the stem, where `capture(logits=…)` read them.
+
+        Returns:
+            Natural log-probabilities: of the negative and the positive ending, or of the token ids that were named, in their
+            order. `None` where none were read.
+
+        Raises:
+            BadInput: The store holds several sets of tokens for these rows.
+        """
         names = sorted(n for n in self.source.names if n.startswith("logp."))
         if len(names) > 1 and "logp.answers" not in names:
             raise BadInput("several sets of tokens were asked for here; capture with the logits= that you want")
@@ -115,7 +136,11 @@ class Activations(Shown):
 
     @property
     def labels(self) -> np.ndarray:
-        """Which variant is true, per item."""
+        """The labels of the items.
+
+        Returns:
+            Which variant is true, 0 (negative) or 1 (positive), `item`.
+        """
         return self.rows["label"].to_numpy()
 
     def _with(self, **changes: Any) -> Activations:
@@ -123,7 +148,17 @@ class Activations(Shown):
         return Activations(**{"values": self.source, **mine, **changes})
 
     def subset(self, items: Iterable[int] | np.ndarray) -> Activations:
-        """Return the items at these indices (or where a boolean mask is true); from a store, nothing is read yet."""
+        """Return some of the items. From a store, nothing is read yet.
+
+        Args:
+            items: Indices, negative ones counted from the end; or a boolean array with one entry per item.
+
+        Returns:
+            The chosen items, in the order given.
+
+        Raises:
+            BadInput: An index lies outside, no item is chosen, or the boolean array has another length.
+        """
         index = np.asarray(items if isinstance(items, np.ndarray) else list(items))
         if index.dtype == bool and len(index) != len(self):
             raise BadInput(f"a mask of {len(index)} entries for {len(self)} items")
@@ -140,7 +175,14 @@ class Activations(Shown):
         )
 
     def where(self, *, layers: Sequence[int] | None = None, **columns: Any) -> Activations:
-        """Return some layers, and the items whose row table has these values (one, or a list); reads nothing yet.
+        """Return some layers, and the items whose row table has these values. From a store, nothing is read yet.
+
+        Args:
+            layers: Blocks to keep, in the order wanted; `None` for all.
+            columns: The value that each named column of the row table must have, or a list of values.
+
+        Returns:
+            The chosen layers and items.
 
         Example:
             >>> import workbench as wb
@@ -149,7 +191,9 @@ class Activations(Shown):
             2
 
         Raises:
-            UnknownLayer, MissingColumn, BadInput: No such layer or column, or no item fits.
+            UnknownLayer: A layer was not captured.
+            MissingColumn: The row table has no such column.
+            BadInput: No item has these values.
         """
         out = self
         if layers is not None:
@@ -167,45 +211,32 @@ class Activations(Shown):
         return out if keep.all() else out.subset(keep)
 
     def with_column(self, name: str, values: Any) -> Activations:
-        """Return the same activations with one more column (or another one of this name) in the row table."""
+        """Return the same activations with a column added to the row table; one of the same name is replaced."""
         return self._with(rows=self.rows.assign(**{name: np.asarray(values)}))
 
     def with_rows(self, rows: pd.DataFrame) -> Activations:
-        """Return the same activations with another table of their rows, one per item in the same order."""
+        """Return the same activations with another row table, which has one row per item in the same order."""
         return self._with(rows=rows)
 
     def check_same_model(self, other: Activations) -> None:
-        """Raise unless both were read from the same weights in the same mode.
+        """Raise unless both were read from the same weights in the same dtype and processing mode.
 
         Raises:
-            WrongModel: They were not.
+            WrongModel: The models differ.
         """
         same_model(dict(self.provenance.get("model", {})), dict(other.provenance.get("model", {})))
 
     def save(self, folder: str | Path) -> None:
-        """Write everything to a folder of its own.
+        """Write the activations, their rows and their provenance to a folder.
+
+        Args:
+            folder: A new or empty folder, or one that `save` wrote for the same model and settings; its rows are replaced.
 
         Raises:
             OutputFolder: The folder holds something else.
-            DiskFull: It does not fit.
+            DiskFull: The activations do not fit on the disk.
         """
-        prompts = str(self.provenance.get("prompts", "")) or content_hash(self.rows.to_dict("list"))
-        settings = {"origin": "saved", "prompts": prompts, "site": self.site, "position": self.position, "layers": list(self.layers)}
-        store = Store.open(Path(folder), model=dict(self.provenance.get("model", {})), settings=settings)
-        old = list(store.manifest["shards"])
-        parts = [n for n in self.source.names if not n.startswith("layer.") or int(n.partition(".")[2]) in self.layers]
-        keys: list[str] = []
-        new = []
-        for start in range(0, len(self), SHARD_ITEMS):
-            some = self.source.take(np.arange(start, min(start + SHARD_ITEMS, len(self))))
-            tensors = {p: some.part(p) for p in parts}
-            # by content: what was saved here before stays whole until the new rows are entered
-            mine = [content_hash([digest(raw(t[i])) for t in tensors.values()]) for i in range(some.shape[0])]
-            new.append(shard_name(mine, parts))
-            store.write(new[-1], mine, tensors)
-            keys += mine
-        store.ask(prompts, self.rows, keys, parts=parts, provenance=self.provenance)
-        store.strike([name for name in old if name not in new], remove=True)
+        save_activations(self, Path(folder))
 
     @classmethod
     def load(
@@ -216,18 +247,21 @@ class Activations(Shown):
         layers: Sequence[int] | None = None,
         model: Mapping[str, Any] | None = None,
     ) -> Activations:
-        """Open a folder; values are read when they are asked for.
+        """Open a folder of activations. Values are read from disk when they are used.
 
         Args:
-            folder: What `save` or `capture(store=…)` wrote.
-            prompts: Which of the prompt sets in the store, or its hash; `None` for the one asked for last.
-            layers: Which of its layers; `None` for all.
-            model: `info(model).key()` of the model that it must come from; `None` accepts any.
+            folder: A folder that `save` or `capture(store=…)` wrote.
+            prompts: One of the prompt sets in the folder, or its hash; `None` for the set of the latest capture.
+            layers: Blocks; `None` for all that were captured with this prompt set.
+            model: `info(model).key()` of the model that the activations must come from; `None` accepts any.
+
+        Returns:
+            The activations of the prompt set.
 
         Raises:
-            DamagedStore: Not such a folder, unfinished, or damaged.
-            WrongModel: It comes from another model, or holds other prompt sets.
-            UnknownLayer: A layer is not in it.
+            DamagedStore: This is no such folder, it is damaged, or its capture did not finish.
+            WrongModel: It comes from another model, or lacks the prompt set.
+            UnknownLayer: It lacks a layer, or the list is empty.
         """
         store = Store.existing(Path(folder))
         if model is not None:
@@ -244,34 +278,19 @@ class Activations(Shown):
         parts = [*(f"layer.{layer}" for layer in chosen), *(p for p in request["parts"] if not p.startswith("layer."))]
         return from_store(store, rows, keys, parts, request["provenance"])
 
-    def _shown(self) -> tuple[str, Mapping[str, Any]]:
-        last = ["head", "d_head"] if self.site == "z" else ["d_model"]
-        names = ["item", "variant", "layer", *(["position"] if "mask" in self.source.names else []), *last]
-        shown = " x ".join(names) if len(names) == len(self.shape) else "item x variant x layer x …"
-        model = dict(self.provenance.get("model", {})).get("name", "?")
-        where = f" in {self.source.store.folder.name!r}" if isinstance(self.source, OnDisk) else ""
-        line = f"{shown} = {self.shape}, {self.site} at {self.position!r}, layers {some(self.layers, 40)}, of {short(model, 40)!r}{where}"
-        size = f"{float(np.prod([float(n) for n in self.shape])) * 4 / 1e6:,.1f} MB in float32"
-        return line, {
-            "shape": f"{shown} = {self.shape}",
-            "layers": some(self.layers, 60),
-            "variants": "0 negative, 1 positive",
-            "size": size
-            + (f", read from {self.source.store.folder.name!r} as needed" if isinstance(self.source, OnDisk) else ", in memory"),
-            **origin(
-                {"site": self.site, "position": self.position, **{k: v for k, v in self.provenance.items() if k in ("model", "prompts")}}
-            ),
-            "row table": some(self.rows.columns, 20),
-            "answers": "captured" if self.answered else "",
-            "not finite": short(self.provenance.get("not_finite", ""), 200),
-            "read under": some(map(str, self.provenance.get("edits", ())))
-            if isinstance(self.provenance.get("edits"), list | tuple)
-            else "",
-        }
-
 
 def from_store(store: Store, rows: pd.DataFrame, keys: Sequence[str], parts: Sequence[str], provenance: Mapping[str, Any]) -> Activations:
     """Return the activations of some items of a store.
+
+    Args:
+        store: The open store.
+        rows: The row table of the items.
+        keys: The key of each item, in the order of the rows.
+        parts: The parts to offer ("layer.3", "mask", "logp.answers").
+        provenance: Model, prompt hash, versions.
+
+    Returns:
+        Activations that read from the store when they are used.
 
     Raises:
         DamagedStore: A shard is missing or damaged, or the capture did not finish.

@@ -8,25 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..core.errors import BadInput, EmptyPromptSet, UnknownPosition, unknown
 from ..core.provenance import provenance
+from ..core.types import Float, Tensor
 from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
 from ..models.known import info
 from ..models.tokens import EncodedPair, answer_tokens, encode_pairs
 from ..prompts import PromptSet
-from .activations import SHARD_ITEMS, Activations, from_store
+from .activations import Activations, from_store
 from .choose import choose
 from .engine import Engine
 from .files import shard_name
 from .planner import count
 from .reading import POSITIONS, Question, item_key, jobs, read_items, refuse, summary
+from .saving import SHARD_ITEMS
 from .sources import InMemory
 from .store import Store
 
-ASK_ITEMS = 2048  # items whose stems make one trie, when only answers are asked
+ASK_ITEMS = 2048  # items whose stems make one trie, where only answers are read
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -54,33 +55,37 @@ def capture(
         prompts: Contrast pairs.
         site: "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out" or "z".
         layers: Blocks, counted from 0; `resid_post[l]` is Hugging Face's `hidden_states[l+1]`, except the last.
-        position: "last", "stem_last", "instruction_last", "mean" or "all" (`POSITIONS` says what they mean).
-        store: A folder to stream to. What lies there is not computed again, by whichever prompt set it came; a killed run
-            resumes and loses at most the shard being written; several processes may work on one store.
-        dtype: What readings are kept in: "float32", "bfloat16" (half the room, three digits) or "float16".
+        position: "last", "stem_last", "instruction_last", "mean" or "all" (`POSITIONS` describes them).
+        store: A folder to write to. Items that it already holds, from any prompt set, are not computed again. A killed run
+            resumes and loses at most the shard being written. Several processes may work on one store.
+        dtype: The dtype that activations are kept in: "float32", "bfloat16" (half the size, three digits) or "float16".
         logits: "answers" for the log-probabilities of the two endings (all their token forms) right after the stem, or
-            token ids; they come from the same pass and lie in `.logp`, `item x token`.
-        on_nan: "raise", or "count" to keep what is not finite and put its count and first place into the provenance.
-        engine: "auto", "trunk" (an error where the model cannot be read so) or "bridge" (the slow way, through
-            TransformerLens).
-        batch_tokens: Tokens in a pass, by default by device; raising it costs memory. Halved when memory runs out.
-        shard_items: Items per shard on disk.
+            token ids. They come from the same forward pass and lie in `.logp`, `item x token`.
+        on_nan: "raise", or "count" to keep NaN and infinity, with their number and first place in the provenance.
+        engine: "auto", "trunk" (an error where the trunk cannot read this model) or "bridge" (TransformerLens's own forward
+            pass, which is slower).
+        batch_tokens: Tokens of one forward pass, by default by device. Raising it takes more memory; it is halved when
+            memory runs out.
+        shard_items: Items of one shard on disk; raising it loses more when a run is killed.
         progress: Show a progress bar; by default only in a terminal or a notebook.
-        note: A name for the progress bar.
+        note: The text before the bar.
 
     Returns:
         Activations, `item x variant x layer x d_model` (variant 0 is negative, 1 is positive). With position="all" there
         is a position axis before d_model, and a mask. With a store they are read from it as needed.
 
     Raises:
+        EmptyPromptSet: The prompts are no prompt set; before any forward pass.
+        BadInput: An option cannot be used, or a store cannot identify an active edit; before any forward pass.
         UnknownSite, UnknownLayer, UnknownPosition, PromptTooLong, TokenBoundary, AnswerTokens: Before any forward pass.
-        NotFinite: The model gave NaN or infinity; Overflow: float16 does not hold what it gave. The message says where.
+        NotFinite: The model gave NaN or infinity. The message says where.
+        Overflow: A value does not fit float16. The message says where.
         WrongModel, OutputFolder: The folder holds activations of another model or setting.
-        DiskFull: The store does not fit; what is written stays readable, and running again goes on.
+        DiskFull: The store does not fit on the disk. The shards that were written stay readable; the next run resumes.
 
     Note:
-        Under edits, and where weights have changed since loading, it reads through the Bridge, which edits reach; the
-        provenance says so (`reader`). A store then needs edits that carry a `key`.
+        Under edits, and where weights have changed since loading, activations are read through the Bridge, because edits
+        reach only the Bridge; the provenance says so (`reader`). A store then needs edits with a `key`.
 
     Example:
         >>> import workbench as wb
@@ -88,14 +93,7 @@ def capture(
         >>> acts.shape
         (4, 2, 2, 128)
     """
-    if not isinstance(prompts, PromptSet):
-        raise EmptyPromptSet(f"capture reads a PromptSet, got {type(prompts).__name__}")
-    if dtype not in DTYPES:
-        raise BadInput(f"dtype {dtype!r}: {', '.join(DTYPES)}")
-    if on_nan not in ("raise", "count"):
-        raise BadInput(f"on_nan {on_nan!r}: 'raise' or 'count'")
-    if shard_items < 1:
-        raise BadInput("shard_items is at least 1")
+    _check_options(prompts, dtype, on_nan, shard_items)
     question, encoded = ask(model, prompts, site=site, layers=layers, position=position, dtype=DTYPES[dtype], logits=logits)
     edits = active_edits(model)
     if store is not None:
@@ -120,17 +118,10 @@ def capture(
     keys = [item_key(e, position) for e in encoded]
     title = note or f"capture {prompts.name}"
     if store is None:
-        bar = _Bar(reader, encoded, question, title, progress)
-        with bar:
+        with _Bar(reader, encoded, question, title, progress):
             parts, ill = read_items(reader, encoded, question, on_nan=on_nan)
-        return Activations(
-            values=InMemory(parts=parts),
-            layers=question.layers,
-            site=site,
-            position=position,
-            rows=rows,
-            provenance=record | ({"not_finite": summary(ill)} if ill else {}),
-        )
+        record |= {"not_finite": summary(ill)} if ill else {}
+        return Activations(values=InMemory(parts=parts), layers=question.layers, site=site, position=position, rows=rows, provenance=record)
 
     disk = Store.open(Path(store), model=info(model).key(), settings={"origin": "captured", **settings})
     disk.strike(disk.damaged())
@@ -142,11 +133,31 @@ def capture(
     return from_store(disk, rows, keys, question.parts, record | ({"not_finite": summary(ill)} if ill else {}))
 
 
-def answer_logp(model: Any, prompts: PromptSet, *, batch_tokens: int | None = None, progress: bool | None = None, note: str = "") -> Tensor:
-    """Return the log-probabilities of both endings of every item right after its stem, without keeping activations.
+def _check_options(prompts: PromptSet, dtype: str, on_nan: str, shard_items: int) -> None:
+    if not isinstance(prompts, PromptSet):
+        raise EmptyPromptSet(f"capture reads a PromptSet, got {type(prompts).__name__}")
+    if dtype not in DTYPES:
+        raise BadInput(f"dtype {dtype!r}: {', '.join(DTYPES)}")
+    if on_nan not in ("raise", "count"):
+        raise BadInput(f"on_nan {on_nan!r}: 'raise' or 'count'")
+    if shard_items < 1:
+        raise BadInput("shard_items is at least 1")
+
+
+def answer_logp(
+    model: Any, prompts: PromptSet, *, batch_tokens: int | None = None, progress: bool | None = None, note: str = ""
+) -> Float[Tensor, "item 2"]:
+    """Read the log-probabilities of both endings of every item right after its stem, without keeping activations.
+
+    Args:
+        model: What `load_model` returns; edits that are active act.
+        prompts: Contrast pairs.
+        batch_tokens: Tokens of one forward pass, by default by device. Raising it takes more memory.
+        progress: Show a progress bar; by default only in a terminal or a notebook.
+        note: The text before the bar.
 
     Returns:
-        `item x 2` (negative, positive), natural log, each over all token forms of the ending.
+        Natural log-probabilities of the negative and the positive ending, each summed over all token forms of the ending.
 
     Raises:
         AnswerTokens: An ending is not a single token, or both share their first token; before any forward pass.
@@ -159,9 +170,9 @@ def answer_logp(model: Any, prompts: PromptSet, *, batch_tokens: int | None = No
     with _Bar(reader, encoded, question, note or f"ask {prompts.name}", progress):
         for start in range(0, len(encoded), ASK_ITEMS):
             span = slice(start, start + ASK_ITEMS)
-            some = Question(position="stem_last", layers=[], answers=question.answers[span] if question.answers else None)
+            part = Question(position="stem_last", layers=[], answers=question.answers[span] if question.answers else None)
             numbers = range(start, start + len(encoded[span]))
-            out.append(read_items(reader, encoded[span], some, numbers=numbers)[0]["logp.answers"])
+            out.append(read_items(reader, encoded[span], part, numbers=numbers)[0]["logp.answers"])
     return torch.cat(out)
 
 
@@ -180,8 +191,15 @@ def ask(
 ) -> tuple[Question, list[EncodedPair]]:
     """Check everything that can be checked before a forward pass, and tokenise.
 
+    Args:
+        model, prompts, site, layers, position, logits: As for `capture`.
+        dtype: The dtype that activations are kept in.
+
+    Returns:
+        What is read of every item, and the ids of the items.
+
     Raises:
-        BadInput: Something does not exist or does not fit.
+        BadInput: A site, layer, position or token does not exist, or a prompt does not fit the context.
     """
     if position not in POSITIONS:
         raise unknown(UnknownPosition, "position", position, POSITIONS)
@@ -228,7 +246,7 @@ def _fill(
     title: str,
     progress: bool | None,
 ) -> None:
-    """Compute what a store lacks, shard by shard; leave alone what another process is at, and come back to it."""
+    """Compute the shards that a store lacks; those that another process is computing come last."""
     work: list[tuple[str, np.ndarray, list[str]]] = []
     seen: set[str] = set()
     for items, parts in disk.missing(keys, question.parts):
@@ -236,35 +254,39 @@ def _fill(
         order = sorted((int(i) for i in items), key=lambda i: (encoded[i].negative, encoded[i].positive))
         order = [i for i in order if not (keys[i] in seen or seen.add(keys[i]))]
         for start in range(0, len(order), shard_items):
-            some = np.array(order[start : start + shard_items])
-            work.append((shard_name([keys[i] for i in some], parts), some, parts))
+            shard = np.array(order[start : start + shard_items])
+            work.append((shard_name([keys[i] for i in shard], parts), shard, parts))
     if not work:
         return
     with _Bar(reader, [encoded[i] for _, items, _ in work for i in items], question, title, progress):
-        for wait in (False, True):  # first what nobody is at; then, what others began and may not have finished
+        for wait in (False, True):  # first the shards that no other process has claimed, then the others, if still missing
             for name, items, parts in work:
                 if name in disk.manifest["shards"]:
                     continue
-                with disk.claim(name, wait=wait) as mine:
+                with disk.claim(name, wait=wait) as claimed:
                     disk.refresh()
-                    if not mine or name in disk.manifest["shards"]:
+                    if not claimed or name in disk.manifest["shards"]:
                         continue
-                    layers = [int(p.partition(".")[2]) for p in parts if p.startswith("layer.")]
-                    said = any(p.startswith("logp.") for p in parts)
-                    answers = [question.answers[i] for i in items] if question.answers and said else None
-                    part = Question(
-                        position=question.position,
-                        layers=layers,
-                        dtype=question.dtype,
-                        answers=answers,
-                        tokens=question.tokens if said else (),
-                    )
-                    got, ill = read_items(reader, [encoded[i] for i in items], part, on_nan=on_nan, numbers=items)
-                    disk.write(name, [keys[i] for i in items], {p: got[p] for p in parts}, ill={keys[i]: found for i, found in ill.items()})
+                    part = _part_of(question, items, parts)
+                    tensors, ill = read_items(reader, [encoded[i] for i in items], part, on_nan=on_nan, numbers=items)
+                    places = {keys[i]: place for i, place in ill.items()}
+                    disk.write(name, [keys[i] for i in items], {p: tensors[p] for p in parts}, ill=places)
+
+
+def _part_of(question: Question, items: np.ndarray, parts: list[str]) -> Question:
+    """Restrict a question to some items and some of its parts."""
+    with_logp = any(p.startswith("logp.") for p in parts)
+    return Question(
+        position=question.position,
+        layers=[int(p.partition(".")[2]) for p in parts if p.startswith("layer.")],
+        dtype=question.dtype,
+        answers=[question.answers[i] for i in items] if question.answers and with_logp else None,
+        tokens=question.tokens if with_logp else (),
+    )
 
 
 class _Bar:
-    """Progress in tokens: how many a second, how many were saved by sharing, how long it will take."""
+    """A progress bar in tokens, with the share of tokens that shared prefixes save."""
 
     def __init__(self, reader: Engine, items: list[EncodedPair], question: Question, title: str, progress: bool | None) -> None:
         self.reader = reader

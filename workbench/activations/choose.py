@@ -1,4 +1,4 @@
-"""Which way a model is read at this moment: through the trunk if a trial shows that this is right, else through the Bridge."""
+"""How a model is read at this moment: through the trunk where a trial shows that this is right, else through the Bridge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..models.trunk import Trunk
 from .engine import Engine, Job, Reading
 
 BUDGET = {"cpu": 2048}  # tokens of a packed pass, past which the matrix rate no longer rises; 16,384 on anything else
-# of the largest value: rounding stays far below (1e-6; 1e-4 in Gemma-2), a branch that sees its neighbour far above
+# share of the largest value: rounding stays far below (1e-6; 1e-4 in Gemma-2), attention to a wrong branch is far above
 ALLOWED = {torch.float32: 1e-3, torch.float64: 1e-3}  # 0.1 in half precision
 _TRIED: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
 
@@ -27,13 +27,16 @@ def choose(model: Any, *, site: str = "resid_post", way: str = "auto", budget: i
     """Choose how to read a model at this moment.
 
     Args:
-        model: The model.
-        site: What will be read.
-        way: "auto", "trunk" (an error where it cannot be) or "bridge".
-        budget: Tokens in a pass; by default by device and way.
+        model: What `load_model` returns.
+        site: The site that will be read.
+        way: "auto", "trunk" (an error where the trunk cannot read this model) or "bridge".
+        budget: Tokens of one forward pass; by default by device and way.
+
+    Returns:
+        The engine, through the trunk or the Bridge.
 
     Raises:
-        BadInput: No such way, or the trunk was asked for and cannot be read.
+        BadInput: There is no such way, or the trunk cannot read this model and was insisted on.
     """
     if way not in ("auto", "trunk", "bridge"):
         raise BadInput(f"engine {way!r}: 'auto', 'trunk' or 'bridge'")
@@ -51,7 +54,7 @@ def choose(model: Any, *, site: str = "resid_post", way: str = "auto", budget: i
 
 
 def _why_bridge(model: Any, site: str) -> tuple[str, bool]:
-    """Why this model must be read through the Bridge now ("": it need not), and whether that deserves a warning."""
+    """Why this model must be read through the Bridge now ("" where the trunk reads it), and whether to warn of it."""
     if active_edits(model):
         return "an edit is active", False
     if foreign_hooks(model):
@@ -66,9 +69,9 @@ def _why_bridge(model: Any, site: str) -> tuple[str, bool]:
 
 
 def _trial(model: Any, trunk: Trunk, site: str) -> str:
-    """Compare the trunk with the Bridge on a few short rows that share prefixes; say what differs, or "".
+    """Compare the trunk with the Bridge on a few short rows that share prefixes; return what differs, or "".
 
-    An architecture whose attention cannot be exchanged, or whose blocks see their neighbours in another way, shows here.
+    The trial detects architectures whose attention cannot be exchanged, or whose blocks mix positions in another way.
     """
     known = info(model)
     first, long = numpy_rng(0, "trial").integers(0, int(model.cfg.d_vocab), (2, 48)).tolist()
@@ -77,28 +80,29 @@ def _trial(model: Any, trunk: Trunk, site: str) -> str:
     work = [Job(ids=row, read=[len(row) - 1], ask=0) for row in rows]
     layers, ids = list(range(known.n_layers)), long[:4]
     try:
-        # several passes, so that kept prefixes are tried too
-        got = Engine(model=model, site=site, trunk=trunk, budget=16).read(work, layers, ids)
-        want = Engine(model=model, site=site, budget=8192).read(work, layers, ids)
+        # a small budget makes several passes, so that kept prefixes are tried too
+        by_trunk = Engine(model=model, site=site, trunk=trunk, budget=16).read(work, layers, ids)
+        by_bridge = Engine(model=model, site=site, budget=8192).read(work, layers, ids)
     except OutOfMemory:
-        raise  # says nothing about the architecture
+        raise  # no fault of the architecture
     except Exception as error:
         return f"the trial of the trunk failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]})"
-    (x, p), (y, q) = (_of_jobs(reading) for reading in (got, want))
+    (x, p), (y, q) = (_of_jobs(reading) for reading in (by_trunk, by_bridge))
     if x.shape != y.shape:
         return f"the trunk's {site} has the shape {tuple(x.shape[2:])}, the Bridge's {tuple(y.shape[2:])}"
     apart = (x - y).flatten(2).abs().amax((0, 2)) / y.flatten(2).abs().amax((0, 2)).clamp(min=1e-12)
-    worst, said = float(apart.max()), float((p - q).abs().max())
+    worst, worst_logp = float(apart.max()), float((p - q).abs().max())
     allowed = ALLOWED.get(next(model.parameters()).dtype, 0.1)
-    if not (worst <= allowed and said <= 30 * allowed):
+    if not (worst <= allowed and worst_logp <= 30 * allowed):
         return (
-            f"in a trial the trunk's {site} differed from the Bridge's by {worst:.1e} of the largest value, log-probabilities by {said:.1e}"
+            f"in a trial the trunk's {site} differed from the Bridge's by {worst:.1e} of the largest value, "
+            f"log-probabilities by {worst_logp:.1e}"
         )
     return ""
 
 
 def _of_jobs(reading: Reading) -> tuple[Tensor, Tensor]:
-    """What was read and asked, in the order of the jobs."""
+    """Activations and log-probabilities, in the order of the jobs."""
     assert reading.values is not None
     assert reading.logp is not None
     return reading.values[torch.from_numpy(np.concatenate(reading.at))].float(), reading.logp[torch.from_numpy(reading.asked)]

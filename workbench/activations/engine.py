@@ -1,7 +1,7 @@
 """The engine: reads jobs (rows of ids, and where to read them) through the trunk, or through the Bridge where it must.
 
-Both ways give the same numbers. The trunk computes each shared prefix once and nothing that nobody reads; the Bridge is
-what edits reach. Which one reads is decided here, and said.
+Both ways give the same numbers. The trunk computes each shared prefix once, and stops after the last reading. The Bridge
+is slower, and edits reach it. `choose.choose` decides which one reads.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import gc
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,15 +23,20 @@ from ..models.tokens import pad
 from ..models.trunk import Trunk
 from .planner import build, passes
 
-LIMIT = 64  # tokens of a unit; a larger one wastes more on masked scores, a smaller one keeps more prefixes
+LIMIT = 64  # tokens of a unit; a larger limit computes more masked scores, a smaller one keeps more prefixes
 ROWS_OF_LOGITS = 64  # vocabulary-wide rows alive at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of ids: at which depths to read activations, and at which to read what comes next (-1: nowhere).
+    """One row of ids, and where to read it.
 
-    `prompt` and `instruction` count the tokens that belong to them, for edits that ask (-1: all are prompt, nobody said).
+    Attributes:
+        ids: The row.
+        read: Depths (positions in the row, counted from 0) at which to read activations.
+        ask: Depth after which to read log-probabilities of the next token; -1 for none.
+        prompt: Number of tokens that are prompt, for edits with a scope; -1 for all.
+        instruction: Number of tokens up to and including the last of the instruction; -1 where it is unknown.
     """
 
     ids: Sequence[int]
@@ -43,13 +48,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What was read.
+    """What the engine read.
 
     Attributes:
-        values: `slot x layer x …`, in the model's dtype, on the CPU.
+        values: Activations, `slot x layer x …`, in the model's dtype, on the CPU; `None` without layers.
         at: Per job, the slots of its depths.
-        logp: `slot x token`, natural log-probabilities, in float32.
-        asked: Per job, its slot in `logp` (-1: none).
+        logp: `slot x token`, natural log-probabilities, in float32; `None` where no job asks.
+        asked: Per job, its slot in `logp`; -1 for none.
     """
 
     values: Tensor | None
@@ -64,11 +69,12 @@ class Engine:
 
     Attributes:
         model: The model.
-        site: Where.
+        site: The site that it reads.
         trunk: The shell, or `None` to read through the Bridge.
         why: Why it reads through the Bridge, or "".
-        budget: Tokens in a pass; halved when memory runs out.
+        budget: Tokens of one forward pass; halved when memory runs out.
         tick: Called with the number of tokens computed since the last call.
+        halved: Whether the budget was halved before.
     """
 
     model: Any
@@ -80,12 +86,15 @@ class Engine:
     halved: bool = False
 
     def read(self, jobs: Sequence[Job], layers: list[int], ids: list[int]) -> Reading:
-        """Read jobs; out of memory, halve the budget and begin these jobs again, saying so once.
+        """Read jobs. When memory runs out, the budget is halved and these jobs start again; the first time warns.
 
         Args:
-            jobs: What to read.
-            layers: Blocks; none for answers only.
-            ids: Tokens whose log-probabilities are returned where a job asks.
+            jobs: Rows, and where to read them.
+            layers: Blocks; none for log-probabilities only.
+            ids: Tokens whose log-probabilities are read where a job asks.
+
+        Returns:
+            Activations and log-probabilities.
 
         Raises:
             OutOfMemory: Not even one prompt fits.
@@ -104,7 +113,7 @@ class Engine:
                 if not _is_memory(error):
                     raise
                 reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-            # outside the except clause: the failed pass's tensors hang on the traceback
+            # outside the except clause, because the traceback keeps the tensors of the failed pass alive
             self.tick(-done)
             if self.budget < 2:
                 raise OutOfMemory(f"not even a pass of one prompt fits the memory ({reason}). Read fewer layers, or use a smaller dtype")
@@ -125,14 +134,14 @@ class Engine:
         slot, count = _number(len(trie), np.concatenate(at) if at else asks[:0])
         ask, asked = _number(len(trie), asks[asks >= 0])
         store = _Slots(layers, count, asked, len(ids))
-        current = np.empty(0, dtype=np.int64)  # trie places of the pass under way
+        current = np.empty(0, dtype=np.int64)  # trie places of the current pass
 
         def taker(layer: int) -> Callable[[Tensor], None]:
             def take(value: Tensor) -> None:
-                here = slot[current]
-                found = (here >= 0).nonzero()[0]
-                if len(found):
-                    store.put(layer, here[found], value[0][torch.from_numpy(found).to(value.device)])
+                slots = slot[current]
+                wanted = (slots >= 0).nonzero()[0]
+                if len(wanted):
+                    store.put(layer, slots[wanted], value[0][torch.from_numpy(wanted).to(value.device)])
 
             return take
 
@@ -142,16 +151,16 @@ class Engine:
             raise HookNotFired(f"the trunk has no {self.site!r}")
         kept = Kept()
         for now, current in passes(trie, budget=self.budget, limit=LIMIT):
-            here = ask[current]
-            found = (here >= 0).nonzero()[0]
-            # where anything is asked, every pass goes to the end: a kept prefix is needed in all blocks
+            slots = ask[current]
+            wanted = (slots >= 0).nonzero()[0]
+            # where any job asks, every pass computes all blocks, because a kept prefix is needed in all of them
             hidden = self.trunk.run(now, kept, known, hidden=asked > 0)
-            if hidden is not None and len(found):
-                for some in np.array_split(found, -(-len(found) // ROWS_OF_LOGITS)):
-                    logits = self.trunk.logits(hidden[torch.from_numpy(some).to(hidden.device)])
-                    store.put_logp(here[some], _log_softmax(logits, ids))
+            if hidden is not None and len(wanted):
+                for rows in np.array_split(wanted, -(-len(wanted) // ROWS_OF_LOGITS)):
+                    logits = self.trunk.logits(hidden[torch.from_numpy(rows).to(hidden.device)])
+                    store.put_logp(slots[rows], _log_softmax(logits, ids))
             tick(len(current))
-        # (the highest block read may stop before its attention, at `resid_pre`)
+        # the highest block that is read may stop before its attention, at `resid_pre`
         self.trunk.check(kept, int(self.model.cfg.n_layers) if asked else max(layers, default=0))
         return Reading(
             values=store.values,
@@ -162,33 +171,19 @@ class Engine:
 
     def _padded(self, jobs: Sequence[Job], layers: list[int], ids: list[int], tick: Callable[[int], None]) -> Reading:
         """Read through the Bridge: rows of like length side by side, each distinct row once."""
-        merged: dict[tuple[Any, ...], tuple[dict[int, int], dict[int, int]]] = {}
-
-        def key(job: Job) -> tuple[Any, ...]:
-            return (tuple(job.ids), job.prompt, job.instruction)
-
-        for job in jobs:
-            reads, asks = merged.setdefault(key(job), ({}, {}))
-            reads.update(dict.fromkeys(job.read, 0))
-            asks.update({job.ask: 0} if job.ask >= 0 else {})
+        merged, count, asked = _distinct_rows(jobs)
         rows = list(merged)
-        count = asked = 0
-        for reads, asks in merged.values():
-            for depth in reads:
-                reads[depth], count = count, count + 1
-            for depth in asks:
-                asks[depth], asked = asked, asked + 1
         store = _Slots(layers, count, asked, len(ids))
         # the Bridge gives logits of the whole vocabulary at every position: a quarter of a billion of them at a time
         budget = min(self.budget, max(1, 2**28 // int(self.model.cfg.d_vocab))) if asked else self.budget
-        for chunk in batches([len(r[0]) for r in rows], budget):
-            some_rows = [rows[i] for i in chunk]
-            said = all(r[2] >= 0 for r in some_rows)
+        for chunk in batches([len(r.ids) for r in rows], budget):
+            batch_rows = [rows[i] for i in chunk]
+            instruction_known = all(r.instruction >= 0 for r in batch_rows)
             batch = pad(
                 self.model,
-                [r[0] for r in some_rows],
-                prompt=[r[1] if r[1] >= 0 else len(r[0]) for r in some_rows],
-                instruction=[r[2] for r in some_rows] if said else None,
+                [r.ids for r in batch_rows],
+                prompt=[r.prompt if r.prompt >= 0 else len(r.ids) for r in batch_rows],
+                instruction=[r.instruction for r in batch_rows] if instruction_known else None,
             )
             wants = [merged[rows[i]] for i in chunk]
             columns, slots = _grid([w[0] for w in wants])
@@ -206,16 +201,44 @@ class Engine:
                     store.put(layer, slots[slots >= 0], values[:, :, k][torch.from_numpy(slots >= 0).to(values.device)])
             if logits is not None:
                 for row in range(len(chunk)):
-                    some = places[row] >= 0
-                    store.put_logp(places[row][some], _log_softmax(logits[row][torch.from_numpy(some).to(logits.device)], ids))
-            tick(sum(len(r[0]) for r in some_rows))
-        at = [np.array([merged[key(j)][0][d] for d in j.read], dtype=np.int64) for j in jobs]
-        picked = np.array([merged[key(j)][1].get(j.ask, -1) for j in jobs])
+                    wanted = places[row] >= 0
+                    store.put_logp(places[row][wanted], _log_softmax(logits[row][torch.from_numpy(wanted).to(logits.device)], ids))
+            tick(sum(len(r.ids) for r in batch_rows))
+        at = [np.array([merged[_row_of(j)][0][d] for d in j.read], dtype=np.int64) for j in jobs]
+        picked = np.array([merged[_row_of(j)][1].get(j.ask, -1) for j in jobs])
         return Reading(values=store.values, at=at, logp=store.logp, asked=picked)
 
 
+class _Row(NamedTuple):
+    """What a forward pass through the Bridge must know of a row: jobs that agree in it are read together."""
+
+    ids: tuple[int, ...]
+    prompt: int
+    instruction: int
+
+
+def _row_of(job: Job) -> _Row:
+    return _Row(tuple(job.ids), job.prompt, job.instruction)
+
+
+def _distinct_rows(jobs: Sequence[Job]) -> tuple[dict[_Row, tuple[dict[int, int], dict[int, int]]], int, int]:
+    """Return, per distinct row, the slots of the depths that are read and of those that are asked; and both numbers of slots."""
+    merged: dict[_Row, tuple[dict[int, int], dict[int, int]]] = {}
+    for job in jobs:
+        reads, asks = merged.setdefault(_row_of(job), ({}, {}))
+        reads.update(dict.fromkeys(job.read, 0))
+        asks.update({job.ask: 0} if job.ask >= 0 else {})
+    count = asked = 0
+    for reads, asks in merged.values():
+        for depth in reads:
+            reads[depth], count = count, count + 1
+        for depth in asks:
+            asks[depth], asked = asked, asked + 1
+    return merged, count, asked
+
+
 class _Slots:
-    """Where readings are gathered, made when the first one shows its shape."""
+    """Collects readings in one tensor, which is made when the first one shows its shape."""
 
     def __init__(self, layers: list[int], count: int, asked: int, tokens: int) -> None:
         self.layers = {layer: k for k, layer in enumerate(layers)}
@@ -234,8 +257,16 @@ class _Slots:
 
 
 def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Yield indices in batches of like length, each at most `tokens` wide times high."""
-    order = np.argsort(np.asarray(lengths), kind="stable")[::-1]  # the longest first: what does not fit fails at once
+    """Put rows of like length into batches.
+
+    Args:
+        lengths: Length of each row.
+        tokens: The largest number of tokens of a batch, padding included; a longer row is a batch of its own.
+
+    Yields:
+        Indices of the rows of a batch.
+    """
+    order = np.argsort(np.asarray(lengths), kind="stable")[::-1]  # the longest first: a batch that does not fit fails at once
     start = 0
     while start < len(order):
         stop = start + max(1, tokens // max(1, lengths[order[start]]))

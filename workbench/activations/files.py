@@ -1,4 +1,4 @@
-"""Files that are whole or not there: temporary name, synchronise, rename; checksums; a full disk said plainly."""
+"""Files that are complete or absent (temporary name, synchronise, rename), their checksums, and the error for a full disk."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..core.errors import DiskFull
@@ -20,12 +21,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def shard_name(keys: Sequence[str], parts: Sequence[str]) -> str:
-    """Name a shard by what it holds."""
+    """Return a shard's file name, a hash of its items and parts."""
     return f"{content_hash(list(keys), list(parts))}.safetensors"
 
 
 def part_order(part: str) -> tuple[str, int, str]:
-    """Sort layers by number."""
+    """Return a sort key that orders layers by number."""
     head, _, tail = part.partition(".")
     return head, int(tail) if tail.isdigit() else -1, tail
 
@@ -62,10 +63,10 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Say plainly that there is no room.
+    """Turn the system's errors for a full disk into `DiskFull`.
 
     Raises:
-        DiskFull: In place of the system's error.
+        DiskFull: No room is left to write.
     """
     try:
         yield
@@ -76,3 +77,29 @@ def full_disk(folder: Path) -> Iterator[None]:
             f"{folder.name}: no room left to write ({error.strerror}). What was written before is whole; free some room and run "
             "the same capture again to go on"
         ) from error
+
+
+@contextmanager
+def claimed(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
+    """Claim a shard of a store while computing it. The system frees the claim of a process that dies.
+
+    Args:
+        folder: The store's folder.
+        name: The name of the shard's file.
+        wait: Wait until the process that holds the claim is done; otherwise give up at once.
+
+    Yields:
+        Whether this process holds the claim.
+    """
+    lock = FileLock(folder / ".claims" / f"{name}.lock")
+    try:
+        with full_disk(folder):
+            (folder / ".claims").mkdir(exist_ok=True)
+            lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

@@ -1,4 +1,4 @@
-"""A store's manifest: what it must hold to be read, and to be of the same model."""
+"""A store's manifest: reading it, and comparing its model with another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ MANIFEST = "manifest.json"
 
 
 def same_model(have: Mapping[str, Any], want: Mapping[str, Any]) -> None:
-    """Raise unless two model keys are of the same weights, dtype, processing mode and tokens.
+    """Raise unless two model keys name the same weights, dtype, processing mode and vocabulary.
+
+    Args:
+        have: The key of the model that the activations come from (`ModelInfo.key`).
+        want: The key of the model that they should come from.
 
     Raises:
-        WrongModel: They are not.
+        WrongModel: The keys differ.
     """
     for key in ("digest", "dtype", "processing", "vocabulary"):
         if have.get(key) != want.get(key):
@@ -31,7 +35,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a folder's manifest.
 
     Raises:
-        DamagedStore: There is none, it cannot be read, or another version wrote it.
+        DamagedStore: The manifest is missing, cannot be read, or was written by another version.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Capture by several processes, on one machine or a cluster, through Ray (`pip install 'workbench-interp[ray]'`).
 
-Every worker runs the same capture on the same store. The store's claims divide the shards among them, so there is nothing
-to schedule: a worker that dies frees what it had claimed, Ray starts another, and that one takes up what is missing.
+Every worker runs the same capture on the same store. The store's claims divide the shards among them, so that no schedule
+is needed. A worker that dies frees the shard that it had claimed; Ray starts another, which computes what is missing.
 """
 
 from __future__ import annotations
@@ -35,19 +35,21 @@ def capture_parallel(
     Args:
         model: A name or folder that every worker can load.
         prompts: Contrast pairs.
-        store: A folder that every worker sees.
-        workers: How many processes.
+        store: A folder that every worker can write to.
+        workers: Number of processes, at least 1; on this machine they share the threads.
         address: A Ray cluster's address; `None` for this machine.
         gpus_per_worker: GPUs that each worker needs.
         load: Further arguments of `load_model`.
-        options: Further arguments of `capture`. Shards of `shard_items` items are what is divided: let there be several per worker.
+        options: Further arguments of `capture`. The workers divide shards of `shard_items` items: choose it so that each
+            worker gets several.
 
     Returns:
-        What `capture` returns; reading it needs no worker.
+        Activations that are read from the store as needed, without workers.
 
     Raises:
         MissingTool: Ray is not installed.
-        BadInput: As for `capture`.
+        BadInput: As for `capture`, or the model is not a name or folder.
+        WorkerLost: Workers died more often than Ray restarts them; the shards that they wrote are kept.
     """
     try:
         import ray
@@ -72,8 +74,9 @@ def capture_parallel(
     except RayTaskError as error:
         raise error.cause from error
     except RayError as error:
+        reason = str(error).splitlines()[0][:160]
         raise WorkerLost(
-            f"the workers died more often than they are restarted ({str(error).splitlines()[0][:160]}); what they wrote is kept, run it again"
+            f"the workers died more often than they are restarted ({reason}); what they wrote is kept, run it again"
         ) from error
     finally:
         if started:

@@ -1,4 +1,4 @@
-"""Attention patterns of chosen prompts: who looks where. Read through the Bridge, one prompt at a time, never stored in bulk."""
+"""Attention patterns of chosen prompts. They are read through the Bridge, one prompt at a time, and never stored in bulk."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def attention_patterns(
     Args:
         model: What `load_model` returns; edits that are active act.
         prompts: Contrast pairs.
-        items: Which of them, by index.
+        items: Indices of the prompts to read.
         variant: 0 for the negative ending, 1 for the positive.
         layers: Blocks; `None` for all.
 
@@ -69,12 +69,12 @@ def attention_patterns(
 
     Raises:
         BadInput: No item was named, one does not exist, or the patterns would not fit into 2 GiB.
-        UnknownLayer, UnknownSite: Before any forward pass.
+        UnknownLayer, UnknownSite: The model has no such layer, or no patterns there; before any forward pass.
 
     Example:
         >>> import workbench as wb
-        >>> one = wb.attention_patterns(wb.load_model("bundled"), wb.prompts.udhr(n=4), [0], layers=[2])[0]
-        >>> one.values.shape[2] == one.values.shape[3] == len(one.tokens)
+        >>> pattern = wb.attention_patterns(wb.load_model("bundled"), wb.prompts.udhr(n=4), [0], layers=[2])[0]
+        >>> pattern.values.shape[2] == pattern.values.shape[3] == len(pattern.tokens)
         True
     """
     if variant not in (0, 1):
@@ -84,26 +84,25 @@ def attention_patterns(
         hook_point(model, "pattern", layer)
     if not list(items):
         raise BadInput("no item was named")
-    some = prompts.subset(items)
-    rows = [(x.negative, x.positive)[variant] for x in encode_pairs(model, some)]
+    rows = [(x.negative, x.positive)[variant] for x in encode_pairs(model, prompts.subset(items))]
     size = sum(len(row) ** 2 for row in rows) * len(chosen) * int(model.cfg.n_heads) * 4
     if size > MOST_BYTES:
         raise BadInput(f"these patterns take {size / 2**30:.1f} GiB; name fewer items or layers")
     out = []
     for item, row in zip(items, rows, strict=True):
-        found = _read(model, row, chosen)
+        by_layer = _read(model, row, chosen)
         tokens = tuple(model.tokenizer.decode([i]) for i in row)
-        values = torch.stack([found[layer] for layer in chosen])
+        values = torch.stack([by_layer[layer] for layer in chosen])
         out.append(AttentionPattern(item=int(item), variant=variant, tokens=tokens, values=values, layers=tuple(chosen)))
     return out
 
 
 def _read(model: Any, row: list[int], layers: list[int]) -> dict[int, Tensor]:
-    found: dict[int, Tensor] = {}
+    by_layer: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Read:
-        return Read(site="pattern", layer=layer, function=lambda x: found.update({layer: x[0].float().cpu()}), label="pattern")
+        return Read(site="pattern", layer=layer, function=lambda x: by_layer.update({layer: x[0].float().cpu()}), label="pattern")
 
     with edited(model, [keep(layer) for layer in layers], times=1):
         run(model, pad(model, [row]), stop=layers[-1] + 1)
-    return found
+    return by_layer

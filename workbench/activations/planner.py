@@ -6,9 +6,10 @@
     P s2 a                     └─ s2 ─┬─ a
     P s2 b                            └─ b
 
-A *unit* is a subtree of at most `limit` tokens, computed whole: its tokens see their ancestors through a mask. What
-several units hang on is a *prefix*: computed first, its keys and values kept until the last of them is done. A pass
-is a run of ready units up to a token budget, in the order of the trie, so that few prefixes are alive at a time.
+A *unit* is a subtree of at most `limit` tokens that is computed together: its tokens attend to their ancestors through a
+mask. A *prefix* is shared by several units. It is computed first, and its keys and values are kept until the last of these
+units is done. A pass is a run of ready units up to a token budget, in the order of the trie, so that few prefixes are kept
+at a time.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ class Trie:
     """Every distinct prefix once, as a flat list of tokens in depth-first order.
 
     Attributes:
-        ids, depth: Token and its position in the prompt, `token`.
+        ids: Id of each token, `token`.
+        depth: Position of each token in its prompt, counted from 0, `token`.
         end: One past the last descendant of each token: i descends from j, or is j, if and only if j <= i < end[j].
-        at: Per row, the trie places of the depths asked for.
-        total: Tokens of all rows together.
+        at: Per row, the trie places of the wanted depths.
+        total: Number of tokens of all rows together.
     """
 
     ids: np.ndarray
@@ -49,8 +51,11 @@ def build(rows: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]] | None 
     """Build the trie of rows of ids.
 
     Args:
-        rows: Rows of ids, not empty, in any order.
+        rows: Rows of ids, none of them empty, in any order.
         wanted: Per row, the depths whose places are wanted; `None` for all.
+
+    Returns:
+        The trie.
     """
     order = sorted(range(len(rows)), key=lambda i: list(rows[i]))
     ids: list[int] = []
@@ -77,7 +82,14 @@ def build(rows: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]] | None 
 
 
 def count(rows: Sequence[Sequence[int]]) -> int:
-    """Return the number of distinct prefixes of rows, the tokens of their trie, without building it."""
+    """Return the number of tokens of the trie of rows, without building it.
+
+    Args:
+        rows: Rows of ids.
+
+    Returns:
+        Number of distinct prefixes.
+    """
     total, before = 0, ()
     for row in sorted(rows, key=list):
         total += len(row) - shared(before, row)
@@ -87,7 +99,13 @@ def count(rows: Sequence[Sequence[int]]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """Tokens [begin, end) of the trie, computed together after a kept prefix (-1: none), kept under a name itself (-1: not)."""
+    """Tokens of the trie that are computed together.
+
+    Attributes:
+        begin, end: The tokens, from `begin` up to but not including `end`.
+        prefix: Name of the kept prefix that they follow; -1 for none.
+        name: Name under which their own keys and values are kept; -1 where they are not kept.
+    """
 
     begin: int
     end: int
@@ -96,9 +114,14 @@ class Unit:
 
 
 def cut(trie: Trie, limit: int) -> list[Unit]:
-    """Cut a trie into units of at most `limit` tokens, and the prefixes that they hang on.
+    """Cut a trie into units, and the prefixes that several units share.
 
-    A prompt that shares nothing further stays whole, however long.
+    Args:
+        trie: The trie.
+        limit: The largest number of tokens of a unit. A chain that no other row shares stays whole, however long.
+
+    Returns:
+        Units in the order of the trie; a prefix is a unit with a name.
     """
     units: list[Unit] = []
     work = [(0, len(trie), -1)]  # a forest and the prefix that its trees follow
@@ -122,7 +145,12 @@ def cut(trie: Trie, limit: int) -> list[Unit]:
 
 
 def passes(trie: Trie, *, budget: int, limit: int) -> Iterator[tuple[Pass, np.ndarray]]:
-    """Yield packed passes of about `budget` tokens in an order in which every prefix comes before what hangs on it.
+    """Arrange the units of a trie in packed passes, every prefix before the units that follow it.
+
+    Args:
+        trie: The trie.
+        budget: The largest number of tokens of a pass; a larger unit is a pass of its own.
+        limit: The largest number of tokens of a unit.
 
     Yields:
         The pass, and the trie place of each of its tokens.
@@ -194,11 +222,11 @@ def _bucket(trie: Trie, units: list[Unit], begins: np.ndarray, width: int) -> Bu
     real = column < sizes[:, None]
     index = np.where(real, begins[:, None] + column, begins[:, None])
     place = np.where(real, np.array([u.begin for u in units])[:, None] + column, 0)
-    # how far the descendants of each token reach, counted within its unit; padding reaches as far as a chain would
+    # one past the last descendant of each token, counted within its unit; for padding, the end of the bucket
     reach = np.where(real, trie.end[place] - np.array([u.begin for u in units])[:, None], width)
     mask = None
     if bool((real & (reach < sizes[:, None])).any()):
-        # token i looks at j if j comes first and i lies within the reach of j; padding looks at itself
+        # token i attends to j if j comes first and i descends from j; padding attends to itself
         mask = torch.from_numpy((column[:, None] >= column) & (column[:, None] < reach[:, None, :]))[:, None]
     return Bucket(
         index=torch.from_numpy(index),

@@ -1,4 +1,4 @@
-"""From a question about contrast pairs to jobs for the engine, and from its readings back to items."""
+"""From contrast pairs to jobs for the engine, and from its readings back to items."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..core.errors import NotFinite, Overflow
 from ..core.provenance import content_hash
+from ..core.types import Tensor
 from ..models.tokens import EncodedPair
 from .engine import Engine, Job, Reading
 
@@ -23,19 +23,19 @@ POSITIONS = {
     "all": "every token of the variant, padded on the right, with a mask",
 }
 SHARED = ("stem_last", "instruction_last")  # the same for both variants: nothing after the stem is read
-BLOCK_BYTES = 256 * 2**20  # of single tokens held while averages or whole sequences of some items are put together
+BLOCK_BYTES = 256 * 2**20  # of single tokens that are held at a time, where averages or whole sequences are read
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked of every item.
+    """What to read of every item.
 
     Attributes:
         position: One of `POSITIONS`.
         layers: Blocks.
-        dtype: What readings are kept in.
-        answers: Per item, the token ids that count as each ending, where their probabilities are wanted.
-        tokens: Token ids whose probabilities are wanted, the same for every item.
+        dtype: The dtype that activations are kept in.
+        answers: Per item, the token ids that count as each ending; `None` where the endings' probabilities are not read.
+        tokens: Token ids whose probabilities are read, the same for every item.
     """
 
     position: str
@@ -46,18 +46,26 @@ class Question:
 
     @property
     def ids(self) -> list[int]:
-        """All tokens whose probabilities are needed."""
+        """All tokens whose probabilities are read."""
         return sorted({i for item in self.answers or () for form in item for i in form} | set(self.tokens))
 
     @property
     def parts(self) -> list[str]:
-        """The names of what will be kept."""
-        said = ["logp.answers"] if self.answers else [f"logp.{content_hash(self.tokens)}"] if self.tokens else []
-        return [*(f"layer.{layer}" for layer in self.layers), *(["mask"] if self.position == "all" else []), *said]
+        """The names of the parts that are kept."""
+        logp = ["logp.answers"] if self.answers else [f"logp.{content_hash(self.tokens)}"] if self.tokens else []
+        return [*(f"layer.{layer}" for layer in self.layers), *(["mask"] if self.position == "all" else []), *logp]
 
 
 def item_key(item: EncodedPair, position: str) -> str:
-    """Return the hash of an item's ids and of where it is read: what the model sees, nothing else."""
+    """Return an item's key: the hash of its ids and of the place where it is read.
+
+    Args:
+        item: The item.
+        position: One of `POSITIONS`.
+
+    Returns:
+        A key that items share if and only if the model reads the same tokens at the same place.
+    """
     place = item.instruction if position == "instruction_last" else item.bos if position == "mean" else 0
     return content_hash(item.negative, item.positive, item.stem, place)
 
@@ -70,50 +78,61 @@ def read_items(
     on_nan: str = "raise",
     numbers: Sequence[int] | np.ndarray | None = None,
 ) -> tuple[dict[str, Tensor], dict[int, list[Any]]]:
-    """Read items.
+    """Read items with an engine.
 
     Args:
         reader: The engine.
-        items: What to read.
-        question: What of it.
+        items: The items.
+        question: What to read of each.
         on_nan: "raise" or "count".
-        numbers: What to call the items in errors; by default from 0.
+        numbers: The number of each item in errors; by default counted from 0.
 
     Returns:
-        The parts, each `item x …`; and what is not finite, per item: how many, and the variant and part of the first.
+        The parts, each `item x …`; and per item with NaN or infinity how many there are, and the variant and part of the
+        first.
 
     Raises:
-        NotFinite, Overflow: The message says how many and where.
+        NotFinite: A value is NaN or infinite and `on_nan` is "raise"; the message says how many and where.
+        Overflow: A value does not fit float16; the message says how many and where.
     """
     numbers = range(len(items)) if numbers is None else numbers
     out: dict[str, list[Tensor]] = {}
     ids = question.ids
     for block in _blocks(reader, items, question):
-        some = [items[i] for i in block]
+        block_items = [items[i] for i in block]
         answers = None if question.answers is None else [question.answers[i] for i in block]
-        for name, part in _assemble(reader.read(jobs(some, question), question.layers, ids), some, question, answers, ids).items():
+        reading = reader.read(jobs(block_items, question), question.layers, ids)
+        for name, part in _assemble(reading, block_items, question, answers, ids).items():
             out.setdefault(name, []).append(part)
     whole = {name: _join(parts) for name, parts in out.items()}
-    ill = {int(numbers[item]): found for item, found in _not_finite(whole).items()}
+    ill = {int(numbers[item]): place for item, place in _not_finite(whole).items()}
     if ill and on_nan == "raise":
         refuse(ill)
     return _cast(whole, question, numbers), ill
 
 
 def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
-    """Return what must be read of items: both variants (or the shared stem), then the stems whose answers are asked."""
+    """Return the jobs that read items.
+
+    Args:
+        items: The items.
+        question: What to read of each.
+
+    Returns:
+        Both variants of each item (or their shared stem, once), then one job per item for the log-probabilities.
+    """
     out = []
     whole = question.position in ("mean", "all")
     for x in items if question.layers else ():
-        made = {"prompt": x.stem, "instruction": x.instruction}
+        lengths = {"prompt": x.stem, "instruction": x.instruction}
         if question.position in SHARED:
             row = x.negative[: x.stem if question.position == "stem_last" else x.instruction]
-            out.append(Job(ids=row, read=[len(row) - 1], **made))
+            out.append(Job(ids=row, read=[len(row) - 1], **lengths))
         else:
             for row in (x.negative, x.positive):
-                out.append(Job(ids=row, read=range(len(row)) if whole else [len(row) - 1], **made))
+                out.append(Job(ids=row, read=range(len(row)) if whole else [len(row) - 1], **lengths))
     if question.ids:
-        # on the negative variant where it is read anyway: nothing after the stem reaches the stem
+        # on the negative variant where that is read anyway: tokens after the stem do not change the stem
         alone = question.position in SHARED or not question.layers
         out += [
             Job(ids=x.negative[: x.stem] if alone else x.negative, ask=x.stem - 1, prompt=x.stem, instruction=x.instruction) for x in items
@@ -122,7 +141,7 @@ def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
 
 
 def _blocks(reader: Engine, items: Sequence[EncodedPair], question: Question) -> Iterator[range]:
-    """Cut items into runs whose single tokens fit the memory set aside; at one token a variant, one run."""
+    """Cut items into runs whose single tokens fit into `BLOCK_BYTES`; one run where one token per variant is read."""
     size = len(items)
     if question.layers and question.position in ("mean", "all"):
         token = len(question.layers) * int(reader.model.cfg.d_model) * 4
@@ -135,7 +154,7 @@ def _blocks(reader: Engine, items: Sequence[EncodedPair], question: Question) ->
 def _assemble(
     reading: Reading, items: Sequence[EncodedPair], question: Question, answers: list[list[list[int]]] | None, ids: list[int]
 ) -> dict[str, Tensor]:
-    """Put slots together to items, still in the model's dtype."""
+    """Gather the slots of a reading by item, in the model's dtype."""
     out: dict[str, Tensor] = {}
     variants = 1 if question.position in SHARED else 2
     at = reading.at[: variants * len(items)]
@@ -145,17 +164,17 @@ def _assemble(
     if question.layers and question.position == "all":
         out["mask"] = real.unflatten(0, (-1, 2))
     for k, layer in enumerate(question.layers):
-        one = reading.values[:, k]  # pyright: ignore[reportOptionalSubscript]
+        slots = reading.values[:, k]  # pyright: ignore[reportOptionalSubscript]
         if question.position == "all":
-            got = one[index].masked_fill_(~real.reshape(*real.shape, *[1] * (one.ndim - 1)), 0.0)
+            values = slots[index].masked_fill_(~real.reshape(*real.shape, *[1] * (slots.ndim - 1)), 0.0)
         elif question.position == "mean":
-            # the first special token, where attention comes to rest, is left out
+            # the beginning-of-text token, an attention sink, is left out
             skip = [x.bos for x in items for _ in range(2)]
-            got = torch.stack([one[torch.from_numpy(a[s:])].float().mean(0) for a, s in zip(at, skip, strict=True)])
+            values = torch.stack([slots[torch.from_numpy(a[s:])].float().mean(0) for a, s in zip(at, skip, strict=True)])
         else:
-            got = one[index[:, 0]]
-        got = got.unflatten(0, (-1, variants))
-        out[f"layer.{layer}"] = got.expand(-1, 2, *got.shape[2:]) if variants == 1 else got
+            values = slots[index[:, 0]]
+        values = values.unflatten(0, (-1, variants))
+        out[f"layer.{layer}"] = values.expand(-1, 2, *values.shape[2:]) if variants == 1 else values
     if reading.logp is not None:
         logp = reading.logp[torch.from_numpy(reading.asked[-len(items) :])]
         column = {token: k for k, token in enumerate(ids)}
@@ -168,7 +187,7 @@ def _assemble(
 
 
 def _join(parts: list[Tensor]) -> Tensor:
-    """Join along items; where there is a position axis (the third), to the widest."""
+    """Join blocks along items, the position axis (the third, if any) padded to the widest block."""
     if len(parts) == 1:
         return parts[0]
     width = max(p.shape[2] if p.ndim > 2 else 0 for p in parts)
@@ -176,7 +195,7 @@ def _join(parts: list[Tensor]) -> Tensor:
 
 
 def _not_finite(parts: dict[str, Tensor]) -> dict[int, list[Any]]:
-    """Per item that is not finite: how many numbers, and the variant and part of the first."""
+    """Per item with NaN or infinity: how many there are, and the variant and part of the first."""
     ill: dict[int, list[Any]] = {}
     for name, value in parts.items():
         if name == "mask" or bool(torch.isfinite(value).all()):
@@ -189,17 +208,27 @@ def _not_finite(parts: dict[str, Tensor]) -> dict[int, list[Any]]:
 
 
 def summary(ill: Mapping[int, list[Any]]) -> dict[str, Any]:
-    """Count what is not finite and place the first, by item."""
+    """Summarise NaN and infinity.
+
+    Args:
+        ill: By item, how many values are not finite, and the variant and part of the first (`read_items`).
+
+    Returns:
+        The whole `count`, and the first place: `item`, `variant`, `part`.
+    """
     item = min(ill)
     _, variant, part = ill[item]
     return {"count": sum(n for n, _, _ in ill.values()), "item": item, "variant": variant, "part": part}
 
 
 def refuse(ill: Mapping[int, list[Any]]) -> None:
-    """Raise for what is not finite.
+    """Raise an error about NaN and infinity.
+
+    Args:
+        ill: As for `summary`.
 
     Raises:
-        NotFinite: With its count and first place.
+        NotFinite: Always; the message says how many values and where.
     """
     bad = summary(ill)
     where = f"layer {bad['part'].partition('.')[2]}" if bad["part"].startswith("layer.") else "the log-probabilities"
@@ -210,7 +239,7 @@ def refuse(ill: Mapping[int, list[Any]]) -> None:
 
 
 def _cast(parts: dict[str, Tensor], question: Question, numbers: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-    """Convert to the dtype asked for and see that nothing is lost but digits."""
+    """Convert activations to the wanted dtype, and raise where a finite value becomes infinite."""
     out, count, first = {}, 0, ""
     for name, value in parts.items():
         if not name.startswith("layer."):
@@ -222,7 +251,8 @@ def _cast(parts: dict[str, Tensor], question: Question, numbers: Sequence[int] |
             count += int(lost.sum())
             if count and not first:
                 item, variant = (int(i) for i in lost.nonzero()[0][:2])
-                first = f"item {numbers[item]}, variant {variant}, layer {name.partition('.')[2]}, where the model has {float(value[lost][0]):.4g}"
+                place = f"item {numbers[item]}, variant {variant}, layer {name.partition('.')[2]}"
+                first = f"{place}, where the model has {float(value[lost][0]):.4g}"
     if count:
         raise Overflow(f"{count} activations do not fit float16 (largest 65504), the first in {first}. Use dtype='bfloat16' or 'float32'")
     return out

@@ -1,4 +1,4 @@
-"""Where the numbers of `Activations` lie: in memory, or in a store, read as needed."""
+"""The two sources of the values of `Activations`: memory, or a store that is read as needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class InMemory:
-    """Numbers in memory, by part: "layer.3", "mask", "logp.answers"."""
+    """Values in memory, by part: "layer.3", "mask", "logp.answers"."""
 
     parts: Mapping[str, Tensor]
 
@@ -25,11 +25,11 @@ class InMemory:
 
     @property
     def names(self) -> list[str]:
-        """The parts that there are."""
+        """The names of the parts."""
         return list(self.parts)
 
     def part(self, name: str) -> Tensor:
-        """Return a part."""
+        """Return a part, `item x …`."""
         return self.parts[name]
 
     def take(self, items: np.ndarray) -> InMemory:
@@ -39,7 +39,7 @@ class InMemory:
 
 
 class OnDisk:
-    """Numbers in a store: a part is read when it is asked for, and only the rows that are asked for."""
+    """Values in a store. A part is read from disk when it is used, and only for these items."""
 
     def __init__(self, store: Store, keys: Sequence[str], parts: Sequence[str]) -> None:
         self.store, self.keys, self.names = store, list(keys), list(parts)
@@ -53,7 +53,7 @@ class OnDisk:
         self.shape = (len(self.keys), *shape)
 
     def part(self, name: str) -> Tensor:
-        """Read a part of these items."""
+        """Read a part of these items, `item x …`."""
         where = self.store.index(name)
         places: dict[str, tuple[list[int], list[int]]] = {}
         for item, key in enumerate(self.keys):
@@ -64,17 +64,17 @@ class OnDisk:
         out: Tensor | None = None
         widen = self.ragged and not name.startswith("logp")
         for shard, (items, rows) in places.items():
-            got = self.store.tensor(shard, name)[torch.tensor(rows)]
+            values = self.store.tensor(shard, name)[torch.tensor(rows)]
             if out is None:
-                shape = list(got.shape[1:])
+                shape = list(values.shape[1:])
                 if widen:
                     shape[1] = self.shape[2]
-                out = torch.zeros(len(self.keys), *shape, dtype=got.dtype)
-            if widen:  # shards are as wide as their own longest row
-                width = min(got.shape[2], out.shape[2])
-                out[torch.tensor(items), :, :width] = got[:, :, :width]
+                out = torch.zeros(len(self.keys), *shape, dtype=values.dtype)
+            if widen:  # a shard is as wide as its own longest row
+                width = min(values.shape[2], out.shape[2])
+                out[torch.tensor(items), :, :width] = values[:, :, :width]
             else:
-                out[torch.tensor(items)] = got
+                out[torch.tensor(items)] = values
         assert out is not None
         return out
 

@@ -1,7 +1,7 @@
 """Streaming statistics: means and covariances of activations over sets too large to keep, in float64.
 
-Blocks are merged by the pairwise update of Chan, Golub and LeVeque (1983), about the running mean: sums of raw squares would
-lose the variance of a stream whose mean is large, and residual streams are such.
+Blocks are merged by the pairwise update of Chan, Golub and LeVeque (1983), about the running mean. The mean of a residual
+stream is large; sums of raw squares would lose its variance to rounding.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -32,11 +33,12 @@ class Statistics(Shown):
     """Statistics of activations, per group of rows and layer.
 
     Attributes:
-        groups: The groups' names.
-        count: Rows in each group, `group`.
+        groups: Names of the groups.
+        count: Number of rows in each group, `group`.
         mean: `group x layer x d_model`, float64.
-        scatter: Sum over rows of (x - mean)(x - mean)', `group x layer x d_model x d_model`, float64; `None` if not asked for.
-        layers, site, position: Where they were read.
+        scatter: Sum over rows of (x - mean)(x - mean)', `group x layer x d_model x d_model`, float64; `None` where second
+            moments were not kept.
+        layers, site, position: The layers, site and token position that were read.
         provenance: Model, prompt hash, versions.
     """
 
@@ -57,7 +59,8 @@ class Statistics(Shown):
         """Return the indices of a group and a layer.
 
         Raises:
-            UnknownLayer, UnknownName: There is none.
+            UnknownLayer: The layer was not read.
+            UnknownName: There is no such group.
         """
         if layer not in self.layers:
             raise UnknownLayer(f"layer {layer} was not read; there are: {', '.join(map(str, self.layers))}")
@@ -66,10 +69,17 @@ class Statistics(Shown):
         return self.groups.index(group), self.layers.index(layer)
 
     def covariance(self, layer: int, group: str | None = None) -> Float[Tensor, "d_model d_model"]:
-        """Return the covariance of a group, or pooled within all groups (n - number of groups degrees of freedom).
+        """Return the covariance of a group, or the covariance pooled within all groups.
+
+        Args:
+            layer: The block, counted from 0.
+            group: Name of a group; `None` pools all groups, each about its own mean.
+
+        Returns:
+            In squared activation units, float64; the divisor is the number of rows minus the number of groups.
 
         Raises:
-            BadInput: Second moments were not asked for, or there are too few rows.
+            BadInput: Second moments were not kept, or no group has two rows.
         """
         if self.scatter is None:
             raise BadInput("second moments were not kept; call stream_statistics with second=True")
@@ -81,7 +91,18 @@ class Statistics(Shown):
         return torch.stack([self.scatter[g, k] for g, k in at]).sum(0) / free
 
     def gram(self, layer: int, group: str) -> Float[Tensor, "d_model d_model"]:
-        """Return the Gram matrix X'X of a group (sums of products about zero)."""
+        """Return the Gram matrix X'X of a group.
+
+        Args:
+            layer: The block, counted from 0.
+            group: Name of a group.
+
+        Returns:
+            Sums over the group's rows of products about zero, in squared activation units, float64.
+
+        Raises:
+            BadInput: Second moments were not kept.
+        """
         if self.scatter is None:
             raise BadInput("second moments were not kept; call stream_statistics with second=True")
         g, k = self.at(layer, group)
@@ -91,7 +112,7 @@ class Statistics(Shown):
         """Join the statistics of two disjoint sets of rows read from the same model in the same way.
 
         Raises:
-            WrongModel: They do not belong together.
+            WrongModel: Groups, layers, site, position or model differ, or only one has second moments.
         """
         for name in ("groups", "layers", "site", "position"):
             if getattr(self, name) != getattr(other, name):
@@ -139,23 +160,25 @@ def stream_statistics(
     block_items: int = 512,
     progress: bool | None = None,
 ) -> Statistics:
-    """Return means and covariances of activations without keeping the activations.
+    """Compute means and covariances of activations without keeping the activations.
 
     Args:
-        model: What `load_model` returns.
+        model: What `load_model` returns; edits that are active act.
         prompts: Contrast pairs.
-        by: What makes groups: "variant" (negative, positive), "truth" (the false and the true variant) or a column of the row
-            table (both variants of an item count).
+        by: The groups: "variant" (negative, positive), "truth" (the false and the true variant) or a column of the row table
+            (both variants of an item count as rows of its group).
         site, layers, position: As for `capture`; at position="all" every token is a row.
-        second: Keep second moments too: group x layer x d_model x d_model doubles.
-        block_items: Items read at a time; memory grows with it.
+        second: Keep second moments too; they take group x layer x d_model x d_model float64 numbers.
+        block_items: Items read at a time; raising it takes more memory.
         progress: Show a progress bar; by default only in a terminal or a notebook.
 
     Returns:
-        Statistics in float64.
+        Statistics per group and layer, in float64.
 
     Raises:
-        BadInput: Before any forward pass, as for `capture`; MissingColumn for `by`.
+        BadInput: An argument cannot be used, as for `capture`; before any forward pass.
+        MissingColumn: The row table has no column `by`; before any forward pass.
+        NotFinite: The model gave NaN or infinity.
 
     Example:
         >>> import workbench as wb
@@ -167,15 +190,7 @@ def stream_statistics(
     rows = prompts.to_frame()
     if by not in ("variant", "truth") and by not in rows:
         raise MissingColumn(f"no column {by!r} to group by: 'variant', 'truth', or one of {', '.join(rows.columns)}")
-    if by == "variant":
-        groups, member = ("negative", "positive"), np.tile([0, 1], (len(rows), 1))
-    elif by == "truth":
-        label = rows["label"].to_numpy()
-        groups, member = ("false", "true"), np.stack([1 - label, label], axis=1)
-    else:
-        names = rows[by].astype(str)
-        groups = tuple(sorted(names.unique()))
-        member = np.repeat(names.map({g: k for k, g in enumerate(groups)}).to_numpy()[:, None], 2, axis=1)
+    groups, member = _groups(rows, by)
     reader = choose(model, site=site)
     record = provenance(model=info(model).key(), prompts=prompts.hash, by=by, edits=[e.label for e in active_edits(model)])
     out: Statistics | None = None
@@ -185,17 +200,29 @@ def stream_statistics(
         total=len(order), desc=f"statistics {prompts.name}", unit="pair", leave=False, disable=None if progress is None else not progress
     ) as bar:
         for start in range(0, len(order), block_items):
-            some = order[start : start + block_items]
-            parts, _ = read_items(reader, [encoded[i] for i in some], question, numbers=some)
-            block = _block(parts, member[some], question.layers, groups, second)
-            one = Statistics(**block, groups=groups, layers=tuple(question.layers), site=site, position=position, provenance=record)
-            out = one if out is None else out + one
-            bar.update(len(some))
+            items = order[start : start + block_items]
+            parts, _ = read_items(reader, [encoded[i] for i in items], question, numbers=items)
+            moments = _moments(parts, member[items], question.layers, groups, second)
+            block = Statistics(**moments, groups=groups, layers=tuple(question.layers), site=site, position=position, provenance=record)
+            out = block if out is None else out + block
+            bar.update(len(items))
     assert out is not None
     return Statistics(**{**out.__dict__, "provenance": record})
 
 
-def _block(parts: dict[str, Tensor], member: np.ndarray, layers: list[int], groups: tuple[str, ...], second: bool) -> dict[str, Any]:
+def _groups(rows: pd.DataFrame, by: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the groups, and the group of each variant of each item, `item x variant`."""
+    if by == "variant":
+        return ("negative", "positive"), np.tile([0, 1], (len(rows), 1))
+    if by == "truth":
+        label = rows["label"].to_numpy()
+        return ("false", "true"), np.stack([1 - label, label], axis=1)
+    names = rows[by].astype(str)
+    groups = tuple(sorted(names.unique()))
+    return groups, np.repeat(names.map({g: k for k, g in enumerate(groups)}).to_numpy()[:, None], 2, axis=1)
+
+
+def _moments(parts: dict[str, Tensor], member: np.ndarray, layers: list[int], groups: tuple[str, ...], second: bool) -> dict[str, Any]:
     inside = [torch.from_numpy(member == g) for g in range(len(groups))]
     if "mask" in parts:
         inside = [m[..., None] & parts["mask"] for m in inside]

@@ -4,30 +4,32 @@
     prompts/H.parquet    the row table of prompt set H, and the key of each item
     H.safetensors        a shard: some items (their keys in its header), one tensor per layer, `item x variant x …`
 
-Items are known by content: the hash of their ids and of where they are read. So asking again computes nothing, and more
-prompts or layers compute what is missing. A shard is written under a temporary name, synchronised, renamed, and only
-then entered into the manifest, under a lock. A process claims the shard that it computes by a lock that the system
-frees when the process dies, so several may work on one store and none repeats another's work.
+Items are identified by content: the hash of their ids and of the place where they are read. A repeated capture computes
+nothing, and a capture of more prompts or layers computes what is missing. A shard is written under a temporary name,
+synchronised, renamed, and only then entered into the manifest, under a lock. A process claims the shard that it computes by
+a lock that the system frees when the process dies. So several processes may work on one store, and none repeats the work of
+another.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ..core.errors import DamagedStore, OutputFolder, WrongModel
-from .files import digest, file_digest, full_disk, part_order, raw, write_file
+from .files import claimed, digest, file_digest, full_disk, part_order, raw, write_file
 from .manifest import MANIFEST, SCHEMA, read_manifest, same_model
+from .stamps import Stamps
 
 KEY = "item_key"
 _HEADER = "workbench"
@@ -39,6 +41,7 @@ class Store:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._stamps = Stamps(folder)
         self._files: dict[str, Any] = {}
         self._checked: set[tuple[str, str]] = set()
         self._keys: dict[str, list[str]] = {}
@@ -48,20 +51,28 @@ class Store:
 
     @classmethod
     def existing(cls, folder: Path) -> Store:
-        """Open a folder that is there.
+        """Open an existing store.
 
         Raises:
-            DamagedStore: It is none, or cannot be read.
+            DamagedStore: The folder is no store, or cannot be read.
         """
         return cls(folder, read_manifest(folder))
 
     @classmethod
     def open(cls, folder: Path, *, model: Mapping[str, Any], settings: Mapping[str, Any]) -> Store:
-        """Begin a folder, or go on with one of the same model and settings.
+        """Create a store, or open one of the same model and settings.
+
+        Args:
+            folder: A new or empty folder, or a store.
+            model: The model's key (`ModelInfo.key`).
+            settings: Site, position, dtype and edits; all must equal those of an existing store.
+
+        Returns:
+            The store.
 
         Raises:
-            OutputFolder: It holds something else, or activations of other settings.
-            WrongModel: It holds activations of another model.
+            OutputFolder: The folder holds something else, or activations of other settings.
+            WrongModel: The folder holds activations of another model.
         """
         if folder.exists() and not folder.is_dir():
             raise OutputFolder(f"{folder.name} is a file; activations go into a folder")
@@ -91,14 +102,22 @@ class Store:
 
     @contextmanager
     def _updating(self) -> Iterator[dict[str, Any]]:
-        """The manifest as it is on disk, for one change, under the lock."""
+        """Yield the manifest as it is on disk, for one change, under the lock."""
         with full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
             self.manifest = read_manifest(self.folder)
             yield self.manifest
             self._write_manifest()
 
     def ask(self, prompts: str, rows: pd.DataFrame, keys: Sequence[str], *, parts: Sequence[str], provenance: Mapping[str, Any]) -> None:
-        """Enter what is asked for: a prompt set, its rows and its parts (layers, log-probabilities)."""
+        """Enter a prompt set: its rows, and the parts that are wanted (layers, log-probabilities).
+
+        Args:
+            prompts: Hash of the prompt set.
+            rows: Its row table.
+            keys: The key of each item, in the order of the rows.
+            parts: Names of the parts, added to those of earlier captures of the set.
+            provenance: Model, prompts, versions.
+        """
         path = self.folder / "prompts" / f"{prompts}.parquet"
         data = rows.assign(**{KEY: list(keys)}).to_parquet()
         name, last = next(reversed(self.manifest["requests"].items()), ("", {"parts": [], "sha256": ""}))
@@ -118,16 +137,16 @@ class Store:
             }
 
     def write(self, name: str, keys: Sequence[str], tensors: Mapping[str, Tensor], *, ill: Mapping[str, Any] | None = None) -> None:
-        """Write a shard and enter it.
+        """Write a shard and enter it into the manifest.
 
         Args:
-            name: Its file's name.
-            keys: Its items.
+            name: The name of its file.
+            keys: The keys of its items.
             tensors: Its parts, `item x …`.
-            ill: By item, what is not finite in it (`reading.read_items`).
+            ill: By key, how many values are not finite, and the first place (`reading.read_items`).
 
         Raises:
-            DiskFull: It does not fit; what was written before is whole and stays.
+            DiskFull: The shard does not fit; the shards that were written before stay readable.
         """
         header = {_HEADER: json.dumps({"items": list(keys)})}
         data = save({k: t.contiguous() for k, t in tensors.items()}, header)
@@ -142,39 +161,27 @@ class Store:
         with self._updating() as manifest:
             write_file(self.folder / name, data)
             manifest["shards"][name] = entry
-        self._stamp([name])
+        self._stamps.add([name], self.manifest["shards"])
         self._forget(name)
 
-    @contextmanager
-    def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Claim a shard while computing it; yields whether it is ours. The system frees the claim of a process that dies."""
-        lock = FileLock(self.folder / ".claims" / f"{name}.lock")
-        try:
-            with full_disk(self.folder):
-                (self.folder / ".claims").mkdir(exist_ok=True)
-                lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+    def claim(self, name: str, *, wait: bool = False) -> AbstractContextManager[bool]:
+        """Claim a shard while computing it (`files.claimed`)."""
+        return claimed(self.folder, name, wait=wait)
 
     # ------------------------------------------------------------------ what is there
 
     def refresh(self) -> None:
-        """See what other processes have written since."""
+        """Read the manifest again, with what other processes have written since."""
         self.manifest = read_manifest(self.folder)
         self._index.clear()
 
     def damaged(self, names: Sequence[str] | None = None) -> list[str]:
         """Return the shards that are missing or differ from their checksums.
 
-        A file of the size and time at which it was last found whole is not read again.
+        A file is not read again if its size and time are those at which its checksum was last compared.
         """
         names = list(self.manifest["shards"]) if names is None else list(names)
-        stamps = self._stamps()
+        stamps = self._stamps.read()
         bad, good = [], []
         for name in names:
             path, entry = self.folder / name, self.manifest["shards"][name]
@@ -187,11 +194,11 @@ class Store:
                 whole = False
             (good if whole else bad).append(name)
         if good:
-            self._stamp(good)
+            self._stamps.add(good, self.manifest["shards"])
         return bad
 
     def strike(self, names: Sequence[str], *, remove: bool = False) -> None:
-        """Take shards out of the manifest, so that they are computed again, or their files too."""
+        """Remove shards from the manifest, so that they are computed again; with `remove`, delete their files too."""
         if names:
             with self._updating() as manifest:
                 for name in names:
@@ -202,12 +209,21 @@ class Store:
                     (self.folder / name).unlink(missing_ok=True)
 
     def ill(self, keys: Sequence[str], parts: Sequence[str]) -> dict[int, list[Any]]:
-        """Return what is not finite in these items, by their number: how many, the variant and the part of the first."""
-        found = {k: v for e in self.manifest["shards"].values() for k, v in e.get("not_finite", {}).items() if set(parts) & set(e["parts"])}
-        return {i: found[key] for i, key in enumerate(keys) if key in found} if found else {}
+        """Return which of these items hold NaN or infinity.
+
+        Args:
+            keys: The keys of the items.
+            parts: Names of the parts.
+
+        Returns:
+            By the item's number, how many values are not finite, and the variant and part of the first.
+        """
+        shards = [e for e in self.manifest["shards"].values() if set(parts) & set(e["parts"])]
+        places = {key: place for e in shards for key, place in e.get("not_finite", {}).items()}
+        return {i: places[key] for i, key in enumerate(keys) if key in places} if places else {}
 
     def index(self, part: str) -> dict[str, tuple[str, int]]:
-        """Return where each item of a part lies: shard and row."""
+        """Return the shard and the row of each item that has a part, by key."""
         if part not in self._index:
             self._index[part] = {
                 key: (name, row)
@@ -224,34 +240,34 @@ class Store:
         return self._keys[name]
 
     def missing(self, keys: Sequence[str], parts: Sequence[str]) -> list[tuple[np.ndarray, list[str]]]:
-        """Return what is not there: groups of items that lack the same parts."""
+        """Return groups of items (by number) that lack the same parts, and those parts."""
         have = {part: self.index(part) for part in parts}
         lacks = pd.Series([tuple(p for p in parts if key not in have[p]) for key in keys], dtype=object)
         return [(np.asarray(index), list(lack)) for lack, index in lacks.groupby(lacks, sort=False).indices.items() if lack]  # pyright: ignore
 
     def tensor(self, name: str, part: str) -> Tensor:
-        """Return one tensor of a shard, mapped into memory; its checksum is compared when it is first read.
+        """Return one tensor of a shard, mapped into memory. Its checksum is compared when it is first read.
 
         Raises:
-            DamagedStore: It differs.
+            DamagedStore: The checksum differs, or the file cannot be read.
         """
         try:
-            found = self._open(name).get_tensor(part)
+            tensor = self._open(name).get_tensor(part)
         except (SafetensorError, OSError) as error:
             raise self._broken(name) from error
         if (name, part) not in self._checked:
-            if digest(raw(found)) != self.manifest["shards"][name]["tensors"][part]:
-                self._stamp([name], whole=False)  # so that capturing again looks at the whole file
+            if digest(raw(tensor)) != self.manifest["shards"][name]["tensors"][part]:
+                self._stamps.drop(name)
                 raise self._broken(name)
             self._checked.add((name, part))
-        return found
+        return tensor
 
     def request(self, prompts: str | None) -> tuple[str, dict[str, Any]]:
-        """Return a prompt set that was asked for, by its hash or the latest.
+        """Return the hash and the manifest's entry of a prompt set, given its hash; `None` for the latest capture.
 
         Raises:
-            DamagedStore: Nothing was asked for.
-            WrongModel: Another prompt set was.
+            DamagedStore: The store holds no prompt set.
+            WrongModel: The store lacks this prompt set.
         """
         requests = self.manifest["requests"]
         if not requests:
@@ -268,7 +284,7 @@ class Store:
         """Return the row table of a prompt set and the keys of its items.
 
         Raises:
-            DamagedStore: It is missing or damaged.
+            DamagedStore: The table is missing or damaged.
         """
         if not self._rows_good(prompts, self.manifest["requests"][prompts]):
             raise DamagedStore(
@@ -298,24 +314,6 @@ class Store:
         self._index.clear()
         self._checked = {c for c in self._checked if c[0] != name}
 
-    def _stamps(self) -> dict[str, Any]:
-        try:
-            return json.loads((self.folder / ".whole.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-
     def shape(self, name: str, part: str) -> tuple[int, ...]:
         """Return the shape of a shard's tensor, from its header."""
         return tuple(self._open(name).get_slice(part).get_shape())
-
-    def _stamp(self, names: Sequence[str], *, whole: bool = True) -> None:
-        """Remember the size and time of files just found whole: a convenience, which a full or read-only disk may refuse."""
-        with suppress(OSError), FileLock(self.folder / ".manifest.lock"):
-            stamps = self._stamps()
-            for name in names:
-                if not whole:
-                    stamps.pop(name, None)
-                    continue
-                stat = (self.folder / name).stat()
-                stamps[name] = [stat.st_size, stat.st_mtime_ns, self.manifest["shards"][name]["sha256"]]
-            write_file(self.folder / ".whole.json", json.dumps(stamps).encode())
