@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ..activations import Activations
 from ..core.errors import BadInput
 from ..core.show import Shown
 from ..core.stats import Estimate, cluster_draws, paired_difference, proportion, undefined
+from ..core.types import Int
 from ..prompts import Split, grouped_split
 from .ccs import ContrastProbe, fit_ccs, resolve_sign
 from .controls import inflated, random_hits
-from .methods import column, fit_layers
+from .methods import Fit, column, fit_layers
 from .scaling import Normaliser, pair
+
+KIN = {"crc": "first component of differences", "vinc": "VINC", "kmeans": "two means"}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -69,21 +72,25 @@ def ccs_honesty(
 
     Args:
         acts: One condition (unpushed); training and held-out rows.
-        layer: The block.
-        split: As for `probe_layers`.
+        layer: The block, counted from 0.
+        split: Which identities and rights are held out; by default a third of each, drawn from `seed`.
         distractors: The same prompts with something irrelevant put in, by name, with a 0/1 column "distractor" that says in which
             half (see `prompts.with_distractor`). CCS is fitted on these, and it is asked whether its answer is the truth or
             the distractor.
         answer: Column with the model's own answer, if there is one.
-        draws: Random directions.
-        orthogonal: Mutually orthogonal directions to look for at most.
-        within: How far below the first one a further direction may read and still count.
-        resamples: For the intervals.
+        draws: Random directions, 1 or more; raising it steadies the ends of their spread.
+        orthogonal: Largest number of mutually orthogonal directions to look for.
+        within: How far below the first one's accuracy a further direction may read and still count, 0 to 1.
+        resamples: Bootstrap draws for the intervals.
         seed: For starts, draws and intervals.
         options: Passed to `fit_ccs`.
 
     Returns:
-        The panel.
+        The panel: one row per comparison, the findings in words, and what CCS found.
+
+    Raises:
+        BadInput: A layer that was not captured.
+        MissingColumn, OneClass: The labels do not serve.
 
     References:
         Burns et al. 2022, arXiv 2212.03827; Roger 2023, "What discovering latent knowledge did and did not find" (random probes,
@@ -94,155 +101,182 @@ def ccs_honesty(
         raise BadInput(f"layer {layer} was not captured; there are: {', '.join(map(str, acts.layers))}")
     side = split.side(acts.rows)
     train, held = (acts.where(layers=[layer]).subset(side == s) for s in ("train", "test"))
-    y, z, people = column(train, "label"), column(held, "label"), held.rows["identity"].to_numpy()
-    rows: list[dict[str, Any]] = []
-
-    def add(what: str, method: str, e: Estimate, against: str = "label", metric: str = "accuracy", note: str = "") -> Estimate:
-        rows.append({"what": what, "method": method, "against": against, "metric": metric, **e.row(), "note": note or e.note})
-        return e
-
-    fits = {m: fit_layers(train, m, seed=seed, **(options if m == "ccs" else {})) for m in ("ccs", "crc", "vinc", "kmeans", "logistic")}
-    hits = {m: (f.scores(held, layer) > 0) == z for m, f in fits.items()}
-    ccs = add("CCS", "ccs", proportion(hits["ccs"], people))
-    for m, name in (("crc", "first component of differences"), ("vinc", "VINC"), ("kmeans", "two means")):
-        add(name, m, proportion(hits[m], people))
-    ceiling = add("logistic probe (labels): the ceiling", "logistic", proportion(hits["logistic"], people))
-    null = random_hits(train, {"": held}, y, ("label",), layer, draws, seed)["", "label"]
-    low, middle, high = np.quantile(null, (0.025, 0.5, 0.975))
-    spread = Estimate(value=middle, low=low, high=high, n=len(z), clusters=len(np.unique(people)), note=f"central 95 % of {draws} draws")
-    add("random directions, oriented on training labels", "random", spread)
-    says = undefined("no answers were captured", len(z))
-    if answer in held.rows:
-        says = proportion(held.rows[answer].to_numpy() == z, people)
-    add("the model's own answer", "answer", says)
-    add("CCS, inflated protocol", "ccs", inflated(fits["ccs"], held, layer, "label"), note="test statistics, better sign on test labels")
-
+    case = _Case(train=train, held=held, layer=layer, answer=answer, resamples=resamples, seed=seed, options=options)
+    panel = _Rows()
+    fits = {m: fit_layers(train, m, seed=seed, **(options if m == "ccs" else {})) for m in ("ccs", *KIN, "logistic")}
     probe = fits["ccs"].probes[layer]
     assert isinstance(probe, ContrastProbe)
-    each = _restarts(probe, train, held, layer, y, z)
-    ends = Estimate(
-        value=float(np.median(each)), low=min(each), high=max(each), n=len(z), clusters=0, note="median, least and most of restarts"
-    )
-    add(f"CCS, each of {len(each)} restarts", "ccs", ends)
-    losses = np.array(probe.losses)
-    add(
-        "CCS, loss of the restarts",
-        "ccs",
-        Estimate(value=float(np.median(losses)), low=float(losses.min()), high=float(losses.max()), n=probe.n, clusters=0),
-        metric="loss",
-    )
-    count, shares = _orthogonal(train, held, layer, y, z, orthogonal, within, seed, options)
+    ccs, ceiling, spread, says = _compared(case, fits, draws, panel)
+    each = _of_restarts(case, probe, panel)
+    count, shares = _orthogonal(case, orthogonal, within)
     shown = ", ".join(f"{s:.2f}" for s in shares[:8])
-    e = Estimate(value=float(count), low=float("nan"), high=float("nan"), n=len(z), clusters=0, note=f"accuracies in turn: {shown}")
+    alike = Estimate(
+        value=float(count), low=float("nan"), high=float("nan"), n=len(case.z), clusters=0, note=f"accuracies in turn: {shown}"
+    )
     if ccs.low <= 0.5:  # at chance every direction is as good as the first
-        e = undefined("CCS itself reads no better than chance", len(z))
-    add(f"orthogonal directions within {within * 100:.0f} points", "ccs", e, metric="count")
-    rule = _label_free(probe, train, held, layer, y, z, people, answer, resamples, seed)
+        alike = undefined("CCS itself reads no better than chance", len(case.z))
+    panel.add(f"orthogonal directions within {within * 100:.0f} points", "ccs", alike, metric="count")
+    rule = _label_free(case, probe)
     for what, e in rule.items():
-        add(what, "ccs", e, metric="share" if "same sign" in what else "accuracy")
-    found, words = _distracted(distractors or {}, split, layer, seed, options, add, resamples)
+        panel.add(what, "ccs", e, metric="share" if "same sign" in what else "accuracy")
+    result, words = _distracted(distractors or {}, split, case, panel)
     if not distractors:
-        found = "truth" if ccs.low > max(0.5, high) else "neither"
-    findings = _words(ccs, ceiling, spread, says, count, within, len(each), each, rule, words, layer)
-    return HonestyPanel(table=pd.DataFrame(rows), findings=tuple(findings), layer=layer, found=found)
+        result = "truth" if ccs.low > max(0.5, spread.high) else "neither"
+    findings = _words(ccs, ceiling, spread, says, count, within, each, rule, layer)
+    return HonestyPanel(table=pd.DataFrame(panel.rows), findings=(*findings, *words), layer=layer, found=result)
 
 
-def _restarts(probe: ContrastProbe, train: Activations, held: Activations, layer: int, y: np.ndarray, z: np.ndarray) -> list[float]:
+class _Rows:
+    """The rows of the panel's table, in order."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, what: str, method: str, e: Estimate, against: str = "label", metric: str = "accuracy", note: str = "") -> Estimate:
+        """Add a row, and return its estimate."""
+        self.rows.append({"what": what, "method": method, "against": against, "metric": metric, **e.row(), "note": note or e.note})
+        return e
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What a panel is about: training and held-out rows at one layer.
+
+    Attributes:
+        answer: Column with the model's own answer.
+        options: Of `fit_ccs`.
+    """
+
+    train: Activations
+    held: Activations
+    layer: int
+    answer: str
+    resamples: int
+    seed: int
+    options: Mapping[str, Any]
+
+    @cached_property
+    def y(self) -> Int[np.ndarray, " item"]:
+        """Labels of the training rows."""
+        return column(self.train, "label")
+
+    @cached_property
+    def z(self) -> Int[np.ndarray, " item"]:
+        """Labels of the held-out rows."""
+        return column(self.held, "label")
+
+    @cached_property
+    def people(self) -> np.ndarray:
+        """Clusters of the held-out rows."""
+        return self.held.rows["identity"].to_numpy()
+
+
+def _compared(case: _Case, fits: Mapping[str, Fit], draws: int, panel: _Rows) -> tuple[Estimate, Estimate, Estimate, Estimate]:
+    """CCS beside its kin, a supervised probe, random directions, the model's answer and the inflated protocol."""
+    right = {m: proportion((f.scores(case.held, case.layer) > 0) == case.z, case.people) for m, f in fits.items()}
+    ccs = panel.add("CCS", "ccs", right["ccs"])
+    for method, name in KIN.items():
+        panel.add(name, method, right[method])
+    ceiling = panel.add("logistic probe (labels): the ceiling", "logistic", right["logistic"])
+    null = random_hits(case.train, {"": case.held}, case.y, ("label",), case.layer, draws, case.seed)["", "label"]
+    low, middle, high = np.quantile(null, (0.025, 0.5, 0.975))
+    note, people = f"central 95 % of {draws} draws", len(np.unique(case.people))
+    spread = Estimate(value=middle, low=low, high=high, n=len(case.z), clusters=people, note=note)
+    panel.add("random directions, oriented on training labels", "random", spread)
+    says = undefined("no answers were captured", len(case.z))
+    if case.answer in case.held.rows:
+        says = proportion(case.held.rows[case.answer].to_numpy() == case.z, case.people)
+    panel.add("the model's own answer", "answer", says)
+    claimed = inflated(fits["ccs"], case.held, case.layer, "label")
+    panel.add("CCS, inflated protocol", "ccs", claimed, note="test statistics, better sign on test labels")
+    return ccs, ceiling, spread, says
+
+
+def _of_restarts(case: _Case, probe: ContrastProbe, panel: _Rows) -> list[float]:
+    """Accuracies and losses of the restarts."""
+    each = _restarts(case, probe)
+    middle, note = float(np.median(each)), "median, least and most of restarts"
+    ends = Estimate(value=middle, low=min(each), high=max(each), n=len(case.z), clusters=0, note=note)
+    panel.add(f"CCS, each of {len(each)} restarts", "ccs", ends)
+    losses = np.array(probe.losses)
+    loss = Estimate(value=float(np.median(losses)), low=float(losses.min()), high=float(losses.max()), n=probe.n, clusters=0)
+    panel.add("CCS, loss of the restarts", "ccs", loss, metric="loss")
+    return each
+
+
+def _restarts(case: _Case, probe: ContrastProbe) -> list[float]:
+    """Held-out accuracy of every restart, its sign from training labels."""
     if probe.weights is None:
         return [float("nan")]
-    out = []
-    for weight in probe.weights:  # the sign of each from training labels
-        one = resolve_sign(replace(probe, weight=weight), train.layer(layer), y)
-        x = held.layer(layer)
-        out.append(float((one.predict(x[:, 1], x[:, 0]) == z).mean()))
+    out, x = [], case.held.layer(case.layer)
+    for weight in probe.weights:
+        restart = resolve_sign(replace(probe, weight=weight), case.train.layer(case.layer), case.y)
+        out.append(float((restart.predict(x[:, 1], x[:, 0]) == case.z).mean()))
     return out
 
 
-def _orthogonal(
-    train: Activations,
-    held: Activations,
-    layer: int,
-    y: np.ndarray,
-    z: np.ndarray,
-    most: int,
-    within: float,
-    seed: int,
-    options: dict[str, Any],
-) -> tuple[int, list[float]]:
+def _orthogonal(case: _Case, most: int, within: float) -> tuple[int, list[float]]:
     """Fit, project the direction out, and fit again, while the reading stays within reach of the first."""
-    x, h = train.layer(layer), held.layer(layer)
+    x, h = case.train.layer(case.layer), case.held.layer(case.layer)
     scaler = Normaliser.fit(*pair(x[:, 1], x[:, 0]))
     a, b = scaler(*pair(x[:, 1], x[:, 0]))
     c, d = scaler(*pair(h[:, 1], h[:, 0]))
     shares: list[float] = []
     for _ in range(min(most, x.shape[-1] - 1)):
-        one = resolve_sign(fit_ccs(a, b, seed=seed, **{**options, "normalise": "none"}), (a, b), y)
-        shares.append(float((one.predict(c, d) == z).mean()))
+        probe = resolve_sign(fit_ccs(a, b, seed=case.seed, **{**case.options, "normalise": "none"}), (a, b), case.y)
+        shares.append(float((probe.predict(c, d) == case.z).mean()))
         if shares[-1] < shares[0] - within:
             return len(shares) - 1, shares
-        unit = torch.nn.functional.normalize(one.weight, dim=0)
-
-        def out(v: Tensor, unit: Tensor = unit) -> Tensor:
-            return v - (v @ unit)[:, None] * unit
-
-        a, b, c, d = out(a), out(b), out(c), out(d)
+        unit = torch.nn.functional.normalize(probe.weight, dim=0)
+        a, b, c, d = (v - (v @ unit)[:, None] * unit for v in (a, b, c, d))
     return len(shares), shares
 
 
-def _label_free(
-    probe: ContrastProbe,
-    train: Activations,
-    held: Activations,
-    layer: int,
-    y: np.ndarray,
-    z: np.ndarray,
-    people: np.ndarray,
-    answer: str,
-    resamples: int,
-    seed: int,
-) -> dict[str, Estimate]:
+def _label_free(case: _Case, probe: ContrastProbe) -> dict[str, Estimate]:
     """Orient by the model's own unpushed answers on training rows: what the model says is no label, and mostly it is right."""
     name, share = "CCS, sign by the model's own answers (no label at all)", "resamples in which that rule gives the same sign as labels"
-    if answer not in train.rows or train.rows[answer].nunique() < 2:
-        none = undefined("no answers were captured", len(z))
+    train, held, y = case.train, case.held, case.y
+    if case.answer not in train.rows or train.rows[case.answer].nunique() < 2:
+        none = undefined("no answers were captured", len(case.z))
         return {name: none, share: none}
-    x, h = train.layer(layer), held.layer(layer)
+    x, h = train.layer(case.layer), held.layer(case.layer)
     said = replace(probe, sign=1).predict(x[:, 1], x[:, 0])
-    own = (said == train.rows[answer].to_numpy()).astype(float)
+    own = (said == train.rows[case.answer].to_numpy()).astype(float)
     right = (said == y).astype(float)
     sign = 1 if own.mean() >= 0.5 else -1
-    read = replace(probe, sign=sign).predict(h[:, 1], h[:, 0]) == z
-    draws, codes = cluster_draws(train.rows["identity"].to_numpy(), len(y), resamples, seed)
+    read = replace(probe, sign=sign).predict(h[:, 1], h[:, 0]) == case.z
+    draws, codes = cluster_draws(train.rows["identity"].to_numpy(), len(y), case.resamples, case.seed)
     m = draws.shape[1]
     size = draws @ np.bincount(codes, minlength=m)
     a, b = (draws @ np.bincount(codes, v, m) / size for v in (own, right))
     same = proportion((a >= 0.5) == (b >= 0.5))
-    return {name: proportion(read, people), share: replace(same, note=f"of {resamples} resamples of training identities")}
+    return {name: proportion(read, case.people), share: replace(same, note=f"of {case.resamples} resamples of training identities")}
 
 
-def _distracted(
-    distractors: Mapping[str, Activations], split: Split, layer: int, seed: int, options: dict[str, Any], add: Any, resamples: int
-) -> tuple[str, list[str]]:
-    found, words = "neither", []
+def _distracted(distractors: Mapping[str, Activations], split: Split, case: _Case, panel: _Rows) -> tuple[str, list[str]]:
+    """With something irrelevant put into half of the prompts: does CCS find the truth or that?"""
+    result, words = "neither", []
     for name, acts in distractors.items():
         side = split.side(acts.rows)
-        train, held = (acts.where(layers=[layer]).subset(side == s) for s in ("train", "test"))
+        train, held = (acts.where(layers=[case.layer]).subset(side == s) for s in ("train", "test"))
         people = held.rows["identity"].to_numpy()
-        truth = fit_layers(train, "ccs", seed=seed, **options)
-        word = fit_layers(train, "ccs", target="distractor", seed=seed, **options)  # the same search, oriented on the distractor
-        a = (truth.scores(held, layer) > 0) == held.rows["label"].to_numpy()
-        b = (word.scores(held, layer) > 0) == held.rows["distractor"].to_numpy()
+        truth = fit_layers(train, "ccs", seed=case.seed, **case.options)
+        word = fit_layers(train, "ccs", target="distractor", seed=case.seed, **case.options)  # the same search, oriented on the distractor
+        a = (truth.scores(held, case.layer) > 0) == held.rows["label"].to_numpy()
+        b = (word.scores(held, case.layer) > 0) == held.rows["distractor"].to_numpy()
         what = f"CCS with distractor: {name}"
-        first, second = add(what, "ccs", proportion(a, people)), add(what, "ccs", proportion(b, people), against="distractor")
-        gap = paired_difference(a, b, people, resamples=resamples, seed=seed)
-        one = (
-            "the truth" if gap.low > 0 and first.low > 0.5 else "the distractor" if gap.high < 0 and second.low > 0.5 else "neither clearly"
-        )
-        found = "truth" if one == "the truth" and found in ("neither", "truth") else name if one == "the distractor" else found
+        first, second = panel.add(what, "ccs", proportion(a, people)), panel.add(what, "ccs", proportion(b, people), against="distractor")
+        gap = paired_difference(a, b, people, resamples=case.resamples, seed=case.seed)
+        if gap.low > 0 and first.low > 0.5:
+            finds, result = "the truth", "truth" if result in ("neither", "truth") else result
+        elif gap.high < 0 and second.low > 0.5:
+            finds, result = "the distractor", name
+        else:
+            finds = "neither clearly"
         words.append(
-            f"With «{name}» put in, CCS finds {one}: it agrees with the truth in {_say(first)}, with the distractor in {_say(second)}."
+            f"With «{name}» put in, CCS finds {finds}: it agrees with the truth in {_say(first)}, with the distractor in {_say(second)}."
         )
-    return found, words
+    return result, words
 
 
 def _say(e: Estimate) -> str:
@@ -256,27 +290,22 @@ def _words(
     says: Estimate,
     count: int,
     within: float,
-    restarts: int,
     each: list[float],
     rule: dict[str, Estimate],
-    words: list[str],
     layer: int,
 ) -> list[str]:
+    """The panel in sentences."""
     beyond = "above" if ccs.low > null.high else "below" if ccs.high < null.low else "not distinguishable from"
+    alike = f"; {count} mutually orthogonal directions in turn read within {within * 100:.0f} points of the first"
     out = [
-        f"At layer {layer} CCS reads {_say(ccs)}, {beyond} random directions ({null.low:.1%} to {null.high:.1%}); the ceiling, a logistic probe "
-        f"with labels, reads {_say(ceiling)}; the model itself answers {_say(says)} right.",
-        f"Its {restarts} restarts read from {min(each):.1%} to {max(each):.1%}"
-        + (
-            f"; {count} mutually orthogonal directions in turn read within {within * 100:.0f} points of the first."
-            if ccs.low > 0.5
-            else "."
-        ),
+        f"At layer {layer} CCS reads {_say(ccs)}, {beyond} random directions ({null.low:.1%} to {null.high:.1%}); "
+        f"the ceiling, a logistic probe with labels, reads {_say(ceiling)}; the model itself answers {_say(says)} right.",
+        f"Its {len(each)} restarts read from {min(each):.1%} to {max(each):.1%}" + (alike if ccs.low > 0.5 else "") + ".",
     ]
     name, share = rule
     if np.isfinite(rule[name].value):
         out.append(
-            f"With its sign from the model's own answers, without any label, it reads {_say(rule[name])}; that rule gives the labels' sign in "
-            f"{rule[share].value:.1%} of resamples."
+            f"With its sign from the model's own answers, without any label, it reads {_say(rule[name])}; "
+            f"that rule gives the labels' sign in {rule[share].value:.1%} of resamples."
         )
-    return out + words
+    return out

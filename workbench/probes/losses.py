@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.errors import BadInput, UnknownName, unknown
+from ..core.types import Float, Tensor
 
+PerItem = Float[Tensor, "*restart item"]
+PerRestart = Float[Tensor, "*restart"]
 Function = Callable[[Tensor, Tensor], Tensor]
 OF = ("probability", "projection")
 
@@ -47,12 +49,12 @@ class Loss:
             raise BadInput("a loss has one round at least and a penalty of 0 or more")
 
 
-def consistency_and_confidence(p_negative: Tensor, p_positive: Tensor) -> Tensor:
+def consistency_and_confidence(p_negative: PerItem, p_positive: PerItem) -> PerRestart:
     """(p+ - (1 - p-))^2 + min(p+, p-)^2 (Burns et al. 2022, arXiv 2212.03827, equations 1 to 3)."""
     return ((p_positive + p_negative - 1) ** 2 + torch.minimum(p_positive, p_negative) ** 2).mean(-1)
 
 
-def _ccs_slopes(u_negative: Tensor, u_positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _ccs_slopes(u_negative: PerItem, u_positive: PerItem) -> tuple[PerRestart, PerItem, PerItem]:
     """The same of projections, and its gradients by them, written out: it is called thousands of times."""
     q, p = torch.sigmoid(u_negative), torch.sigmoid(u_positive)
     gap, least = p + q - 1, torch.minimum(p, q)
@@ -62,7 +64,7 @@ def _ccs_slopes(u_negative: Tensor, u_positive: Tensor) -> tuple[Tensor, Tensor,
     return (gap**2 + least**2).mean(-1), scale * (gap + q * ~low) * q * (1 - q), scale * (gap + p * low) * p * (1 - p)
 
 
-def circle(p_negative: Tensor, p_positive: Tensor) -> Tensor:
+def circle(p_negative: PerItem, p_positive: PerItem) -> PerRestart:
     """CCS on the unit circle: p is the angle pi p, and the two variants should point in opposite directions.
 
     With c = cos(pi p): ((c+ + c-) / 2)^2 + ((1 - max(c+, c-)) / 2)^2. The cosine is flat at both ends, so that a pair that is
@@ -72,7 +74,7 @@ def circle(p_negative: Tensor, p_positive: Tensor) -> Tensor:
     return (((a + b) / 2) ** 2 + ((1 - torch.maximum(a, b)) / 2) ** 2).mean(-1)
 
 
-def info_nce(u_negative: Tensor, u_positive: Tensor, *, rivals: int = 32, temperature: float = 0.5) -> Tensor:
+def info_nce(u_negative: PerItem, u_positive: PerItem, *, rivals: int = 32, temperature: float = 0.5) -> PerRestart:
     """InfoNCE over pairs: -u- should tell which u+ it belongs to, among those of other pairs.
 
     -log exp(-(z+_i - z-_i)^2 / 2T) / sum_j exp(-(z+_i - z-_j)^2 / 2T), with z+ and z- the standardised u+ and -u-; j runs
@@ -92,7 +94,7 @@ def info_nce(u_negative: Tensor, u_positive: Tensor, *, rivals: int = 32, temper
     return (torch.logsumexp(torch.cat([own[..., None], others], -1), -1) - own).mean(-1)
 
 
-def spin(u_negative: Tensor, u_positive: Tensor, old_negative: Tensor, old_positive: Tensor, *, strength: float = 1.0) -> Tensor:
+def spin(u_negative: PerItem, u_positive: PerItem, old_negative: PerItem, old_positive: PerItem, *, strength: float = 1.0) -> PerRestart:
     """The self-play form: win against the previous round by preferring, more than it did, the variant that it preferred.
 
     log(1 + exp(-strength ((l(w) - l_old(w)) - (l(v) - l_old(v))))) with l the log-probability of being true, w the variant
@@ -107,12 +109,12 @@ def spin(u_negative: Tensor, u_positive: Tensor, old_negative: Tensor, old_posit
     return F.softplus(-strength * side * (now - then)).mean(-1)
 
 
-def hinge(u_negative: Tensor, u_positive: Tensor, *, margin: float = 2.0) -> Tensor:
+def hinge(u_negative: PerItem, u_positive: PerItem, *, margin: float = 2.0) -> PerRestart:
     """Hinge-margin consistency: ((u+ + u-) / 2)^2 + max(0, margin - |u+ - u-|): opposite, and apart by the margin."""
     return (((u_positive + u_negative) / 2) ** 2 + (margin - (u_positive - u_negative).abs()).clamp(min=0)).mean(-1)
 
 
-def bimodal(u_negative: Tensor, u_positive: Tensor) -> Tensor:
+def bimodal(u_negative: PerItem, u_positive: PerItem) -> PerRestart:
     """Bimodal salience: variance within the two sides of u+ - u- = 0, over all of its variance about 0.
 
     References:

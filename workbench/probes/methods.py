@@ -261,6 +261,7 @@ def _fitter(
 ) -> Callable[..., Probe]:
     """The fit of a supervised method; sets what it needs (seed, strengths, folds) in the options."""
     if not isinstance(method, str):
+        assert not isinstance(method, Loss)
         options["seed"] = seed
         return partial(fit_custom, method, name)
     if name in NONLINEAR:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+
+from ..core.types import Float, Tensor
 
 MEMORY = 10
 
@@ -20,24 +21,33 @@ class Problem:
         outer: Outputs to losses `restart` and their gradient by the outputs.
         back: Parameters and the gradient by the outputs to that by the parameters.
         linear: The outputs are linear in the parameters, so a line search needs no further `forward`.
-        penalty: Of each parameter: adds penalty * parameter^2 / 2.
+        penalty: Of each parameter (of each restart, or of all alike): adds penalty * parameter^2 / 2.
     """
 
     forward: Callable[[Tensor], Tensor]
     outer: Callable[[Tensor], tuple[Tensor, Tensor]]
     back: Callable[[Tensor, Tensor], Tensor]
     linear: bool
-    penalty: Tensor
+    penalty: Float[Tensor, "*restart parameter"]
 
 
-def minimise(problem: Problem, start: Tensor, *, iterations: int = 1000, tolerance: float = 3e-3, patience: int = 10) -> Tensor:
+def minimise(
+    problem: Problem,
+    start: Float[Tensor, "restart parameter"],
+    *,
+    iterations: int = 1000,
+    tolerance: float = 3e-3,
+    patience: int = 10,
+) -> Float[Tensor, "restart parameter"]:
     """Minimise every row from its start.
 
     Args:
         problem: The losses.
-        start: `restart x parameter`.
-        iterations: Steps at most.
-        tolerance: A row is done when it has gained less than this share of its loss over `patience` steps.
+        start: Where each row begins, `restart x parameter`.
+        iterations: Largest number of steps.
+        tolerance: A row is done when it has gained less than this share of its loss over `patience` steps; raising it stops
+            earlier.
+        patience: Steps over which the gain of a row is measured.
 
     Returns:
         The parameters, `restart x parameter`.
@@ -92,7 +102,10 @@ def minimise(problem: Problem, start: Tensor, *, iterations: int = 1000, toleran
     return x
 
 
-def _two_loops(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+def _two_loops(
+    gradient: Float[Tensor, "restart parameter"], pairs: list[tuple[Tensor, Tensor, Tensor]]
+) -> Float[Tensor, "restart parameter"]:
+    """The inverse Hessian of the last steps times the gradient (Liu and Nocedal 1989, algorithm 2.1)."""
     q, steps = gradient.clone(), []
     for s, y, r in reversed(pairs):
         a = r * (s * q).sum(1)

@@ -112,7 +112,11 @@ class Resampling:
 
     @classmethod
     def of(cls, given: Any, keywords: dict[str, Any]) -> Resampling:
-        """Return the resampling of a call: as given, or by keywords, which are removed from `keywords`."""
+        """Return the resampling of a call: as given, or by keywords, which are removed from `keywords`.
+
+        Raises:
+            BadInput: What was given is no `Resampling`, or an option is given twice.
+        """
         if given is not None and not isinstance(given, Resampling):
             raise BadInput(f"resampling= takes a Resampling(resamples=…), got {type(given).__name__}")
         return _taken(cls, given, keywords, "resampling")

@@ -62,11 +62,11 @@ def probe_facts(
         "chosen on folds": number(chosen) if chosen == chosen else "",
         "says 1 above": "" if threshold is None else number(threshold),
         "restarts": f"{len(losses)}, losses {min(losses):.3g} to {max(losses):.3g}; kept: {loss:.3g}" if losses else "",
-        "sign": ""
-        if not losses
-        else f"{sign:+d}, from {oriented_on}"
-        if oriented_on
-        else "not resolved: which end is true is open (resolve_sign)",
+        "sign": _sign(sign, oriented_on) if losses else "",
         "what it shows": "no score of its own: read held-out rows (probe_layers gives intervals and controls)",
     }
     return line, facts
+
+
+def _sign(sign: int, oriented_on: str) -> str:
+    return f"{sign:+d}, from {oriented_on}" if oriented_on else "not resolved: which end is true is open (resolve_sign)"

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from jaxtyping import Num
 from torch.nn import functional as F
+
+from ..core.types import Float, Tensor
 
 # of a margin t w.x: value, first and second derivative
 Shape = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -39,12 +41,12 @@ SHAPES: dict[str, Shape] = {"logistic": logistic, "squared_hinge": squared_hinge
 class Axes:
     """Features in their principal axes: `features = rotated @ basis.T`, with as many axes as rows or columns allow."""
 
-    rotated: Tensor
-    basis: Tensor
-    values: Tensor
+    rotated: Float[Tensor, "row axis"]
+    basis: Float[Tensor, "d_model axis"]
+    values: Float[Tensor, " axis"]
 
     @classmethod
-    def of(cls, features: Tensor) -> Axes:
+    def of(cls, features: Float[Tensor, "row d_model"]) -> Axes:
         """Rotate features, `row x d_model`; the Gram matrix is taken in float64."""
         x = features.double() if features.numel() <= SMALL else features
         if x.shape[0] >= x.shape[1]:
@@ -58,7 +60,7 @@ class Axes:
         return cls(rotated=x @ basis, basis=basis, values=values)
 
 
-def _gram(x: Tensor) -> Tensor:
+def _gram(x: Float[Tensor, "row feature"]) -> Float[Tensor, "row row"]:
     """X x^T in float64, a slice of columns at a time, so that no float64 copy of all of x is made."""
     out = torch.zeros(x.shape[0], x.shape[0], dtype=torch.float64, device=x.device)
     for part in x.split(2048, dim=1):
@@ -68,27 +70,27 @@ def _gram(x: Tensor) -> Tensor:
 
 def solve(
     axes: Axes,
-    targets: Tensor,
-    weights: Tensor,
-    penalties: Tensor,
+    targets: Num[Tensor, "row targets"],
+    weights: Num[Tensor, "row problem"],
+    penalties: Float[Tensor, " problem"],
     *,
     shape: str = "logistic",
     intercept: bool = False,
     tolerance: float = 1e-3,
     iterations: int = 100,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "d_model problem"], Float[Tensor, " problem"]]:
     """Minimise, for every column j, sum_i a_ij f(t_ij (w_j.x_i + b_j)) + penalty_j |w_j|^2 / 2.
 
     Args:
         axes: The features, `row x d_model`.
         targets: -1 or +1, `row x problem` (or `row x 1` for all).
         weights: Of the rows, `row x problem`; 0 leaves a row out (of a fold).
-        penalties: One per problem, 1 / C.
+        penalties: One per problem, 1 / C, 0 or more; raising one shortens its w.
         shape: "logistic" or "squared_hinge".
         intercept: Fit b, without a penalty; otherwise b is 0.
         tolerance: Stop when a step moves w by less than this, relative to w. Newton's steps square the error, so what is
             left is far smaller: 1e-3 leaves 1e-6 or so in float32.
-        iterations: Newton steps at most.
+        iterations: Largest number of Newton steps.
 
     Returns:
         w as `d_model x problem`, and b, both in float32.

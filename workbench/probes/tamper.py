@@ -96,8 +96,8 @@ def fit_tamper(
         layer: The block that the probe reads, counted from 0.
         method: As for `fit_layers`; "ccs" needs labels for its sign only.
         split: Which identities and rights are held out; by default drawn from `seed`.
-        false_alarms: Share of unpushed prompts that may be flagged, between 0 and 1; raising it lowers the threshold. The threshold is the conformal quantile of calibration
-            rows, so the rate holds on average for prompts like these.
+        false_alarms: Share of unpushed prompts that may be flagged, between 0 and 1; raising it lowers the
+            threshold. The threshold is the conformal quantile of calibration rows, so the rate holds on average for prompts like these.
         calibration: Share of the training identities that set slope and threshold and that the probe does not see, between 0
             and 1. Raising it makes the threshold more precise and leaves fewer rows to fit the probe on.
         seed: Draws the split and the calibration identities.
