@@ -3,14 +3,18 @@
 from ..core.direction import Direction
 from .cells import Cells
 from .compare import compare_directions
+from .efficiency import direction_efficiency
 from .erasure import ERASERS, erase_and_reprobe, fit_eraser
-from .extract import METHODS, direction_efficiency, extract_direction, from_statistics, head_directions, optimise_direction
+from .extract import extract_direction, from_statistics, head_directions, optimise_direction
 from .factorial import FactorialReport, factorial_geometry
-from .geometry import VERDICTS, GeometryReport, between, table_of, verdict
+from .geometry import between
+from .methods import METHODS
 from .metrics import METRICS, Metric, causal_metric
 from .power import geometry_power, plant
+from .report import VERDICTS, GeometryReport, table_of, verdict
 from .sample import Sample, place_of, sample
-from .spaces import SpaceMap, carried, compare_spaces, fit_map, linear_cka, mutual_knn
+from .similarity import compare_spaces, linear_cka, mutual_knn
+from .spaces import SpaceMap, carried, fit_map
 from .subspace import SubspaceReport, compare_subspaces
 
 __all__ = [

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
 from ..core.errors import BadInput, NotFinite, ShapeMismatch, SharedRows, TooFew
-from ..core.types import Float
+from ..core.types import Float, Tensor
 
 FEWEST = 16
 Codes = NDArray[np.int64]
@@ -26,9 +25,9 @@ class Cells:
 
     Attributes:
         names: Of the cells.
-        rows: All rows, `row x d`, in float64, less the mean of the cells' means (so that where clusters have unequal shares in cells a
-            large common mean does not enter). Where there are fewer
-            rows than dimensions they are rotated into as many dimensions as rows: inner products are the same.
+        rows: All rows, `row x d`, in float64, less the mean of the cells' means: where clusters have unequal shares in the
+            cells, a large common mean does not enter. Where there are fewer rows than dimensions they are rotated into as many
+            dimensions as rows: inner products are the same.
         cell: Index of each row's cell.
         cluster: Code of each row's cluster: what is independent of what.
         block: Code of each row's item: inside one, permuted labels stay.
@@ -48,7 +47,7 @@ class Cells:
         items: Mapping[str, Any] | None = None,
         clusters: Mapping[str, Any] | None = None,
         fewest: int = FEWEST,
-        matrix: Tensor | None = None,
+        matrix: Float[Tensor, "d_model d_model"] | None = None,
         check_shared: bool = True,
     ) -> Cells:
         """Check rows and put them together.
@@ -56,44 +55,26 @@ class Cells:
         Args:
             cells: Rows of each cell, `row x d_model`.
             items: Ids of each cell's rows, by cell; rows of one id were read from one item. `None`: every row is its own.
-            clusters: Names of each cell's clusters; `None`: every item is its own.
-            fewest: Fewest rows of a cell.
-            matrix: Of an inner product (see `metrics`): rows are multiplied by it.
+            clusters: Cluster of each cell's rows, by cell: what is independent of what. `None`: every item is its own.
+            fewest: Fewest rows that a cell may have; raising it refuses smaller cells.
+            matrix: Of an inner product, `d_model x d_model` (see `metrics`): rows are multiplied by it.
             check_shared: Refuse equal rows in two cells that do not have equal ids.
+
+        Returns:
+            The rows of all cells in one space, with the codes of cells, clusters and items.
 
         Raises:
             TooFew, ShapeMismatch, NotFinite, SharedRows, BadInput: See their messages.
         """
-        names = tuple(cells)
         parts = {name: _matrix(rows, name, fewest) for name, rows in cells.items()}
-        widths = {name: part.shape[1] for name, part in parts.items()}
-        if len(set(widths.values())) > 1:
-            raise ShapeMismatch(f"rows of different widths do not come from one place of one model: {widths}")
-        ids = _labels(items, parts, "items")
-        if ids is None:
-            sizes = np.cumsum([0, *(len(p) for p in parts.values())])
-            block = np.arange(sizes[-1])
-        else:
-            block = np.unique(np.concatenate([ids[name] for name in names]), return_inverse=True)[1]
-        if check_shared:
-            _check_shared(parts, block)
-        people = _labels(clusters, parts, "clusters")
-        cluster = block if people is None else np.unique(np.concatenate([people[name] for name in names]), return_inverse=True)[1]
-        if people is not None and ids is None:
-            block = cluster
-        elif people is not None:
-            first = np.full(block.max() + 1, -1)
-            first[block] = cluster
-            if (first[block] != cluster).any():
-                raise BadInput("an item lies in two clusters: an id in items= must always go with the same name in clusters=")
+        width = _width(parts)
+        block, cluster = _codes(parts, items, clusters, check_shared)
+        names = tuple(cells)
         cell = np.repeat(np.arange(len(names)), [len(parts[name]) for name in names])
-        few = {n: len(np.unique(cluster[cell == k])) for k, n in enumerate(names)}
-        if min(few.values()) < 4:
-            name = min(few, key=lambda n: few[n])
-            raise TooFew(f"{name}: {few[name]} clusters; four at least are needed to say how much they differ")
+        _check_clusters(names, cell, cluster)
         if matrix is not None:
-            if next(iter(widths.values())) != len(matrix):
-                raise ShapeMismatch(f"rows of width {next(iter(widths.values()))}, and the metric is of {len(matrix)} dimensions")
+            if width != len(matrix):
+                raise ShapeMismatch(f"rows of width {width}, and the metric is of {len(matrix)} dimensions")
             parts = {name: part @ matrix.T for name, part in parts.items()}
         origin = torch.stack([parts[n].mean(0) for n in names]).mean(0)
         rows = torch.cat([parts[n] for n in names]) - origin
@@ -115,7 +96,48 @@ class Cells:
         return out.view(m, k, -1), counts.view(m, k)
 
 
-def _matrix(rows: Any, name: str, fewest: int) -> Tensor:
+def _width(parts: Mapping[str, Tensor]) -> int:
+    """The one width of all cells."""
+    widths = {name: part.shape[1] for name, part in parts.items()}
+    if len(set(widths.values())) > 1:
+        raise ShapeMismatch(f"rows of different widths do not come from one place of one model: {widths}")
+    return next(iter(widths.values()))
+
+
+def _codes(
+    parts: Mapping[str, Tensor], items: Mapping[str, Any] | None, clusters: Mapping[str, Any] | None, check_shared: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Code of each row's item and of its cluster; an item lies in one cluster."""
+    ids = _labels(items, parts, "items")
+    if ids is None:
+        block = np.arange(sum(len(p) for p in parts.values()))
+    else:
+        block = np.unique(np.concatenate([ids[name] for name in parts]), return_inverse=True)[1]
+    if check_shared:
+        _check_shared(parts, block)
+    people = _labels(clusters, parts, "clusters")
+    if people is None:
+        return block, block
+    cluster = np.unique(np.concatenate([people[name] for name in parts]), return_inverse=True)[1]
+    if ids is None:
+        return cluster, cluster
+    first = np.full(block.max() + 1, -1)
+    first[block] = cluster
+    if (first[block] != cluster).any():
+        raise BadInput("an item lies in two clusters: an id in items= must always go with the same name in clusters=")
+    return block, cluster
+
+
+def _check_clusters(names: Sequence[str], cell: np.ndarray, cluster: np.ndarray) -> None:
+    """Raise where a cell has too few clusters."""
+    few = {n: len(np.unique(cluster[cell == k])) for k, n in enumerate(names)}
+    if min(few.values()) < 4:
+        name = min(few, key=lambda n: few[n])
+        raise TooFew(f"{name}: {few[name]} clusters; four at least are needed to say how much they differ")
+
+
+def _matrix(rows: Any, name: str, fewest: int) -> Float[Tensor, "row d_model"]:
+    """Rows of a cell in float64, checked."""
     x = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows).detach().double().cpu()
     if x.ndim != 2:
         raise ShapeMismatch(f"{name}: rows x d_model, got {tuple(x.shape)}")
@@ -128,6 +150,7 @@ def _matrix(rows: Any, name: str, fewest: int) -> Tensor:
 
 
 def _labels(given: Mapping[str, Any] | None, parts: Mapping[str, Tensor], what: str) -> dict[str, np.ndarray] | None:
+    """Labels of each cell's rows as text, checked; `what` is the argument that they were given as."""
     if given is None:
         return None
     out = {}

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..core.errors import BadInput, ShapeMismatch, ZeroDirection
+from ..core.types import Float, Tensor
 from .cells import Cells, unpair
 from .cross import cross
-from .geometry import MARGINS, GeometryReport, between
+from .geometry import between
 from .metrics import Metric, root
+from .report import MARGINS, GeometryReport
 from .sample import Sample, unwrap
 
 
@@ -52,12 +53,12 @@ def compare_directions(
             `causal_metric` made once for many layers.
         covariance: Rows for "whitened".
         unembedding: `d_model x vocabulary` for "causal".
-        margins: The class edges .2 and .9.
-        level: Confidence level.
+        margins: The class edges, .2 and .9 by default, 0 < first < second < 1; raising the first makes "orthogonal" wider.
+        level: Confidence level of the intervals, between 0 and 1.
         variance: "auto", "jackknife" or "jackknife - degenerate" (see `pair`).
-        draws: Permutations for the null; 0 for none.
-        resamples: Bootstrap draws for a second interval; 0 for none.
-        seed: Draws both.
+        draws: Permutations for the null, 0 or more; 0 for none. Raising it makes smaller p-values possible.
+        resamples: Bootstrap draws for a second interval, 0 or more; 0 for none.
+        seed: Draws permutations and resamples.
 
     Returns:
         A report. "refused" where a reliability's lower bound is 0 or less, or where both concepts are one contrast (the cosine is
@@ -111,7 +112,8 @@ def compare_directions(
 
 def _cells(
     concepts: Mapping[str, Any], items: Any, clusters: Any, paired: bool
-) -> tuple[tuple[str, str], dict[str, Tensor], Tensor, dict[str, Any] | None, dict[str, Any] | None]:
+) -> tuple[tuple[str, str], dict[str, Tensor], Float[Tensor, "2 cell"], dict[str, Any] | None, dict[str, Any] | None]:
+    """Names of the concepts, rows by cell, the two contrasts' weights, and items and clusters by cell."""
     if len(concepts) != 2:
         raise BadInput(f"two concepts by name, each (rows, baseline); got {', '.join(concepts) or 'none'}")
     first, second = concepts
@@ -154,14 +156,14 @@ def cell_name(table: Mapping[str, Tensor], name: str, x: Tensor) -> str:
     return same or name
 
 
-def _without_massive(table: Mapping[str, Tensor], weights: Tensor, ids: Any, people: Any) -> tuple[int, float]:
+def _without_massive(table: Mapping[str, Tensor], weights: Float[Tensor, "2 cell"], ids: Any, people: Any) -> tuple[int, float]:
+    """How many dimensions vary over 100 times as much as the middle one, and the cosine without them."""
     spread = torch.stack([v.double().var(0) for v in table.values()]).mean(0)
     massive = spread > 100 * spread[spread > 0].median() if bool((spread > 0).any()) else spread > 0
     count = int(massive.sum())
     if not count or count == len(massive):
         return count, math.nan
-    found = cross(
-        Cells.of({k: v[:, ~massive.to(v.device)] for k, v in table.items()}, items=ids, clusters=people, check_shared=False), weights
-    )
-    a, b = float(found.value[0, 0]), float(found.value[1, 1])
-    return count, float(found.value[0, 1]) / math.sqrt(a * b) if a > 0 and b > 0 else math.nan
+    rest = {k: v[:, ~massive.to(v.device)] for k, v in table.items()}
+    products = cross(Cells.of(rest, items=ids, clusters=people, check_shared=False), weights).value
+    a, b = float(products[0, 0]), float(products[1, 1])
+    return count, float(products[0, 1]) / math.sqrt(a * b) if a > 0 and b > 0 else math.nan

@@ -13,11 +13,10 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..core.errors import BadInput
 from ..core.seeds import numpy_rng
-from ..core.types import Float
+from ..core.types import Float, Tensor
 from .cells import Cells, joined
 
 ENOUGH_RANK = 30.0  # below it the noise is so far from Gaussian in its products that the plain jackknife is the honest one
@@ -28,8 +27,8 @@ class Cross:
     """Cross-fitted inner products of contrasts, with what their variances need.
 
     Attributes:
-        value: `contrast x contrast`, unbiased.
-        naive: The same with all pairs.
+        value: Inner products of the contrasts, `contrast x contrast`, unbiased.
+        naive: The same over all pairs of rows, noise included.
         left: The value without each cluster, `cluster x contrast x contrast`.
         factor: Of each cluster in a jackknife variance, (m - 1) / m of its stratum.
         strata: Code of each cluster's stratum: cells that share clusters belong together, with all their clusters.
@@ -66,23 +65,26 @@ class Cross:
         return math.sqrt(float(self.jackknife(left[:, None])[0, 0]))
 
 
-def _strata(counts: Tensor) -> np.ndarray:
+def _strata(counts: Float[Tensor, "cluster cell"]) -> np.ndarray:
     """Code of each cluster's group of cells: two cells are of one group where a cluster, or a chain of them, lies in both."""
     there = (counts > 0).numpy()
     return joined(there)[there.argmax(1)]
 
 
-def _products(sums: Tensor) -> Tensor:
+def _products(sums: Float[Tensor, "cluster cell d"]) -> Float[Tensor, "cluster cell cell"]:
     """S_cg . S_ch of every cluster, `cluster x cell x cell`."""
     return torch.einsum("cgd,chd->cgh", sums, sums)
 
 
-def cross(cells: Cells, weights: Tensor) -> Cross:
+def cross(cells: Cells, weights: Float[Tensor, "contrast cell"]) -> Cross:
     """Return the cross-fitted products of contrasts.
 
     Args:
         cells: The rows.
-        weights: `contrast x cell`; each row sums to 0.
+        weights: Weight of each cell's mean in each contrast, `contrast x cell`; each row sums to 0.
+
+    Returns:
+        The products, with what their variances need.
 
     Raises:
         BadInput: A contrast does not sum to zero.
@@ -98,8 +100,8 @@ def cross(cells: Cells, weights: Tensor) -> Cross:
     # the same without each cluster in turn
     with_total = torch.einsum("cgd,hd->cgh", sums, total)
     upper = total @ total.T - with_total - with_total.transpose(1, 2) + 2 * own - own.sum(0)
-    some = number - counts
-    left = upper / (some[:, :, None] * some[:, None, :] - (pairs.sum(0) - pairs))
+    remaining = number - counts
+    left = upper / (remaining[:, :, None] * remaining[:, None, :] - (pairs.sum(0) - pairs))
     strata = _strata(counts)
     size = torch.as_tensor(np.bincount(strata)[strata]).double()
     present = (counts > 0).sum(0).double()
@@ -136,43 +138,45 @@ class Pair:
     method: str
 
 
-def pair(found: Cross, i: int = 0, j: int = 1, *, variance: str = "auto") -> Pair:
+def pair(products: Cross, i: int = 0, j: int = 1, *, variance: str = "auto") -> Pair:
     """Return the numerator and denominator of a disattenuated cosine with their covariance.
 
     The jackknife counts the variance of the products of noise with noise twice; where noise has many dimensions that part is known
     (2 sum_{c != c'} k_cc'^2 of the linearised kernel k) and one of the two is taken off again.
 
     Args:
-        found: From `cross`.
-        i, j: Which contrasts.
+        products: From `cross`.
+        i: Index of the first contrast.
+        j: Index of the second contrast.
         variance: "jackknife", "jackknife - degenerate", or "auto": the second where both effective ranks are 30 or more.
+
+    Returns:
+        Numerator a.b, denominator sqrt(a.a b.b) and their covariance; the cosine is their ratio, above 0 where both contrasts
+        point to one side.
+
+    Raises:
+        BadInput: No such variance.
     """
     if variance not in ("auto", "jackknife", "jackknife - degenerate"):
         raise BadInput(f"variance={variance!r}: auto, jackknife or jackknife - degenerate")
-    n, a, b = (float(found.value[p]) for p in ((i, j), (i, i), (j, j)))
+    n, a, b = (float(products.value[p]) for p in ((i, j), (i, i), (j, j)))
     ok = a > 0 and b > 0
     ga, gb = (0.5 * (b / a) ** 0.5, 0.5 * (a / b) ** 0.5) if ok else (0.5, 0.5)
-    left = torch.stack(
-        [found.left[:, i, j], ga * found.left[:, i, i] + gb * found.left[:, j, j], found.left[:, i, i], found.left[:, j, j]], 1
+    left = products.left
+    jack = products.jackknife(
+        torch.stack([left[:, i, j], ga * left[:, i, i] + gb * left[:, j, j], left[:, i, i], left[:, j, j]], 1).numpy()
     )
-    jack = found.jackknife(left.numpy())
-    basis, rank = _kernels(found.noise[i], found.noise[j])
+    basis, rank = _kernels(products.noise[i], products.noise[j])
     if variance == "auto":
         variance = "jackknife - degenerate" if min(rank) >= ENOUGH_RANK else "jackknife"
     if variance != "jackknife":
         mix = np.array([[1, 0, 0], [0, ga, gb], [0, 1, 0], [0, 0, 1]])
         jack = _less(jack, 2 * mix @ basis @ mix.T)
-    return Pair(
-        n=n,
-        r=(a * b) ** 0.5 if ok else float("nan"),
-        covariance=jack[:2, :2],
-        alone=(float(jack[2, 2]), float(jack[3, 3])),
-        rank=rank,
-        method=variance,
-    )
+    r = (a * b) ** 0.5 if ok else float("nan")
+    return Pair(n=n, r=r, covariance=jack[:2, :2], alone=(float(jack[2, 2]), float(jack[3, 3])), rank=rank, method=variance)
 
 
-def _kernels(x: Tensor, y: Tensor) -> tuple[np.ndarray, tuple[float, float]]:
+def _kernels(x: Float[Tensor, "cluster d"], y: Float[Tensor, "cluster d"]) -> tuple[Float[np.ndarray, "3 3"], tuple[float, float]]:
     """Sums over c != c' of products of two of the kernels of a.b, a.a and b.b, `3 x 3`; and the effective ranks of both."""
     if len(x) > x.shape[1]:  # in the space of the rows or in that of the clusters, whichever is smaller
         sx, sy, sxy = x.T @ x, y.T @ y, x.T @ y
@@ -208,7 +212,7 @@ def _less(jack: np.ndarray, degenerate: np.ndarray) -> np.ndarray:
 
 
 def fieller(n: float, r: float, covariance: np.ndarray, quantile: float) -> tuple[float, float]:
-    """Return the c with (n - c r)^2 <= q^2 Var(n - c r); without end where r cannot be told from 0.
+    """Return the c with (n - c r)^2 <= q^2 Var(n - c r); unbounded where r cannot be told from 0.
 
     References:
         Fieller 1954, J. R. Stat. Soc. B 16:175.
@@ -221,7 +225,7 @@ def fieller(n: float, r: float, covariance: np.ndarray, quantile: float) -> tupl
     return float((b - root**0.5) / a), float((b + root**0.5) / a)
 
 
-def resampled(cells: Cells, weights: Tensor, *, resamples: int = 2000, seed: int = 0) -> Float[Tensor, "resample k k"]:
+def resampled(cells: Cells, weights: Float[Tensor, "k cell"], *, resamples: int = 2000, seed: int = 0) -> Float[Tensor, "resample k k"]:
     """Return the cross-fitted products under a bootstrap over clusters, stratum by stratum.
 
     A cluster that is drawn twice meets itself: these pairs are left out too.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,12 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.svm import SVC
-from torch import Tensor
 
 from ..core.errors import BadInput, OneClass, ShapeMismatch, TooFew, UnknownName, unknown
 from ..core.seeds import derive, numpy_rng, torch_rng
 from ..core.show import Shown, axes
 from ..core.stats import auroc, paired_difference, proportion
-from ..core.types import Float
+from ..core.types import Bool, Float, Int, Tensor
 from ..probes import fit_logistic
 from ..probes.scaling import Eraser, Scaler, matrix, two_classes
 
@@ -41,23 +40,26 @@ class Projection(Shown):
         d, k = self.basis.shape
         return f"{k} of {d} dimensions set to their mean", {"shape": axes(d_model=d, k=k), "what is erased": "what lies along the basis"}
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        """Return rows with what lies along the basis set to its mean."""
         return x - (x - self.mean) @ self.basis @ self.basis.T
 
 
-def fit_eraser(
-    rows: Any, labels: ArrayLike, method: str = "leace", *, rank: int | None = None, seed: int = 0
-) -> Callable[[Tensor], Tensor]:
+def fit_eraser(rows: Any, labels: ArrayLike, method: str = "leace", *, rank: int | None = None, seed: int = 0) -> Eraser | Projection:
     """Return a map of rows that takes a binary concept out.
 
     Args:
         rows: Training rows, `row x d_model`.
-        labels: 0 or 1.
+        labels: Label of each row, 0 or 1; both must occur.
         method: "leace" (Belrose et al. 2023: no linear probe can read it, the least change), "mean_projection" (the mean difference is
             projected out), "inlp" (Ravfogel et al. 2020, arXiv 2004.07667: logistic directions in turn, until training accuracy falls below
             .55, at most `rank`), "random" (`rank` random directions: the control).
-        rank: Directions of "random" (1 by default); at most so many of "inlp" (32 by default).
-        seed: Of the random directions.
+        rank: Directions of "random" (1 by default); at most so many of "inlp" (32 by default). Raising it removes more of the
+            rows. The other methods take out one direction.
+        seed: Draws the random directions.
+
+    Returns:
+        A map from rows to rows of the same shape and units, to be applied unchanged to held-out rows.
 
     Raises:
         UnknownName: No such method.
@@ -79,7 +81,8 @@ def fit_eraser(
     return _inlp(x, y, mean, min(rank or 32, x.shape[1] - 1))
 
 
-def _inlp(x: Tensor, y: np.ndarray, mean: Tensor, most: int) -> Projection:
+def _inlp(x: Float[Tensor, "row d_model"], y: Int[np.ndarray, " row"], mean: Float[Tensor, " d_model"], most: int) -> Projection:
+    """Take out logistic directions in turn, until a probe reads no more than .55 in training."""
     basis = torch.zeros(x.shape[1], 0)
     for _ in range(most):
         left = Projection(basis=basis, mean=mean)(x)
@@ -93,7 +96,10 @@ def _inlp(x: Tensor, y: np.ndarray, mean: Tensor, most: int) -> Projection:
     return Projection(basis=basis, mean=mean)
 
 
-def _scores(kind: str, x: Tensor, y: np.ndarray, held: Tensor) -> np.ndarray:
+def _scores(
+    kind: str, x: Float[Tensor, "row d_model"], y: Int[np.ndarray, " row"], held: Float[Tensor, "held d_model"]
+) -> Float[np.ndarray, " held"]:
+    """Scores that a fresh probe of this kind gives to held-out rows."""
     if kind == "linear":
         return fit_logistic(x[y == 1], x[y == 0], c=0.1).score(held)
     scaler = Scaler.fit(x)
@@ -117,14 +123,14 @@ def erase_and_reprobe(
     Erasers and probes are fitted on the training groups and read on the others.
 
     Args:
-        rows: `row x d_model`.
-        concepts: Labels 0/1 by name, one per row.
+        rows: Activations, `row x d_model`.
+        concepts: Labels 0/1 by name, one per row; both must occur on both sides.
         groups: The group of each row (identity, pair of requests): no group is on both sides, and intervals are clustered by it.
         erasers: Of `ERASERS`.
         probes: "linear" (logistic), "nonlinear" (support vector machine with a Gaussian kernel).
-        test: Share of the groups that is held out.
-        draws: Random single directions of the control; their mean is reported, with the smallest and the largest.
-        resamples: For the intervals of AUROC and of the loss.
+        test: Share of the groups that is held out, between 0 and 1; three groups at least.
+        draws: Random single directions of the control, 1 or more; their mean is reported, with the smallest and the largest.
+        resamples: Bootstrap draws for the intervals of AUROC and of the loss.
         seed: Draws groups and directions.
 
     Returns:
@@ -132,7 +138,8 @@ def erase_and_reprobe(
         paired). Erased "nothing" is the ceiling.
 
     Raises:
-        TooFew: Too few groups.
+        TooFew: Under ten groups.
+        UnknownName: No such eraser or probe.
         OneClass: A concept has one class on one side.
         ShapeMismatch, NotFinite, BadInput: See their messages.
     """
@@ -146,16 +153,8 @@ def erase_and_reprobe(
     if stray:
         raise unknown(UnknownName, "probe", stray[0], PROBES)
     labels = {k: two_classes(v, len(x)) for k, v in concepts.items()}
-    every = np.unique(names)
-    if len(every) < 10:
-        raise TooFew(f"{len(every)} groups; ten at least, to hold some out")
-    held_names = numpy_rng(seed, "erasure").permutation(every)[: max(3, round(test * len(every)))]
-    held = np.isin(names, held_names)
-    for name, y in labels.items():
-        for side, keep in (("training", ~held), ("held-out", held)):
-            if len(np.unique(y[keep])) < 2:
-                raise OneClass(f"{name!r} has one class among the {side} rows; more groups, or another seed")
-    train, rest, people = x[torch.as_tensor(~held)], x[torch.as_tensor(held)], names[held]
+    held = _held_out(names, labels, test, seed)
+    train, rest = x[torch.as_tensor(~held)], x[torch.as_tensor(held)]
     out: list[dict[str, Any]] = []
     ceiling: dict[tuple[str, str], np.ndarray] = {}
 
@@ -163,21 +162,11 @@ def erase_and_reprobe(
         for name, y in labels.items():
             for kind in probes:
                 scores = [_scores(kind, m(train), y[~held], m(rest)) for m in maps]
-                truth = y[held]
                 place = {"erased": erased, "read": name, "method": eraser, "probe": kind, "split": "test"}
-                hits = np.stack([(s > 0) == truth for s in scores]).astype(float)
-                if len(maps) == 1:
-                    accuracy = proportion(hits[0], people)
-                    out.append(place | {"metric": "accuracy"} | accuracy.row())
-                    out.append(place | {"metric": "auroc"} | auroc(scores[0], truth, people, resamples=resamples, seed=seed).row())
-                else:
-                    low, high = np.quantile(hits.mean(1), [0, 1])
-                    out.append(place | {"metric": "accuracy", "value": hits.mean(), "low": low, "high": high, "n": len(truth)})
+                before = ceiling.get((name, kind))
+                out.extend(place | row for row in _rows(scores, y[held], names[held], before, resamples, seed))
                 if erased == "nothing":
-                    ceiling[name, kind] = hits[0]
-                else:
-                    loss = paired_difference(ceiling[name, kind], hits.mean(0), people, resamples=resamples, seed=seed)
-                    out.append(place | {"metric": "loss"} | loss.row())
+                    ceiling[name, kind] = ((scores[0] > 0) == y[held]).astype(float)
 
     read("nothing", "none", [lambda v: v])
     for name, y in labels.items():
@@ -185,3 +174,36 @@ def erase_and_reprobe(
             seeds = [derive(seed, "random eraser", k) for k in range(draws)] if eraser == "random" else [seed]
             read(name, eraser, [fit_eraser(train, y[~held], eraser, seed=s) for s in seeds])
     return pd.DataFrame(out)
+
+
+def _held_out(names: np.ndarray, labels: Mapping[str, np.ndarray], test: float, seed: int) -> Bool[np.ndarray, " row"]:
+    """Which rows are held out: whole groups, with both classes of every concept on both sides."""
+    every = np.unique(names)
+    if len(every) < 10:
+        raise TooFew(f"{len(every)} groups; ten at least, to hold some out")
+    held = np.isin(names, numpy_rng(seed, "erasure").permutation(every)[: max(3, round(test * len(every)))])
+    for name, y in labels.items():
+        for side, keep in (("training", ~held), ("held-out", held)):
+            if len(np.unique(y[keep])) < 2:
+                raise OneClass(f"{name!r} has one class among the {side} rows; more groups, or another seed")
+    return held
+
+
+def _rows(
+    scores: Sequence[Float[np.ndarray, " row"]],
+    truth: Int[np.ndarray, " row"],
+    people: np.ndarray,
+    before: Float[np.ndarray, " row"] | None,
+    resamples: int,
+    seed: int,
+) -> Iterable[dict[str, Any]]:
+    """What one probe reads after each of these maps, and how much less than it read before."""
+    hits = np.stack([(s > 0) == truth for s in scores]).astype(float)
+    if len(scores) == 1:
+        yield {"metric": "accuracy"} | proportion(hits[0], people).row()
+        yield {"metric": "auroc"} | auroc(scores[0], truth, people, resamples=resamples, seed=seed).row()
+    else:
+        low, high = np.quantile(hits.mean(1), [0, 1])
+        yield {"metric": "accuracy", "value": hits.mean(), "low": low, "high": high, "n": len(truth)}
+    if before is not None:
+        yield {"metric": "loss"} | paired_difference(before, hits.mean(0), people, resamples=resamples, seed=seed).row()

@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import t as student
-from torch import Tensor
 
 from ..core.errors import BadInput
 from ..core.show import Shown
 from ..core.show import between as between_text
 from ..core.stats import permutation_p
+from ..core.types import Float, Tensor
 from .cells import Cells
-from .cross import cross
-from .geometry import MARGINS, GeometryReport, between, freedom
+from .cross import Cross, cross
+from .geometry import between, freedom
 from .metrics import Metric, root
 from .null import permuted
+from .report import MARGINS, GeometryReport
 from .sample import unwrap
 
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -47,8 +48,8 @@ class FactorialReport(Shown):
 
     Attributes:
         factors: Names of the two factors.
-        effects: By effect: cross-fitted length (`value`, raw units of the metric) with an interval, `reliability`, permutation `p`, `share` of the
-            summed squared lengths of the three orthogonal effects.
+        effects: By effect: cross-fitted length (`value`, raw units of the metric) with an interval, `reliability`, permutation
+            `p`, `share` of the summed squared lengths of the three orthogonal effects.
         pairs: By two effects: verdict, cosine, interval and so on; the null only for the two main effects.
         reports: The same as reports.
         additive: Is "both" the sum of "first alone" and "second alone"? The report of the two, and of the other diagonal.
@@ -98,9 +99,19 @@ def factorial_geometry(
 
     Args:
         cells: Rows `row x d_model` (or samples) by (first factor, second factor), each 0 or 1.
-        factors: Their names.
-        items, clusters: Of the rows: one sequence for all cells (row i of each is one item), or by cell. As for `compare_directions`.
-        metric, covariance, unembedding, margins, level, draws, seed: As there.
+        factors: Names of the two factors.
+        items: Ids of the rows: one sequence for all cells (row i of each is one item), or by cell. As for `compare_directions`.
+        clusters: Cluster of each row (what is independent of what), in the same forms.
+        metric: Inner product: "raw", "whitened", "causal", or a `Metric`.
+        covariance: Rows for "whitened", that enter no cell.
+        unembedding: `d_model x vocabulary` for "causal".
+        margins: The class edges of the verdicts.
+        level: Confidence level of the intervals, between 0 and 1.
+        draws: Permutations for the nulls, 0 or more; 0 for none.
+        seed: Draws permutations.
+
+    Returns:
+        The report: effects, angles between any two of them, and whether a cell is the sum of its parts.
 
     Raises:
         BadInput: Not the four cells.
@@ -125,19 +136,35 @@ def factorial_geometry(
     rows = {names[c]: torch.as_tensor(np.asarray(cells[c]) if not isinstance(cells[c], Tensor) else cells[c]) for c in CORNERS}
     matrix = root(metric, covariance=covariance, unembedding=unembedding, cells=rows)
     table = Cells.of(rows, items=by_cell(items), clusters=by_cell(clusters), matrix=matrix)
-    first, second = factors
-    contrasts = design(first, second)
+    contrasts = design(*factors)
     weights = torch.tensor(list(contrasts.values()), dtype=torch.float64)
-    found = cross(table, weights)
+    products = cross(table, weights)
     crossed = permuted(table, weights, draws=draws, seed=seed)[0] if draws else None
+    how: dict[str, Any] = {"margins": margins, "level": level, "seed": seed, "draws": 0}
+    how["metric"] = metric if isinstance(metric, str) else metric.name
+    reports = _reports(table, contrasts, weights, factors, draws, how)
+    return FactorialReport(
+        factors=factors,
+        effects=_effects(table, list(contrasts), products, crossed, level),
+        pairs=pd.DataFrame([r.row() for r in reports.values()]),
+        reports=reports,
+        additive=_additive(table, factors, how),
+        cells=_plane(products.value, table, weights[:2], factors),
+    )
+
+
+def _effects(
+    table: Cells, names: list[str], products: Cross, crossed: Float[Tensor, "draw effect effect"] | None, level: float
+) -> pd.DataFrame:
+    """Length of each effect with its interval, its share of the orthogonal effects, and its permutation p-value."""
     q = float(student.ppf(0.5 + level / 2, freedom(table)))
-    squares = {k: max(0.0, float(found.value[i, i])) for i, k in enumerate(contrasts)}
-    whole = sum(squares[k] for k in list(contrasts)[:3]) or 1.0
-    effects = []
-    for i, name in enumerate(contrasts):
-        error = q * found.error(found.left[:, i, i].numpy())
-        value = float(found.value[i, i])
-        effects.append(
+    squares = [max(0.0, float(products.value[i, i])) for i in range(len(names))]
+    whole = sum(squares[:3]) or 1.0
+    rows = []
+    for i, name in enumerate(names):
+        error = q * products.error(products.left[:, i, i].numpy())
+        value = float(products.value[i, i])
+        rows.append(
             {
                 "effect": name,
                 "metric": "length",
@@ -145,49 +172,48 @@ def factorial_geometry(
                 "low": math.sqrt(max(0.0, value - error)),
                 "high": math.sqrt(max(0.0, value + error)),
                 "n": len(table.cell),
-                "reliability": found.reliability(i),
-                "share": squares[name] / whole if i < 3 else math.nan,
+                "reliability": products.reliability(i),
+                "share": squares[i] / whole if i < 3 else math.nan,
                 "p": permutation_p(value, crossed[:, i, i].numpy()) if crossed is not None else math.nan,
             }
         )
-    how: dict[str, Any] = {
-        "margins": margins,
-        "level": level,
-        "seed": seed,
-        "metric": metric if isinstance(metric, str) else metric.name,
-        "draws": 0,
-    }
-    null: dict[str, Any] = {"draws": draws}  # for the main effects only: the others are many, and their intervals say as much
-    reports = {
-        (a, b): between(
-            table, weights[[list(contrasts).index(a), list(contrasts).index(b)]], (a, b), **how | (null if (a, b) == factors else {})
-        )
-        for a, b in itertools.combinations(contrasts, 2)
-        if not _same(contrasts[a], contrasts[b])
-    }
+    return pd.DataFrame(rows)
+
+
+def _reports(
+    table: Cells,
+    contrasts: Mapping[str, list[float]],
+    weights: Float[Tensor, "effect cell"],
+    factors: tuple[str, str],
+    draws: int,
+    how: Mapping[str, Any],
+) -> dict[tuple[str, str], GeometryReport]:
+    """The angle between any two effects; the null for the main effects only: the others' intervals say as much."""
+    names = list(contrasts)
+    reports = {}
+    for a, b in itertools.combinations(names, 2):
+        if not _same(contrasts[a], contrasts[b]):
+            null = {"draws": draws} if (a, b) == factors else {}
+            reports[a, b] = between(table, weights[[names.index(a), names.index(b)]], (a, b), **{**how, **null})
+    return reports
+
+
+def _additive(table: Cells, factors: tuple[str, str], how: Mapping[str, Any]) -> dict[str, GeometryReport]:
+    """The step from a corner to the opposite one against the sum of its two parts, along both diagonals."""
+    first, second = factors
     ends = {
         f"both: {first} and {second} against the sum of each alone": ([-1, 0, 0, 1], [-2, 1, 1, 0]),
         f"{first} in place of {second} against the sum of its two steps": ([0, -1, 1, 0], [1, -2, 0, 1]),
     }
-    additive = {
-        name: between(table, torch.tensor(two, dtype=torch.float64), ("observed", "sum of parts"), **how) for name, two in ends.items()
-    }
-    pairs = pd.DataFrame([r.row() for r in reports.values()])
-    return FactorialReport(
-        factors=factors,
-        effects=pd.DataFrame(effects),
-        pairs=pairs,
-        reports=reports,
-        additive=additive,
-        cells=_plane(found.value, table, weights[:2], factors),
-    )
+    names = ("observed", "sum of parts")
+    return {name: between(table, torch.tensor(two, dtype=torch.float64), names, **how) for name, two in ends.items()}
 
 
 def _same(a: list[float], b: list[float]) -> bool:
     return np.allclose(a, b) or np.allclose(a, np.negative(b))
 
 
-def _plane(value: Tensor, cells: Cells, weights: Tensor, factors: tuple[str, str]) -> pd.DataFrame:
+def _plane(value: Float[Tensor, "effect effect"], cells: Cells, weights: Float[Tensor, "2 cell"], factors: tuple[str, str]) -> pd.DataFrame:
     """Where the cell means lie along the two main effects, each measured with the other clusters' effect (no cell is its own ruler).
 
     An effect whose cross-fitted squared length is not above 0 is no ruler: NaN.

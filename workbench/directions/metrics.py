@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.covariance import ledoit_wolf
-from torch import Tensor
 
 from ..core.errors import BadInput, NotFinite, ShapeMismatch, SharedRows
-from ..core.types import Float
+from ..core.types import Float, Tensor
 from ..probes.scaling import matrix
 from .cells import fingerprint
 
@@ -32,7 +31,7 @@ class Metric:
     matrix: Float[Tensor, "d_model d_model"]
 
 
-def _root(c: Tensor) -> Tensor:
+def _root(c: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     """An M with M'M = c, positive semidefinite."""
     factor, failed = torch.linalg.cholesky_ex(c)
     if not int(failed):
@@ -67,6 +66,14 @@ def causal_metric(unembedding: Any) -> Metric:
     Args:
         unembedding: `d_model x vocabulary`, with the gain of the final norm multiplied in (`models.unembedding`).
 
+    Returns:
+        The inner product, `d_model x d_model`; cosines in it are at most 1 in size, lengths are standard deviations of logits.
+
+    Raises:
+        ShapeMismatch: Not `d_model x vocabulary`, with more tokens than dimensions.
+        NotFinite: It holds NaN or infinity.
+        BadInput: All tokens have the same row.
+
     References:
         Park, Choe and Veitch 2023, arXiv 2311.03658, theorem 3.2.
     """
@@ -82,25 +89,32 @@ def causal_metric(unembedding: Any) -> Metric:
 
 
 def _check_apart(covariance: Any, cells: Mapping[str, Any]) -> None:
+    """Raise where rows of the covariance are rows of a cell, as they are or less the cell's mean."""
     seen = {fingerprint(row) for row in matrix(covariance, "covariance rows").numpy()}
     for name, rows in cells.items():
         x = torch.as_tensor(rows).detach().cpu()
-        for one in (x, x - x.mean(0)):
-            count = sum(fingerprint(row) in seen for row in one.float().numpy())
+        for version in (x, x - x.mean(0)):
+            count = sum(fingerprint(row) in seen for row in version.float().numpy())
             if count:
                 raise SharedRows(
-                    f"covariance=: {count} of its rows enter {name!r} too. A covariance of the same rows makes directions out of their noise; "
-                    "give rows of other items"
+                    f"covariance=: {count} of its rows enter {name!r} too. "
+                    "A covariance of the same rows makes directions out of their noise; give rows of other items"
                 )
 
 
-def root(metric: str | Metric, *, covariance: Any = None, unembedding: Any = None, cells: Mapping[str, Any] | None = None) -> Tensor | None:
+def root(
+    metric: str | Metric, *, covariance: Any = None, unembedding: Any = None, cells: Mapping[str, Any] | None = None
+) -> Float[Tensor, "d_model d_model"] | None:
     """Return the matrix M with <x, y> = (M x).(M y), or `None` for the raw product.
 
     Args:
         metric: One of `METRICS`, or made before.
-        covariance, unembedding: What "whitened" and "causal" need.
-        cells: Rows that will enter the directions; those of the covariance must be others.
+        covariance: Rows for "whitened", `row x d_model`, or a sample; rows that enter neither direction.
+        unembedding: `d_model x vocabulary`, for "causal".
+        cells: Rows that will enter the directions, by cell; those of the covariance must be others.
+
+    Returns:
+        M, `d_model x d_model`, in float64.
 
     Raises:
         BadInput: No such metric, or it lacks what it needs.

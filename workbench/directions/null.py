@@ -6,17 +6,16 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..core.seeds import numpy_rng
-from ..core.types import Float
+from ..core.types import Float, Tensor
 from .cells import Cells, joined
 
 CHUNK = 2**26  # numbers in a chunk of draws
 
 
 def permuted(
-    cells: Cells, weights: Tensor, *, draws: int = 1000, seed: int = 0
+    cells: Cells, weights: Float[Tensor, "k cell"], *, draws: int = 1000, seed: int = 0
 ) -> tuple[Float[Tensor, "draw k k"], Float[Tensor, "draw k k"]]:
     """Return the cross-fitted and the plain products of contrasts under permuted cell labels.
 
@@ -25,9 +24,12 @@ def permuted(
 
     Args:
         cells: The rows.
-        weights: `contrast x cell`.
-        draws: How many.
+        weights: Weight of each cell's mean in each contrast, `contrast x cell`; each row sums to 0.
+        draws: Permutations, 1 or more.
         seed: Draws them.
+
+    Returns:
+        The cross-fitted and the plain products, `draw x contrast x contrast` each.
     """
     pools = _pools(weights)[cells.cell]
     first, second, kernel = _inside(cells)
@@ -53,7 +55,7 @@ def permuted(
     return torch.cat(cross), torch.cat(naive)
 
 
-def _pools(weights: Tensor) -> np.ndarray:
+def _pools(weights: Float[Tensor, "contrast cell"]) -> np.ndarray:
     """Code of the group of cells that contrasts connect, by cell."""
     return joined((weights != 0).numpy())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,8 @@ from ..core.seeds import numpy_rng
 from ..core.stats import wilson
 from .cells import FEWEST
 from .compare import compare_directions
-from .geometry import MARGINS, GeometryReport, verdict
+from .report import MARGINS, GeometryReport, verdict
 
-CONSTRUCTIONS = ("shared", "disjoint", "chain", "one contrast")
 Rows = NDArray[np.float64]
 
 
@@ -56,16 +56,19 @@ def plant(
 
     Args:
         rng: Draws everything.
-        cosine: Of the two directions in units of the noise (of `spread`): the angle that whitening sees.
-        signal: Length of each direction in those units; 0 for none.
+        cosine: Of the two directions in units of the noise (of `spread`), -1 to 1: the angle that whitening sees.
+        signal: Length of each direction in those units, 0 or more; 0 for none. Raising it makes reliabilities higher.
         n: Rows of each cell.
-        d: Dimensions.
+        d: Dimensions, 2 or more.
         spread: Standard deviation of each dimension's noise; 1 by default. Where it is given, directions lie in the unscaled space.
         tails: "normal", or "heavy" (Student with 3 degrees of freedom, of unit variance).
         construction: "shared" baseline, "disjoint" ones, "chain" (harm - neutral, neutral - safety) or "one contrast" twice.
-        rows_per_cluster: Rows of a cell that share a part of their noise.
-        shared_variance: That part of the variance, common to all rows of a cluster in a cell.
-        paired: Part of the variance that row i of every cell shares.
+        rows_per_cluster: Rows of a cell that share a part of their noise, 1 or more.
+        shared_variance: That part of the variance, 0 to 1, common to all rows of a cluster in a cell.
+        paired: Part of the variance that row i of every cell shares, 0 to 1.
+
+    Returns:
+        The rows of both concepts and their baselines, the two directions, and the clusters where there are any.
     """
     u, v = np.linalg.qr(rng.standard_normal((d, 2)))[0].T
     a, b = signal * u, signal * (cosine * u + math.sqrt(max(0.0, 1 - cosine**2)) * v)
@@ -106,16 +109,21 @@ def geometry_power(
 
     Args:
         pilot: A report to start from: its cosine (cut to [-1, 1]), lower reliability, clusters in a cell and effective rank.
-        cosine, reliability, n, rank: Instead of it: the true cosine, the half-sample reliability at `n` clusters in a cell, the
-            effective rank of the noise.
-        ns: Clusters in a cell to try.
-        runs: Draws each.
+        cosine: Instead of the pilot's: the true cosine, -1 to 1.
+        reliability: Instead of the pilot's: the half-sample reliability at `n` clusters in a cell, between 0 and 1.
+        n: Instead of the pilot's: clusters in a cell that the reliability belongs to, 1 or more.
+        rank: Instead of the pilot's: the effective rank of the noise.
+        ns: Numbers of clusters in a cell to try, 16 at least.
+        runs: Draws for each number, 1 or more; raising it narrows the intervals.
         margins: Class edges; a pilot's own where there is one.
         seed: Draws the rows.
 
     Returns:
         By `clusters`: `value`, the share of draws with the right verdict, with a Wilson interval; the shares `wrong`,
         `undetermined` and `refused`; and the median `width` of the interval.
+
+    Raises:
+        BadInput: Neither a pilot nor all four numbers, or a number out of range.
 
     Note:
         Drawn with a shared baseline and equal noise in `rank` dimensions. A pilot's cosine is itself uncertain: try its ends too.
@@ -148,28 +156,29 @@ def geometry_power(
     for size in ns:
         if size < FEWEST:
             raise BadInput(f"ns: {FEWEST} at least, got {size}")
-        found = []
-        for run in range(runs):
-            made = plant(numpy_rng(seed, "power", size, run), cosine=cosine, signal=signal, n=size, d=d)
-            found.append(compare_directions(harm=made.harm, safety=made.safety, margins=margins, draws=0))
-        words = [r.verdict for r in found]
-        hits = words.count(right)
-        low, high = wilson(hits, runs)
-        none, refused = words.count("undetermined"), words.count("refused")
-        width = float(np.median([r.interval[1] - r.interval[0] for r in found]))
-        rows.append(
-            {
-                "clusters": size,
-                "verdict": right,
-                "metric": "share of right verdicts",
-                "value": hits / runs,
-                "low": low,
-                "high": high,
-                "n": runs,
-                "wrong": (runs - hits - none - refused) / runs,
-                "undetermined": none / runs,
-                "refused": refused / runs,
-                "width": width,
-            }
-        )
+        rows.append({"clusters": size, "verdict": right, **_share(right, cosine, signal, size, d, runs, margins, seed)})
     return pd.DataFrame(rows)
+
+
+def _share(
+    right: str, cosine: float, signal: float, size: int, d: int, runs: int, margins: tuple[float, float], seed: int
+) -> dict[str, Any]:
+    """How often drawn rows get the right verdict, a wrong one or none."""
+    reports = []
+    for run in range(runs):
+        rows = plant(numpy_rng(seed, "power", size, run), cosine=cosine, signal=signal, n=size, d=d)
+        reports.append(compare_directions(harm=rows.harm, safety=rows.safety, margins=margins, draws=0))
+    words = [r.verdict for r in reports]
+    hits, undetermined, refused = (words.count(word) for word in (right, "undetermined", "refused"))
+    low, high = wilson(hits, runs)
+    return {
+        "metric": "share of right verdicts",
+        "value": hits / runs,
+        "low": low,
+        "high": high,
+        "n": runs,
+        "wrong": (runs - hits - undetermined - refused) / runs,
+        "undetermined": undetermined / runs,
+        "refused": refused / runs,
+        "width": float(np.median([r.interval[1] - r.interval[0] for r in reports])),
+    }
