@@ -1,4 +1,4 @@
-"""TruthfulQA and MMLU: questions with a right answer, which show what an edit of a model costs."""
+"""TruthfulQA and MMLU: questions with a right answer, which measure the capability that an edit of a model costs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class MultiTruth:
 
     @property
     def mc1(self) -> Choice:
-        """The best answer against all incorrect ones; it stands first, so shuffle (`to_ab`) before showing letters."""
+        """The best answer against all incorrect ones. It comes first: shuffle (`to_ab`) before showing letters."""
         options = (self.best, *self.incorrect)
         return Choice(
             question=self.question,
@@ -71,21 +71,24 @@ class MultiTruth:
 
     @property
     def mc2(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """All answers, and 1 for each that is true: the score is the share of probability on the true ones."""
+        """All answers, and 1 for each that is true. The score is the share of probability on the true ones."""
         return (*self.correct, *self.incorrect), (1,) * len(self.correct) + (0,) * len(self.incorrect)
 
 
 def truthfulqa_mc(path: str | Path | None = None, *, limit: int | None = None, seed: int = 0) -> list[MultiTruth]:
     """Load TruthfulQA with all its answers.
 
-    Answers that the file repeats, leaves empty or calls both true and false ("Unknown" in two questions) are kept once,
-    dropped, and kept as true.
+    An answer that the file repeats is kept once, an empty one is dropped, and one that the file calls both true and false
+    ("Unknown" in two questions) is kept as true.
 
     Args:
         path: TruthfulQA.csv, a file of the hub's configurations "generation" or "multiple_choice" (parquet, jsonl, json),
             or a folder with one of them. `None` takes `truthfulqa/truthful_qa` from the hub.
-        limit: Draw so many questions; `None` for all (817).
-        seed: Which.
+        limit: Number of questions to draw; `None` for all (817).
+        seed: Draws the questions.
+
+    Returns:
+        The questions, in the order of the file.
 
     Raises:
         NetworkNeeded, GatedModel: The hub was asked and cannot answer.
@@ -102,10 +105,13 @@ def truthfulqa(path: str | Path | None = None, *, limit: int | None = None, seed
     """Load TruthfulQA as questions with two options: the best answer against an incorrect one, in a random order.
 
     Args:
-        path: As for `truthfulqa_mc`; or a file in the A/B form of the CAA repository, whose draw is then kept.
-        limit: Draw so many questions; `None` for all.
-        seed: Which, against which incorrect answer (the authors' choice where the file has "Best Incorrect Answer"), and
-            in which order.
+        path: As for `truthfulqa_mc`; or a file in the A/B form of the CAA repository, whose options are kept as they are.
+        limit: Number of questions to draw; `None` for all.
+        seed: Draws the questions, the incorrect answer of each (the authors' choice where the file has "Best Incorrect
+            Answer"), and the order of the two options.
+
+    Returns:
+        Questions with two options; `target` is the best answer.
 
     Raises:
         NetworkNeeded, GatedModel, MissingColumn, BadInput: As for `truthfulqa_mc`.
@@ -127,14 +133,13 @@ def _truths(path: str | Path | None, patterns: Sequence[str], config: str, limit
 def _truth(row: Mapping[str, Any], where: str) -> MultiTruth:
     columns = next((layout for layout in (_CSV, _GENERATION, _TARGETS) if set(layout) <= set(row)), None)
     if columns is None:
-        raise MissingColumn(
-            f"{where}: not a layout of TruthfulQA. It has: {', '.join(row)}. Needed: {' or '.join(', '.join(c) for c in (_CSV, _GENERATION, _TARGETS))}"
-        )
+        layouts = " or ".join(", ".join(layout) for layout in (_CSV, _GENERATION, _TARGETS))
+        raise MissingColumn(f"{where}: not a layout of TruthfulQA. It has: {', '.join(row)}. Needed: {layouts}")
     question, best = text_of(row, columns[0], where).strip(), ""
     if columns is _TARGETS:
-        one, two = (_targets(row[name], name, where) for name in columns[1:])
-        best = next((text for text, true in one if true), "")
-        correct, incorrect = [t for t, true in two if true], [t for t, true in two if not true]
+        mc1, mc2 = (_targets(row[name], name, where) for name in columns[1:])
+        best = next((text for text, true in mc1 if true), "")
+        correct, incorrect = [t for t, true in mc2 if true], [t for t, true in mc2 if not true]
         if not best:
             raise BadInput(f"{where}: 'mc1_targets' has no correct answer (label 1)")
     else:
@@ -190,13 +195,14 @@ def mmlu(
         path: A file with the hub's columns `question, subject, choices, answer` (parquet, jsonl, json, csv), a folder with
             such files (of one table or one a subject), or a file in the A/B form of the CAA repository. `None` takes
             `cais/mmlu` from the hub.
-        subjects: Only these; `None` for all.
-        split: "test", "validation", "dev": which files of a folder, which part on the hub.
-        limit: Draw so many questions; `None` for all.
-        seed: Which.
+        subjects: Names of the subjects to keep; `None` for all.
+        split: "test", "validation" or "dev": the files of a folder, or the split on the hub.
+        limit: Number of questions to draw; `None` for all.
+        seed: Draws the questions.
 
     Returns:
-        Questions with four options, subject in `category`; `to_ab` makes two of the four. Two options from the A/B form.
+        Questions with four options, with the subject in `category`; `to_ab` reduces them to two. From the A/B form, questions
+        with two options.
 
     Raises:
         UnknownName: No such subject.

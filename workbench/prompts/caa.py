@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..core.errors import BadInput, UnknownName, unknown
 from .choices import LETTERS, Choice
@@ -22,14 +22,17 @@ _ANSWER = re.compile(r"\s*\(?([A-Z])\)?\s*")
 
 
 def parse_options(text: str) -> tuple[str, tuple[str, ...]] | None:
-    """Cut a question from the lettered options that end it, one a line, with or without a line "Choices:" before them.
+    """Separate a question from the lettered options at its end, one a line, with or without a line "Choices:" before them.
+
+    Args:
+        text: The question with its options.
 
     Returns:
         The question and the options, or `None` where the text does not end in lines (A), (B), …
     """
     marks = list(_OPTION.finditer(text))
     starts = [i for i, mark in enumerate(marks) if mark[1] == "A"]
-    # the last run that begins with A: an earlier one belongs to the question
+    # the last run of letters that begins with A; an earlier one belongs to the question
     run = marks[starts[-1] :] if starts else []
     if len(run) < 2 or "".join(mark[1] for mark in run) != LETTERS[: len(run)]:
         return None
@@ -40,12 +43,12 @@ def parse_options(text: str) -> tuple[str, tuple[str, ...]] | None:
 
 def _letter(row: Row, column: str, count: int, where: str) -> int:
     value = text_of(row, column, where)
-    found = _ANSWER.fullmatch(value)
-    if found is None:
+    letter = _ANSWER.fullmatch(value)
+    if letter is None:
         raise BadInput(f"{where}: {column!r} is {value[:40]!r}, and must be a letter in brackets, like '(A)'")
-    index = LETTERS.index(found[1])
+    index = LETTERS.index(letter[1])
     if index >= count:
-        raise BadInput(f"{where}: {column!r} is ({found[1]}), and the options are (A)-({LETTERS[count - 1]})")
+        raise BadInput(f"{where}: {column!r} is ({letter[1]}), and the options are (A)-({LETTERS[count - 1]})")
     return index
 
 
@@ -86,7 +89,7 @@ def caa_behaviours(folder: str | Path) -> list[str]:
     """Return the behaviours of a CAA folder (its `generate` and `test` folders), by name.
 
     Raises:
-        BadInput: The folder is not there or has another layout.
+        BadInput: The folder does not exist or has another layout.
     """
     root = _root(Path(folder))
     return sorted({p.parent.name for part, file in FILES.values() for p in root.glob(f"{part}/*/{file}")})
@@ -106,18 +109,26 @@ def _find(folder: Path, behaviour: str | None, split: str) -> tuple[Path, str]:
     return file, behaviour
 
 
-@overload
-def load_caa(
-    folder_or_file: str | Path, behaviour: str | None = None, split: Literal["generate", "test"] = "generate", *, drop_shared: bool = False
-) -> list[Choice]: ...
-@overload
-def load_caa(
-    folder_or_file: str | Path, behaviour: str | None = None, *, split: Literal["open_ended"], drop_shared: bool = False
-) -> list[str]: ...
-@overload
-def load_caa(
-    folder_or_file: str | Path, behaviour: str | None = None, split: str = "generate", *, drop_shared: bool = False
-) -> list[Choice] | list[str]: ...
+if TYPE_CHECKING:
+
+    @overload
+    def load_caa(
+        folder_or_file: str | Path,
+        behaviour: str | None = None,
+        split: Literal["generate", "test"] = "generate",
+        *,
+        drop_shared: bool = False,
+    ) -> list[Choice]: ...
+    @overload
+    def load_caa(
+        folder_or_file: str | Path, behaviour: str | None = None, *, split: Literal["open_ended"], drop_shared: bool = False
+    ) -> list[str]: ...
+    @overload
+    def load_caa(
+        folder_or_file: str | Path, behaviour: str | None = None, split: str = "generate", *, drop_shared: bool = False
+    ) -> list[Choice] | list[str]: ...
+
+
 def load_caa(
     folder_or_file: str | Path, behaviour: str | None = None, split: str = "generate", *, drop_shared: bool = False
 ) -> list[Choice] | list[str]:
@@ -126,25 +137,27 @@ def load_caa(
     Args:
         folder_or_file: A folder with `generate/BEHAVIOUR/generate_dataset.json` and `test/BEHAVIOUR/test_dataset_ab.json`
             (or one that holds it as `datasets`), or one such file.
-        behaviour: Which; not needed where there is one. For a file, what to call it (by default its folder's name).
-        split: "generate" (to make a vector from), "test" or "open_ended" (questions alone).
-        drop_shared: Leave out the questions that stand in the other half too ("generate" against "test", the other two
-            against "generate"), so that nothing is tested on what made the vector.
+        behaviour: Name of the behaviour; not needed where the folder holds one. For a file, the name to give it (by default
+            its folder's name).
+        split: "generate" (to extract a vector from), "test" or "open_ended" (questions without options).
+        drop_shared: Leave out the questions that are in the other split too ("generate" against "test", the other two
+            against "generate"), so that no test question helped to make the vector.
 
     Returns:
         Questions with options; plain questions for "open_ended". `target` is the answer that matches the behaviour. Where
         the file shows more than two options, all are kept and `foil` is the one it names as not matching. A question
-        whose options are in no layout that is understood is kept whole, with `raw=True` in its `meta`.
+        whose options are in an unknown layout is kept whole, with `raw=True` in its `meta`.
 
     Raises:
-        UnknownName: No such behaviour or split; the message lists those there are.
-        MissingColumn, BadInput: A file with other columns, broken JSON, an answer that is no option.
+        UnknownName: There is no such behaviour or split; the message lists those that exist.
+        MissingColumn: The file lacks a column.
+        BadInput: The JSON is broken, or an answer is not among the options.
     """
     if split not in FILES:
         raise unknown(UnknownName, "split", split, FILES)
     path = Path(folder_or_file)
     file, called = (path, behaviour or path.resolve().parent.name) if path.is_file() else _find(path, behaviour, split)
-    # every behaviour's file has the same name: the folder says which one a message is about
+    # every behaviour's file has the same name: the folder's name tells them apart in messages
     label = f"{called}/{file.name}"
     rows = read_rows(file, label)
     other: list[Choice] = []
@@ -167,14 +180,18 @@ def load_caa(
 def load_ab(path: str | Path) -> list[Choice]:
     """Load questions with two answers of which one is correct: rows `prompt, correct, incorrect, category`.
 
-    The CAA repository keeps MMLU and TruthfulQA in this form, to see what steering costs.
+    The CAA repository keeps MMLU and TruthfulQA in this form, to measure the capability that steering costs.
+
+    Args:
+        path: A json, jsonl, csv or parquet file.
 
     Returns:
         Questions with options; `target` is the correct one. A row with an empty option has `empty_option=True` in its
-        `meta` (five of its 817 TruthfulQA rows do: they can be answered by leaving out the empty one).
+        `meta` (five of its 817 TruthfulQA rows do: they can be answered by excluding the empty one).
 
     Raises:
-        MissingColumn, BadInput: As for `load_caa`.
+        MissingColumn: The file lacks a column.
+        BadInput: The file cannot be read, or an answer is not among the options.
     """
     path = Path(path)
     return [
@@ -191,7 +208,13 @@ def load_ab(path: str | Path) -> list[Choice]:
 
 
 def shared_stems(a: Iterable[Choice | str], b: Iterable[Choice | str]) -> list[str]:
-    """Return the questions that stand in both, whatever their options, white space and case; as `a` writes them.
+    """Find the questions that two sets share; options, white space and case do not count.
+
+    Args:
+        a, b: Questions with options, or texts.
+
+    Returns:
+        The shared questions, each once, as `a` writes them and in its order.
 
     Example:
         >>> from workbench.prompts.caa import shared_stems
@@ -200,11 +223,11 @@ def shared_stems(a: Iterable[Choice | str], b: Iterable[Choice | str]) -> list[s
     """
 
     def texts(items: Iterable[Choice | str]) -> dict[str, str]:
-        found: dict[str, str] = {}
+        by_normal: dict[str, str] = {}
         for item in items:
             text = item if isinstance(item, str) else item.question
-            found.setdefault(normal(text), text)
-        return found
+            by_normal.setdefault(normal(text), text)
+        return by_normal
 
     first, second = texts(a), texts(b)
     return [text for key, text in first.items() if key in second]

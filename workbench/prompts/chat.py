@@ -1,4 +1,4 @@
-"""One question as the model should read it: plain text, or the user's turn of the tokenizer's chat template."""
+"""Questions as plain text, or as the user's turn of the tokenizer's chat template."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 from ..core.errors import BadInput
 
-# Some templates write today's date into the system turn; a prompt set must hash alike tomorrow.
+# some templates write today's date into the system turn; a fixed date keeps the hash of a prompt set the same every day
 _DATE = "26 Jul 2024"
 _OPEN = "([{\"'“‘"
 
 
 def has_chat(model: Any, chat: bool | None = None) -> bool:
-    """Return whether to use the chat template of a model.
+    """Whether to use the chat template of a model.
 
     Args:
-        model: The model, or `None` for plain text.
-        chat: `None` for "if its tokenizer has one"; `False` never; `True` insists.
+        model: What `load_model` returns, or `None` for plain text.
+        chat: `None` uses the template if the tokenizer has one, `False` never, `True` insists.
 
     Raises:
-        BadInput: A template was insisted on and there is none.
+        BadInput: `chat` is `True` and the tokenizer has no chat template.
     """
     there = model is not None and bool(getattr(model.tokenizer, "chat_template", None))
     if chat and not there:
@@ -30,13 +30,14 @@ def has_chat(model: Any, chat: bool | None = None) -> bool:
 
 
 def compose(user: str, tail: str, *, model: Any = None, system: str | None = None, chat: bool | None = None) -> tuple[str, int]:
-    r"""Put system text, the user's text and the beginning of the answer together.
+    r"""Join the system text, the user's text and the beginning of the answer.
 
     Args:
-        user: What the user says.
-        tail: What stands between it and the answer ("\n\nAnswer: ("); in a chat the beginning of the assistant's turn.
-        model: Whose chat template to use.
-        system: A system message: the system role where the chat template takes one, else in front of the user's text.
+        user: The user's text.
+        tail: The text between the user's text and the answer ("\n\nAnswer: ("); in a chat the beginning of the assistant's
+            turn.
+        model: The model whose chat template to use.
+        system: A system message. It gets the system role where the chat template has one, else it precedes the user's text.
         chat: As for `has_chat`.
 
     Returns:
@@ -48,12 +49,12 @@ def compose(user: str, tail: str, *, model: Any = None, system: str | None = Non
     if not has_chat(model, chat):
         text = f"{system}\n\n{user}" if system else user
         return text + tail, len(text)
-    text, said = _rendered(model.tokenizer, user, system), user.strip()
-    place = text.rfind(said)
+    text, user_text = _rendered(model.tokenizer, user, system), user.strip()
+    place = text.rfind(user_text)
     if place < 0:
-        raise BadInput(f"the chat template does not keep the user's text as it is ({said[:60]!r}); use chat=False")
+        raise BadInput(f"the chat template does not keep the user's text as it is ({user_text[:60]!r}); use chat=False")
     joint = "" if not tail.strip() or text[-1:].isspace() else " "
-    return text + joint + tail.lstrip(), place + len(said)
+    return text + joint + tail.lstrip(), place + len(user_text)
 
 
 def _rendered(tokenizer: Any, user: str, system: str | None) -> str:
@@ -74,5 +75,5 @@ def _rendered(tokenizer: Any, user: str, system: str | None) -> str:
 
 
 def ending(stem: str, word: str) -> str:
-    """Return a word as it follows a stem: at once after an opening bracket, a quote or white space, else after a space."""
+    """Return a word as it follows a stem: without a space after an opening bracket, a quote or white space, else with one."""
     return word if stem[-1:].isspace() or stem[-1:] in _OPEN else f" {word}"

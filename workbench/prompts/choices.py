@@ -1,4 +1,4 @@
-"""Questions with lettered options, and the contrast pairs they make: the same text, then one letter or the other."""
+"""Questions with lettered options, and their contrast pairs: the same text, then one letter or the other."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Choice:
         options: The texts of the options, without letters.
         target: Index of the option that is correct, or that matches the behaviour.
         category: The kind of question.
-        name: A stable id; the same question has the same one wherever it stands, so that it is one cluster.
-        meta: Anything else, by name; scalars only. `raw=True` says that the options stand inside the question, in a layout
-            that was not understood: `options` are then bare letters, and nothing but the given order can be shown.
-        foil: Index of the option that the source sets against the target; `None` where any other will do. With more
-            than two options the rest may match the behaviour too.
+        name: A stable id. The same question has the same id in every data set, so that it is one cluster.
+        meta: Anything else, by name; scalars only. `raw=True` says that the options are inside the question, in an unknown
+            layout. `options` are then bare letters, and only the given order can be shown.
+        foil: Index of the option that the source sets against the target; `None` where any other option may be. With more
+            than two options, the others may match the behaviour too.
     """
 
     question: str
@@ -64,11 +64,11 @@ class Choice:
 
     @property
     def raw(self) -> bool:
-        """Whether the options stand inside the question."""
+        """Whether the options are inside the question."""
         return bool(self.meta.get("raw", False))
 
     def wrong(self) -> list[int]:
-        """Return the options that say something else than the target."""
+        """Return the indices of the options whose text differs from the target's."""
         right = self.options[self.target].strip()
         return [i for i, text in enumerate(self.options) if text.strip() != right]
 
@@ -76,7 +76,7 @@ class Choice:
         """Return the question with its two options in the other order, so that the target has the other letter.
 
         Raises:
-            BadInput: There are more than two options, or they stand inside the question.
+            BadInput: There are more than two options, or they are inside the question.
         """
         if len(self.options) != 2:
             raise BadInput(f"{called(self)} has {len(self.options)} options; two can be swapped. See to_ab")
@@ -89,16 +89,19 @@ class Choice:
 def to_ab(items: Iterable[Choice], seed: int = 0) -> list[Choice]:
     """Reduce every question to two options: the target and one wrong option, in a random order.
 
-    The wrong option is the item's `foil` where it has one, else drawn. Draw and order depend on the seed and the item's
-    name alone, not on which other items there are. The letters are balanced on average; `orders="both"` of
-    `choices_to_prompts` balances them exactly.
+    The wrong option is the item's `foil` where it has one, else it is drawn. Option and order depend on the seed and the
+    item's name only, not on the other items. The letters are balanced on average; `orders="both"` of `choices_to_prompts`
+    balances them exactly.
 
     Args:
         items: Questions with two options or more.
-        seed: Which wrong option and which order.
+        seed: Draws the wrong options and the orders.
+
+    Returns:
+        The questions with two options each, in the same order.
 
     Raises:
-        BadInput: The options of an item stand inside its question, or no wrong one has a text.
+        BadInput: The options of an item are inside its question, or no wrong option has a text.
     """
     out = []
     for item in items:
@@ -115,20 +118,22 @@ def to_ab(items: Iterable[Choice], seed: int = 0) -> list[Choice]:
 
 
 def letter_form(model: Any, *, letters: str = "AB", system: str | None = None, chat: bool | None = None) -> Template:
-    """Return the form in which this model's tokenizer writes answer letters as tokens of their own.
+    """Choose the form in which this model's tokenizer makes single tokens of the answer letters.
 
     The published form of contrastive activation addition ends the stem in "(", with the letter right after it
-    ("ab_paren"). Where a tokenizer merges the two, or writes a letter otherwise there than alone, the stem ends in
+    ("ab_paren"). Where a tokenizer merges the two, or gives the letter another id there than alone, the stem ends in
     "Answer:" and the letter follows after a space ("ab_word").
 
     Args:
         model: What `load_model` returns.
-        letters: The letters that answers use.
-        system: A system message, as for `choices_to_prompts`.
-        chat: As for `choices_to_prompts`.
+        letters: The letters of the options.
+        system, chat: As for `choices_to_prompts`.
+
+    Returns:
+        The first of the two forms that fits.
 
     Raises:
-        AnswerTokens: Neither form; the message says what was tried.
+        AnswerTokens: Neither form fits; the message says why.
     """
     tried = []
     for form in AB_FORMS.values():
@@ -146,18 +151,18 @@ def letter_form(model: Any, *, letters: str = "AB", system: str | None = None, c
 def _check_letters(model: Any, form: Template, letters: str, system: str | None, chat: bool | None) -> None:
     item = Choice(question="Is it so?", options=("Yes", "No"), target=0)
     stem, _ = _stem(item, form, model, system, chat)
-    for one, two in pairwise(letters):
-        pair = ContrastPair(stem=stem, negative=ending(stem, two), positive=ending(stem, one), label=1)
+    for letter, following in pairwise(letters):
+        pair = ContrastPair(stem=stem, negative=ending(stem, following), positive=ending(stem, letter), label=1)
         encoded = encode_pairs(model, [pair])[0]
         known = answer_tokens(model, (pair.negative, pair.positive))
         for ids, text, forms in zip((encoded.negative, encoded.positive), (pair.negative, pair.positive), known, strict=True):
-            # what is read as the answer are the ids of the letter alone: they must be those that stand in the text
+            # answers are read at the ids of the letter alone, so that these must be its ids in the text too
             if ids[encoded.stem :] != ids[-1:] or ids[-1] not in forms:
                 raise AnswerTokens(f"after {stem[-10:]!r} the tokenizer writes {text!r} otherwise than alone")
 
 
 def get_form(form: str | Template) -> Template:
-    """Return a form by name ("ab_paren", "ab_word"); a text with braces is a form of the user's own.
+    """Return a form by name ("ab_paren", "ab_word"); a text with braces is the user's own form.
 
     Raises:
         UnknownTemplate: No form has this name.
@@ -165,9 +170,9 @@ def get_form(form: str | Template) -> Template:
     """
     if isinstance(form, str) and form not in AB_FORMS and "{" not in form:
         raise unknown(UnknownTemplate, "form", form, ["ab", *AB_FORMS])
-    found = form if isinstance(form, Template) else AB_FORMS.get(form) or Template(name="custom", text=form)
-    found.check(("question", "choices"), ("question", "choices"))
-    return found
+    template = form if isinstance(form, Template) else AB_FORMS.get(form) or Template(name="custom", text=form)
+    template.check(("question", "choices"), ("question", "choices"))
+    return template
 
 
 def _stem(item: Choice, form: Template, model: Any, system: str | None, chat: bool | None) -> tuple[str, int]:
@@ -194,31 +199,31 @@ def choices_to_prompts(
     """Make contrast pairs of questions with options: the stem shows question and options, the endings are two letters.
 
     Args:
-        items: Questions with two options (see `to_ab` for more).
-        model: Chooses the form by its tokenizer and, if that has a chat template, puts the question into the user's turn.
-            Without one the text is plain, in the published form.
-        system: A system message: the system role where the chat template takes one, else in front of the question.
-        orders: "given", "swapped" (the other letter for each option) or "both" (twice the items; a letter then says
-            nothing about the target, and `identity` keeps the two orders in one cluster).
-        form: "ab" (`letter_form` of the model), "ab_paren", "ab_word", or one of your own with `{question}` and
-            `{choices}`; what follows its `{instruction_end}` begins the assistant's turn in a chat.
+        items: Questions with two options (`to_ab` reduces questions with more).
+        model: Its tokenizer chooses the form and, if it has a chat template, puts the question into the user's turn. Without
+            a model the text is plain, in the published form.
+        system: A system message. It gets the system role where the chat template has one, else it precedes the question.
+        orders: "given", "swapped" (each option gets the other letter) or "both" (twice the items: the letter is then
+            independent of the target, and `identity` keeps the two orders in one cluster).
+        form: "ab" (`letter_form` of the model), "ab_paren", "ab_word", or your own text with `{question}` and `{choices}`.
+            The text after its `{instruction_end}` begins the assistant's turn in a chat.
         chat: `None` uses the chat template if there is one, `False` never, `True` insists.
-        many: Show all options of items that have more than two, and set the target's letter against the foil's: the
+        many: Show all options of items that have more than two, and compare the target's letter with the foil's: the
             published form of such items. Only in the given order.
-        name: Name of the set.
+        name: Name of the set; by default from the data set and the form.
 
     Returns:
         A prompt set: `positive` is the target's letter, `negative` the other, `label` is 1. `identity` is the item's name.
         Columns beside the item's own `meta`: `order`, `letter` (the target's), `category`, `dataset`.
 
     Raises:
-        BadInput: An item has more than two options, or stands in a layout that the orders asked for cannot show.
+        BadInput: An item has more than two options, or its layout does not allow these orders.
         AnswerTokens: The tokenizer has no single tokens for the letters.
         UnknownTemplate, TemplateField: As for `get_form`.
 
     Note:
-        `label` is 1 throughout, so a probe has nothing to learn from it: compare the two endings instead, and balance the
-        letters with `orders="both"`, else a direction may stand for the letter.
+        `label` is 1 for every item, so that no probe can be fitted to it. Compare the two endings instead, and balance the
+        letters with `orders="both"`; otherwise a direction may encode the letter.
 
     Example:
         >>> from workbench.prompts.choices import Choice, choices_to_prompts
@@ -243,20 +248,20 @@ def choices_to_prompts(
     pairs = []
     for item in items:
         for order in ORDERS[:2] if orders == "both" else (orders,):
-            one = item.swapped() if order == "swapped" else item
-            stem, end = _stem(one, chosen, model, system, chat)
-            foil = 1 - one.target if one.foil is None else one.foil
+            ordered = item.swapped() if order == "swapped" else item
+            stem, end = _stem(ordered, chosen, model, system, chat)
+            foil = 1 - ordered.target if ordered.foil is None else ordered.foil
             pairs.append(
                 ContrastPair(
                     stem=stem,
                     negative=ending(stem, LETTERS[foil]),
-                    positive=ending(stem, LETTERS[one.target]),
+                    positive=ending(stem, LETTERS[ordered.target]),
                     label=1,
                     identity=item.name or text_id(item.question),
                     group=item.category,
                     template=chosen.name,
                     instruction_end=end,
-                    meta={"dataset": "", **item.meta, "order": order, "letter": LETTERS[one.target], "category": item.category},
+                    meta={"dataset": "", **item.meta, "order": order, "letter": LETTERS[ordered.target], "category": item.category},
                 )
             )
     sources = {str(item.meta.get("dataset", "")) for item in items}
@@ -286,5 +291,5 @@ def _check_shown(items: list[Choice], orders: str, many: bool) -> None:
 
 
 def called(item: Choice) -> str:
-    """Return what a message calls an item: its name, else how its question begins."""
+    """Return an item's name for messages: its own, else the beginning of its question."""
     return repr(item.name or item.question[:60])

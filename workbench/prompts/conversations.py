@@ -33,16 +33,20 @@ def conversations(
 
     Args:
         rows: Mappings with the two conversations.
-        template: "conversations", "since_claim_conversations", "consider_claim_conversations" or one of your own
-            with `{first}` and `{second}`.
+        template: "conversations", "since_claim_conversations", "consider_claim_conversations" or your own template with
+            `{first}` and `{second}`.
         claim: As for `udhr`.
         chosen: Key of the preferred conversation.
-        rejected: Key of the other.
-        max_chars: Drop rows whose two conversations are longer together; `None` keeps all.
-        seed: Puts the preferred conversation first or second.
+        rejected: Key of the other conversation.
+        max_chars: Drop rows whose two conversations have more characters together; `None` keeps all.
+        seed: Draws whether the preferred conversation comes first or second.
 
     Returns:
-        A prompt set: variants " A" and " B"; `label` is 1 where B is the preferred one.
+        A prompt set: variants " A" and " B"; `label` is 1 where B is the preferred conversation.
+
+    Raises:
+        MissingColumn: A row lacks one of the two conversations.
+        UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
     """
     form = template if isinstance(template, Template) else None
     if form is None and template in _FORMS:
@@ -57,10 +61,10 @@ def conversations(
         for key in (chosen, rejected):
             if key not in row:
                 raise MissingColumn(f"row {index} has no {key!r}; it has: {', '.join(row)}")
-        one, two = row[chosen].strip(), row[rejected].strip()
-        if max_chars is not None and len(one) + len(two) > max_chars:
+        better, worse = row[chosen].strip(), row[rejected].strip()
+        if max_chars is not None and len(better) + len(worse) > max_chars:
             continue
-        stem, end = form.render(first=two if second else one, second=one if second else two, claim=text)
+        stem, end = form.render(first=worse if second else better, second=better if second else worse, claim=text)
         pairs.append(
             ContrastPair(
                 stem=stem,

@@ -1,4 +1,4 @@
-"""Something irrelevant in half of the prompts: what a search without labels might find instead of the truth."""
+"""An irrelevant feature in half of the prompts, which an unsupervised method may find instead of the truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..core.errors import UnknownName, unknown
 from ..core.seeds import numpy_rng
 from .pairs import PromptSet
 
-# in one half, in the other
+# the sentence of the one half, and that of the other
 DISTRACTORS = {
     "word": (" Banana.", " Shed."),
     "speaker": (" Alice is sure of it.", " Alice does not believe it."),
@@ -18,19 +18,22 @@ DISTRACTORS = {
 
 
 def with_distractor(prompts: PromptSet, kind: str = "word", *, seed: int = 0, before: str = "") -> PromptSet:
-    """Put one of two irrelevant sentences into every prompt, each into half of them, by the toss of a coin.
+    """Put one of two irrelevant sentences into every prompt, each into a random half of the prompts.
 
-    The sentence goes in right after the statement (where `meta` holds one that the stem contains), else at the front of the
-    stem; both endings share it. Column "distractor" says which: 1 or 0.
+    The sentence follows the statement (where `meta` holds one that the stem contains), else it begins the stem. Both endings
+    share it.
 
     Args:
         prompts: Contrast pairs.
-        kind: "word" (a word that means nothing here) or "speaker" (somebody's opinion of the statement).
-        seed: Tosses the coins; neither goes with the label more often than the coin says.
-        before: Text to put the sentence after, in place of the statement.
+        kind: "word" (a word without meaning here) or "speaker" (a speaker's opinion of the statement).
+        seed: Draws the halves, independently of the labels.
+        before: Text after which to put the sentence, in place of the statement.
+
+    Returns:
+        The prompts in the same order, with a column "distractor" in their `meta`: 1 for the first sentence, 0 for the second.
 
     Raises:
-        UnknownName: No such distractor.
+        UnknownName: There is no such distractor.
 
     References:
         Farquhar et al. 2023, arXiv 2312.10029, sections 4.1 and 4.2.

@@ -18,7 +18,13 @@ _FIELDS = ("stem", "negative", "positive", "label", "identity", "group", "right"
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a csv, jsonl or parquet file as text columns.
+    """Read a table from a file.
+
+    Args:
+        path: A .csv, .jsonl, .ndjson or .parquet file. Empty cells of a csv file stay empty texts.
+
+    Returns:
+        The table, one row per row of the file.
 
     Raises:
         BadInput: The file does not exist, has another ending, is not UTF-8 or cannot be read.
@@ -55,70 +61,53 @@ def from_table(
 
     Args:
         path: A csv, jsonl or parquet file, or a table already in memory.
-        columns: Which column holds which field, `{"statement": "text", "label": "is_true"}`; a field left out is
-            looked for under its own name. With a template the fields are `statement` and `label`; without one they
-            are `stem`, `label` and, if there, `negative` and `positive`. `identity`, `group`, `right` are kept.
-        template: A template of the UDHR family or one of your own; it needs `{statement}`.
+        columns: The column of each field, `{"statement": "text", "label": "is_true"}`; a field that is left out is read from
+            the column of its own name. With a template the fields are `statement` and `label`; without one they are `stem`,
+            `label` and optionally `negative` and `positive`. `identity`, `group`, `right` are optional.
+        template: A template of `udhr` or your own text; it needs `{statement}`.
         claim: As for `udhr`.
-        answers: The two answer words, where the table has no `negative` and `positive`.
+        answers: The two answer words (no, yes), where the table has no `negative` and `positive`.
         name: Name of the set; by default the file's.
 
     Returns:
-        A prompt set; columns that no field uses travel in `meta` if they hold single values.
+        A prompt set. Columns that no field uses are kept in `meta` if they hold single values. An item without an identity
+        counts as its own, "row 0".
 
     Raises:
-        MissingColumn: A field that is needed has no column; the message lists the columns.
-        BadInput: Labels that are not 0/1, true/false or yes/no.
+        MissingColumn: A needed field has no column; the message lists the columns.
+        BadInput: A label is not 0/1, true/false or yes/no.
+        UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
     """
     frame = path if isinstance(path, pd.DataFrame) else read_table(path)
-    columns = dict(columns or {})
-    for field, column in columns.items():
-        if column not in frame:
-            raise MissingColumn(f"no column {column!r} for {field!r}; the table has: {', '.join(map(str, frame.columns))}.{_hint(frame)}")
-
-    def column_of(field: str) -> str | None:
-        return columns.get(field, field if field in frame else None)
-
-    needed = ("statement" if template else "stem", "label")
-    for field in needed:
-        if column_of(field) is None:
-            raise MissingColumn(
-                f"no column for {field!r}; the table has: {', '.join(map(str, frame.columns))}. Name it: columns={{{field!r}: '…'}}, on the command line --columns {field}=….{_hint(frame)}"
-            )
+    column_of = _columns(frame, columns or {}, ("statement" if template else "stem", "label"))
     form = get_template(template) if template else None
     claim_name, claim_text = "none", ""
     if form:
         form.check(("statement", "claim", "yes", "no"), ("statement",))
         claim_name, claim_text = with_claim(form, claim)
-    used = {column_of(f) for f in (*_FIELDS, "statement")}
-    extra = [c for c in frame.columns if c not in used and c not in _FIELDS]
+    extra = [c for c in frame.columns if c not in column_of.values() and c not in _FIELDS]
 
     pairs = []
     for index, row in enumerate(frame.to_dict("records")):
-
-        def text(field: str, default: str = "", row: Mapping[Any, Any] = row) -> str:
-            key = column_of(field)
-            if key is None:
-                return default
-            # endings and stems keep their blanks, which are part of the tokens; names must not differ by one
-            return _text(row[key]) if field in ("stem", "negative", "positive") else _text(row[key]).strip()
-
-        stem, end = text("stem"), None
+        text = {field: _cell(row[column]) for field, column in column_of.items()}
+        # endings and stems keep their blanks, which are part of the tokens; two names must not differ by a blank
+        text |= {field: value.strip() for field, value in text.items() if field not in ("stem", "negative", "positive")}
+        stem, end = text.get("stem", ""), None
         meta: dict[str, str | int | float | bool] = {str(k): row[k] for k in extra if isinstance(row[k], str | int | float | bool)}
         if form:
-            meta["statement"] = text("statement")
-            stem, end = form.render(statement=text("statement"), claim=claim_text, no=answers[0], yes=answers[1])
+            meta["statement"] = text["statement"]
+            stem, end = form.render(statement=text["statement"], claim=claim_text, no=answers[0], yes=answers[1])
         pairs.append(
             ContrastPair(
                 stem=stem,
-                negative=text("negative", f" {answers[0]}"),
-                positive=text("positive", f" {answers[1]}"),
-                label=_label(row[column_of("label")], index),
-                identity=text("identity", f"row {index}"),
-                group=text("group"),
-                right=text("right"),
-                claim=text("claim", claim_name),
-                template=form.name if form else text("template"),
+                negative=text.get("negative", f" {answers[0]}"),
+                positive=text.get("positive", f" {answers[1]}"),
+                label=_label(row[column_of["label"]], index),
+                identity=text.get("identity", f"row {index}"),
+                group=text.get("group", ""),
+                right=text.get("right", ""),
+                claim=text.get("claim", claim_name),
+                template=form.name if form else text.get("template", ""),
                 instruction_end=end,
                 meta=meta,
             )
@@ -127,15 +116,31 @@ def from_table(
     return PromptSet(pairs, name=name or given)
 
 
+def _columns(frame: pd.DataFrame, columns: Mapping[str, str], needed: tuple[str, ...]) -> dict[str, str]:
+    """The column of each field that the table has: the one that the mapping names, else one of the field's own name."""
+    listing = ", ".join(map(str, frame.columns))
+    for field, column in columns.items():
+        if column not in frame:
+            raise MissingColumn(f"no column {column!r} for {field!r}; the table has: {listing}.{_hint(frame)}")
+    column_of = {f: columns.get(f, f) for f in (*_FIELDS, "statement") if f in columns or f in frame}
+    for field in needed:
+        if field not in column_of:
+            raise MissingColumn(
+                f"no column for {field!r}; the table has: {listing}. Name it: columns={{{field!r}: '…'}}, "
+                f"on the command line --columns {field}=….{_hint(frame)}"
+            )
+    return column_of
+
+
 def _hint(frame: pd.DataFrame) -> str:
-    """A table of one column is often one that is separated by something else."""
+    """The advice for a table of one column, which is often one that is not separated by commas."""
     only = str(frame.columns[0]) if len(frame.columns) == 1 else ""
     mark = next((m for m in (";", "\t", "|") if m in only), "")
     return f" It looks separated by {mark!r}; save it with commas." if mark else ""
 
 
-def _text(value: Any) -> str:
-    """A cell as text: nothing where nothing is, whole numbers without a point, anything else as it is."""
+def _cell(value: Any) -> str:
+    """A cell as text: "" for an empty cell, whole numbers without a point, everything else as it is."""
     if value is None or value != value or value is pd.NA:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -151,7 +156,17 @@ def _label(value: Any, row: int) -> int:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """Read a text list, one entry a line; empty lines and lines that start with # are left out."""
+    """Read a list from a text file.
+
+    Args:
+        path: A UTF-8 file with one entry a line.
+
+    Returns:
+        The lines without white space at their ends; empty lines and lines that start with # are left out.
+
+    Raises:
+        BadInput: There is no such file.
+    """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"no file {path}")
@@ -160,7 +175,19 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def identities_from_lines(path: str | Path, group: str = "mine") -> list[Identity]:
-    """Read a list of identities, one a line; "a", "an", "someone" and "the" before a singular noun make it singular."""
+    """Read a list of identities, one a line.
+
+    Args:
+        path: A UTF-8 file. A line that begins with "a", "an", "someone", "somebody", "everyone" or "nobody" is singular, any
+            other plural.
+        group: The group that all of them get.
+
+    Returns:
+        The identities, in the order of the file.
+
+    Raises:
+        BadInput: There is no such file.
+    """
     singular = ("a ", "an ", "someone", "somebody", "everyone", "nobody")
     return [
         Identity(identity=line, group=group, number="singular" if line.lower().startswith(singular) else "plural")
@@ -169,13 +196,20 @@ def identities_from_lines(path: str | Path, group: str = "mine") -> list[Identit
 
 
 def rights_from_lines(granting: str | Path, denying: str | Path) -> list[Right]:
-    """Read the original text lists of the project: one file of granting predicates, one of denying ones, line by line.
+    """Read rights from two text files: one of granting predicates, one of denying ones.
 
-    A line is a predicate that follows an identity ("have the right to life"). Each pair of lines makes one right; with
-    one form a side, the plain and the negated form of a side are the same.
+    A line is a predicate that follows an identity ("have the right to life"). Line k of both files makes one right. A file
+    has one form per right, so that the plain and the negated form are the same.
+
+    Args:
+        granting: A UTF-8 file with one granting predicate a line.
+        denying: A UTF-8 file with one denying predicate a line.
+
+    Returns:
+        The rights "right 1", "right 2", … in the order of the files.
 
     Raises:
-        BadInput: The two files have different numbers of lines.
+        BadInput: A file does not exist, or the two have different numbers of lines.
     """
     grants, denies = read_lines(granting), read_lines(denying)
     if len(grants) != len(denies):

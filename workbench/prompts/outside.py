@@ -1,4 +1,4 @@
-"""Public data about harm: requests that are and that only look harmful, and conversations of which one is preferred."""
+"""Public data about harm: harmful requests, requests that only look harmful, and pairs of conversations with a preference."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def xstest(path: str | Path | None = None, *, limit: int | None = None, seed: in
 
     Args:
         path: xstest_prompts.csv, or a folder with it. `None` takes `Paul/XSTest` from the hub.
-        limit: Draw so many prompts; `None` for all (250 safe, 200 unsafe).
-        seed: Which.
+        limit: Number of prompts to draw; `None` for all (250 safe, 200 unsafe).
+        seed: Draws the prompts.
 
     Returns:
-        Columns `question`, `safe` (bool), `kind` ("homonyms", "contrast_homonyms", …) and `focus` (the word or matter
-        that makes it look unsafe).
+        Columns `question`, `safe` (bool), `kind` ("homonyms", "contrast_homonyms", …) and `focus` (the word or topic that
+        makes it look unsafe).
 
     Raises:
         NetworkNeeded, GatedModel: The hub was asked and cannot answer.
@@ -46,7 +46,7 @@ def xstest(path: str | Path | None = None, *, limit: int | None = None, seed: in
     for where, row in rows:
         need(row, ("prompt", "type", "focus"), where)
         kind = text_of(row, "type", where)
-        # copies without a label say it by the kind: the unsafe ones contrast with a safe kind
+        # in copies without a label the kind gives it: the unsafe kinds are contrasts of the safe ones
         label = row.get("label", "unsafe" if kind.startswith("contrast_") else "safe")
         if label not in ("safe", "unsafe"):
             raise BadInput(f"{where}: 'label' is {label!r}, and must be 'safe' or 'unsafe'")
@@ -57,18 +57,18 @@ def xstest(path: str | Path | None = None, *, limit: int | None = None, seed: in
 def hh_rlhf(
     path: str | Path | None = None, split: str = "test", *, subset: str = "harmless-base", limit: int | None = None, seed: int = 0
 ) -> list[dict[str, str]]:
-    """Load pairs of conversations of which people preferred one, for `conversations`.
+    """Load pairs of conversations, of which people preferred one; `conversations` makes contrast pairs of them.
 
     Args:
-        path: A jsonl file (also gzipped), a folder with `SPLIT.jsonl.gz`, or one that holds it as `SUBSET`. `None` takes
-            `Anthropic/hh-rlhf` from the hub.
+        path: A jsonl file (also gzipped), a folder with `SPLIT.jsonl.gz`, or one with such a folder named `SUBSET`. `None`
+            takes `Anthropic/hh-rlhf` from the hub.
         split: "train" or "test".
         subset: "harmless-base", "helpful-base", …
-        limit: Draw so many pairs; `None` for all.
-        seed: Which.
+        limit: Number of pairs to draw; `None` for all.
+        seed: Draws the pairs.
 
     Returns:
-        Mappings `chosen, rejected`.
+        Mappings with the keys `chosen` (the preferred conversation) and `rejected`.
 
     Raises:
         NetworkNeeded, GatedModel: The hub was asked and cannot answer.
@@ -92,16 +92,16 @@ def instructions(
         path: A folder with `KIND_SPLIT.json` (also as `dataset/splits` inside it), or one such file. `None` takes copies
             of the same sources from the hub, with other splits: "train" and "test" of `mlabonne/harmful_behaviors` and
             `mlabonne/harmless_alpaca`.
-        kind: "harmful" or "harmless"; for a file it says what the file holds.
+        kind: "harmful" or "harmless"; for a file, what the file holds.
         split: "train", "val" or "test".
-        limit: Draw so many; `None` for all.
-        seed: Which.
+        limit: Number of instructions to draw; `None` for all.
+        seed: Draws the instructions.
 
     Returns:
         Columns `instruction`, `category` ("" where the file has none) and `harmful` (bool).
 
     Raises:
-        UnknownName: No such kind.
+        UnknownName: There is no such kind.
         NetworkNeeded, GatedModel: The hub was asked and cannot answer.
         MissingColumn, BadInput: A file in another layout; the message names file, row and columns.
 
@@ -140,10 +140,10 @@ def instruction_pairs(
     """Make contrast pairs of harmful and harmless instructions: refuse or comply.
 
     Args:
-        harmful: Instructions that should be refused: what `instructions` returns, or texts.
-        harmless: Instructions that should be followed.
+        harmful: Instructions that should be refused: a table from `instructions`, or texts.
+        harmless: Instructions that should be followed, in the same form.
         answers: First word of a refusal and of compliance.
-        template: A form with `{instruction}`; what follows its `{instruction_end}` begins the reply.
+        template: A form with `{instruction}`; the text after its `{instruction_end}` begins the reply.
         model: If its tokenizer has a chat template, the instruction becomes the user's turn.
         system: A system message, as for `choices_to_prompts`.
         chat: `None` uses the chat template if there is one, `False` never, `True` insists.
@@ -152,17 +152,17 @@ def instruction_pairs(
     Returns:
         A prompt set, harmful ones first: variant 0 refuses, variant 1 complies; `label` is 0 for a harmful instruction
         (refusing is right) and 1 for a harmless one. `identity` is an id of the text, so that the same instruction is one
-        cluster. Columns beside: `input_harm` (0 or 1), `statement` (the instruction), `category`.
+        cluster. Further columns: `input_harm` (0 or 1), `statement` (the instruction), `category`.
 
     Raises:
-        BadInput: An instruction is empty, or stands among both kinds.
+        BadInput: An instruction is empty, or is among both kinds.
         MissingColumn: A table has no column `instruction`.
         TemplateField: The template lacks `{instruction}` or names another field.
     """
     named = "instruction" if template == "{instruction}" else "custom"
     form = template if isinstance(template, Template) else Template(name=named, text=template)
     form.check(("instruction",), ("instruction",))
-    kinds = [_texts(some, kind) for some, kind in ((harmful, "harmful"), (harmless, "harmless"))]
+    kinds = [_texts(given, kind) for given, kind in ((harmful, "harmful"), (harmless, "harmless"))]
     both = {normal(text) for text, _ in kinds[0]} & {normal(text) for text, _ in kinds[1]}
     if both:
         raise BadInput(f"{len(both)} instructions are among the harmful and the harmless, for one {sorted(both)[0][:60]!r}")
@@ -188,15 +188,16 @@ def instruction_pairs(
     return PromptSet(pairs, name=name)
 
 
-def _texts(some: pd.DataFrame | Iterable[str], kind: str) -> list[tuple[str, str]]:
+def _texts(given: pd.DataFrame | Iterable[str], kind: str) -> list[tuple[str, str]]:
+    """The instructions, each with its category."""
     categories: Sequence[str] | None = None
-    if isinstance(some, pd.DataFrame):
-        if "instruction" not in some:
-            raise MissingColumn(f"the {kind} table has no column 'instruction'; it has: {', '.join(map(str, some.columns))}")
-        if "category" in some:
-            categories = [str(c) for c in some["category"]]
-        some = list(some["instruction"])
-    texts = list(some)
+    if isinstance(given, pd.DataFrame):
+        if "instruction" not in given:
+            raise MissingColumn(f"the {kind} table has no column 'instruction'; it has: {', '.join(map(str, given.columns))}")
+        if "category" in given:
+            categories = [str(c) for c in given["category"]]
+        given = list(given["instruction"])
+    texts = list(given)
     for i, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise BadInput(f"{kind} instruction {i} is {text!r}, and must be text")

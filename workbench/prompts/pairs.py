@@ -1,4 +1,4 @@
-"""Contrast pairs and sets of them: the one form in which text enters the workbench."""
+"""Contrast pairs and sets of them: the form in which text enters the workbench."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class ContrastPair(Shown):
     """One prompt with two endings, of which one is true.
 
     Attributes:
-        stem: The text that both variants share.
+        stem: The text that both variants begin with.
         negative: Ending of variant 0, with its leading space (" no").
         positive: Ending of variant 1 (" yes").
         label: Which variant is true, 0 or 1.
-        identity: Who the item is about; the unit of clustering and of held-out splits.
+        identity: The person or people that the item is about; the unit of clustering and of held-out splits.
         group: The kind of identity ("religion").
-        right: What the item is about; the second unit of held-out splits.
-        claim: Name of the sentence that pushes, "none" without one.
+        right: The right that the item is about; the second unit of held-out splits.
+        claim: Name of the claim that pushes, "none" without one.
         template: Name of the prompt form.
         instruction_end: Character offset in `stem` where the instruction ends; `None` means at the end of the stem.
         meta: Anything else, by name; scalars only.
@@ -140,11 +140,17 @@ class PromptSet(Sequence[ContrastPair]):
         return [pair.label for pair in self._pairs]
 
     def subset(self, indices: Iterable[int] | np.ndarray) -> PromptSet:
-        """Return the items at these indices, in the order given.
+        """Return the items at some indices.
+
+        Args:
+            indices: Indices counted from 0; one may occur several times.
+
+        Returns:
+            The items in the order of the indices.
 
         Raises:
             BadInput: An index lies outside the set.
-            EmptyPromptSet: No index was given.
+            EmptyPromptSet: There is no index.
         """
         chosen = [int(i) for i in indices]
         bad = [i for i in chosen if not 0 <= i < len(self)]
@@ -153,7 +159,18 @@ class PromptSet(Sequence[ContrastPair]):
         return PromptSet((self._pairs[i] for i in chosen), self.name)
 
     def where(self, **columns: object) -> PromptSet:
-        """Return the items whose columns of `to_frame` equal (or lie in a list of) the values given."""
+        """Return the items that have given values in the columns of `to_frame`.
+
+        Args:
+            columns: The value of each named column, or a list of values.
+
+        Returns:
+            The items, in their order.
+
+        Raises:
+            BadInput: There is no such column.
+            EmptyPromptSet: No item has these values.
+        """
         frame = self.to_frame()
         keep = pd.Series(True, index=frame.index)
         for name, value in columns.items():
@@ -163,12 +180,28 @@ class PromptSet(Sequence[ContrastPair]):
         return self.subset(frame.index[keep])
 
     def split(self, split: Split) -> tuple[PromptSet, PromptSet]:
-        """Return the training and the test items of a grouped split; items that mix the two sides are left out."""
+        """Return the training and the test items of a grouped split.
+
+        Args:
+            split: The split, made for these items.
+
+        Returns:
+            The training items and the test items. An item with one value of each side is in neither.
+
+        Raises:
+            SplitLeak: The split was made for other items.
+            EmptyPromptSet: A side has no item.
+        """
         side = split.side(self.to_frame())
         return self.subset((side == "train").nonzero()[0]), self.subset((side == "test").nonzero()[0])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per item: `identity, group, right, claim, template, label`, what `meta` holds, the texts."""
+        """Return the items as a table.
+
+        Returns:
+            One row per item, with the columns `identity, group, right, claim, template, label`, those of `meta`, and
+            `stem, negative, positive`.
+        """
         first = ("identity", "group", "right", "claim", "template", "label")
         rows: list[dict[str, Any]] = [
             {name: getattr(pair, name) for name in first}
@@ -179,22 +212,25 @@ class PromptSet(Sequence[ContrastPair]):
         return pd.DataFrame(rows)
 
     def token_ids(self, model: Any) -> list[tuple[list[int], list[int]]]:
-        """Return exactly what the model will read: per item the ids of the negative and of the positive variant.
+        """Return the ids that the model will read.
 
         Args:
-            model: Anything that `load_model` returns.
+            model: What `load_model` returns, or a described model.
+
+        Returns:
+            Per item the ids of the negative and of the positive variant.
 
         Raises:
-            TokenBoundary: A continuation cannot be told apart from its stem.
-            PromptTooLong: A prompt does not fit the context.
+            TokenBoundary: A token spans the boundary between stem and ending.
+            PromptTooLong: A prompt does not fit the model's context.
         """
         from ..models.tokens import encode_pairs
 
         return [(item.negative, item.positive) for item in encode_pairs(model, self._pairs)]
 
     def __repr__(self) -> str:
-        one = self._pairs[0]
-        return f"PromptSet({short(self.name, 40)!r}, {len(self):,} items, hash {self.hash}, first: {short(one.stem + ' ¦' + one.positive, 120)!r})"
+        first = short(f"{self._pairs[0].stem} ¦{self._pairs[0].positive}", 120)
+        return f"PromptSet({short(self.name, 40)!r}, {len(self):,} items, hash {self.hash}, first: {first!r})"
 
     def _repr_html_(self) -> str:
         columns = ("identity", "group", "right", "claim", "template")

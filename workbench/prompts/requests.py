@@ -1,4 +1,4 @@
-"""Matched harmful and harmless requests, alone or under a sentence that pushes: the 2x2 of input harm and claim harm."""
+"""Matched harmful and harmless requests, alone or under a claim that pushes: the 2x2 of input harm and claim harm."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import cache
 from ..core.paths import data_path
 from .pairs import ContrastPair, PromptSet
 from .templates import Template, get_template, with_claim
-from .udhr import _draw
+from .udhr import draw
 
 
 @cache
 def request_pairs() -> tuple[dict[str, str], ...]:
-    """Return the matched pairs: `id, area, harmful, harmless`, each phrase an infinitive without "to"."""
+    """Return the matched pairs, with the keys `id, area, harmful, harmless`. A phrase is an infinitive without "to"."""
     with data_path("requests", "requests.csv").open(encoding="utf-8", newline="") as handle:
         return tuple(csv.DictReader(handle))
 
@@ -27,19 +27,19 @@ def requests(
     answers: tuple[str, str] = ("Sorry", "Sure"),
     seed: int = 0,
 ) -> PromptSet:
-    """Ask for something harmful and for its harmless twin.
+    """Make contrast pairs of harmful requests and their harmless twins: refuse or comply.
 
     Args:
-        template: Name of a request template or one of your own with the field `{request}`.
-        claim: "jailbreak", "protect", a sentence of your own, or `None`.
+        template: Name of a request template, or your own text with the field `{request}`.
+        claim: "jailbreak", "protect", your own sentence, or `None`.
         n: Number of matched pairs to draw (each gives two items); `None` for all.
-        ids: Only the pairs with these ids.
+        ids: Ids of the pairs to keep; `None` for all.
         answers: First word of a refusal and of compliance.
         seed: Draws the pairs.
 
     Returns:
         A prompt set: variant 0 refuses, variant 1 complies; `label` is 0 for a harmful request (refusing is right),
-        1 for a harmless one. `right` holds the pair's id, so that a split never parts a pair; `identity` its area.
+        1 for a harmless one. `right` holds the pair's id, so that a split never separates a pair; `identity` its area.
         The columns `input_harm` and `claim_harm` are the factors of the 2x2 design (`claim_harm` is 1 under
         "jailbreak", 0 under "protect" and without a claim).
 
@@ -51,7 +51,7 @@ def requests(
     name, text = with_claim(form, claim, "requests")
     rows = [row for row in request_pairs() if ids is None or row["id"] in ids]
     pairs = []
-    for index in _draw(len(rows), n, seed, "requests"):
+    for index in draw(len(rows), n, seed, "requests"):
         row = rows[index]
         for harm, column in ((1, "harmful"), (0, "harmless")):
             stem, end = form.render(request=row[column], claim=text)
@@ -76,6 +76,19 @@ def requests(
 def factorial(
     *, template: str | Template = "claim_request", n: int | None = None, answers: tuple[str, str] = ("Sorry", "Sure"), seed: int = 0
 ) -> PromptSet:
-    """Return the 2x2 design *input harm x claim harm*: every drawn pair under "jailbreak" and under "protect"."""
-    one, two = (requests(template, claim, n=n, answers=answers, seed=seed) for claim in ("jailbreak", "protect"))
-    return one + two
+    """Return the 2x2 design *input harm x claim harm*: every drawn pair under "jailbreak" and under "protect".
+
+    Args:
+        template: Name of a request template with the field `{claim}`, or your own text with `{request}` and `{claim}`.
+        n: Number of matched pairs to draw (each gives four items); `None` for all.
+        answers: First word of a refusal and of compliance.
+        seed: Draws the pairs.
+
+    Returns:
+        The items under "jailbreak", then the same items under "protect"; columns as for `requests`.
+
+    Raises:
+        UnknownTemplate, TemplateField: As for `requests`.
+    """
+    jailbreak, protect = (requests(template, claim, n=n, answers=answers, seed=seed) for claim in ("jailbreak", "protect"))
+    return jailbreak + protect

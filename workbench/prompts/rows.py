@@ -1,4 +1,4 @@
-"""Rows of outside files, whatever their format, with errors that name the file and the row; and rows from the hub."""
+"""Rows of outside files in several formats, and of data sets on the hub, with errors that name the file and the row."""
 
 from __future__ import annotations
 
@@ -33,14 +33,18 @@ _OFFLINE = {
 
 
 def read_rows(path: str | Path, label: str | None = None) -> list[Row]:
-    """Read a json list, jsonl, csv or parquet file (the first three also gzipped) as mappings.
+    """Read a json list, jsonl, csv or parquet file (the first three also gzipped).
 
     Args:
         path: The file.
-        label: What errors call it; by default its name (never the whole path).
+        label: Its name in errors; by default the file's name, never the whole path.
+
+    Returns:
+        One mapping of columns to values per row.
 
     Raises:
-        BadInput: No such file, another ending, or a line that cannot be read; the message gives the line or the row.
+        BadInput: The file does not exist, is empty, has another ending, or has a line that cannot be read; the message gives
+            the line or the row.
     """
     path = Path(path)
     label = label or path.name
@@ -70,15 +74,15 @@ def _text(path: Path, label: str) -> str:
 
 def _json(text: str, label: str) -> list[Row]:
     try:
-        found = json.loads(text)
+        rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadInput(f"{label}, line {error.lineno} column {error.colno}: not JSON ({error.msg})") from None
-    if not isinstance(found, list):
-        raise BadInput(f"{label}: a list of objects is needed, and it holds one {type(found).__name__}")
-    for i, row in enumerate(found):
+    if not isinstance(rows, list):
+        raise BadInput(f"{label}: a list of objects is needed, and it holds one {type(rows).__name__}")
+    for i, row in enumerate(rows):
         if not isinstance(row, dict):
             raise BadInput(f"{label}, row {i}: an object is needed, got {type(row).__name__}")
-    return found
+    return rows
 
 
 def _jsonl(text: str, label: str) -> list[Row]:
@@ -123,15 +127,18 @@ def _parquet(path: Path, label: str) -> list[Row]:
 
 
 def find_files(path: str | Path, patterns: Sequence[str], *, several: bool = False) -> list[Path]:
-    """Return the file asked for, or those of a folder that fit the first pattern that any fits.
+    """Find the files of a data set.
 
     Args:
         path: A file (returned as it is) or a folder.
-        patterns: Globs under the folder, the best first.
-        several: Allow files that are not shards of one table.
+        patterns: Globs under the folder, the preferred first.
+        several: Allow several files that are not shards of one table.
+
+    Returns:
+        The file; or the files of the folder that match the first pattern with a match, sorted by name.
 
     Raises:
-        BadInput: There is no such path, nothing fits, or several files do.
+        BadInput: The path does not exist, no file matches, or several do.
     """
     path = Path(path)
     if path.is_file():
@@ -150,7 +157,7 @@ def find_files(path: str | Path, patterns: Sequence[str], *, several: bool = Fal
 
 
 def numbered(files: Sequence[Path]) -> Iterator[tuple[str, Row]]:
-    """Yield every row of some files with its place in words ("test.csv, row 3")."""
+    """Yield every row of the files with its place in words ("test.csv, row 3")."""
     for file in files:
         for i, row in enumerate(read_rows(file)):
             yield f"{file.name}, row {i}", row
@@ -160,7 +167,7 @@ def need(row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
     """Raise unless a row has these columns.
 
     Raises:
-        MissingColumn: One is not there; the message lists those that are.
+        MissingColumn: A column is missing; the message lists those that exist.
     """
     for column in columns:
         if column not in row:
@@ -168,10 +175,11 @@ def need(row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
 
 
 def text_of(row: Mapping[str, Any], column: str, where: str) -> str:
-    """Return a text that must be there and not be blank.
+    """Return the text of a column, which must not be blank.
 
     Raises:
-        MissingColumn, BadInput: The column is not there, or holds something else.
+        MissingColumn: The column is missing.
+        BadInput: The value is not a text, or blank.
     """
     need(row, (column,), where)
     value = row[column]
@@ -181,20 +189,29 @@ def text_of(row: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def normal(text: str) -> str:
-    """Return a text with runs of white space as one space and without case: what counts as the same question."""
+    """Return a text without case and with single spaces; two questions are the same if these are equal."""
     return " ".join(text.split()).casefold()
 
 
 def text_id(text: str) -> str:
-    """Return a stable id of a text (10 hex digits), the same wherever the text stands."""
+    """Return a stable id of a text (10 hex digits); case and white space do not count."""
     return hashlib.sha256(normal(text).encode()).hexdigest()[:10]
 
 
 def sample(items: Sequence[T], limit: int | None, seed: int, what: str) -> list[T]:
-    """Return some of the items, in their order; a smaller draw is a subset of a larger one by the same seed.
+    """Draw some of the items. A smaller draw is a subset of a larger one with the same seed.
+
+    Args:
+        items: The items.
+        limit: Number of items to draw, at least 1; `None`, or more than there are, for all.
+        seed: Draws the items.
+        what: What the items are, in the singular; it separates the draws of different data sets, and is named in errors.
+
+    Returns:
+        The drawn items, in their order.
 
     Raises:
-        BadInput: The limit is not positive.
+        BadInput: The limit is below 1.
     """
     if limit is None:
         return list(items)
@@ -205,10 +222,19 @@ def sample(items: Sequence[T], limit: int | None, seed: int, what: str) -> list[
 
 
 def hub_rows(dataset: str, config: str | None = None, *, split: str, folder: str | None = None) -> list[tuple[str, Row]]:
-    """Download (or take from the cache) one split of a public dataset, each row with its place in words.
+    """Load one split of a public dataset from the hub or its cache.
+
+    Args:
+        dataset: Name on the hub.
+        config: Configuration of the dataset; `None` for the default.
+        split: Name of the split.
+        folder: Folder of the dataset to read; `None` for all.
+
+    Returns:
+        Every row with its place in words.
 
     Raises:
-        NetworkNeeded: It is not in the cache and the hub cannot be reached.
+        NetworkNeeded: The dataset is not in the cache and the hub cannot be reached.
         GatedModel: The dataset asks for a licence or a token.
         BadInput: The hub has no such dataset, configuration or split, or the `datasets` library is not installed.
     """
@@ -225,12 +251,12 @@ def hub_rows(dataset: str, config: str | None = None, *, split: str, folder: str
 
 
 def explain_hub(error: BaseException, dataset: str) -> Exception:
-    """Turn what the hub client raised into an error that says what to do."""
+    """Turn an error of the hub client into an error that says what to do."""
     chain: list[BaseException] = []
-    one: BaseException | None = error
-    while one is not None and one not in chain:
-        chain.append(one)
-        one = one.__cause__ or one.__context__
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
     kinds, text = {type(e).__name__ for e in chain}, " ".join(map(str, chain)).lower()
     if "GatedRepoError" in kinds or "gated" in text:
         return GatedModel(

@@ -16,14 +16,15 @@ from ..core.show import Shown, some
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Split(Shown):
-    """Which values of which columns are held out.
+    """The training and the held-out values of each column.
 
-    A row is a training row if *every* column has a training value, a test row if every column has a held-out value,
-    and is left out otherwise: so train and test share no identity and no right.
+    A row is a training row if *every* column has a training value, a test row if every column has a held-out value, and
+    otherwise neither. So training and test share no identity and no right.
 
     Attributes:
-        test: Held-out values by column.
         train: Training values by column.
+        test: Held-out values by column.
+        seed: The seed that drew the values; `None` where they were not drawn.
     """
 
     train: Mapping[str, frozenset[str]]
@@ -52,11 +53,17 @@ class Split(Shown):
         }
 
     def side(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return "train", "test" or "" for each row.
+        """Return the side of each row.
+
+        Args:
+            rows: A table with the columns of the split.
+
+        Returns:
+            "train", "test", or "" for a row with one value of each side, `row`.
 
         Raises:
-            MissingColumn: The rows lack a column that the split goes by.
-            SplitLeak: A value belongs to neither side, so the split was made for other rows.
+            MissingColumn: The rows lack a column of the split.
+            SplitLeak: A value belongs to neither side, so that the split was made for other rows.
         """
         train = np.ones(len(rows), bool)
         test = np.ones(len(rows), bool)
@@ -75,14 +82,18 @@ def grouped_split(rows: pd.DataFrame, *, by: Sequence[str] = ("identity", "right
     """Hold out a share of the values of each column.
 
     Args:
-        rows: Any table with the columns of `by`; a constant column (one value) is not split.
-        by: The columns; values are held out column by column.
-        test: Share of each column's values to hold out, between 0 and 1. The test rows are those held out in every
-            column, so with two columns about `test`² of the rows; raising it moves rows from training to test.
-        seed: Which values are held out.
+        rows: A table with the columns of `by`; a constant column (one value) is not split.
+        by: Names of the columns; values are held out column by column.
+        test: Share of each column's values to hold out, between 0 and 1. The test rows are those held out in every column:
+            with two columns about `test`² of the rows. Raising it moves rows from training to test.
+        seed: Draws the values.
+
+    Returns:
+        The split. At least one value of each column is on either side.
 
     Raises:
-        BadInput: No column has two values or the share is out of range.
+        BadInput: No column has two values, or the share is out of range.
+        MissingColumn: The rows lack a column.
     """
     if not 0 < test < 1:
         raise BadInput(f"test is a share between 0 and 1, got {test}")
@@ -108,20 +119,22 @@ def grouped_folds(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut rows into k folds that share no value of any column.
 
-    Every column's values are dealt into k parts. Fold j is validated on rows that lie in part j by every column and fitted
-    on rows that lie in it by none; rows in between serve neither.
+    The values of each column are divided into k parts. The validation rows of fold j are in part j by every column; its
+    fitting rows are in part j by no column. Other rows are left out of fold j.
 
     Args:
-        rows: Any table with the columns of `by`; a column with fewer than k values is not cut.
-        k: Folds, 2 at least.
-        by: The columns.
-        seed: How the values are dealt.
+        rows: A table with the columns of `by`; a column with fewer than k values is not divided.
+        k: Number of folds, at least 2. Raising it leaves more rows to fit on and fewer to validate on.
+        by: Names of the columns.
+        seed: Draws the parts.
 
     Returns:
-        Two boolean arrays, `fold x row`: to fit on and to validate on.
+        Two boolean arrays, `fold x row`: the rows to fit on and the rows to validate on. Folds without either are dropped,
+        so that there may be fewer than k.
 
     Raises:
-        BadInput: Fewer rows than folds, or no column has k values.
+        BadInput: There are fewer than two rows a fold, or no column has k values.
+        MissingColumn: The rows lack a column.
     """
     if k < 2:
         raise BadInput(f"{k} folds: 2 at least")

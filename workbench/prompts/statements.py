@@ -1,8 +1,8 @@
-"""Where a study's statements come from: the UDHR statements, the pairs of requests, or a table of the user's own, behind one face.
+"""The sources of a study's statements, with one interface: the UDHR statements, the pairs of requests, or the user's own table.
 
-Each source has a `name` (for tables), a `kind` (whose templates and claims it goes by), the template `plain` without a claim and those `pushed`
-with one, and says whether it is the user's `own`. `rows()` are the cells that a split goes by; `prompts(...)` asks statements of one side under a
-template and a claim; `digest()` is a hash of what it holds.
+Each source has a `name` (for tables), a `kind` (its templates and claims), the template `plain` without a claim and the
+templates `pushed` with one, and the flag `own` for a user's table. `rows()` are the cells that a split divides. `prompts(...)`
+makes contrast pairs of the statements of one side, under a template and a claim. `digest()` is a hash of the content.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from .splits import Split
 from .udhr import identities, rights, udhr
 
 FEWEST = 16
-
 FIT = "no claim"  # the condition that probes are fitted in
 
 
@@ -48,18 +47,18 @@ class UdhrStatements:
     def prompts(
         self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
     ) -> PromptSet:
-        """Return statements about these identities and rights (of all where one is not named), `n` at most, drawn by `seed`."""
+        """Return statements about the identities and rights in `held` (all without), `n` at most, drawn by `seed`."""
         who: dict[str, Any] = {f"{k[:-1]}ies" if k == "identity" else f"{k}s": sorted(v) for k, v in held.items()}
         return udhr(template, claim, n=n, answers=answers, seed=seed, **who)
 
     def digest(self) -> str:
-        """Return a hash of what it holds."""
+        """Return a hash of the content."""
         return content_hash("udhr", [str(i) for i in identities()], [str(r) for r in rights()])
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestStatements:
-    """The matched pairs of a harmful and a harmless request (`prompts.requests`); a pair is never parted."""
+    """The matched pairs of a harmful and a harmless request (`prompts.requests`); no split separates a pair."""
 
     name: str = "requests"
     kind: str = "requests"
@@ -74,22 +73,26 @@ class RequestStatements:
     def prompts(
         self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
     ) -> PromptSet:
-        """Return statements about these identities and rights (of all where one is not named), `n` at most, drawn by `seed`."""
+        """Return statements about the identities and rights in `held` (all without), `n` at most, drawn by `seed`."""
         ids = sorted(held["right"]) if "right" in held else None
         return requests(template, claim, n=None if n is None else max(1, n // 2), ids=ids, answers=answers, seed=seed)
 
     def digest(self) -> str:
-        """Return a hash of what it holds."""
+        """Return a hash of the content."""
         return content_hash("requests", list(request_pairs()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnStatements:
-    """A table of the user's: a statement a row, and whether agreeing with it is right.
+    """A table of the user's own, with a statement a row and whether agreeing with it is right.
 
     Attributes:
-        frame: The table, with `statement`, `label`, and `identity`, `right`, `group` where there are such.
-        name: For tables.
+        frame: The table, with the columns `statement`, `label`, `identity`, `right`, `group`, `polarity`.
+        name: Name of the source in tables.
+        kind: The templates and claims that it uses, those of `udhr`.
+        plain: Name of its template without a claim.
+        pushed: Names of its templates with a claim.
+        own: Always true: the table is the user's.
     """
 
     frame: pd.DataFrame = field(repr=False)
@@ -106,22 +109,22 @@ class OwnStatements:
     def prompts(
         self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
     ) -> PromptSet:
-        """Return statements of one side, `n` at most, drawn by `seed`; both labels are drawn alike, as far as they reach."""
+        """Return statements of one side, `n` at most, drawn by `seed`, with as many of each label as there are."""
         keep = np.ones(len(self.frame), bool)
         for column, values in held.items():
             keep &= self.frame[column].isin(list(values)).to_numpy()
-        some = self.frame[keep]
-        if not len(some):
+        chosen = self.frame[keep]
+        if not len(chosen):
             raise BadInput(f"{self.name}: no statement is left for {', '.join(held)} of one side of the split: it needs more rows")
-        if n is not None and n < len(some):
+        if n is not None and n < len(chosen):
             order = numpy_rng(seed, "own statements").permutation(len(self.frame))[np.flatnonzero(keep)]
-            ranked = some.assign(_order=order).sort_values("_order")
+            ranked = chosen.assign(_order=order).sort_values("_order")
             turn = ranked.groupby("label").cumcount()
-            some = ranked.assign(_turn=turn).sort_values(["_turn", "_order"]).head(n).sort_index().drop(columns=["_order", "_turn"])
-        return from_table(some, template=template, claim=claim, answers=answers, name=f"{self.name}/{template}/{claim or 'none'}")
+            chosen = ranked.assign(_turn=turn).sort_values(["_turn", "_order"]).head(n).sort_index().drop(columns=["_order", "_turn"])
+        return from_table(chosen, template=template, claim=claim, answers=answers, name=f"{self.name}/{template}/{claim or 'none'}")
 
     def digest(self) -> str:
-        """Return a hash of what it holds."""
+        """Return a hash of the content."""
         return hashlib.sha256(self.frame.to_csv(index=False).encode()).hexdigest()[:16]
 
 
@@ -129,18 +132,21 @@ Statements = UdhrStatements | RequestStatements | OwnStatements
 
 
 def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str] | None = None) -> OwnStatements:
-    """Read statements of the user's own.
+    """Read the user's own statements.
 
     Args:
-        source: A csv, jsonl or parquet file, or a table in memory, a row a statement.
-        columns: Which column holds which of `statement`, `label`, `identity`, `right`, `group`; one left out is looked for under its own
-            name. `label` says whether agreeing with the statement is right (1, true, yes) or not (0, false, no).
-            Without an `identity` (who the statement is about: what is held out together, and what intervals are clustered by) every
-            row counts as its own.
+        source: A csv, jsonl or parquet file, or a table in memory, with one statement a row.
+        columns: The column of each of the fields `statement`, `label`, `identity`, `right`, `group`; a field that is left out
+            is read from the column of its own name. `label` says whether agreeing with the statement is right (1, true, yes)
+            or not (0, false, no). `identity` is the person or people that the statement is about: statements of one identity
+            are held out together, and intervals are clustered by it. Without it every row is its own identity.
+
+    Returns:
+        The source of statements.
 
     Raises:
-        MissingColumn: There is no statement or no label.
-        BadInput: An empty or doubled statement, or a label that is neither.
+        MissingColumn: There is no statement or no label, or only some rows have an identity or a right.
+        BadInput: There are too few statements, one is empty or repeated, or a label is neither yes nor no.
         OneClass: All labels are the same.
     """
     table = source if isinstance(source, pd.DataFrame) else read_table(source)
@@ -151,12 +157,12 @@ def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str]
         turned = columns[strange[0]] in known
         hint = f" The field comes first: {columns[strange[0]]}={strange[0]}." if turned else ""
         raise BadInput(f"columns: no field {strange[0]!r}; there are: {', '.join(known)}.{hint}")
-    pairs = from_table(table, columns, template="base_short")  # everything that can be wrong with a table is said there
+    pairs = from_table(table, columns, template="base_short")  # it checks the columns and the labels
     if len(pairs) < 4 * FEWEST:
         raise BadInput(f"{name}: {len(pairs)} statements; {4 * FEWEST} at least, so that each side of the split has {FEWEST} or so")
     text = [str(p.meta["statement"]).strip() for p in pairs]
-    for row, one in enumerate(text):
-        if not one:
+    for row, statement in enumerate(text):
+        if not statement:
             raise BadInput(f"{name}: row {row} has no statement")
     doubled = pd.Series(text)[pd.Series([" ".join(t.casefold().split()) for t in text]).duplicated()]
     if len(doubled):
@@ -181,7 +187,19 @@ def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str]
 
 
 def statements(source: str | Path | pd.DataFrame | Statements = "udhr", columns: Mapping[str, str] | None = None) -> Statements:
-    """Return a source of statements: "udhr", "requests", or a table of your own (as for `own_statements`)."""
+    """Return a source of statements.
+
+    Args:
+        source: "udhr" (or ""), "requests", a table of your own (as for `own_statements`), or a source as it is.
+        columns: The columns of your own table, as for `own_statements`.
+
+    Returns:
+        The source.
+
+    Raises:
+        BadInput: There is no dataset of this name, or the table cannot be used.
+        MissingColumn, OneClass: As for `own_statements`.
+    """
     if isinstance(source, UdhrStatements | RequestStatements | OwnStatements):
         return source
     if isinstance(source, str) and source in ("", "udhr"):
@@ -194,10 +212,15 @@ def statements(source: str | Path | pd.DataFrame | Statements = "udhr", columns:
 
 
 def check_sides(source: Statements, split: Split, fewest: int = FEWEST) -> None:
-    """Raise unless both sides of a split hold statements of both labels.
+    """Raise unless both sides of a split hold enough statements of both labels. Only a user's own table is checked.
+
+    Args:
+        source: The source of the statements.
+        split: A split of its rows.
+        fewest: Statements that a side should have; half of them must have each label.
 
     Raises:
-        BadInput: A side has fewer than `fewest` statements of a label.
+        BadInput: A side has fewer than half of `fewest` statements of a label.
     """
     if not source.own:
         return
@@ -208,6 +231,6 @@ def check_sides(source: Statements, split: Split, fewest: int = FEWEST) -> None:
             count = prompts.labels.count(label)
             if count < fewest // 2:
                 raise BadInput(
-                    f"{source.name}: the {side} side has {count} statements labelled {label}, of {len(prompts)}; {fewest // 2} at least: add rows, "
-                    "or identities, so that the split has some of both on either side"
+                    f"{source.name}: the {side} side has {count} statements labelled {label}, of {len(prompts)}; {fewest // 2} at "
+                    "least: add rows, or identities, so that the split has some of both on either side"
                 )

@@ -22,8 +22,8 @@ class Template:
 
     Attributes:
         name: Its name in tables.
-        text: The form, with fields in braces: `{statement}`, `{claim}`, … `{instruction_end}` prints nothing and
-            marks where the instruction ends.
+        text: The form, with fields in braces: `{statement}`, `{claim}`, … `{instruction_end}` prints nothing and marks the
+            end of the instruction.
     """
 
     name: str
@@ -31,7 +31,11 @@ class Template:
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields that the form names, without the mark."""
+        """The fields that the form names, without the mark.
+
+        Raises:
+            TemplateField: The text is not a format string.
+        """
         try:
             named = {f for _, f, _, _ in string.Formatter().parse(self.text) if f is not None}
         except ValueError as error:
@@ -39,7 +43,11 @@ class Template:
         return frozenset(named - {END})
 
     def check(self, known: Iterable[str], required: Iterable[str]) -> None:
-        """Raise unless every field is known and every required one is there.
+        """Raise unless every field is known and every required one is in the text.
+
+        Args:
+            known: Names of the fields that may be used.
+            required: Names of the fields that must be used.
 
         Raises:
             TemplateField: A field is unknown or missing; the message lists the fields.
@@ -53,6 +61,9 @@ class Template:
 
     def render(self, **values: str) -> tuple[str, int | None]:
         """Fill in the fields.
+
+        Args:
+            values: The text of each field; fields that the form does not name are ignored.
 
         Returns:
             The text, and the character offset at which the instruction ends (`None` without a mark).
@@ -79,7 +90,14 @@ def templates(kind: str = "udhr") -> dict[str, Template]:
 
 
 def get_template(template: str | Template, kind: str = "udhr") -> Template:
-    """Return a template by name; a string with braces is a template of the user's own.
+    """Return a template.
+
+    Args:
+        template: A name, a text with fields in braces (your own template, named "custom"), or a template as it is.
+        kind: Where to look for the name: "udhr" or "requests".
+
+    Returns:
+        The template; its fields are not checked yet.
 
     Raises:
         UnknownTemplate: No template has this name.
@@ -95,18 +113,26 @@ def get_template(template: str | Template, kind: str = "udhr") -> Template:
 
 
 def claims(kind: str = "udhr") -> dict[str, str]:
-    """Return the claims by name: the sentence that a prompt shows."""
+    """Return the sentence of each claim, by name."""
     return {name: str(entry["text"]) for name, entry in _load(kind, "claims.toml").items()}
 
 
 def claim_phrasings(name: str, kind: str = "udhr") -> tuple[list[str], list[str]]:
-    """Return other wordings of a claim: those meant for training and those held out."""
+    """Return other wordings of a claim.
+
+    Args:
+        name: Name of the claim.
+        kind: "udhr" or "requests".
+
+    Returns:
+        The wordings for training, and the held-out ones.
+    """
     entry = _load(kind, "claims.toml")[name]
     return [*entry["paraphrases"]], [*entry["held_out"]]  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def get_claim(claim: str | None, kind: str = "udhr") -> tuple[str, str]:
-    """Return the name and the sentence of a claim; a string with a space is a claim of the user's own.
+    """Return the name and the sentence of a claim; a text with a space is the user's own sentence.
 
     Raises:
         UnknownClaim: No claim has this name.
@@ -117,15 +143,24 @@ def get_claim(claim: str | None, kind: str = "udhr") -> tuple[str, str]:
     if claim in known:
         return claim, known[claim]
     if " " in claim:
-        # by content: two sentences of one's own are two claims, and must not be pooled
+        # named by content, so that two sentences are two claims and are not pooled
         return f"custom {content_hash(claim)[:6]}", claim
     raise unknown(UnknownClaim, "claim", claim, [*known, "none"])
 
 
 def with_claim(template: Template, claim: str | None, kind: str = "udhr") -> tuple[str, str]:
-    """Return the claim's name and sentence after checking that template and claim belong together.
+    """Return a claim's name and sentence, after checking that the template shows a claim if and only if there is one.
+
+    Args:
+        template: The template.
+        claim: Name of a claim, your own sentence, or `None`.
+        kind: "udhr" or "requests".
+
+    Returns:
+        The name ("none" without a claim) and the sentence ("" without a claim).
 
     Raises:
+        UnknownClaim: No claim has this name.
         TemplateField: The template has a `{claim}` and none was given, or the reverse.
     """
     name, text = get_claim(claim, kind)

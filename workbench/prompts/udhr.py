@@ -1,14 +1,14 @@
 """Statements that grant or deny a right of the Universal Declaration to somebody, as contrast pairs.
 
-An item asks whether one agrees with a statement. Its label says which answer is true under the Declaration: agreeing
-with a statement that grants, disagreeing with one that denies. So the true answer is the safe one, always.
+An item asks whether one agrees with a statement. Its label gives the answer that is true under the Declaration: agreeing
+with a statement that grants a right, disagreeing with one that denies it. So the true answer is always the safe one.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -29,7 +29,13 @@ _AGREE = re.compile(r"\{([^|{}]*)\|([^|{}]*)\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Somebody: a phrase that can be a subject ("women", "a poor person"), its group, its grammatical number."""
+    """A person or people.
+
+    Attributes:
+        identity: A phrase that can be a subject ("women", "a poor person").
+        group: The kind of identity ("religion").
+        number: Grammatical number, "plural" or "singular".
+    """
 
     identity: str
     group: str
@@ -38,7 +44,16 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Right:
-    """A right: its article, its kind, and the predicate in four grammatical forms with `{plural|singular}` verbs."""
+    """A right, with its predicate in four grammatical forms.
+
+    Attributes:
+        right: Name of the right.
+        article: Article of the Declaration.
+        kind: The kind of right.
+        grant_plain, grant_negated, deny_negated, deny_plain: Predicates with verbs as `{plural|singular}`: granting or denying
+            the right, with or without a negator.
+        phrase: The right as a phrase.
+    """
 
     right: str
     article: int
@@ -50,7 +65,7 @@ class Right:
     phrase: str = ""
 
     def statement(self, who: Identity, form: str) -> str:
-        """Return the sentence "Women have the right to …." with agreement, a capital and a full stop."""
+        """Return the sentence "Women have the right to …." with verb agreement, a capital and a full stop."""
         predicate = _AGREE.sub(lambda m: m[1 if who.number == "plural" else 2], getattr(self, form))
         return f"{who.identity[0].upper()}{who.identity[1:]} {predicate}."
 
@@ -75,20 +90,20 @@ def rights() -> tuple[Right, ...]:
 def _choose(asked: Sequence[str | T] | None, known: Sequence[T], name: str) -> list[T]:
     if asked is None:
         return list(known)
-    by_name = {getattr(one, name): one for one in known}
+    by_name = {getattr(item, name): item for item in known}
     out: list[T] = []
-    for one in asked:
-        if isinstance(one, str):
-            if one not in by_name:
-                raise unknown(UnknownName, name, one, by_name)
-            out.append(by_name[one])
+    for item in asked:
+        if isinstance(item, str):
+            if item not in by_name:
+                raise unknown(UnknownName, name, item, by_name)
+            out.append(by_name[item])
         else:
-            out.append(one)
+            out.append(item)
     return out
 
 
-def _draw(count: int, n: int | None, seed: int, name: str) -> np.ndarray:
-    """Indices of `n` of `count` cells, in order; all of them without `n`."""
+def draw(count: int, n: int | None, seed: int, name: str) -> np.ndarray:
+    """Return the indices of `n` of `count` cells, in order; all of them without `n`."""
     if n is None or n >= count:
         return np.arange(count)
     return np.sort(numpy_rng(seed, name).permutation(count)[:n])
@@ -108,15 +123,15 @@ def udhr(
     """Cross identities with rights and ask, under a template and a claim, whether one agrees.
 
     Args:
-        template: Name of a template, or one of your own as a string with named fields: `{statement}` (or `{first}`
-            and `{second}` for a forced choice), `{claim}`, `{yes}`, `{no}`, `{instruction_end}`.
-        claim: "harm", "good", "partial", "neutral", a sentence of your own, or `None` for no claim.
+        template: Name of a template, or your own text with named fields: `{statement}` (or `{first}` and `{second}` for a
+            forced choice), `{claim}`, `{yes}`, `{no}`, `{instruction_end}`.
+        claim: "harm", "good", "partial", "neutral", your own sentence, or `None` for no claim.
         n: Number of items to draw, balanced between granting and denying; `None` for the full cross.
-        identities: Names from the list, or `Identity` values of your own; `None` for all.
-        rights: Names from the list, or `Right` values of your own; `None` for all.
-        forms: "balanced": one granting and one denying statement per identity and right, each with or without a
-            negator by the toss of a coin; "all": all four forms; or the name of one form. A forced choice has one item per
-            identity and right, or with "all" every pair of forms in both orders.
+        identities: Names from the list, or your own `Identity` values; `None` for all.
+        rights: Names from the list, or your own `Right` values; `None` for all.
+        forms: "balanced": one granting and one denying statement per identity and right, each with or without a negator at
+            random; "all": all four forms; or the name of one form. A forced choice has one item per identity and right, or
+            with "all" every pair of forms in both orders.
         answers: The two answer words (no, yes). A forced choice between two statements answers "A" or "B".
         seed: Draws items, forms and the order of the two statements of a forced choice.
 
@@ -126,6 +141,7 @@ def udhr(
     Raises:
         UnknownTemplate, UnknownClaim, UnknownName: A name does not exist.
         TemplateField: The template's fields do not fit, or it needs a claim.
+        BadInput: There is no such form, or `n` is below 1.
 
     Example:
         >>> import workbench as wb
@@ -133,72 +149,91 @@ def udhr(
         ' no'
     """
     form = get_template(template)
-    choice = "first" in form.fields or "second" in form.fields
-    form.check(FIELDS, ("first", "second") if choice else ("statement",))
+    forced = "first" in form.fields or "second" in form.fields
+    form.check(FIELDS, ("first", "second") if forced else ("statement",))
     claim_name, claim_text = with_claim(form, claim)
     if forms not in ("balanced", "all", *FORMS):
         raise BadInput(f"forms={forms!r}; it is 'balanced', 'all' or one of {', '.join(FORMS)}")
-    who = _choose(identities, _all_identities(), "identity")
-    what = _choose(rights, _all_rights(), "right")
+    persons = _choose(identities, _all_identities(), "identity")
+    chosen_rights = _choose(rights, _all_rights(), "right")
     if n is not None and n < 1:
         raise BadInput(f"n is the number of items to draw, at least 1; got {n}")
+    frame = _Frame(form=form, claim_name=claim_name, claim_text=claim_text, answers=("A", "B") if forced else answers)
+    pairs: list[ContrastPair] = []
+    for person, right, tosses in _cells(persons, chosen_rights, _items_per_cell(forms, forced), n, seed):
+        grant, deny = FORMS[tosses[0]], FORMS[2 + tosses[1]]
+        if forced and forms == "all":
+            orders = [(g, d, second) for g in FORMS[:2] for d in FORMS[2:] for second in (False, True)]
+            pairs += [frame.choice(person, right, *order) for order in orders]
+        elif forced:
+            pairs.append(frame.choice(person, right, grant, deny, bool(tosses[2])))
+        else:
+            names = {"balanced": (grant, deny), "all": FORMS}.get(forms, (forms,))
+            pairs += [frame.agreement(person, right, name) for name in names]
+    return PromptSet(pairs if n is None else pairs[:n], name=f"udhr/{form.name}/{claim_name}")
 
-    def cells() -> Iterator[ContrastPair]:
-        # not by claim or template: the same statements under each
-        tossed = numpy_rng(seed, "forms").integers(0, 2, (len(who) * len(what), 3)).tolist()
-        sides = {"balanced": 1, "all": 8}.get(forms, 1) if choice else {"balanced": 2, "all": 4}.get(forms, 1)
-        count = len(who) * len(what)
-        chosen = set(_draw(count, None if n is None else -(-n // sides), seed, "udhr").tolist())
-        for cell in range(count):
-            tosses = tossed[cell]  # drawn for every cell, so that a smaller draw is a subset of a larger one
-            if cell not in chosen:
-                continue
-            person, right = who[cell // len(what)], what[cell % len(what)]
-            grant, deny = FORMS[tosses[0]], FORMS[2 + tosses[1]]
-            if choice and forms == "all":
-                yield from (_forced(person, right, g, d, s) for g in FORMS[:2] for d in FORMS[2:] for s in (False, True))
-            elif choice:
-                yield _forced(person, right, grant, deny, bool(tosses[2]))
-            else:
-                for one in {"balanced": (grant, deny), "all": FORMS}.get(forms, (forms,)):
-                    yield _agree(person, right, one)
 
-    def base(person: Identity, right: Right, stem: tuple[str, int | None], label: int, **rest: object) -> ContrastPair:
-        no, yes = ("A", "B") if choice else answers
+def _items_per_cell(forms: str, forced: bool) -> int:
+    """Number of items of one identity with one right."""
+    if forced:
+        return 8 if forms == "all" else 1
+    return {"balanced": 2, "all": 4}.get(forms, 1)
+
+
+def _cells(
+    persons: Sequence[Identity], rights: Sequence[Right], items: int, n: int | None, seed: int
+) -> Iterator[tuple[Identity, Right, list[int]]]:
+    """Yield identities with rights, enough for `n` items, and three coin tosses for each.
+
+    The tosses do not depend on template or claim, so that each shows the same statements. They are drawn for every cell, so
+    that a smaller draw is a subset of a larger one.
+    """
+    count = len(persons) * len(rights)
+    tosses = numpy_rng(seed, "forms").integers(0, 2, (count, 3)).tolist()
+    for cell in draw(count, None if n is None else -(-n // items), seed, "udhr").tolist():
+        yield persons[cell // len(rights)], rights[cell % len(rights)], tosses[cell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """What all items of a set share: template, claim and answer words (no and yes, or A and B)."""
+
+    form: Template
+    claim_name: str
+    claim_text: str
+    answers: tuple[str, str]
+
+    def agreement(self, person: Identity, right: Right, form: str) -> ContrastPair:
+        """Ask whether one agrees with a statement."""
+        statement = right.statement(person, form)
+        polarity, negator = form.split("_")
+        fields = {"statement": statement, "claim": self.claim_text, "no": self.answers[0], "yes": self.answers[1]}
+        return self._pair(person, right, fields, int(polarity == "grant"), polarity=polarity, form=negator, statement=statement)
+
+    def choice(self, person: Identity, right: Right, grant: str, deny: str, grant_second: bool) -> ContrastPair:
+        """Ask which of two statements one agrees with."""
+        first, second = right.statement(person, grant), right.statement(person, deny)
+        first, second = (second, first) if grant_second else (first, second)
+        fields = {"first": first, "second": second, "claim": self.claim_text, "no": "A", "yes": "B"}
+        order = "grant second" if grant_second else "grant first"
+        return self._pair(person, right, fields, int(grant_second), polarity=order, form="choice", statement=f"{first} {second}")
+
+    def _pair(self, person: Identity, right: Right, fields: Mapping[str, str], label: int, **meta: str) -> ContrastPair:
+        stem, end = self.form.render(**fields)
+        own_claim = {"claim_text": self.claim_text} if self.claim_name.startswith("custom ") else {}
         return ContrastPair(
-            stem=stem[0],
-            negative=f" {no}",
-            positive=f" {yes}",
+            stem=stem,
+            negative=f" {self.answers[0]}",
+            positive=f" {self.answers[1]}",
             label=label,
             identity=person.identity,
             group=person.group,
             right=right.right,
-            claim=claim_name,
-            template=form.name,
-            instruction_end=stem[1],
-            meta={
-                "article": right.article,
-                "kind": right.kind,
-                **({"claim_text": claim_text} if claim_name.startswith("custom ") else {}),
-                **rest,
-            },  # pyright: ignore[reportArgumentType]
+            claim=self.claim_name,
+            template=self.form.name,
+            instruction_end=end,
+            meta={"article": right.article, "kind": right.kind, **own_claim, **meta},
         )
-
-    def _agree(person: Identity, right: Right, one: str) -> ContrastPair:
-        text = right.statement(person, one)
-        polarity, negator = one.split("_")
-        stem = form.render(statement=text, claim=claim_text, no=answers[0], yes=answers[1])
-        return base(person, right, stem, int(polarity == "grant"), polarity=polarity, form=negator, statement=text)
-
-    def _forced(person: Identity, right: Right, grant: str, deny: str, second: bool) -> ContrastPair:
-        first, last = right.statement(person, grant), right.statement(person, deny)
-        first, last = (last, first) if second else (first, last)
-        stem = form.render(first=first, second=last, claim=claim_text, no="A", yes="B")
-        order = "grant second" if second else "grant first"
-        return base(person, right, stem, int(second), polarity=order, form="choice", statement=f"{first} {last}")
-
-    pairs = list(cells())
-    return PromptSet(pairs if n is None else pairs[:n], name=f"udhr/{form.name}/{claim_name}")
 
 
 _all_identities, _all_rights = identities, rights
