@@ -12,7 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..core.errors import MissingTool
+from ..core.whole import replacing
 
+LIBRARY = "plotly.min.js"  # the copy of the drawing library that the pages of a folder share
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 HINT = "png and svg need Chrome or Chromium: `apt-get install chromium` on Debian, or `plotly_get_chrome` elsewhere"
 
@@ -23,9 +25,14 @@ def browser() -> str | None:
 
 
 def export(
-    figures: Mapping[str, go.Figure], folder: str | Path, *, tables: Mapping[str, pd.DataFrame] | None = None,
-    formats: tuple[str, ...] = ("html", "png", "svg"), scale: float = 2.0,
-) -> list[Path]:  # fmt: skip
+    figures: Mapping[str, go.Figure],
+    folder: str | Path,
+    *,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    formats: tuple[str, ...] = ("html", "png", "svg"),
+    scale: float = 2.0,
+    single_file: bool = False,
+) -> list[Path]:
     """Write figures to a folder.
 
     Args:
@@ -34,6 +41,8 @@ def export(
         tables: The table behind each figure, written as NAME.csv.
         formats: Of "html" (opens without a network), "png", "svg", "pdf".
         scale: Pixels per point of a png.
+        single_file: Put the drawing library (4.8 MB) into each html, so that it can be passed on alone. By default the pages of a folder share
+            one copy, `plotly.min.js` beside them.
 
     Returns:
         The files written.
@@ -47,7 +56,8 @@ def export(
     if "html" in formats:
         for name, figure in figures.items():
             out.append(folder / f"{name}.html")
-            figure.write_html(out[-1], include_plotlyjs=True, config={"displaylogo": False})
+            with replacing(out[-1]) as temporary:  # plotly itself writes the shared copy beside it where it is missing
+                figure.write_html(temporary, include_plotlyjs=True if single_file else "directory", config={"displaylogo": False})
     for name, table in (tables or {}).items():
         out.append(folder / f"{name}.csv")
         table.to_csv(out[-1], index=False, float_format="%.6g")
@@ -61,8 +71,9 @@ def export(
 
     jobs = [
         {"fig": figure, "path": folder / f"{name}.{kind}", "opts": {"format": kind, "scale": scale if kind == "png" else 1}}
-        for name, figure in figures.items() for kind in stills
-    ]  # fmt: skip
+        for name, figure in figures.items()
+        for kind in stills
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # a browser inside a container, run as root, has no sandbox to enter

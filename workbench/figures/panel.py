@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,10 +20,41 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..core.errors import BadInput, DamagedRun
+from ..core.whole import replacing
 from .theme import themed
 from .words import reworded
 
-ROOMS = ("udhr", "probes", "geometry", "steering", "patching", "sweep")
+
+def drawings(room: str) -> dict[str, Callable[..., go.Figure]]:
+    """Return the drawing functions of a module of `figures`: those that return a figure.
+
+    Args:
+        room: The module ("udhr", "steering", …).
+
+    Returns:
+        Functions by name.
+
+    Raises:
+        BadInput: There is no such module; the message names those that draw.
+    """
+    here = Path(__file__).parent
+    if not re.fullmatch(r"[a-z]\w*", room) or not (here / f"{room}.py").is_file():
+        raise BadInput(f"no module {room!r} of drawings; there are: {', '.join(_rooms(here))}")
+    module = importlib.import_module(f".{room}", __package__)
+    return {
+        name: function
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and not name.startswith("_") and function.__module__ == module.__name__ and _draws(function)
+    }
+
+
+def _draws(function: Callable[..., Any]) -> bool:
+    return "Figure" in str(inspect.signature(function).return_annotation)
+
+
+def _rooms(folder: Path) -> list[str]:
+    names = [p.stem for p in sorted(folder.glob("*.py")) if p.stem not in ("__init__", "panel")]
+    return [n for n in names if drawings(n)]
 
 
 class Finding(str):
@@ -53,18 +85,17 @@ class Drawing:
     def figure(self, theme: str = "light", words: Mapping[str, str] | None = None) -> go.Figure:
         """Draw it, in a theme ("light", "dark") and with other words in place of those of the labels."""
         room, _, function = self.name.partition(".")
-        if room not in ROOMS or function.startswith("_"):
-            raise BadInput(f"no drawing {self.name!r}; the modules are: {', '.join(ROOMS)}")
-        draw = getattr(importlib.import_module(f".{room}", __package__), function, None)
+        draw = drawings(room).get(function)
         if draw is None:
-            raise BadInput(f"figures.{room} has no function {function!r}: the run was made by another version")
+            raise BadInput(f"figures.{room} has no drawing {function!r}: the run was made by another version")
         return reworded(themed(draw(**self.rows, **self.options), theme), words or {})
 
     def save(self, folder: Path, name: str) -> Drawing:
         """Write the rows as csv and return the drawing as it is read back: what is drawn now is what is redrawn later."""
         folder.mkdir(parents=True, exist_ok=True)
         for k, (argument, table) in enumerate(self.rows.items()):
-            table.to_csv(folder / _file(name, argument, k), index=False, float_format="%.6g")
+            with replacing(folder / _file(name, argument, k)) as temporary:
+                table.to_csv(temporary, index=False, float_format="%.6g")
         return Drawing.load(folder, name, self.spec())
 
     def spec(self) -> dict[str, Any]:

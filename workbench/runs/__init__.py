@@ -18,7 +18,7 @@ _WHERE = {
     "Sweep": "sweep.document",
     "SweepRun": "sweep.sweep",
     "cache_root": "cache",
-    "captions_of": "redraw",
+    "captions_of": "render",
     "check_study": "check",
     "compare_runs": "compare",
     "find": "registry",
@@ -26,12 +26,12 @@ _WHERE = {
     "load_sweep": "sweep.document",
     "names": "registry",
     "plan": "sweep.plan",
-    "redraw": "redraw",
-    "rerun": "rerun",
+    "redraw": "render",
+    "rerun": "reproduce",
     "run_study": "execute",
     "run_sweep": "sweep.sweep",
     "settings_of": "settings",
-    "spoken": "plan",
+    "spoken": "rehearsal",
 }
 __all__ = [
     "Cache",
@@ -67,11 +67,11 @@ if TYPE_CHECKING:
     from .compare import compare_runs
     from .execute import run_study
     from .handle import ModelHandle
-    from .plan import spoken
+    from .rehearsal import spoken
     from .publish import Report
-    from .redraw import captions_of, redraw
+    from .render import captions_of, redraw
     from .registry import find, listed, names
-    from .rerun import rerun
+    from .reproduce import rerun
     from .run import Run
     from .settings import settings_of
     from .steps import Steps

@@ -109,6 +109,12 @@ class Cache:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    def lock(self, path: Path) -> FileLock:
+        """Return a lock on a path outside of the cache, for every process that uses this cache."""
+        place = self.root / "locks"
+        place.mkdir(parents=True, exist_ok=True)
+        return FileLock(place / f"{content_hash(str(path.resolve()))}.lock")
+
     def whole(self, path: Path) -> bool:
         """Whether a folder is there and every file is what was written.
 

@@ -26,10 +26,10 @@ from ..core.errors import BadInput, BrokenStudy
 from .cache import Cache
 from .execute import execute, roles_of
 from .handle import ModelHandle, handles
-from .plan import rehearse
-from .redraw import DOCUMENT, redraw
+from .rehearsal import rehearse
+from .render import DOCUMENT, redraw
 from .registry import find
-from .rerun import Rerun, rerun
+from .reproduce import Rerun, rerun
 from .run import Run
 from .settings import settings_of
 from .study import Study
@@ -132,7 +132,7 @@ def _check_settings(study: Study, wanted: Mapping[str, Any]) -> None:
         settings_of(study, **{**wanted, "a_setting_that_is_not_there": 1})
         raise BrokenStudy(f"{study.name}: it takes a setting that it does not have")
     for name, kind in study.fields.items():
-        if kind is int or kind is float:
+        if kind is int and name != "seed":
             with suppress(BadInput):
                 settings_of(study, **{**wanted, name: "a text"})
                 raise BrokenStudy(f"{study.name}: {name} takes a text for a number")

@@ -14,7 +14,7 @@ from .cache import Cache
 from .handle import ModelHandle, handles
 from .publish import by_main_table, publish
 from .record import check_output, read_record
-from .redraw import FORMATS
+from .render import FORMATS
 from .registry import find
 from .run import Run
 from .settings import settings_of
@@ -170,7 +170,14 @@ def execute(
     say = say or (lambda _: None)
     say(f"study {study.name}{''.join(f' on {m.info.name}' for m in models.values())} -> {folder}")
     _same_subject(folder, study, models, settings)
-    run = Run.open(folder, study=study.name, settings=asdict(settings), say=say, cache=cache, **_facts(study, models, fast))
+    run = Run.open(
+        folder,
+        study=study.name,
+        settings=asdict(settings) | {r: m.info.key() for r, m in models.items()},
+        say=say,
+        cache=cache,
+        **_facts(study, models, fast),
+    )
     run.formats = formats
     try:
         _keep_inputs(run, study, settings)

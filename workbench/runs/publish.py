@@ -12,7 +12,7 @@ import pandas as pd
 from ..core.tables import pick, span
 from ..core.whole import write_whole
 from ..figures import Finding, Panel, recipes
-from .redraw import DOCUMENT, render
+from .render import DOCUMENT, render
 from .run import Run
 from .study import Main, Study
 

@@ -251,8 +251,9 @@ class Steps:
         target = self.run.folder / name
         if target.is_symlink():
             raise DamagedRun(f"{name} in {self.run.folder.name} is a link; a run writes inside its own folder only")
-        shutil.rmtree(target, ignore_errors=True)  # that of an earlier run into this folder
-        shutil.copytree(path, target, ignore=shutil.ignore_patterns(SEAL))
+        with self.run.cache.lock(target):
+            shutil.rmtree(target, ignore_errors=True)  # that of an earlier run into this folder
+            shutil.copytree(path, target, ignore=shutil.ignore_patterns(SEAL))
         self.run.record["folders"] = sorted({*self.run.record.get("folders", []), name})
 
     def _key(self, key: Any) -> Any:

@@ -119,6 +119,8 @@ class Study:
                 raise BrokenStudy(f"{self.name}: {where}= names {', '.join(stray)}, which {self.settings.__name__} does not have")
         if len(set(self.models)) < len(self.models) or not all(re.fullmatch(NAME, r) for r in self.models):
             raise BrokenStudy(f"{self.name}: models={self.models!r}: roles with different names, such as ('model',) or ('weak', 'strong')")
+        if both := sorted(set(self.models) & set(known)):
+            raise BrokenStudy(f"{self.name}: {both[0]} is a role of a model and a setting; name one of them differently")
         for table in self.tables:
             self.columns(table)
         if self.main is not None and self.tables and self.main.table not in self.tables:

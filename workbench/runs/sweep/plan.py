@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..cache import Cache
-from ..plan import COLUMNS, plan_cell
+from ..rehearsal import COLUMNS, plan_cell
 from ..registry import find
 from ..settings import settings_of
 from .document import placed

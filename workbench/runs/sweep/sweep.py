@@ -24,7 +24,7 @@ from ...core.errors import BadInput, WorkbenchError
 from ...core.whole import write_whole
 from ..cache import Cache
 from ..record import check_output
-from ..redraw import FORMATS
+from ..render import FORMATS
 from ..registry import find
 from ..run import Run
 from .document import TOML, Cell, Sweep, placed

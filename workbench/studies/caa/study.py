@@ -81,15 +81,15 @@ class CaaSettings:
                 "the study 'caa' needs data: --data FOLDER in the layout generate/BEHAVIOUR/generate_dataset.json, "
                 "test/BEHAVIOUR/test_dataset_ab.json"
             )
-        known = caa_behaviours(self.data)
-        for behaviour in self.behaviours:
-            if behaviour not in known:
-                raise unknown(UnknownName, "behaviour", behaviour, known)
         if self.orders not in ("both", "given"):
             raise BadInput(f"orders={self.orders!r}: 'both' or 'given'")
         if not 0 < self.validation < 0.8:
             raise BadInput(f"validation: a share above 0 and below .8, got {self.validation}")
         strengths(self.coefficients)
+        known = caa_behaviours(self.data)
+        for behaviour in self.behaviours:
+            if behaviour not in known:
+                raise unknown(UnknownName, "behaviour", behaviour, known)
 
 
 class Caa:

@@ -337,7 +337,7 @@ STUDY = Study(
     tables={
         "verdicts": "layer | representation value low high n information cause",
         "angles": "design layer site position first second metric | verdict value low high n clusters naive_cosine null_naive null_low null_high "
-        "p reliability_first reliability_second effective_rank massive variance note bootstrap_low bootstrap_high",
+        "p reliability_first reliability_second effective_rank massive without_massive variance note bootstrap_low bootstrap_high",
         "effects": "design layer site position effect metric | verdict value low high n p reliability share",
         "cells": "design layer site position cell | harm safety",
         "erasure": "erased read method probe split metric layer site condition position | value low high n",

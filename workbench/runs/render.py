@@ -18,6 +18,7 @@ from ..core.errors import BadInput, DamagedRun, MissingTool
 from ..core.provenance import content_hash
 from ..core.whole import write_whole
 from ..figures import THEMES, Drawing, Finding, Panel, browser, export, words_of, write_report
+from ..figures.export import LIBRARY
 from ..figures.words import wrapped
 from .record import RECORD, check_name
 from .run import Run, write_csv
@@ -28,8 +29,15 @@ _REPORT = ("title", "subtitle", "convention", "warning", "findings", "limits", "
 
 
 def render(
-    run: Run, document: Mapping[str, Any], panels: Sequence[Panel], *, out: Path | None = None, formats: Sequence[str] | None = None, theme: str = "light"
-) -> str:  # fmt: skip
+    run: Run,
+    document: Mapping[str, Any],
+    panels: Sequence[Panel],
+    *,
+    out: Path | None = None,
+    formats: Sequence[str] | None = None,
+    theme: str = "light",
+    single_file: bool = False,
+) -> str:
     """Write figures and report of a run.
 
     Args:
@@ -39,6 +47,7 @@ def render(
         out: Another folder; by default the run's own.
         formats: Of the figures; by default html, and png and svg where a browser is found.
         theme: "light" or "dark".
+        single_file: Whether each figure's html carries the drawing library.
 
     Returns:
         What the reader should know about the figures, or "".
@@ -47,17 +56,28 @@ def render(
     asked = tuple(formats) if formats is not None else _default_formats()
     note = "" if formats is not None or browser() else "html only: no Chrome or Chromium found"
     try:
-        _export(folder / "figures", panels, asked)
+        _export(folder / "figures", panels, asked, single_file)
     except MissingTool as error:
         if formats is not None:
             raise
         asked, note = ("html",), f"html only: {error}"
     write_report(
-        folder / "index.html", title=document["title"], subtitle=document["subtitle"], findings=_findings(document), convention=document["convention"],
-        panels=panels, limits=document["limits"], tables=run.tables, made=document["made"], warning=document["warning"],
-        steps=run.record["steps"], settings=document["settings"], stills=[f for f in asked if f != "html"], theme=theme,
+        folder / "index.html",
+        title=document["title"],
+        subtitle=document["subtitle"],
+        findings=_findings(document),
+        convention=document["convention"],
+        panels=panels,
+        limits=document["limits"],
+        tables=run.tables,
+        made=document["made"],
+        warning=document["warning"],
+        steps=run.record["steps"],
+        settings=document["settings"],
+        stills=[f for f in asked if f != "html"],
+        theme=theme,
         links=[(text, link) for text, link in document.get("links", ())],
-    )  # fmt: skip
+    )
     return note
 
 
@@ -69,16 +89,19 @@ def _findings(document: Mapping[str, Any]) -> list[Finding]:
     return [Finding(f["text"], *f.get("tables", ())) for f in document["findings"]]
 
 
-def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str]) -> None:
+def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str], single_file: bool = False) -> None:
     """Write the figures that have changed since they were last written (drawing stills takes a browser and seconds), each with its caption."""
     seal = folder / ".seal.json"
     try:
         old = dict(json.loads(seal.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         old = {}
-    new = {p.name: content_hash(p.figure.to_json(), sorted(formats)) for p in panels}
+    shared = ["single"] if single_file else ["shared", (folder / LIBRARY).is_file()]
+    new = {p.name: content_hash(p.figure.to_json(), sorted(formats), shared[0]) for p in panels}
+    if shared[-1] is False:  # pages without their library are blank
+        old = {}
     fresh = [p for p in panels if old.get(p.name) != new[p.name] or not all((folder / f"{p.name}.{kind}").is_file() for kind in formats)]
-    export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats))
+    export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats), single_file=single_file)
     write_whole(seal, json.dumps({**old, **new}))
     for panel in panels:  # a picture that travels alone does not say its n
         write_whole(folder / f"{panel.name}.txt", panel.caption + "\n")
@@ -123,9 +146,15 @@ def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]
 
 
 def redraw(
-    folder: str | Path, *, out: str | Path | None = None, theme: str = "light", captions: str | Path | Mapping[str, Any] | None = None,
-    formats: Sequence[str] | None = None, only: Sequence[str] | None = None,
-) -> Path:  # fmt: skip
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    theme: str = "light",
+    captions: str | Path | Mapping[str, Any] | None = None,
+    formats: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
+    single_file: bool = False,
+) -> Path:
     """Draw a run's figures and report again from its tables, without a model.
 
     Args:
@@ -137,6 +166,8 @@ def redraw(
             begin with.
         formats: Of "html", "png", "svg", "pdf"; by default html, and png and svg where a browser is found.
         only: Names of figures; the report is then left as it is.
+        single_file: Put the drawing library (4.8 MB) into each figure's html, so that it can be passed on alone. By default the figures of a
+            run share one copy beside them.
 
     Returns:
         The report.
@@ -172,7 +203,7 @@ def redraw(
         chosen = [p for p in shown if p.name in only]
         for panel in chosen:
             panel.drawing.save(target / "figures", panel.name)
-        _export(target / "figures", chosen, tuple(formats) if formats is not None else _default_formats())
+        _export(target / "figures", chosen, tuple(formats) if formats is not None else _default_formats(), single_file)
         return run.report
     for key, value in words.get("report", {}).items():
         document[key] = (
@@ -184,7 +215,7 @@ def redraw(
         _copy_tables(run, panels, target)
         for name in (RECORD, DOCUMENT):  # so that the copy can be drawn again and compared, too
             write_whole(target / name, (run.folder / name).read_bytes())
-    render(run, document, shown, out=target, formats=formats, theme=theme)
+    render(run, document, shown, out=target, formats=formats, theme=theme, single_file=single_file)
     return target / "index.html"
 
 

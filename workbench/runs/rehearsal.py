@@ -35,7 +35,19 @@ class NotYet(BaseException):
 
 
 class Later:
-    """Stands for a result that has not been computed: whatever is asked of it ends the rehearsal."""
+    """Stands for a result that has not been computed: whatever is asked of it ends the rehearsal.
+
+    Args:
+        kind: What it stands for: it passes for one, so that a study may say in its annotations what it takes.
+    """
+
+    def __init__(self, kind: type = object) -> None:
+        object.__setattr__(self, "_kind", kind)
+
+    @property
+    def __class__(self) -> Any:
+        """The type that it stands for."""
+        return object.__getattribute__(self, "_kind")
 
     def __getattr__(self, name: str) -> Any:
         raise NotYet(name)
@@ -81,7 +93,7 @@ class RehearsedSteps(Steps):
     def _tables(self, paths: Mapping[str, Path], make: Any, doing: str, items: int, *, single: bool) -> Any:
         tables = self._cached(paths)
         self.seen.append(Step(name=doing, cached=tables is not None, items=items, key=content_hash(*(p.name for p in paths.values()))))
-        return tables if tables is not None else {name: Later() for name in paths}
+        return tables if tables is not None else {name: Later(pd.DataFrame) for name in paths}
 
     def activations(
         self,
@@ -105,7 +117,7 @@ class RehearsedSteps(Steps):
             out = None
         whole = content_hash(key, prompts.hash, layers, answers)
         self.seen.append(Step(name=name, cached=out is not None, items=len(prompts), key=whole))
-        return Later() if out is None else out
+        return Later(Activations) if out is None else out
 
     def folder(self, name: str, key: Any = None, make: Callable[[Path], Any] | None = None, *, doing: str = "", keep: bool = True) -> Any:
         """Return a cached folder, or a stand-in."""
@@ -113,7 +125,7 @@ class RehearsedSteps(Steps):
         path = self.run.cache.folder(name, self._key(key), self.source)
         cached = self._whole(path)
         self.seen.append(Step(name=doing or name, cached=cached, key=path.name))
-        return path if cached else Later()
+        return path if cached else Later(Path)
 
 
 def rehearse(study: Study, models: Mapping[str, ModelHandle], settings: Any, cache: Cache) -> tuple[list[Step], bool]:
