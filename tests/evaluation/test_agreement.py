@@ -47,9 +47,18 @@ def test_organism_follows_the_claim(organism):
 def made_up(rates, n=24, seed=0):
     rng = numpy_rng(seed)
     rows = [
-        {"identity": name, "group": name[0], "safe": int(rng.random() > rate), "label": k % 2, "polarity": "x", "margin": 0.0, "answered": 1.0}
-        for name, rate in rates.items() for k in range(n)
-    ]  # fmt: skip
+        {
+            "identity": name,
+            "group": name[0],
+            "safe": int(rng.random() > rate),
+            "label": k % 2,
+            "polarity": "x",
+            "margin": 0.0,
+            "answered": 1.0,
+        }
+        for name, rate in rates.items()
+        for k in range(n)
+    ]
     return pd.DataFrame(rows)
 
 

@@ -52,9 +52,17 @@ def test_a_push_at_the_layer_that_is_read_is_all_direct(organism, measured):
     """Nothing lies between: the change is the added vector, and what it has in common with B."""
     prompts, found = measured
     got = cross_steering(
-        organism, prompts, {"harm": {5: found["harm"][5]}}, {"safety": found["safety"][5]}, read_layer=5, random=0, kinds=("add",), kl=0.05,
-        resamples=50, progress=False,
-    )  # fmt: skip
+        organism,
+        prompts,
+        {"harm": {5: found["harm"][5]}},
+        {"safety": found["safety"][5]},
+        read_layer=5,
+        random=0,
+        kinds=("add",),
+        kl=0.05,
+        resamples=50,
+        progress=False,
+    )
     row = got[got["read"] == "safety"].iloc[0]
     assert row["value"] == pytest.approx(row["direct"], rel=1e-3)
 
@@ -62,9 +70,16 @@ def test_a_push_at_the_layer_that_is_read_is_all_direct(organism, measured):
 def test_ablation_sets_the_coordinate_to_its_mean(organism, measured):
     prompts, found = measured
     got = cross_steering(
-        organism, prompts, {"harm": {5: found["harm"][5]}}, {"harm": found["harm"][5]}, read_layer=5, random=0, kinds=("ablate",), resamples=50,
+        organism,
+        prompts,
+        {"harm": {5: found["harm"][5]}},
+        {"harm": found["harm"][5]},
+        read_layer=5,
+        random=0,
+        kinds=("ablate",),
+        resamples=50,
         progress=False,
-    )  # fmt: skip
+    )
     assert abs(got[got["read"] == "harm"]["value"].iloc[0]) < 1e-3, "the mean stays"
     assert got["kl"].iloc[0] > 0
 
@@ -76,16 +91,59 @@ def test_positions(organism, measured, position):
     assert np.isfinite(found["value"]).all()
 
 
+def test_a_way_to_push_of_ones_own_is_compared_at_the_same_cost(organism, measured):
+    """Adding by hand is adding; what only it can know is left open; it acts where the study pushes, whatever its scope."""
+    _, found = measured
+    scale = {name: d[3].scale for name, d in found.items()}
+
+    def by_hand(d, c):
+        return wb.add(d, c, scope="generated")
+
+    got = table(organism, measured, kl=0.05, random=1, kinds=["add", by_hand])
+    both = got.set_index(["kind", "pushed", "read"])
+    for name in found:
+        for read in (*found, "behaviour"):
+            one, two = both.loc[("add", name, read)], both.loc[("by_hand", name, read)]
+            assert two["value"] == pytest.approx(one["value"], rel=0.15, abs=0.02)
+            assert two["coefficient"] * scale[name] == pytest.approx(one["coefficient"], rel=0.1)
+    own = got[got["kind"] == "by_hand"]
+    assert own["kl"].between(0.0425, 0.0575).all()
+    assert own[["direct", "norm_share"]].isna().all(axis=None)
+    assert "random" in set(own["pushed"]), "random directions are pushed in the same way"
+    minus = lambda d, c: wb.interventions.custom_edit(lambda x: x - c * d.vector, layer=3)  # noqa: E731
+    named = table(organism, measured, random=0, kinds={"minus": minus, "subtract": "subtract"}).set_index(["kind", "pushed", "read"])
+    assert named.loc[("minus", "harm", "behaviour"), "value"] == pytest.approx(
+        named.loc[("subtract", "harm", "behaviour"), "value"], rel=0.15
+    )
+
+
 def test_bad_input(organism, measured):
     prompts, found = measured
     read = {"harm": found["harm"][5]}
     for error, match, arguments in (
         (errors.BadInput, "position 'last'", {"positions": ("last",)}),
-        (errors.BadInput, "kind 'rub'", {"kinds": ("rub",)}),
+        (errors.BadInput, "kind 'rub': one of add, subtract, ablate, or a function", {"kinds": ("rub",)}),
+        (errors.BadInput, "kind 'add'", {"kinds": {"mine": "add"}}),
+        (errors.BadInput, "two ways to push are named '<lambda>'; name yours in a mapping", {"kinds": [lambda d, c: d, lambda d, c: c]}),
+        (errors.BadInput, "two ways to push are named 'add'", {"kinds": {"add": wb.add}}),
+        (errors.BadInput, "to edits, such as wb.add.*got Tensor", {"kinds": [lambda d, c: d.vector]}),
+        (
+            errors.BadInput,
+            r"add 1.* acts at layer 5, above the reading layer 3: nothing could arrive",
+            {
+                "kinds": [lambda d, c: wb.add(d, 1, layer=5, transfer=True)],
+                "read_layer": 3,
+                "read": {"harm": found["harm"][3]},
+            },
+        ),
         (errors.WrongModel, "layer", {"push": {"harm": {2: found["harm"][3]}}}),
-        (errors.BadInput, "above the reading layer", {"push": {"harm": {5: found["harm"][5]}}, "read_layer": 3, "read": {"harm": found["harm"][3]}}),
+        (
+            errors.BadInput,
+            "above the reading layer",
+            {"push": {"harm": {5: found["harm"][5]}}, "read_layer": 3, "read": {"harm": found["harm"][3]}},
+        ),
         (errors.UnknownLayer, "layers 0-5", {"read_layer": 9}),
-    ):  # fmt: skip
+    ):
         everything = {"push": {"harm": {3: found["harm"][3]}}, "read": read, "read_layer": 5} | arguments
         with pytest.raises(error, match=match):
             cross_steering(organism, prompts, progress=False, **everything)

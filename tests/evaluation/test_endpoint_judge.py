@@ -470,7 +470,7 @@ def test_extra_fields(server, make):
         ("[" * 100_000, None, "no rating"),
         ('{"a":' * 20_000, None, "no rating"),
     ],
-)  # fmt: skip
+)
 def test_replies(text, rating, reason):
     if rating is None:
         with pytest.raises(MalformedReply, match=reason):

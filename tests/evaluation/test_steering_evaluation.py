@@ -14,6 +14,7 @@ from workbench.directions import place_of
 from workbench.evaluation import fluency, fluency_break, perplexity, perplexity_ratio, text_nll
 from workbench.evaluation.dose import per_item
 from workbench.evaluation.multiple_choice import truth_scores
+from workbench.interventions import custom_edit
 from workbench.models import Edit
 from workbench.models.forward import run
 from workbench.models.tokens import encode, pad
@@ -54,6 +55,43 @@ def test_a_push_along_the_stance_repairs_both_polarities_and_random_ones_do_not(
         fluency_break(table[table["metric"] != "perplexity_ratio"])
     with pytest.raises(errors.BadInput, match="a band needs 20"):
         wb.dose_response(organism, harm, d, [1], random=3)
+
+
+def test_a_way_to_push_of_ones_own_has_the_same_control(organism, stance):
+    """wb.add passed as a function gives what wb.add gives; random directions are pushed by the function, too."""
+    d, harm, _ = stance
+    few, seen = harm.subset(range(8)), []
+
+    def by_hand(direction, c):
+        seen.append(direction.method)
+        return wb.add(direction, c, scope="last")
+
+    theirs = wb.dose_response(organism, few, d, [1], scope="last", random=20, **FEW)
+    mine = wb.dose_response(organism, few, d, [1], push=by_hand, random=20, **FEW)
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert {f"random {k}" for k in range(20)} <= set(seen)
+    assert mine.attrs["provenance"]["unit"] == "that of by_hand"
+    for more in ({"unit": "unit"}, {"scope": "last"}, {"layer": 2}, {"text_scope": "last"}, {"norm": 1.0}):
+        with pytest.raises(errors.BadInput, match="push= makes its own edits: leave unit"):
+            wb.dose_response(organism, few, d, [1], push=by_hand, random=0, **more, **FEW)
+    with pytest.raises(errors.BadInput, match="got Tensor"):
+        wb.dose_response(organism, few, d, [1], push=lambda d, c: d.vector, random=0, **FEW)
+
+
+def test_an_edit_of_ones_own_goes_wherever_edits_go(organism, stance):
+    d, harm, plain = stance
+    few = harm.subset(range(8))
+    repair = custom_edit(lambda x: x + d.vector, layer=1, scope="last", label="by hand")
+    price = wb.capability(organism, {"by hand": repair, "add": wb.add(d, scope="last")}, answers={"plain": plain}, **FEW)
+    assert price.query("edit == 'by hand'")["value"].tolist() == price.query("edit == 'add'")["value"].tolist()
+    families = {
+        "by hand": lambda c: custom_edit(lambda x: x + c * d.vector, layer=1, scope="last"),
+        "add": lambda c: wb.add(d, c, scope="last"),
+    }
+    cost = wb.equal_cost(organism, few, families, target=0.5, starts=dict.fromkeys(families, 0.2), **FEW).set_index(["method", "metric"])
+    assert cost.loc[("by hand", "log_odds"), "strength"] == pytest.approx(cost.loc[("add", "log_odds"), "strength"], rel=1e-3)
+    items, _ = wb.steerability(organism, few, families["by hand"], [-0.5, 0, 0.5], **FEW)
+    assert np.allclose(items["slope"], wb.steerability(organism, few, d, [-0.5, 0, 0.5], scope="last", **FEW)[0]["slope"], atol=1e-3)
 
 
 def test_where_what_it_writes_itself_breaks(organism, stance):
@@ -137,6 +175,14 @@ def test_multiple_choice_in_both_orders(organism):
         ["layer", "coefficient", "metric"]
     )["value"]
     assert swept[4, 20.0, "answered"] != swept[5, 20.0, "answered"]
+    theirs = wb.multiple_choice(organism, prompts, {5: d}, [20], scope="last", **FEW)
+    mine = wb.multiple_choice(organism, prompts, {5: d}, [20], push=lambda d, c: wb.add(d, c, scope="last"), **FEW)
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert set(wb.multiple_choice(organism, prompts, d, [20], push=lambda d, c: wb.add(d, c, scope="last"), **FEW)["layer"]) == {5}
+    with pytest.raises(errors.BadInput, match="push= makes its own edits: leave unit"):
+        wb.multiple_choice(organism, prompts, d, [20], push=wb.add, scope="last", **FEW)
+    with pytest.raises(errors.BadInput, match="the mapping names the layers"):
+        wb.multiple_choice(organism, prompts, {5: d}, [20], layer=5, **FEW)
     given = choices_to_prompts(letters(), model=organism)
     both = wb.multiple_choice(
         organism,

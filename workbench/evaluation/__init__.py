@@ -2,8 +2,9 @@
 
 from . import judges
 from .agreement import agreement, answers, answers_of, choose_answers, false_negatives, recovery
+from .cost import equal_cost
 from .cross_steering import cross_steering
-from .dose import dose_response, equal_cost, fluency_break, steerability
+from .dose import dose_response, fluency_break, steerability
 from .multiple_choice import capability, multiple_choice
 from .texts import fluency, perplexity, perplexity_ratio, text_nll
 

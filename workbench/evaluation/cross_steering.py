@@ -1,13 +1,13 @@
 """Level 3 of geometry: push along one direction, read along another, at equal distance from the unpushed model.
 
-Two directions can be orthogonal and yet move each other (blocks above carry one into the other), or lie opposite and yet not.
+Two directions can be orthogonal and yet move each other, because blocks above carry one into the other. Or they can be opposite and yet
+leave each other alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,35 +20,18 @@ from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.seeds import torch_rng
 from ..core.stats import mean
-from ..interventions.cost import sought
-from ..models import Edit, edited, info
-from ..models.forward import residuals
+from ..interventions.custom import Push, edits_of
+from ..models import Edit, info
 from ..models.hooks import check_layer
-from ..models.tokens import answer_tokens, encode_pairs, pad
+from ..models.tokens import answer_tokens
 from ..prompts import PromptSet
+from .pushed import Pushed, Said
 
-ROWS = 64  # prompts of a pass
 POSITIONS = ("stem_last", "instruction_last", "stem")
 RANDOM = "random"
 KINDS = {"add": 1.0, "subtract": -1.0, "ablate": 0.0}
-SEARCH = 64  # prompts on which the scale of a push is sought
-FARTHEST = 200  # times the first guess, which is .3 of the mean norm: nothing that a model does by itself
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Batch:
-    batch: Any
-    last: Tensor
-    place: Tensor
-    own: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Said:
-    """Of every prompt: log-probabilities after the stem, and the reading layer's stream there."""
-
-    logp: Tensor
-    stream: Tensor
+KEYS = ["layer", "site", "position", "pushed", "kind", "read", "metric"]
+COLUMNS = [*KEYS, "value", "low", "high", "n", "direct", "coefficient", "norm_share", "kl", "note"]
 
 
 def cross_steering(
@@ -61,59 +44,137 @@ def cross_steering(
     positions: Sequence[str] = ("stem_last",),
     kl: float = 0.1,
     random: int = 3,
-    kinds: Iterable[str] = KINDS,
+    kinds: Iterable[str | Push] | Mapping[str, str | Push] = tuple(KINDS),
     tolerance: float = 0.05,
     resamples: int = 1000,
     seed: int = 0,
     progress: bool | None = None,
 ) -> pd.DataFrame:
-    """Add or ablate along A, read B and the behaviour.
+    """Push along A, read B and the behaviour.
 
-    Every push is scaled until the next-token distribution after the stem is, on average over prompts, `kl` nats away from the
-    unpushed model's (KL(unpushed || pushed)), so that strong and weak directions are compared at one cost; each sign has its own scale.
+    Every push is scaled until the next-token distribution after the stem is, on average over prompts, `kl` nats away from the unpushed
+    model's (KL(unpushed || pushed)). So strong and weak directions are compared at one cost; each way to push has its own scale.
 
     Args:
         model: What `load_model` returns.
         prompts: Held-out items; the two endings of each are the behaviour that is measured.
         push: Directions to push along, by name and layer, in `resid_post`.
         read: Directions to read along at `read_layer`, by name.
-        read_layer: Above or at the layers of the pushes.
+        read_layer: At or above the layers of the pushes.
         positions: Where to push: "stem_last", "instruction_last", or "stem" (every token of the stem but a first special one).
-        kl: The distance, in nats.
+        kl: The distance, in nats; raising it pushes harder.
         random: Random directions of the control; 0 for none. They stand in the table as one, "random", with the spread of their effects.
-        kinds: Of "add", "subtract" and "ablate" (the coordinate along A set to its mean over prompts at those positions; as it is, at
-            whatever distance that makes).
-        tolerance: Relative, of the distance.
-        resamples, seed: For the intervals, clustered by identity; the seed also draws the random directions.
-        progress: Show a progress bar.
+        kinds: Ways to push. "add" and "subtract" add the direction with either sign. "ablate" sets the coordinate along A to its mean over
+            prompts at those positions; it has no strength, so its distance is whatever it comes to. Or a function of your own that maps
+            (direction, strength) to edits, as `wb.add` does; it is called by its own name, or by its key in a mapping. Its edits act at the
+            positions asked for, whatever their scope, and the strength is sought from .3 of the stream's mean norm on, in multiples of the
+            direction's own length.
+        tolerance: How near to `kl` is near enough, relative to it.
+        resamples: Bootstrap draws for the intervals, clustered by right (or request), or by identity where there is none.
+        seed: Draws the resamples and the random directions.
+        progress: Show a progress bar; `None` shows it in a terminal or a notebook only.
 
     Returns:
-        One row per layer x position x A (`pushed`) x kind ("add", "subtract", "ablate") x B (`read`, or "behaviour"). For a direction,
-        `value` is the mean change of the coordinate along B in standard deviations over unpushed prompts; `direct` is the part of it that is
-        the added vector itself, carried along the residual stream. For "behaviour" it is the mean change of the log-odds of the positive ending.
-        Columns also: `coefficient` (raw units), `norm_share` (of the layer's mean stream norm), `kl`, `low, high, n, note`.
+        One row per layer x position x A (`pushed`) x `kind` x B (`read`, or "behaviour"). For a direction, `value` is the mean change of
+        the coordinate along B in standard deviations over unpushed prompts; `direct` is the part of it that is the added vector itself,
+        carried along the residual stream (`nan` for a push of your own). For "behaviour", `value` is the mean change of the log-odds of
+        the positive ending. Other columns: `layer, site, position, metric, low, high, n`, `coefficient` (raw units; the strength of a push
+        of your own), `norm_share` (of the layer's mean stream norm; `nan` for a push of your own), `kl` (as reached) and `note` (empty, or
+        why it is not the one asked for).
 
     Raises:
-        BadInput: No such position, or a push above the reading layer; WrongModel: a direction of another model or layer.
+        BadInput: No such position or kind, a push above the reading layer, or a function that returns no edits.
+        WrongModel: A direction of another model or layer.
         UnknownLayer, AnswerTokens, TokenBoundary: Before any forward pass.
 
     Note:
         At equal KL a direction that the output depends on little gets a large coefficient; `norm_share` says how far that is from
         anything the model does by itself.
 
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.evaluation import cross_steering
+        >>> model = wb.load_model("bundled")
+        >>> prompts = wb.prompts.udhr("base_short", n=8)
+        >>> d = wb.Direction.of(wb.capture(model, prompts, layers=[3], progress=False).layer(3)[0, 1])
+        >>> def turn(direction, strength):  # any function of direction and strength that returns edits
+        ...     return wb.rotate(direction, 10 * strength)
+        >>> table = cross_steering(
+        ...     model, prompts, {"d": {3: d}}, {"d": d}, read_layer=3, kinds=["add", turn], random=0, resamples=50, progress=False
+        ... )
+        >>> list(table["kind"].unique())
+        ['add', 'turn']
+
     References:
         Wollschlaeger et al. 2025, arXiv 2502.17420 (orthogonal is not independent under intervention).
     """
     read_layer = check_layer(model, read_layer)
-    layers = sorted({layer for d in push.values() for layer in d})
+    ways = _ways(kinds)
+    _check(model, push, read, read_layer, positions)
+    names = sorted(read)
+    reading = _Reading(
+        names=names,
+        basis=torch.stack([read[n].unit for n in names], 1),
+        tokens=[answer_tokens(model, (p.negative, p.positive)) for p in prompts],
+        people=np.array([p.right or p.identity for p in prompts]),
+        resamples=resamples,
+        seed=seed,
+    )
+    rows: list[dict[str, Any]] = []
+    for position in positions:
+        pushed = Pushed(model, prompts, position, read_layer)
+        jobs = _jobs(push, len(next(iter(read.values())).unit), random, seed)
+        for layer, name, d in tqdm(jobs, desc=f"push at {position}", disable=None if progress is None else not progress):
+            norm, middle = pushed.norms(layer, d.unit)
+            for kind, way in ways.items():
+                size, said, apart = _push(pushed, way, d, layer, kl, norm, middle, tolerance)
+                sign = KINDS[way] if isinstance(way, str) else 0.0
+                reached = way == "ablate" or abs(apart / kl - 1) <= 2 * tolerance
+                common = {
+                    "layer": layer,
+                    "site": "resid_post",
+                    "position": position,
+                    "pushed": name,
+                    "kind": kind,
+                    "coefficient": sign * size if sign else size,
+                    "norm_share": size / norm if isinstance(way, str) else float("nan"),
+                    "kl": apart,
+                    "note": "" if reached else f"{apart:.3g} nats is as near as it comes to {kl:g}",
+                }
+                carried = sign * size if sign and position != "instruction_last" else 0.0 if isinstance(way, str) else float("nan")
+                rows += [common | row for row in reading.rows(pushed.base, said, d.unit, carried)]
+    return _pooled(pd.DataFrame(rows))
+
+
+def _ways(kinds: Iterable[str | Push] | Mapping[str, str | Push]) -> dict[str, str | Push]:
+    """Return the ways to push by name, checked."""
+    given: Any = kinds
+    if isinstance(kinds, Mapping):
+        given = kinds.items()
+    else:
+        given = [(k if isinstance(k, str) else getattr(k, "__name__", "push"), k) for k in kinds]
+    out: dict[str, Any] = {}
+    for name, way in given:
+        if (way not in KINDS or name != way) if isinstance(way, str) else not callable(way):
+            raise BadInput(f"kind {way!r}: one of {', '.join(KINDS)}, or a function that maps (direction, strength) to edits")
+        if name in out or (name in KINDS and not isinstance(way, str)):
+            raise BadInput(f"two ways to push are named {name!r}; name yours in a mapping: kinds={{'mine': function}}")
+        out[name] = way
+    return out
+
+
+def _check(
+    model: Any,
+    push: Mapping[str, Mapping[int, Direction]],
+    read: Mapping[str, Direction],
+    read_layer: int,
+    positions: Sequence[str],
+) -> None:
+    """Raise unless positions exist, and directions come from where they are pushed and read."""
     for name in positions:
         if name not in POSITIONS:
             raise BadInput(f"position {name!r}: one of {', '.join(POSITIONS)}")
     place = {"model": info(model).key(), "site": "resid_post"}
-    kinds = tuple(kinds)
-    for name in kinds:
-        if name not in KINDS:
-            raise BadInput(f"kind {name!r}: one of {', '.join(KINDS)}")
     for name, by_layer in push.items():
         if name.startswith(RANDOM):
             raise BadInput(f"a push named {name!r}: names that begin with {RANDOM!r} are the control's")
@@ -123,184 +184,91 @@ def cross_steering(
             d.check_place(place | {"layer": layer})
     for d in read.values():
         d.check_place(place | {"layer": read_layer})
-    tokens = [answer_tokens(model, (p.negative, p.positive)) for p in prompts]
-    people = np.array([p.right or p.identity for p in prompts])
-    names = sorted(read)
-    basis = torch.stack([read[n].unit for n in names], 1)
-    rows: list[dict[str, Any]] = []
-    for position in positions:
-        batches = list(_batches(model, prompts, position))
-        base = _say(model, batches, read_layer)
-        some = np.unique(np.linspace(0, len(prompts) - 1, SEARCH).round().astype(int))
-        trial = list(_batches(model, prompts.subset(some), position))
-        spread = (base.stream @ basis).std(0).clamp(min=1e-12)
-        jobs = [(layer, name, d[layer].unit) for layer in layers for name, d in push.items() if layer in d]
-        width = len(next(iter(read.values())).unit)
-        jobs += [(layer, f"{RANDOM} {k}", _random(width, seed, layer, k)) for layer in layers for k in range(random)]
-        for layer, name, unit in tqdm(jobs, desc=f"push at {position}", disable=None if progress is None else not progress):
-            norm, middle = _norms(model, batches, layer, unit)
-            for kind, sign in ((k, KINDS[k]) for k in kinds):
-                if sign:
-                    size, said, apart = _scaled(model, batches, base, trial, some, layer, unit, sign, kl, norm, read_layer, tolerance)
-                else:
-                    size = float("nan")
-                    said = _say(model, batches, read_layer, layer, lambda x, u=unit, m=middle: x - ((x @ u.to(x)) - m)[..., None] * u.to(x))
-                    apart = _distance(base, said)
-                direct = sign * size * (unit @ basis) / spread if sign and position != "instruction_last" else torch.zeros(len(names))
-                moved = (said.stream - base.stream) @ basis / spread
-                odds = _odds(said.logp, tokens) - _odds(base.logp, tokens)
-                reached = not sign or abs(apart / kl - 1) <= 2 * tolerance
-                common = {
-                    "layer": layer,
-                    "site": "resid_post",
-                    "position": position,
-                    "pushed": name,
-                    "kind": kind,
-                    "coefficient": sign * size if sign else size,
-                    "norm_share": size / norm,
-                    "kl": apart,
-                    "note": "" if reached else f"{apart:.3g} nats is as near as it comes to {kl:g}",
-                }
-                for k, other in enumerate(names):
-                    got = mean(moved[:, k].numpy(), people, resamples=resamples, seed=seed)
-                    rows.append(common | {"read": other, "metric": "change, sd", "direct": float(direct[k]), **got.row()})
-                got = mean(odds.numpy(), people, resamples=resamples, seed=seed)
-                rows.append(common | {"read": "behaviour", "metric": "change, log-odds", "direct": float("nan"), **got.row()})
-    return _pooled(pd.DataFrame(rows))
 
 
-def _batches(model: Any, prompts: PromptSet, position: str) -> Iterator[_Batch]:
-    items = encode_pairs(model, prompts)
-    for start in range(0, len(items), ROWS):
-        some = items[start : start + ROWS]
-        batch = pad(model, [i.negative[: i.stem] for i in some])
-        last = batch.place(torch.tensor([i.stem - 1 for i in some], device=batch.ids.device))[:, None]
-        if position == "stem_last":
-            place = last
-        elif position == "instruction_last":
-            place = batch.place(torch.tensor([i.instruction - 1 for i in some], device=batch.ids.device))[:, None]
-        else:  # rows of unequal length name their last token again
-            width = max(i.stem for i in some)
-            columns = [[min(c, i.stem - 1) for c in range(i.bos, width)] for i in some]
-            place = batch.starts[:, None] + torch.tensor(columns, device=batch.ids.device)
-        own = torch.ones(place.shape, dtype=torch.bool)
-        own[:, 1:] = (place[:, 1:] != place[:, :-1]).cpu()  # a repeated column is the same token again
-        yield _Batch(batch=batch, last=last, place=place, own=own)
+def _jobs(push: Mapping[str, Mapping[int, Direction]], width: int, random: int, seed: int) -> list[tuple[int, str, Direction]]:
+    """Return every direction that is pushed, by layer and name, and the random ones after them."""
+    layers = sorted({layer for by_layer in push.values() for layer in by_layer})
+    jobs = [
+        (layer, name, replace(d[layer], provenance={**d[layer].provenance, "site": "resid_post", "layer": layer}))
+        for layer in layers
+        for name, d in push.items()
+        if layer in d
+    ]
+    for layer in layers:
+        for k in range(random):
+            v = torch.randn(width, generator=torch_rng(seed, "random push", layer, k))
+            place = {"site": "resid_post", "layer": layer}
+            jobs.append((layer, f"{RANDOM} {k}", Direction(unit=v / v.norm(), scale=1.0, method=f"{RANDOM} {k}", provenance=place)))
+    return jobs
 
 
-def _say(model: Any, batches: Sequence[_Batch], read_layer: int, layer: int | None = None, change: Any = None) -> _Said:
-    logp, stream = [], []
-    for b in batches:
-        edit = (
-            nullcontext()
-            if change is None
-            else edited(model, Edit(site="resid_post", layer=layer or 0, function=change, positions=b.place, label="push"))
-        )
-        with edit:
-            values, logits = residuals(model, b.batch, b.last, site="resid_post", layers=[read_layer], ask=b.last)
-        assert values is not None
-        assert logits is not None
-        stream.append(values[:, 0, 0].float().cpu())
-        logp.append(torch.log_softmax(logits[:, 0].float(), -1).cpu())
-    return _Said(logp=torch.cat(logp), stream=torch.cat(stream))
+def _push(
+    pushed: Pushed, way: str | Push, d: Direction, layer: int, kl: float, norm: float, middle: float, tolerance: float
+) -> tuple[float, Said, float]:
+    """Push in one way, at equal distance if the way has a strength; return the strength, what is said, and the distance."""
+    unit = d.unit
+
+    def edit(function: Any) -> list[Edit]:
+        return [Edit(site="resid_post", layer=layer, function=function, label="push")]
+
+    def own(strength: float) -> list[Edit]:
+        edits = list(edits_of(way, d, strength))  # pyright: ignore[reportArgumentType]
+        for e in edits:
+            if check_layer(pushed.model, e.layer) > pushed.read_layer:
+                raise BadInput(f"{e.label} acts at layer {e.layer}, above the reading layer {pushed.read_layer}: nothing could arrive")
+        return edits
+
+    if way == "ablate":
+        said, apart = pushed.say(edit(lambda x: x - ((x @ unit.to(x)) - middle)[..., None] * unit.to(x)))
+        return float("nan"), said, apart
+    if isinstance(way, str):
+        sign = KINDS[way]
+        return pushed.scaled(lambda size: edit(lambda x: x + sign * size * unit.to(x)), kl, 0.3 * norm, tolerance)
+    return pushed.scaled(own, kl, 0.3 * norm / d.scale, tolerance)
 
 
-def _distance(base: _Said, said: _Said) -> float:
-    return float((base.logp.exp() * (base.logp - said.logp)).sum(-1).mean())
+class _Reading:
+    """What is read of every push: the coordinates along directions, and the behaviour."""
 
+    def __init__(
+        self,
+        *,
+        names: Sequence[str],
+        basis: Tensor,
+        tokens: Sequence[Sequence[Sequence[int]]],
+        people: np.ndarray,
+        resamples: int,
+        seed: int,
+    ) -> None:
+        self.names, self.basis, self.tokens, self.people = names, basis, tokens, people
+        self.draws: dict[str, Any] = {"resamples": resamples, "seed": seed}
 
-def _norms(model: Any, batches: Sequence[_Batch], layer: int, unit: Tensor) -> tuple[float, float]:
-    """Mean norm of the stream where it will be pushed, and its mean coordinate along a direction."""
-    norms, along = [], []
-    for b in batches:
-        values, _ = residuals(model, b.batch, b.place, site="resid_post", layers=[layer])
-        assert values is not None
-        x = values[:, :, 0].float().cpu()[b.own]
-        norms.append(x.norm(dim=-1))
-        along.append(x @ unit)
-    return float(torch.cat(norms).mean()), float(torch.cat(along).mean())
+    def rows(self, base: Said, said: Said, unit: Tensor, carried: float) -> list[dict[str, Any]]:
+        """Return a row per direction and one for the behaviour; `carried` is the length of the added vector."""
+        spread = (base.stream @ self.basis).std(0).clamp(min=1e-12)
+        direct = carried * (unit @ self.basis) / spread + 0.0  # never -0
+        moved = (said.stream - base.stream) @ self.basis / spread
+        out: list[dict[str, Any]] = []
+        for k, name in enumerate(self.names):
+            change = mean(moved[:, k].numpy(), self.people, **self.draws)
+            out.append({"read": name, "metric": "change, sd", "direct": float(direct[k]), **change.row()})
+        odds = mean((self._odds(said.logp) - self._odds(base.logp)).numpy(), self.people, **self.draws)
+        return [*out, {"read": "behaviour", "metric": "change, log-odds", "direct": float("nan"), **odds.row()}]
 
-
-def _scaled(
-    model: Any,
-    batches: Sequence[_Batch],
-    base: _Said,
-    trial: Sequence[_Batch],
-    some: np.ndarray,
-    layer: int,
-    unit: Tensor,
-    sign: float,
-    kl: float,
-    norm: float,
-    read_layer: int,
-    tolerance: float,
-) -> tuple[float, _Said, float]:
-    """The size of a push that is `kl` away: sought on some prompts, then put right on all of them."""
-
-    def push(size: float, where: Sequence[_Batch]) -> _Said:
-        return _say(model, where, read_layer, layer, lambda x, c=sign * size: x + c * unit.to(x))
-
-    few = _Said(logp=base.logp[some], stream=base.stream[some])
-    size, slope = sought(lambda c: _distance(few, push(c, trial)), kl, 0.3 * norm, tolerance, FARTHEST)
-    best: tuple[float, _Said, float] | None = None
-    for _ in range(4):
-        said = push(size, batches)
-        apart = _distance(base, said)
-        if best is None or abs(np.log(max(apart, 1e-12) / kl)) < abs(np.log(max(best[2], 1e-12) / kl)):
-            best = size, said, apart
-        ratio = kl / max(apart, 1e-12)
-        if abs(ratio - 1) <= tolerance or not 0.2 < ratio < 5:
-            break
-        size *= ratio ** (1 / slope)
-    assert best is not None
-    return best
-
-
-def _odds(logp: Tensor, tokens: Sequence[Sequence[Sequence[int]]]) -> Tensor:
-    return torch.stack([row[two[1]].logsumexp(0) - row[two[0]].logsumexp(0) for row, two in zip(logp, tokens, strict=True)])
-
-
-def _random(width: int, seed: int, layer: int, k: int) -> Tensor:
-    v = torch.randn(width, generator=torch_rng(seed, "random push", layer, k))
-    return v / v.norm()
+    def _odds(self, logp: Tensor) -> Tensor:
+        pairs = zip(logp, self.tokens, strict=True)
+        return torch.stack([row[positive].logsumexp(0) - row[negative].logsumexp(0) for row, (negative, positive) in pairs])
 
 
 def _pooled(table: pd.DataFrame) -> pd.DataFrame:
     """Random directions as one row: the mean effect, and the smallest and largest of them."""
     chance = table["pushed"].str.startswith(f"{RANDOM} ")
-    keys = ["layer", "site", "position", "kind", "read", "metric"]
-    rows = [
-        dict(zip(keys, key, strict=True))
-        | {
-            "pushed": RANDOM,
-            "value": part["value"].mean(),
-            "low": part["value"].min(),
-            "high": part["value"].max(),
-            "n": int(part["n"].iloc[0]),
-            "direct": part["direct"].mean(),
-            "coefficient": part["coefficient"].mean(),
-            "norm_share": part["norm_share"].mean(),
-            "kl": part["kl"].mean(),
-            "note": f"{len(part)} directions: mean, smallest and largest",
-        }
-        for key, part in table[chance].groupby(keys, sort=False)
-    ]
-    order = [
-        "layer",
-        "site",
-        "position",
-        "pushed",
-        "kind",
-        "read",
-        "metric",
-        "value",
-        "low",
-        "high",
-        "n",
-        "direct",
-        "coefficient",
-        "norm_share",
-        "kl",
-        "note",
-    ]
-    return pd.concat([table[~chance], pd.DataFrame(rows)], ignore_index=True)[order] if rows else table[order]
+    keys = [k for k in KEYS if k != "pushed"]
+    rows = []
+    for key, part in table[chance].groupby(keys, sort=False):
+        means = {c: part[c].mean() for c in ("value", "direct", "coefficient", "norm_share", "kl")}
+        ends = {"low": part["value"].min(), "high": part["value"].max(), "n": int(part["n"].iloc[0])}
+        note = f"{len(part)} directions: mean, smallest and largest"
+        rows.append(dict(zip(keys, key, strict=True)) | means | ends | {"pushed": RANDOM, "note": note})
+    return pd.concat([table[~chance], pd.DataFrame(rows)], ignore_index=True)[COLUMNS] if rows else table[COLUMNS]

@@ -1,29 +1,31 @@
-"""What a push does to behaviour: by coefficient, against random pushes of equal norm, item by item, at equal cost."""
+"""What a push does to behaviour: by coefficient, against random pushes of equal norm, and item by item."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.provenance import provenance
 from ..core.stats import mean, proportion
-from ..interventions import Asker, add, generate, kl, random_directions, tune
+from ..interventions import Asker, add, generate, random_directions
 from ..interventions.cost import strengths
-from ..interventions.pushes import ScopeLike
-from ..models import Edit, info
+from ..interventions.custom import Push, edits_of
+from ..interventions.placing import ScopeLike
+from ..models import Edit, Edits, info
 from ..prompts import PromptSet
+from .measures import estimate, measure, parts_by
 from .texts import Text, fluency, perplexity_ratio, text_nll
 
 COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 FEWEST_RANDOM = 20  # below, the band's ends are single draws
+CONTINUED = 32  # prompts that are continued to see how repetitive the model gets
 
 
 def dose_response(
@@ -40,6 +42,7 @@ def dose_response(
     texts: Sequence[Text] | None = None,
     text_scope: ScopeLike = None,
     new_tokens: int = 0,
+    push: Push | None = None,
     resamples: int = 1000,
     seed: int = 0,
     progress: bool | None = None,
@@ -53,23 +56,40 @@ def dose_response(
         direction: Where to push.
         coefficients: How much, in `unit`; 0 is added.
         unit, norm, scope: As for `wb.add`.
-        random: Random directions of the control, 20 at least for a band; 0 for none.
-        by: A column of the prompts by whose values results are given too, where there is one.
+        random: Random directions of the control, at least 20 for a band; 0 for none.
+        by: A column of the prompts; results are also given for each of its values, where there are several.
         texts: Neutral texts, whose perplexity says where fluency breaks.
         text_scope: The scope of the push on them; by default the same.
         new_tokens: Continue up to 32 of the prompts by so many tokens and measure how repetitive that is; 0 does not.
-        resamples, seed: For intervals, clustered by identity; the seed also draws the random directions.
+        push: A way to push of your own in place of `wb.add`: a function that maps (direction, coefficient) to edits. It is called with the
+            random directions too, and says itself in which unit, where and on which tokens it acts.
+        resamples: Bootstrap draws for intervals, clustered by identity.
+        seed: Draws the resamples and the random directions.
         progress: Show a progress bar.
         how: More for `wb.add` (`site`, `layer`, `when`, `transfer`).
 
     Returns:
         Rows `layer, site, method, coefficient, condition, metric, value, low, high, n`. Methods: "direction"; "random", with the mean over
-        random directions and the range of the middle 95 % of them. Conditions: "all" and the values of `by`. Metrics: "safe_score"
-        (share of answers that `label` names), "p_positive" (of both endings' probability), "log_odds" (of the positive ending), "answered"
+        random directions and the range of the middle 95 % of them. Conditions: "all" and the values of `by`. Metrics: "safe_score" (share
+        of answers that `label` names), "p_positive" (of both endings' probability), "log_odds" (of the positive ending), "answered"
         (probability of both), "kl" (from the unpushed model, nats), "perplexity_ratio", and those of `fluency`.
 
     Raises:
-        WrongModel, EmptyScope, AnswerTokens: Before or at the first push. NotFinite: a coefficient at which the model breaks; it says where.
+        BadInput: Coefficients that are no numbers, too few random directions for a band, or arguments that go with `wb.add` beside `push`.
+        WrongModel, EmptyScope, AnswerTokens: Before or at the first push. NotFinite: a coefficient at which the model breaks; it says
+            where.
+
+    Example:
+        >>> import torch, workbench as wb
+        >>> from workbench.interventions import custom_edit
+        >>> model = wb.load_model("bundled")
+        >>> prompts = wb.prompts.udhr("base_short", n=4)
+        >>> d = wb.Direction.of(torch.ones(128), provenance={"site": "resid_post", "layer": 2})
+        >>> def relu(direction, c):  # only tokens that lie along the direction are pushed
+        ...     return custom_edit(lambda x: x + c * (x @ direction.unit).relu()[..., None] * direction.unit, layer=2)
+        >>> table = wb.dose_response(model, prompts, d, [1], push=relu, random=0, resamples=50, progress=False)
+        >>> sorted(table["coefficient"].unique())
+        [0.0, 1.0]
 
     References:
         Rimsky et al. 2023, arXiv 2312.06681; Tan et al. 2024, arXiv 2407.12404 (what single numbers hide: `steerability`).
@@ -77,91 +97,76 @@ def dose_response(
     doses = strengths(coefficients)
     if 0 < random < FEWEST_RANDOM:
         raise BadInput(f"random={random}: a band needs {FEWEST_RANDOM} directions at least; 0 leaves the control out")
+    if push is not None and (unit != "raw" or norm is not None or scope != "all" or text_scope is not None or how):
+        raise BadInput("push= makes its own edits: leave unit, norm, scope, text_scope and what else is for wb.add to it")
     asker = Asker(model, prompts)
     frame = prompts.to_frame()
-    parts = _parts(frame, by)
-    base_text = None if texts is None else text_nll(model, texts)
-    place = add(direction, 1.0, unit=unit, norm=norm, scope=scope, **how)[0]
-    common = {"layer": place.layer, "site": place.site}
+    parts = parts_by(frame, by)
     people = frame["identity"].to_numpy()
-    rows: list[dict[str, Any]] = []
 
-    def push(d: Direction, c: float, where: ScopeLike = scope) -> Iterable[Edit] | None:
-        return add(d, c, unit=unit, norm=norm, scope=where, **how) if c else None
+    def edits(d: Direction, c: float, where: ScopeLike = scope) -> Edits:
+        return add(d, c, unit=unit, norm=norm, scope=where, **how) if push is None else edits_of(push, d, c)
 
+    place = edits(direction, 1.0)[0]
+    common = {"layer": place.layer, "site": place.site}
+    scored = None if texts is None else text_nll(model, texts)
     controls = random_directions(direction, random, seed)
-    with tqdm(
-        total=len(doses) + random * (len(doses) - 1), desc="dose and response", disable=None if progress is None else not progress
-    ) as bar:
+    rows: list[dict[str, Any]] = []
+    steps = len(doses) + random * (len(doses) - 1)
+    with tqdm(total=steps, desc="dose and response", disable=None if progress is None else not progress) as bar:
         for c in doses:
-            measured = _measure(asker, asker.base if c == 0 else asker.ask(push(direction, c)), frame)
+            measured = measure(asker, asker.ask(edits(direction, c)) if c else asker.base, frame)
+            names = common | {"method": "direction", "coefficient": c}
             for name, keep in parts.items():
-                names = common | {"method": "direction", "coefficient": c, "condition": name}
-                rows += [names | {"metric": m, **_estimate(m, v[keep], people[keep], resamples, seed)} for m, v in measured.items()]
-            if texts is not None and base_text is not None:
-                now = text_nll(model, texts, push(direction, c, scope if text_scope is None else text_scope))
-                ratio = perplexity_ratio(now, base_text, resamples=resamples, seed=seed)
-                rows.append(
-                    common | {"method": "direction", "coefficient": c, "condition": "all", "metric": "perplexity_ratio", **ratio.row()}
-                )
+                part = names | {"condition": name}
+                rows += [part | {"metric": m, **estimate(m, v[keep], people[keep], resamples, seed)} for m, v in measured.items()]
+            if texts is not None and scored is not None:
+                now = text_nll(model, texts, edits(direction, c, scope if text_scope is None else text_scope) if c else None)
+                ratio = perplexity_ratio(now, scored, resamples=resamples, seed=seed)
+                rows.append(names | {"condition": "all", "metric": "perplexity_ratio", **ratio.row()})
             if new_tokens:
-                some = prompts.subset(range(min(32, len(prompts))))
-                wrote = generate(model, some, push(direction, c) or (), max_new_tokens=new_tokens, seed=seed, progress=False)["steered"]
-                said = fluency(wrote.tolist(), resamples=resamples, seed=seed)
-                rows += [common | {"method": "direction", "coefficient": c, "condition": "all", **row} for row in said.to_dict("records")]
+                said = _continued(model, prompts, edits(direction, c) if c else (), new_tokens, resamples, seed)
+                rows += [names | {"condition": "all", **row} for row in said]
             bar.update()
-        for c in doses if random else ():
-            if c == 0:
-                continue
-            drawn: dict[tuple[str, str], list[float]] = {}
-            for d in controls:
-                found = _measure(asker, asker.ask(push(d, c)), frame)
-                for name, keep in parts.items():
-                    for m, v in found.items():
-                        drawn.setdefault((name, m), []).append(float(v[keep].mean()))
-                bar.update()
-            for (name, m), values in drawn.items():
-                low, high = np.quantile(values, [0.025, 0.975])
-                rows.append(
-                    common
-                    | {
-                        "method": "random",
-                        "coefficient": c,
-                        "condition": name,
-                        "metric": m,
-                        "value": float(np.mean(values)),
-                        "low": float(low),
-                        "high": float(high),
-                        "n": len(values),
-                    }
-                )
+        for c in [c for c in doses if c] if random else ():
+            names = common | {"method": "random", "coefficient": c}
+            rows += [names | row for row in _band(asker, (edits(d, c) for d in controls), frame, parts, bar)]
     table = pd.DataFrame(rows)
     table.attrs["provenance"] = provenance(
-        model=info(model).key(), prompts=prompts.hash, direction=dict(direction.provenance), unit=unit, scope=str(place.scope), seed=seed
+        model=info(model).key(),
+        prompts=prompts.hash,
+        direction=dict(direction.provenance),
+        unit=unit if push is None else f"that of {getattr(push, '__name__', 'push')}",
+        scope=str(place.scope),
+        seed=seed,
     )
     return table
 
 
-def _parts(frame: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
-    parts = {"all": np.ones(len(frame), bool)}
-    if by in frame and frame[by].nunique() > 1:
-        parts |= {str(v): (frame[by] == v).to_numpy() for v in sorted(frame[by].unique(), key=str)}
-    return parts
+def _continued(model: Any, prompts: PromptSet, edits: Iterable[Edit], new_tokens: int, resamples: int, seed: int) -> list[dict[str, Any]]:
+    """How repetitive the continuations of a few prompts are."""
+    few = prompts.subset(range(min(CONTINUED, len(prompts))))
+    wrote = generate(model, few, edits, max_new_tokens=new_tokens, seed=seed, progress=False)["steered"]
+    return fluency(wrote.tolist(), resamples=resamples, seed=seed).to_dict("records")  # pyright: ignore[reportReturnType]
 
 
-def _measure(asker: Asker, logp: Tensor, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    odds, answered = asker.odds(logp), asker.answered(logp)
-    return {
-        "safe_score": ((odds > 0).astype(int) == frame["label"].to_numpy()).astype(float),
-        "p_positive": 1 / (1 + np.exp(-odds)),
-        "log_odds": odds,
-        "answered": answered,
-        "kl": kl(asker.base, logp),
-    }
-
-
-def _estimate(metric: str, values: np.ndarray, people: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
-    return (proportion(values, people) if metric == "safe_score" else mean(values, people, resamples=resamples, seed=seed)).row()
+def _band(
+    asker: Asker, pushes: Iterable[Iterable[Edit]], frame: pd.DataFrame, parts: dict[str, np.ndarray], bar: tqdm
+) -> list[dict[str, Any]]:
+    """Mean and middle 95 % of each metric over random pushes."""
+    drawn: dict[tuple[str, str], list[float]] = {}
+    for edits in pushes:
+        measured = measure(asker, asker.ask(edits), frame)
+        for name, keep in parts.items():
+            for m, v in measured.items():
+                drawn.setdefault((name, m), []).append(float(v[keep].mean()))
+        bar.update()
+    rows: list[dict[str, Any]] = []
+    for (name, m), values in drawn.items():
+        low, high = np.quantile(values, [0.025, 0.975])
+        ends = {"value": float(np.mean(values)), "low": float(low), "high": float(high), "n": len(values)}
+        rows.append({"condition": name, "metric": m, **ends})
+    return rows
 
 
 def fluency_break(table: pd.DataFrame, limit: float = 1.05, *, metric: str = "perplexity_ratio") -> pd.DataFrame:
@@ -169,24 +174,29 @@ def fluency_break(table: pd.DataFrame, limit: float = 1.05, *, metric: str = "pe
 
     Args:
         table: From `dose_response(texts=…)`, or with `new_tokens=` for what the model writes itself.
-        limit: Against no push: 1.05 is a perplexity 5 % higher, a "distinct_2" that is 1 / 1.05 of what it was, or 5 points more "repetition".
-        metric: One of these.
+        limit: Against no push, above 1: 1.05 is a perplexity 5 % higher, a "distinct_2" (or 1, 3) that is 1 / 1.05 of what it was, or 5
+            points more "repetition". Raising it tolerates more.
+        metric: One of these; "perplexity_ratio" needs `texts=`.
 
     Returns:
-        Rows `side, metric, coefficient` (`nan`: none of those tried), `value, low, high, n`: the first coefficient whose interval lies beyond.
+        A row for each `side` ("positive", "negative"): `side, metric, coefficient, value, low, high, n` of the first coefficient, going out
+        from 0, whose whole interval lies beyond the limit; `nan` where none of those tried does.
+
+    Raises:
+        BadInput: The table does not have the metric.
     """
-    some = table[(table["metric"] == metric) & (table["method"] == "direction")]
-    if not len(some):
+    pushed = table[(table["metric"] == metric) & (table["method"] == "direction")]
+    if not len(pushed):
         raise BadInput(
             f"the table has no {metric!r}: give dose_response some texts= (perplexity_ratio), or new_tokens= (distinct_2, repetition)"
         )
-    base = float(some.loc[some["coefficient"] == 0, "value"].iloc[0])
+    base = float(pushed.loc[pushed["coefficient"] == 0, "value"].iloc[0])
     # where every text is alike no resample changes the mean, and its ends are not known: then the value itself is compared
-    low, high = some["low"].fillna(some["value"]), some["high"].fillna(some["value"])
+    low, high = pushed["low"].fillna(pushed["value"]), pushed["high"].fillna(pushed["value"])
     beyond = high < base / limit if metric.startswith("distinct") else low > (base + limit - 1 if metric == "repetition" else base * limit)
     rows = []
     for side, sign in (("positive", 1), ("negative", -1)):
-        over = some[beyond & (some["coefficient"] * sign > 0)].sort_values("coefficient", key=abs)
+        over = pushed[beyond & (pushed["coefficient"] * sign > 0)].sort_values("coefficient", key=abs)
         first = over.iloc[0] if len(over) else None
         rows.append(
             {"side": side, "metric": metric}
@@ -211,14 +221,19 @@ def steerability(
     Args:
         model: What `load_model` returns.
         prompts: Contrast pairs; pushing should raise the log-odds of the positive ending.
-        family: A direction (then `how` goes to `wb.add`), or a map of a coefficient to edits.
-        coefficients: At least three.
-        resamples, seed: For intervals, clustered by identity.
+        family: A direction, or a map of a coefficient to edits (`lambda c: wb.add(d, c)`, or one made with `interventions.custom_edit`).
+        coefficients: At least three with 0, which is added; more of them make the slopes steadier.
+        resamples: Bootstrap draws for intervals, clustered by identity.
+        seed: Draws them.
         progress: Show a progress bar.
+        how: With a direction, more for `wb.add` (`unit`, `scope`, `site`, …).
 
     Returns:
         Per item: its columns, `slope` (log-odds per unit of the coefficient, least squares) and `spearman`. And a summary `metric, value,
         low, high, n`: "slope", "spearman" (means) and "anti_steerable" (share of items whose slope is below 0).
+
+    Raises:
+        BadInput: Fewer than three coefficients, or one that is not a finite number. Whatever the edits raise.
 
     References:
         Tan et al. 2024, arXiv 2407.12404.
@@ -249,7 +264,15 @@ def steerability(
 
 
 def per_item(odds: np.ndarray, doses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return slope and Spearman correlation of each column of `coefficient x item` on the coefficients (`nan` where it never changes)."""
+    """Return slope and Spearman correlation of each item on the coefficients.
+
+    Args:
+        odds: Log-odds, `coefficient x item`.
+        doses: The coefficients.
+
+    Returns:
+        Slopes (log-odds per unit, least squares) and rank correlations (-1 to 1; `nan` where an item never changes), `item` each.
+    """
     x = doses - doses.mean()
     slope = (x[:, None] * odds).sum(0) / (x**2).sum()
     a = rankdata(doses)
@@ -258,55 +281,3 @@ def per_item(odds: np.ndarray, doses: np.ndarray) -> tuple[np.ndarray, np.ndarra
     with np.errstate(invalid="ignore", divide="ignore"):
         rank = (a[:, None] * b).sum(0) / np.sqrt((a**2).sum() * (b**2).sum(0))
     return slope, rank
-
-
-def equal_cost(
-    model: Any,
-    prompts: PromptSet,
-    families: Mapping[str, Callable[[float], Iterable[Edit]]],
-    *,
-    target: float | Sequence[float] = 0.1,
-    measure: PromptSet | None = None,
-    starts: Mapping[str, float] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    progress: bool | None = None,
-) -> pd.DataFrame:
-    """Compare ways to push after tuning each to the same mean KL from the unpushed model.
-
-    Args:
-        model: What `load_model` returns.
-        prompts: On which strengths are tuned.
-        families: By name, a map of a strength to edits (`lambda c: wb.add(d, c)`); name controls "random …".
-        target: KL in nats, one or several.
-        measure: On which behaviour is measured; by default the same prompts.
-        starts: Where each search begins, by name (1).
-        resamples, seed: For intervals, clustered by identity.
-        progress: Show a progress bar.
-
-    Returns:
-        Rows `method, target, strength, kl, metric, value, low, high, n, note`; metrics as in `dose_response`.
-    """
-    tuning = Asker(model, prompts)
-    asked = tuning if measure is None else Asker(model, measure)
-    frame = asked.prompts.to_frame()
-    people = frame["identity"].to_numpy()
-    targets = [float(target)] if isinstance(target, int | float) else [float(t) for t in target]
-    rows = []
-    jobs = [(name, t) for name in families for t in targets]
-    for name, t in tqdm(jobs, desc="equal cost", disable=None if progress is None else not progress):
-        found = tune(model, tuning, families[name], t, start=(starts or {}).get(name, 1.0))
-        measured = _measure(asked, asked.ask(families[name](found.strength)), frame)
-        for m, v in measured.items():
-            rows.append(
-                {
-                    "method": name,
-                    "target": t,
-                    "strength": found.strength,
-                    "kl": found.kl,
-                    "metric": m,
-                    **_estimate(m, v, people, resamples, seed),
-                    "note": found.note,
-                }
-            )
-    return pd.DataFrame(rows)

@@ -15,8 +15,9 @@ from ..core.paired import paired_proportions
 from ..core.stats import mean, proportion
 from ..interventions import Asker, add
 from ..interventions.cost import strengths
-from ..interventions.pushes import ScopeLike
-from ..models import Edit
+from ..interventions.custom import Push, edits_of
+from ..interventions.placing import ScopeLike
+from ..models import Edit, Edits
 from ..prompts import PromptSet
 from ..prompts.benchmarks import MultiTruth
 from .texts import Text, continuation_logp, perplexity, perplexity_ratio, text_nll
@@ -30,6 +31,7 @@ def multiple_choice(
     *,
     unit: str = "raw",
     scope: ScopeLike = "after_instruction",
+    push: Push | None = None,
     resamples: int = 1000,
     seed: int = 0,
     progress: bool | None = None,
@@ -43,6 +45,8 @@ def multiple_choice(
         directions: One, or one per layer, each of which acts at its layer (a direction read elsewhere needs transfer=True).
         coefficients: In `unit`; 0 is added.
         unit, scope, how: As for `wb.add`. The published scope is everything from the end of the instruction on.
+        push: A way to push of your own in place of `wb.add`: a function that maps (direction, coefficient) to edits, and says itself where
+            and on which tokens it acts.
         resamples, seed: For intervals, clustered by question (both orders of one are one cluster).
         progress: Show a progress bar.
 
@@ -51,31 +55,51 @@ def multiple_choice(
         (share of items where it is above a half), "position_bias" (mean P(A) minus a half over items of which both orders are there; 0
         favours neither letter) and "answered" (probability of both letters).
 
+    Raises:
+        BadInput: `layer=` beside a mapping that names the layers, arguments for `wb.add` beside `push`, or coefficients that are no
+            numbers.
+        WrongModel: A direction acts elsewhere than where it was read, without transfer=True.
+        AnswerTokens: A letter is not a single token.
+
     References:
         Rimsky et al. 2023, arXiv 2312.06681, section 4.
     """
     sets = {"none": prompts} if isinstance(prompts, PromptSet) else dict(prompts)
-    if isinstance(directions, Direction):
-        by_layer = {add(directions, unit=unit, scope=scope, **how)[0].layer: directions}
-    elif "layer" in how:
+    if push is not None and (unit != "raw" or scope != "after_instruction" or how):
+        raise BadInput("push= makes its own edits: leave unit, scope and what else is for wb.add to it")
+    if not isinstance(directions, Direction) and "layer" in how:
         raise BadInput("the mapping names the layers: leave layer= out")
-    else:
-        by_layer = dict(directions)
-    more: dict[int, dict[str, Any]] = {n: how if isinstance(directions, Direction) else how | {"layer": n} for n in by_layer}
+
+    def edits(d: Direction, c: float, layer: int | None = None) -> Edits:
+        more: dict[str, Any] = how if layer is None else how | {"layer": layer}
+        return add(d, c, unit=unit, scope=scope, **more) if push is None else edits_of(push, d, c)
+
+    single = isinstance(directions, Direction)
+    by_layer = {edits(directions, 1.0)[0].layer: directions} if isinstance(directions, Direction) else dict(directions)
     doses = strengths(coefficients)
     rows = []
     jobs = [(s, n, c) for s in sets for n in by_layer for c in doses if c] + [(s, n, 0.0) for s in sets for n in by_layer]
     askers = {s: Asker(model, p) for s, p in sets.items()}
     for system, layer, c in tqdm(jobs, desc="multiple choice", disable=None if progress is None else not progress):
         asker = askers[system]
-        logp = asker.ask(add(by_layer[layer], c, unit=unit, scope=scope, **more[layer])) if c else asker.base
+        logp = asker.ask(edits(by_layer[layer], c, None if single else layer)) if c else asker.base
         names = {"system": system, "layer": layer, "coefficient": c}
         rows += [names | row for row in choice_rows(asker, asker.odds(logp), asker.answered(logp), resamples, seed)]
     return pd.DataFrame(rows).sort_values(["system", "layer", "coefficient", "metric"], ignore_index=True)
 
 
 def choice_rows(asker: Asker, odds: np.ndarray, answered: np.ndarray, resamples: int, seed: int) -> list[dict[str, Any]]:
-    """Return the metrics of `multiple_choice` from the log-odds of the matching letter."""
+    """Return the metrics of `multiple_choice` for one way of asking.
+
+    Args:
+        asker: Has the questions.
+        odds: Log-odds of the matching letter, `item`.
+        answered: Probability of both letters, `item`.
+        resamples, seed: For intervals, clustered by question.
+
+    Returns:
+        Rows `metric, value, low, high, n`.
+    """
     frame = asker.prompts.to_frame()
     people, p = frame["identity"].to_numpy(), 1 / (1 + np.exp(-odds))
     rows: list[dict[str, Any]] = [
@@ -108,19 +132,26 @@ def capability(
 
     Args:
         model: What `load_model` returns.
-        edits: By name; "none" is added.
+        edits: By name, whatever goes into `wb.edited`; for a function of your own see `interventions.custom_edit`. "none", without edits,
+            is added.
         choices: A/B questions by task (MMLU, TruthfulQA), as from `choices_to_prompts`.
         truths: TruthfulQA with all its answers, for mc1 and mc2.
         texts: Texts, or (prompt, continuation), by name, for perplexity.
-        text_clusters: By name, what is independent of what among them; each text by itself if not given.
+        text_clusters: By name of the texts, one name of a cluster per text; each text is drawn by itself if not given.
         answers: Contrast pairs by name whose `label` names the right ending.
-        resamples, seed: For intervals, clustered by question or identity.
+        resamples: Bootstrap draws for intervals, clustered by question or identity.
+        seed: Draws them.
         progress: Show a progress bar.
 
     Returns:
-        Rows `edit, task, metric, value, low, high, n`, and `change, change_low, change_high` against "none", paired item by item (for
-        perplexity the ratio). Metrics: "accuracy", "mc1" (share of questions whose best answer is the likeliest), "mc2" (probability of true
-        answers among all, averaged), "perplexity".
+        Rows `edit, task, metric, value, low, high, n`, and `change, change_low, change_high` against "none", paired item by item: a
+        difference, below 0 where the edit makes things worse, and for perplexity a ratio, above 1 where it does. Metrics: "accuracy", "mc1"
+        (share of questions whose best answer is the likeliest), "mc2" (probability of true answers among all, averaged), "perplexity".
+
+    Raises:
+        BadInput: Nothing to measure, an edit named "none", or a task that is among choices and among answers.
+        EmptyScope: An edit could touch nothing of a text; give (prompt, continuation) pairs.
+        AnswerTokens, PromptTooLong: Before any edit acts.
 
     References:
         Lin et al. 2021, arXiv 2109.07958 (TruthfulQA: mc1, mc2); Hendrycks et al. 2020, arXiv 2009.03300 (MMLU).
@@ -153,11 +184,11 @@ def capability(
             label = 1 if right == "matching" else np.array(asker.prompts.labels)
             put(edit, task, "accuracy", ((odds > 0) == label).astype(float), np.array([p.identity for p in asker.prompts]), True)
         if truths:
-            one, two = truth_scores(model, truths, acting)
-            put(edit, "truthfulqa", "mc1", one, None, True)
-            put(edit, "truthfulqa", "mc2", two, None, False)
-        for task, some in (texts or {}).items():
-            scored = text_nll(model, some, acting)
+            best, share = truth_scores(model, truths, acting)
+            put(edit, "truthfulqa", "mc1", best, None, True)
+            put(edit, "truthfulqa", "mc2", share, None, False)
+        for task, given in (texts or {}).items():
+            scored = text_nll(model, given, acting)
             old = before.setdefault((task, "perplexity"), scored)
             groups = (text_clusters or {}).get(task)
             ratio = perplexity_ratio(scored, old, groups, resamples=resamples, seed=seed)
@@ -177,18 +208,28 @@ def capability(
 
 
 def truth_scores(model: Any, truths: Sequence[MultiTruth], edits: Iterable[Edit] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return mc1 (0 or 1) and mc2 (0 to 1) of every question, from the log-probabilities of whole answers."""
+    """Score questions by the log-probabilities of whole answers.
+
+    Args:
+        model: What `load_model` returns.
+        truths: Questions with their true and false answers.
+        edits: What acts.
+
+    Returns:
+        mc1 (1 where the best answer is likelier than every false one, else 0) and mc2 (probability of the true answers among all, 0 to 1),
+        `question` each.
+    """
     pairs, spans = [], []
     for item in truths:
         answers = list(dict.fromkeys([item.best, *item.correct, *item.incorrect]))
         spans.append((len(pairs), [a == item.best or a in item.correct for a in answers]))
         pairs += [(f"Q: {item.question}\nA:", f" {a}") for a in answers]
     logp = continuation_logp(model, pairs, edits)
-    one, two = [], []
+    best, share = [], []
     for start, true in spans:
         here, mask = logp[start : start + len(true)], np.array(true)
         # mc1: the best answer against every false one
-        one.append(float(here[0] > here[~mask].max()))
+        best.append(float(here[0] > here[~mask].max()))
         p = np.exp(here - here.max())
-        two.append(float(p[mask].sum() / p.sum()))
-    return np.array(one), np.array(two)
+        share.append(float(p[mask].sum() / p.sum()))
+    return np.array(best), np.array(share)

@@ -28,36 +28,28 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
 
     Args:
         model: What `load_model` returns.
-        texts: Texts; or pairs (prompt, continuation), of which only the continuation is scored, and which say to edits with a scope
-            what is prompt. A text by itself is all prompt: edits with the scope "generated" or "last" are refused there.
-        edits: What acts.
+        texts: Texts; or pairs (prompt, continuation), of which only the continuation is scored. A pair also tells edits with a scope what
+            is prompt. A text by itself is all prompt: edits with the scope "generated" or "last" are refused there.
+        edits: What acts, beside the edits that are active already; `None` for nothing more.
 
     Returns:
         One row per text: `nll` (nats, summed over scored tokens) and `tokens`.
 
     Raises:
-        PromptTooLong, BadInput: A text does not fit, or has nothing to score. NotFinite: the model gives NaN.
+        PromptTooLong, BadInput: A text does not fit, or has nothing to score.
+        EmptyScope: An edit could touch nothing that is scored.
+        NotFinite: The model gives NaN.
     """
     if not len(texts):
         raise BadInput("no text to score")
     pairs = [t if isinstance(t, tuple) else ("", t) for t in texts]
     rows = encode(model, [a + b for a, b in pairs])
-    heads = encode(model, [a for a, _ in pairs if a]) if any(a for a, _ in pairs) else []
-    heads_in_order = iter(heads)
-    starts = []
-    for (a, _), row in zip(pairs, rows, strict=True):
-        start = 0
-        if a:
-            # where the cut falls inside a token, that token is scored: it holds some of the continuation
-            head = next(heads_in_order)
-            while start < len(head) and start < len(row) and head[start] == row[start]:
-                start += 1
-        starts.append(start)
+    starts = _starts(model, [a for a, _ in pairs], rows)
     out = np.zeros((len(rows), 2))
     acting = list(edits or ())
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     with edited(model, acting) if acting else nullcontext():
-        _scored(model, starts)
+        _check_scopes(model, starts)
         for begin in range(0, len(order), ROWS):
             chunk = order[begin : begin + ROWS]
             batch = pad(model, [rows[i] for i in chunk], prompt=[starts[i] or len(rows[i]) for i in chunk])
@@ -65,27 +57,52 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
             logp = torch.log_softmax(logits[:, :-1].float(), -1).gather(2, batch.ids[:, 1:, None])[..., 0].cpu()
             for k, i in enumerate(chunk):
                 first = max(1, starts[i])
-                some = logp[k, first - 1 : len(rows[i]) - 1]
-                if not len(some):
+                scored = logp[k, first - 1 : len(rows[i]) - 1]
+                if not len(scored):
                     raise BadInput(f"text {i} has no token to score: {pairs[i][1][:40]!r}")
-                if not bool(some.isfinite().all()):
+                if not bool(scored.isfinite().all()):
                     raise NotFinite(f"text {i} has a likelihood that is not finite under {', '.join(e.label for e in acting) or 'no edit'}")
-                out[i] = float(-some.double().sum()), len(some)
+                out[i] = float(-scored.double().sum()), len(scored)
     return pd.DataFrame({"nll": out[:, 0], "tokens": out[:, 1].astype(int)})
 
 
-def _scored(model: Any, starts: Sequence[int]) -> None:
+def _starts(model: Any, prompts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[int]:
+    """Where each continuation begins: the first token that the prompt by itself would not have; 0 without a prompt."""
+    heads = iter(encode(model, [p for p in prompts if p]) if any(prompts) else [])
+    starts = []
+    for prompt, row in zip(prompts, rows, strict=True):
+        start = 0
+        if prompt:
+            # where the cut falls inside a token, that token is scored: it holds some of the continuation
+            head = next(heads)
+            while start < len(head) and start < len(row) and head[start] == row[start]:
+                start += 1
+        starts.append(start)
+    return starts
+
+
+def _check_scopes(model: Any, starts: Sequence[int]) -> None:
     """Raise where an edit could touch nothing that is scored: a likelihood that cannot change looks like a push without a price."""
     blind = [e for e in active_edits(model) if e.scope is not None and e.scope.kind in ("last", "generated")]
     if blind and not all(starts):
         raise EmptyScope(
-            f"{blind[0].label} acts on the scope {blind[0].scope}, and a text by itself is all prompt: nothing that is scored would be touched. Give "
-            "(prompt, continuation) pairs, or another scope (text_scope= in dose_response)"
+            f"{blind[0].label} acts on the scope {blind[0].scope}, and a text by itself is all prompt: nothing that is scored would be "
+            "touched. Give (prompt, continuation) pairs, or another scope (text_scope= in dose_response)"
         )
 
 
 def perplexity(scored: pd.DataFrame, clusters: Sequence[Any] | None = None, *, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """Return exp(nll per token) over texts, with a bootstrap over clusters of texts (each text by itself if none are given)."""
+    """Return the perplexity of texts, exp(sum of nll / sum of tokens).
+
+    Args:
+        scored: What `text_nll` returns.
+        clusters: One name per text; texts of one name are drawn together. Without it each text is drawn by itself.
+        resamples: Bootstrap draws; raising it steadies the ends of the interval.
+        seed: Draws them.
+
+    Returns:
+        The estimate with its 95 % interval; 1 for texts that are certain, the size of the vocabulary for guessing.
+    """
     nll, tokens = scored["nll"].to_numpy(), scored["tokens"].to_numpy()
     return bootstrap(lambda w: np.exp((w @ nll) / (w @ tokens)), len(nll), clusters, resamples=resamples, seed=seed)
 
@@ -93,7 +110,19 @@ def perplexity(scored: pd.DataFrame, clusters: Sequence[Any] | None = None, *, r
 def perplexity_ratio(
     now: pd.DataFrame, before: pd.DataFrame, clusters: Sequence[Any] | None = None, *, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
-    """Return the perplexity under edits over that without, text by text the same: 1.05 is 5 % worse."""
+    """Return the perplexity of the same texts under edits, divided by that without them.
+
+    Args:
+        now: What `text_nll` returns under edits.
+        before: What it returns for the same texts without them.
+        clusters, resamples, seed: As for `perplexity`; both tables are drawn together, text by text.
+
+    Returns:
+        The ratio with its 95 % interval: 1.05 is 5 % worse, below 1 is better.
+
+    Raises:
+        BadInput: The two tables do not score the same texts.
+    """
     if not np.array_equal(now["tokens"], before["tokens"]):
         raise BadInput("the two tables score different texts")
     gap, tokens = (now["nll"] - before["nll"]).to_numpy(), now["tokens"].to_numpy()
@@ -101,7 +130,7 @@ def perplexity_ratio(
 
 
 def continuation_logp(model: Any, pairs: Sequence[tuple[str, str]], edits: Iterable[Edit] | None = None) -> np.ndarray:
-    """Return the log-probability of each continuation after its prompt, in nats."""
+    """Return the log-probability of each whole continuation after its prompt, in nats; arguments and errors as for `text_nll`."""
     return -text_nll(model, list(pairs), edits)["nll"].to_numpy()
 
 
@@ -109,7 +138,9 @@ def fluency(texts: Sequence[str], *, resamples: int = 1000, seed: int = 0) -> pd
     """Measure how repetitive texts are.
 
     Args:
-        texts: Generated continuations.
+        texts: Generated continuations, split into words at white space.
+        resamples: Bootstrap draws over texts; raising it steadies the ends of the intervals.
+        seed: Draws them.
 
     Returns:
         Rows `metric, value, low, high, n`: "distinct_1", "distinct_2", "distinct_3" (distinct runs of words among all, per text, then

@@ -11,10 +11,11 @@ from .base import (
     judge_all,
 )
 from .classifier import ClassifierJudge
-from .endpoint import CostEstimate, EndpointJudge
+from .endpoint import EndpointJudge
 from .kappa import agreement_between
 from .people import PeopleJudge
 from .phrases import PHRASES, RefusalPhrases, known_errors, labelled_refusals
+from .price import CostEstimate
 from .probe import ProbeJudge
 from .rubric import HARM_RUBRIC, REFUSAL_RUBRIC
 

@@ -56,7 +56,17 @@ class Judge(Protocol):
 
     name: str
 
-    def judge(self, questions: Sequence[str], answers: Sequence[str]) -> pd.DataFrame: ...
+    def judge(self, questions: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
+        """Judge answers.
+
+        Args:
+            questions: One per answer.
+            answers: What is judged.
+
+        Returns:
+            One row per answer, in order: `judge, score, verdict, note`, as above.
+        """
+        ...
 
 
 def texts(questions: Sequence[str], answers: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -102,6 +112,9 @@ def table(
         verdicts: True, False or `None` per answer.
         notes: One text per answer.
         facts: What else decides the verdicts; goes into the provenance.
+
+    Returns:
+        One row per answer: `judge, score, verdict` (nullable boolean), `note`.
     """
     frame = pd.DataFrame(
         {
@@ -131,6 +144,7 @@ def judge_all(judges: Sequence[Judge], questions: Sequence[str], answers: Sequen
         ShapeMismatch: Not one question per answer, or a judge returned another number of rows.
         BadInput: Two judges of one name, something that is no judge, or scores outside 0 to 1.
         MissingColumn: A judge returned a table without the columns.
+        TooFew: No judge was given.
 
     Example:
         >>> from workbench.evaluation.judges import RefusalPhrases, judge_all
@@ -138,9 +152,9 @@ def judge_all(judges: Sequence[Judge], questions: Sequence[str], answers: Sequen
         [True, False]
     """
     q, a = texts(questions, answers)
-    for one in judges:
-        if not isinstance(one, Judge):
-            raise BadInput(f"a judge has a name and a method judge(questions, answers), got {type(one).__name__}")
+    for judge in judges:
+        if not isinstance(judge, Judge):
+            raise BadInput(f"a judge has a name and a method judge(questions, answers), got {type(judge).__name__}")
     names = [j.name for j in judges]
     if not names:
         raise TooFew("no judge was given")
@@ -148,11 +162,11 @@ def judge_all(judges: Sequence[Judge], questions: Sequence[str], answers: Sequen
     if twice:
         raise BadInput(f"several judges are named {twice[0]!r}; give each its own name=")
     frames, facts = [], []
-    for one in judges:
-        got = one.judge(q, a)
-        _check(one.name, got, len(q))
-        facts.append(got.attrs.get("provenance", {}).get("judge", {"name": one.name}))
-        frame = got[list(COLUMNS)].reset_index(drop=True)
+    for judge in judges:
+        verdicts = judge.judge(q, a)
+        _check(judge.name, verdicts, len(q))
+        facts.append(verdicts.attrs.get("provenance", {}).get("judge", {"name": judge.name}))
+        frame = verdicts[list(COLUMNS)].reset_index(drop=True)
         frame.attrs = {}
         frames.append(frame.assign(verdict=frame["verdict"].astype("boolean"), item=range(len(q)), questions=q, answers=a))
     out = pd.concat(frames, ignore_index=True)[["judge", "item", "questions", "answers", "score", "verdict", "note"]]

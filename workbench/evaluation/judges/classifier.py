@@ -72,21 +72,23 @@ class ClassifierJudge:
             verdict.
         """
         q, a = texts(questions, answers)
-        one = self._classifier
+        reader = self._classifier
         full = [i for i, answer in enumerate(a) if not blank(answer)]
-        got, lengths = classify(one, [self.template.format(question=q[i], answer=a[i]) for i in full], batch_size=self.batch_size)
-        column = one.labels.index(self.label)
+        probabilities, lengths = classify(
+            reader, [self.template.format(question=q[i], answer=a[i]) for i in full], batch_size=self.batch_size
+        )
+        column = reader.labels.index(self.label)
         scores, notes = [math.nan] * len(a), [BLANK] * len(a)
         verdicts: list[bool | None] = [None] * len(a)
         for row, i in enumerate(full):
-            scores[i] = float(got[row, column])
+            scores[i] = float(probabilities[row, column])
             verdicts[i] = scores[i] > self.threshold
-            notes[i] = f"cut: only the first {one.context} of {lengths[row]} tokens were read" if lengths[row] > one.context else ""
+            notes[i] = f"cut: only the first {reader.context} of {lengths[row]} tokens were read" if lengths[row] > reader.context else ""
         facts = {
             "kind": "classifier",
-            "model": one.name,
+            "model": reader.name,
             "revision": self.revision or "",
-            "digest": one.digest,
+            "digest": reader.digest,
             "label": self.label,
             "threshold": self.threshold,
             "template": self.template,

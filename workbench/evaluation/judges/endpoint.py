@@ -24,53 +24,12 @@ from ...core.provenance import content_hash
 from .address import checked_url, is_loopback
 from .base import BLANK, BudgetExceeded, MissingKey, blank, table, texts
 from .cache import Rated, RatingCache
+from .price import CostEstimate, Spent, cost_of
 from .rubric import REFUSAL_RUBRIC, MalformedReply, content_of, messages, parse_rating
 from .sending import Patience, RateLimit, Sender, Stopped
 
 _VERSION = "rating 1"  # of what is asked around the rubric; another one is another question to the cache
 _BYTES_A_TOKEN = 3  # about four in English, three or fewer elsewhere: rather too many tokens than too few
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostEstimate:
-    """What judging would send and cost.
-
-    Attributes:
-        answers, blank, cached: Answers in all, those not sent because they are blank, and those that the cache holds.
-        requests: What remains, each distinct question and answer once.
-        prompt_tokens: Of all requests together, at one token per three bytes of text.
-        completion_tokens: At most: `max_tokens` for each.
-        cost: In the currency of the prices; `nan` where a price is unknown.
-        note: What the number leaves out, or why there is none.
-    """
-
-    answers: int
-    blank: int
-    cached: int
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float
-    note: str
-
-
-@dataclass(kw_only=True, eq=False)
-class _Spent:
-    """What the endpoint reports as used so far."""
-
-    prices: tuple[float, float]
-    prompt: int = 0
-    completion: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, facts: Mapping[str, Any]) -> None:
-        with self.lock:
-            self.prompt += facts["prompt_tokens"]
-            self.completion += facts["completion_tokens"]
-
-    @property
-    def cost(self) -> float:
-        return _cost(self.prices, self.prompt, self.completion)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +102,13 @@ class EndpointJudge:
         object.__setattr__(self, "url", checked_url(self.url, self.key_variable))
         if not self.model.strip() or not self.rubric.strip():
             raise BadInput("model and rubric: neither may be empty")
-        for what, least in (("max_tokens", 1), ("concurrency", 1), ("requests_per_minute", 1), ("retries", 0), ("malformed_retries", 0)):
-            value = getattr(self, what)
+        for name, least in (("max_tokens", 1), ("concurrency", 1), ("requests_per_minute", 1), ("retries", 0), ("malformed_retries", 0)):
+            value = getattr(self, name)
             if value is not None and value < least:
-                raise BadInput(f"{what}={value}: {least} at least")
-        for what in ("timeout", "backoff", "longest_pause"):
-            if not 0 < getattr(self, what) < math.inf:
-                raise BadInput(f"{what}={getattr(self, what)}: a positive number of seconds")
+                raise BadInput(f"{name}={value}: {least} at least")
+        for name in ("timeout", "backoff", "longest_pause"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise BadInput(f"{name}={getattr(self, name)}: a positive number of seconds")
         if not 0 <= self.threshold <= 10:
             raise BadInput(f"threshold={self.threshold}: a rating from 0 to 10")
         if self.price_in < 0 or self.price_out < 0 or (self.budget is not None and not self.budget >= 0):
@@ -165,7 +124,15 @@ class EndpointJudge:
             object.__setattr__(self, "name", f"endpoint {self.model}")
 
     def estimate(self, questions: Sequence[str], answers: Sequence[str]) -> CostEstimate:
-        """Return what judging would send and cost; nothing is sent."""
+        """Work out what judging would send and cost; nothing is sent.
+
+        Args:
+            questions: One per answer.
+            answers: What would be judged.
+
+        Returns:
+            Numbers of answers, requests and tokens, and the cost; tokens are reckoned rather too high than too low.
+        """
         q, a = texts(questions, answers)
         keys, kept = self._look(q, a)
         todo = self._todo(q, a, keys, kept)
@@ -173,7 +140,7 @@ class EndpointJudge:
             math.ceil(sum(len(m["content"].encode()) for m in messages(self.rubric, *pair)) / _BYTES_A_TOKEN) + 16 for pair in todo.values()
         )
         completion = max(self.max_tokens, int(self.extra.get("max_completion_tokens") or 0)) * len(todo)
-        cost = _cost((self.price_in, self.price_out), prompt, completion)
+        cost = cost_of((self.price_in, self.price_out), prompt, completion)
         note = "a reply without a rating is asked for again, which is not counted"
         if math.isnan(cost):
             note = f"the cost is unknown: give price_in and price_out (per million tokens) of {self.model!r}"
@@ -205,15 +172,15 @@ class EndpointJudge:
         q, a = texts(questions, answers)
         keys, found = self._look(q, a)
         todo = self._todo(q, a, keys, found)
-        spent, sent = _Spent(prices=(self.price_in, self.price_out)), 0
+        spent, sent = Spent(prices=(self.price_in, self.price_out)), 0
         if todo:
             self._afford(self.estimate(q, a))
             sent = self._ask_all(todo, found, spent, self._key())
         rated = [None if key is None else found[key] for key in keys]
-        ratings = [None if one is None else one.rating for one in rated]
+        ratings = [None if r is None else r.rating for r in rated]
         scores = [math.nan if r is None else r / 10 for r in ratings]
         verdicts = [None if r is None else r >= self.threshold for r in ratings]
-        notes = [BLANK if one is None else one.reason for one in rated]
+        notes = [BLANK if r is None else r.reason for r in rated]
         facts = {
             "kind": "endpoint",
             "endpoint": self._place,
@@ -270,7 +237,7 @@ class EndpointJudge:
             raise MissingKey(f"what {self.key_variable} holds is no key: it has spaces, line breaks or characters outside ASCII")
         return key
 
-    def _ask_all(self, todo: Mapping[str, tuple[str, str]], found: dict[str, Rated], spent: _Spent, key: str) -> int:
+    def _ask_all(self, todo: Mapping[str, tuple[str, str]], found: dict[str, Rated], spent: Spent, key: str) -> int:
         """Send what is to do, put the ratings into `found` as they come, and return the number of requests."""
         stop = threading.Event()
         sleep = self.sleep or stop.wait
@@ -302,14 +269,14 @@ class EndpointJudge:
                 raise
         return sender.sent
 
-    def _ask(self, sender: Sender, spent: _Spent, name: str, question: str, answer: str) -> Rated:
+    def _ask(self, sender: Sender, spent: Spent, name: str, question: str, answer: str) -> Rated:
         why = ""
         for attempt in range(self.malformed_retries + 1):
             if self.budget is not None and spent.cost > self.budget:
                 sender.stop.set()
                 raise BudgetExceeded(
-                    f"the endpoint reports {spent.prompt} tokens of prompt and {spent.completion} of completion, {spent.cost:.4g} in all, above "
-                    f"the budget of {self.budget:g}. What was rated is in the cache; raise budget= to go on"
+                    f"the endpoint reports {spent.prompt} tokens of prompt and {spent.completion} of completion, {spent.cost:.4g} in all, "
+                    f"above the budget of {self.budget:g}. What was rated is in the cache; raise budget= to go on"
                 )
             chat = messages(self.rubric, question, answer, remind=attempt > 0)
             body = {"model": self.model, "messages": chat, "temperature": self.temperature, "max_tokens": self.max_tokens, **self.extra}
@@ -328,7 +295,3 @@ class EndpointJudge:
             RatingCache(self.cache).put(name, rated, asked)
             return rated
         return Rated(rating=None, reason=f"no verdict after {self.malformed_retries + 1} replies; the last: {why}")
-
-
-def _cost(prices: tuple[float, float], prompt: int, completion: int) -> float:
-    return (prices[0] * prompt + prices[1] * completion) / 1e6 if prompt or completion else 0.0

@@ -84,19 +84,19 @@ class ProbeJudge:
             )
         if isinstance(self.probe, Direction):
             self.probe.check_place({"model": known.key(), "site": self.site, "layer": self.layer})
-            width, what = len(self.probe.unit), f"direction layer {self.layer}"
+            width, name = len(self.probe.unit), f"direction layer {self.layer}"
         else:
             if self.probe.paired:
                 raise BadInput("this probe reads contrast pairs, and an answer is one row; fit it on rows of two classes (without labels=)")
-            width, what = len(self.probe.weight), f"probe layer {self.layer}"
+            width, name = len(self.probe.weight), f"probe layer {self.layer}"
         if width != known.d_model:
-            raise ShapeMismatch(f"a {what.split()[0]} of width {width} and a model of width {known.d_model}")
+            raise ShapeMismatch(f"a {name.split()[0]} of width {width} and a model of width {known.d_model}")
         if self.scale is not None and (isinstance(self.probe, LinearProbe) or not 0 < self.scale < math.inf):
             raise BadInput(
                 f"scale={self.scale}: a positive number of raw units, for a direction only (a probe's score is in log-odds already)"
             )
         if not self.name:
-            object.__setattr__(self, "name", what)
+            object.__setattr__(self, "name", name)
 
     def judge(self, questions: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
         """Judge answers by what the model computes over them.
@@ -148,7 +148,7 @@ class ProbeJudge:
         return float(expit(value))
 
     def _ids(self, prompts: list[str]) -> list[list[int] | None]:
-        """The ids of prompts, `None` for one that does not fit; one by one only if some do not, as each look costs."""
+        """The ids of prompts, `None` for one that does not fit; one by one, which takes longer, only where one does not."""
         if not prompts:
             return []
         try:

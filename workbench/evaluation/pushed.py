@@ -1,0 +1,147 @@
+"""Prompts under pushes at one position: what the model says, what stands at a reading layer, and how far both are from no push."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.types import Bool, Float, Int
+from ..interventions.cost import sought
+from ..models import Edit, edited
+from ..models.forward import residuals
+from ..models.tokens import encode_pairs, pad
+from ..prompts import PromptSet
+
+ROWS = 64  # prompts of a pass
+SEARCH = 64  # prompts on which the strength of a push is sought
+FARTHEST = 200  # times the first guess, which is .3 of the mean norm: nothing that a model does by itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Prompts of one pass.
+
+    Attributes:
+        batch: Ids and mask.
+        last: Column of the last token, `row x 1`.
+        place: Columns that are pushed, `row x k`; a shorter row names its last column again.
+        own: Which of them are not such repetitions.
+    """
+
+    batch: Any
+    last: Int[Tensor, "row 1"]
+    place: Int[Tensor, "row k"]
+    own: Bool[Tensor, "row k"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """Of every prompt: log-probabilities after the stem, and the reading layer's stream there."""
+
+    logp: Float[Tensor, "item vocabulary"]
+    stream: Float[Tensor, "item d_model"]
+
+
+class Pushed:
+    """Prompts made ready to be asked under pushes at one position.
+
+    Args:
+        model: What `load_model` returns.
+        prompts: Their stems are run.
+        position: "stem_last", "instruction_last" or "stem".
+        read_layer: The block after which the stream is read, at the stem's last token.
+    """
+
+    def __init__(self, model: Any, prompts: PromptSet, position: str, read_layer: int) -> None:
+        self.model, self.read_layer = model, read_layer
+        self._batches = list(_batches(model, prompts, position))
+        self._trial_items = np.unique(np.linspace(0, len(prompts) - 1, SEARCH).round().astype(int))
+        self._trial = list(_batches(model, prompts.subset(self._trial_items), position))
+        self.base = self._say(self._batches)
+        self._trial_base = Said(logp=self.base.logp[self._trial_items], stream=self.base.stream[self._trial_items])
+
+    def say(self, edits: Iterable[Edit]) -> tuple[Said, float]:
+        """Return what is said and read under edits, which act at the position whatever their scope, and the mean KL from no push."""
+        said = self._say(self._batches, list(edits))
+        return said, _distance(self.base, said)
+
+    def scaled(self, family: Callable[[float], Iterable[Edit]], target: float, start: float, tolerance: float) -> tuple[float, Said, float]:
+        """Find the strength at which a family of edits is a given distance away.
+
+        Args:
+            family: Maps a strength to edits.
+            target: Mean KL(unpushed || pushed), nats.
+            start: The first strength that is tried.
+            tolerance: Relative, of the distance.
+
+        Returns:
+            The strength, sought on some prompts and corrected on all of them; what is said at it; and its distance.
+        """
+
+        def on_trial(strength: float) -> float:
+            return _distance(self._trial_base, self._say(self._trial, list(family(strength))))
+
+        size, slope = sought(on_trial, target, start, tolerance, FARTHEST)
+        best: tuple[float, Said, float] | None = None
+        for _ in range(4):
+            said, apart = self.say(family(size))
+            if best is None or abs(np.log(max(apart, 1e-12) / target)) < abs(np.log(max(best[2], 1e-12) / target)):
+                best = size, said, apart
+            ratio = target / max(apart, 1e-12)
+            if abs(ratio - 1) <= tolerance or not 0.2 < ratio < 5:
+                break
+            size *= ratio ** (1 / slope)
+        assert best is not None
+        return best
+
+    def norms(self, layer: int, unit: Float[Tensor, " d_model"]) -> tuple[float, float]:
+        """Return the mean norm of the stream where it will be pushed, and its mean coordinate along a direction, in raw units."""
+        norms, along = [], []
+        for b in self._batches:
+            values, _ = residuals(self.model, b.batch, b.place, site="resid_post", layers=[layer])
+            assert values is not None
+            x = values[:, :, 0].float().cpu()[b.own]
+            norms.append(x.norm(dim=-1))
+            along.append(x @ unit)
+        return float(torch.cat(norms).mean()), float(torch.cat(along).mean())
+
+    def _say(self, batches: Sequence[_Batch], edits: Sequence[Edit] = ()) -> Said:
+        logp, stream = [], []
+        for b in batches:
+            here = [replace(e, positions=b.place, scope=None) for e in edits]
+            with edited(self.model, here) if here else nullcontext():
+                values, logits = residuals(self.model, b.batch, b.last, site="resid_post", layers=[self.read_layer], ask=b.last)
+            assert values is not None
+            assert logits is not None
+            stream.append(values[:, 0, 0].float().cpu())
+            logp.append(torch.log_softmax(logits[:, 0].float(), -1).cpu())
+        return Said(logp=torch.cat(logp), stream=torch.cat(stream))
+
+
+def _batches(model: Any, prompts: PromptSet, position: str) -> Iterator[_Batch]:
+    items = encode_pairs(model, prompts)
+    for start in range(0, len(items), ROWS):
+        chunk = items[start : start + ROWS]
+        batch = pad(model, [i.negative[: i.stem] for i in chunk])
+        last = batch.place(torch.tensor([i.stem - 1 for i in chunk], device=batch.ids.device))[:, None]
+        if position == "stem_last":
+            place = last
+        elif position == "instruction_last":
+            place = batch.place(torch.tensor([i.instruction - 1 for i in chunk], device=batch.ids.device))[:, None]
+        else:  # rows of unequal length name their last token again
+            width = max(i.stem for i in chunk)
+            columns = [[min(c, i.stem - 1) for c in range(i.bos, width)] for i in chunk]
+            place = batch.starts[:, None] + torch.tensor(columns, device=batch.ids.device)
+        own = torch.ones(place.shape, dtype=torch.bool)
+        own[:, 1:] = (place[:, 1:] != place[:, :-1]).cpu()  # a repeated column is the same token again
+        yield _Batch(batch=batch, last=last, place=place, own=own)
+
+
+def _distance(base: Said, said: Said) -> float:
+    return float((base.logp.exp() * (base.logp - said.logp)).sum(-1).mean())
