@@ -117,7 +117,8 @@ def probe_layers(
         >>> labels = np.arange(240) % 2
         >>> values = torch.randn(240, 2, 1, 8, generator=torch.Generator().manual_seed(0))
         >>> values[range(240), labels, 0, 3] += 4  # the true variant is longer along dimension 3
-        >>> rows = pd.DataFrame({"identity": np.arange(240) // 12, "right": np.arange(240) // 2 % 6, "label": labels})
+        >>> names = {"identity": [f"i{k // 12}" for k in range(240)], "right": [f"r{k // 2 % 6}" for k in range(240)]}
+        >>> rows = pd.DataFrame({**names, "label": labels})
         >>> acts = wb.Activations(values=values, layers=[0], site="resid_post", position="last", rows=rows)
         >>> few = wb.probes.Resampling(resamples=200, level=0.9)
         >>> draws = wb.probes.Controls(names=["random_directions"], random_directions=100)
