@@ -5,9 +5,13 @@ from workbench.core.provenance import content_hash, provenance, redact, source_h
 
 def test_credentials_are_left_out():
     dirty = {
-        "hf_token": "abc", "nested": [{"api_key": "x"}], "url": "https://me:secret@host/x", "text": "use hf_abcdefghijkl now",
-        "tokens": 12, "path": "plain",
-    }  # fmt: skip
+        "hf_token": "abc",
+        "nested": [{"api_key": "x"}],
+        "url": "https://me:secret@host/x",
+        "text": "use hf_abcdefghijkl now",
+        "tokens": 12,
+        "path": "plain",
+    }
     clean = json.dumps(redact(dirty))
     for secret in ("abc", '"x"', "secret", "hf_abcdefghijkl"):
         assert secret not in clean

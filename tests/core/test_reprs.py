@@ -31,7 +31,7 @@ from workbench.probes import (
     fit_quadratic,
     fit_rbf,
     fit_tamper,
-)  # fmt: skip
+)
 from workbench.prompts import ContrastPair, PromptSet, grouped_folds, grouped_split
 
 HOSTILE = '<script>alert("x")</script>\'&'
@@ -64,11 +64,18 @@ class Page(HTMLParser):
 def pairs(n=N):
     return [
         ContrastPair(
-            stem=f"{HOSTILE} {i}", negative=" no", positive=" yes", label=i % 2, identity=f"{HOSTILE}{i % 8}", right=f"right {i % 6}",
-            group="g", template=HOSTILE, meta={"note": HOSTILE},
+            stem=f"{HOSTILE} {i}",
+            negative=" no",
+            positive=" yes",
+            label=i % 2,
+            identity=f"{HOSTILE}{i % 8}",
+            right=f"right {i % 6}",
+            group="g",
+            template=HOSTILE,
+            meta={"note": HOSTILE},
         )
         for i in range(n)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +119,7 @@ def cases(acts, stored):
     fit = fit_layers(acts, "logistic", condition=HOSTILE, folds=3)
     panel = HonestyPanel(
         table=pd.DataFrame({"what": [HOSTILE], "value": [0.5]}), findings=(f"With «{HOSTILE}» put in", "second"), layer=3, found=HOSTILE
-    )  # fmt: skip
+    )
     table = {
         "activations": (acts, ["item x variant x layer x d_model", "(48, 2, 2, 6)", "1, 3", "resid_post", "abcd1234", "identity", "captured"], True),
         "activations on disk": (stored, ["(48, 2, 2, 6)", "read from", "as needed"], True),

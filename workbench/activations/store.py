@@ -168,7 +168,7 @@ class Store:
         """Claim a shard while computing it (`files.claimed`)."""
         return claimed(self.folder, name, wait=wait)
 
-    # ------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------ reading
 
     def refresh(self) -> None:
         """Read the manifest again, with what other processes have written since."""

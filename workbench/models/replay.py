@@ -125,7 +125,7 @@ def _why_not(replay: Replay) -> str:
             again = replay.go_on(torch.cat([replay.entries[layer]] * 2), layer)
             apart = float((again - torch.cat([replay.logits] * 2)).abs().max() / replay.logits.abs().max().clamp(min=1e-12))
             if not apart <= CLOSE:
-                return f"going on from block {layer} gave logits {apart:.1e} of the largest away from a whole pass"
+                return f"resuming at block {layer} gave logits {apart:.1e} of the largest away from a whole pass"
     except Exception as error:
         return f"its blocks cannot be called by themselves ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]})"
     return ""

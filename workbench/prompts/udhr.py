@@ -1,4 +1,4 @@
-"""Statements that grant or deny a right of the Universal Declaration to somebody, as contrast pairs.
+"""Statements that grant or deny people a right of the Universal Declaration, as contrast pairs.
 
 An item asks whether one agrees with a statement. Its label gives the answer that is true under the Declaration: agreeing
 with a statement that grants a right, disagreeing with one that denies it. So the true answer is always the safe one.
