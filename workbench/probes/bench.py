@@ -139,11 +139,11 @@ class Bench:
         """Yield the spread of shuffled labels and of random directions."""
         common = (self.train, self.read, self.y, self.against)
         if "shuffled_labels" in self.controls.names:
-            found = beside.shuffled(*common, self.controls.shuffles, self.seed, self.how.outside)
-            yield from (row | self.columns for row in found)
+            spread = beside.shuffled(*common, self.controls.shuffles, self.seed, self.how.outside)
+            yield from (row | self.columns for row in spread)
         if "random_directions" in self.controls.names:
-            found = beside.random_directions(*common, self.controls.random_directions, self.seed, self.how.outside)
-            yield from (row | self.columns for row in found)
+            spread = beside.random_directions(*common, self.controls.random_directions, self.seed, self.how.outside)
+            yield from (row | self.columns for row in spread)
 
     def words(self) -> Iterable[Row]:
         """Yield the readings of a bag of words, where the rows have a text."""

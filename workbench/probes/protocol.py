@@ -127,7 +127,7 @@ def probe_layers(
         >>> bool(read.loc["medians", "low"] > read.loc["random", "value"])
         True
     """
-    made, how = Controls.of(controls, more), Resampling.of(resampling, more)
+    beside_it, how = Controls.of(controls, more), Resampling.of(resampling, more)
     named, others = by_name(methods), dict(test or {})
     _check(acts, others, metrics)
     split = split or grouped_split(acts.rows, seed=seed)
@@ -154,7 +154,7 @@ def probe_layers(
         target=target,
         against=tuple(against),
         metrics=tuple(metrics),
-        controls=made,
+        controls=beside_it,
         how=how,
         folds=folds,
         seed=seed,
