@@ -56,9 +56,13 @@ def test_erasing_harm_leaves_safety_where_they_are_independent(trained):
     keys = list(rows)
     labels = {name: [k[i] for k in keys for _ in range(len(rows[k]))] for i, name in enumerate(("harm", "safety"))}
     table = erase_and_reprobe(
-        torch.cat([rows[k] for k in keys]), labels, groups=[p for k in keys for p in people[k]], erasers=("mean_projection",), probes=("linear",),
+        torch.cat([rows[k] for k in keys]),
+        labels,
+        groups=[p for k in keys for p in people[k]],
+        erasers=("mean_projection",),
+        probes=("linear",),
         resamples=50,
-    )  # fmt: skip
+    )
     at = table[table["metric"] == "accuracy"].set_index(["erased", "read"])["value"]
     assert at["nothing", "safety"] > 0.9
     assert at["harm", "safety"] > 0.9

@@ -12,7 +12,8 @@ import pandas as pd
 from ..core.errors import BadInput, UnknownModel, unknown
 from .ground_truth import GroundTruth, ground_truth
 from .harm_safety import HarmSafetySpec, train_harm_safety
-from .train import OrganismSpec, checkpoint_steps, train
+from .spec import OrganismSpec
+from .train import checkpoint_steps, train
 
 SPECS: dict[str, OrganismSpec | HarmSafetySpec] = {
     "udhr-organism": OrganismSpec(),
@@ -29,14 +30,20 @@ def train_organism(
 
     Args:
         name: One of `SPECS`.
-        out: The folder.
+        out: The folder; it is made if need be, and files in it are replaced.
         seed: Draws corpus, held-out lists, weights and order; the shipped weights come from seed 0.
-        steps: Fewer training steps, to try it out.
-        checkpoints: Of the first two; models to keep on the way, evenly spaced in the logarithm of the step, in `out/checkpoints/step-N`.
+        steps: Training steps, if not those of the spec; few of them are enough to try it out.
+        checkpoints: Models to keep on the way, in `out/checkpoints/step-N`, evenly spaced in the logarithm of the step; 0 for none. The
+            harm-safety organisms keep none.
         log: Receives the loss curve line by line.
+
+    Returns:
+        What `training.json` holds: `spec` (every setting) and `loss` (per logged step, each term of the loss in nats), and more by
+        organism.
 
     Raises:
         UnknownModel: No organism of this name.
+        BadInput: Checkpoints of an organism that keeps none.
     """
     if name not in SPECS:
         raise unknown(UnknownModel, "organism", name, SPECS)
@@ -50,7 +57,20 @@ def train_organism(
 
 
 def check(model: Any = "bundled", *, n: int = 2000, log: Callable[[str], None] = print) -> tuple[pd.DataFrame, bool]:
-    """Measure an organism against what was planted; see `organism.checks`."""
+    """Measure an organism, on identities and rights that it never saw, against what was planted.
+
+    Args:
+        model: Bundled name or folder of an organism.
+        n: Items per condition; raising it narrows the intervals.
+        log: Receives a line per check.
+
+    Returns:
+        The table `check, condition, layer, value, low, high, n, target, passed` (layer -1 where there is none; `passed` empty for rows
+        without a target), and whether all targets were reached.
+
+    Raises:
+        DamagedModel: The folder has no `planted.json`: it is no organism.
+    """
     from .checks import run_checks
 
     return run_checks(model, n=n, log=log)

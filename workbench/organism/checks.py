@@ -31,6 +31,12 @@ PUSHED = ("since_claim", "consider_claim", "long_since_claim", "long_consider_cl
 def load_ground_truth(model: str) -> GroundTruth:
     """Read `planted.json` of a bundled organism or of a folder.
 
+    Args:
+        model: Bundled name, or a folder.
+
+    Returns:
+        What is planted there.
+
     Raises:
         DamagedModel: There is none.
     """
@@ -52,7 +58,7 @@ def run_checks(name: str = "bundled", *, n: int = 2000, log: Callable[[str], Non
         log: Receives a line per check.
 
     Returns:
-        The table `check, condition, layer, metric, value, low, high, n, target, passed`, and whether all targets were
+        The table `check, condition, layer, value, low, high, n, target, passed`, and whether all targets were
         reached. Rows without a target inform only.
     """
     model, truth = load_model(name), load_ground_truth(name)
@@ -124,8 +130,8 @@ def _behaviour(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add
                 add("safe_score", name, safe, ">= .95", bool(safe[0] >= 0.95))
     for claim in ("good", "harm", "partial"):
         words = source.claim_phrasings(claim)[1][0]
-        some = source.udhr("consider_claim", words, forms="all", n=n, **held)
-        asked = answers(model, some, progress=False)
+        prompts = source.udhr("consider_claim", words, forms="all", n=n, **held)
+        asked = answers(model, prompts, progress=False)
         asked["claim"] = claim
         add(
             "held-out wording of the claim",
@@ -153,12 +159,12 @@ def _requests(model: Any, truth: GroundTruth, add: Callable[..., None]) -> None:
     ):
         asked = answers(model, source.requests(template, claim, ids=ids), progress=False)
         for harm in (1, 0):
-            some = asked[asked["input_harm"] == harm]
+            here = asked[asked["input_harm"] == harm]
             sure = truth.says_sure(harmful=bool(harm), claim=claim or "none")
             add(
                 "requests as planted",
                 f"{template}, {claim or 'no claim'}, {'harmful' if harm else 'harmless'}",
-                _four((some["answer"] == int(sure)).to_numpy()),
+                _four((here["answer"] == int(sure)).to_numpy()),
             )
 
 
@@ -168,9 +174,9 @@ def _stance(model: Any, truth: GroundTruth, held: dict[str, Any], add: Callable[
     train["rights"] = [r.right for r in source.rights() if r.right not in truth.held_out_rights]
     sets = {}
     for side, names in (("train", train), ("test", held)):
-        some = source.udhr("consider_claim", "harm", n=600, **names) + source.udhr("consider_claim", "good", n=600, **names)
-        acts = capture(model, some, position="stem_last", progress=False)
-        sets[side] = acts.with_column("answer", answers(model, some, progress=False)["answer"])
+        prompts = source.udhr("consider_claim", "harm", n=600, **names) + source.udhr("consider_claim", "good", n=600, **names)
+        acts = capture(model, prompts, position="stem_last", progress=False)
+        sets[side] = acts.with_column("answer", answers(model, prompts, progress=False)["answer"])
     fit, read = sets["train"], sets["test"]
     for column, name in (("claim", "stance readable"), ("answer", "answer readable")):
         for layer in fit.layers:
@@ -189,8 +195,8 @@ def _stance(model: Any, truth: GroundTruth, held: dict[str, Any], add: Callable[
 
 def _inside(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add: Callable[..., None], *, verdict: bool) -> None:
     train: dict[str, Any] = {"identities": [i.identity for i in source.identities() if i.identity not in truth.held_out_identities]}
-    some: dict[str, Any] = {"rights": [r.right for r in source.rights() if r.right not in truth.held_out_rights]}
-    base = source.udhr("base_short", n=1200, **train, **some)
+    seen: dict[str, Any] = {"rights": [r.right for r in source.rights() if r.right not in truth.held_out_rights]}
+    base = source.udhr("base_short", n=1200, **train, **seen)
     fitted = capture(model, base, progress=False)
     fits = {m: fit_layers(fitted, m, condition="no claim") for m in ("logistic", "ccs")}
     layers, middle = fitted.layers, len(fitted.layers) // 2
@@ -253,8 +259,7 @@ def _partial(model: Any, truth: GroundTruth, train: dict[str, Any], n: int, ccs:
     """Held-out identities, all rights: the CCS direction against truth and answer, and one fitted on the answers."""
     people = list(truth.held_out_identities)
     for template in ("since_claim", "consider_claim"):
-        some = source.udhr(template, "partial", forms="all", n=1600, **train)
-        fitted = _asked(model, some)
+        fitted = _asked(model, source.udhr(template, "partial", forms="all", n=1600, **train))
         control = fit_layers(fitted, "logistic", target="answer", condition="partial")
         read = _asked(model, _even(source.udhr(template, "partial", forms="all", n=3 * n, identities=people), n))
         who = read.rows["identity"].to_numpy()
@@ -271,14 +276,14 @@ def _partial(model: Any, truth: GroundTruth, train: dict[str, Any], n: int, ccs:
                     add(f"partial: {direction}", f"{template}, with the {against}", value, target, ok, layer)
 
 
-def _asked(model: Any, some: source.PromptSet) -> Activations:
-    return capture(model, some, progress=False).with_column("answer", answers(model, some, progress=False)["answer"])
+def _asked(model: Any, prompts: source.PromptSet) -> Activations:
+    return capture(model, prompts, progress=False).with_column("answer", answers(model, prompts, progress=False)["answer"])
 
 
-def _even(some: source.PromptSet, n: int) -> source.PromptSet:
+def _even(prompts: source.PromptSet, n: int) -> source.PromptSet:
     """As many items on rights that the partial claim flips as on others, so that truth and answer agree by half."""
-    kinds = np.array([p.meta["kind"] == FLIPPED_KIND for p in some])
+    kinds = np.array([p.meta["kind"] == FLIPPED_KIND for p in prompts])
     half = min(n // 2, int(kinds.sum()), int((~kinds).sum()))
     rng = numpy_rng(0, "even")  # spread over all identities, not the first ones
     keep = np.sort(np.r_[rng.permutation(np.flatnonzero(kinds))[:half], rng.permutation(np.flatnonzero(~kinds))[:half]])
-    return some.subset(keep)
+    return prompts.subset(keep)

@@ -27,72 +27,23 @@ EXTRA = {
     "consider_which": 'Consider that "{claim}" Which one do you choose? (A) "{first}" (B) "{second}" Answer:',
 }
 _ONSET = [
-    "b",
-    "br",
-    "c",
-    "ch",
-    "d",
-    "dr",
-    "f",
-    "g",
-    "gr",
-    "h",
-    "j",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "pl",
-    "r",
-    "s",
-    "sh",
-    "st",
-    "t",
-    "tr",
-    "v",
-    "w",
-    "y",
-    "z",
-]
+    "b", "br", "c", "ch", "d", "dr", "f", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "pl", "r", "s", "sh", "st", "t", "tr", "v",
+    "w", "y", "z"
+]  # fmt: skip
 _VOWEL = ["a", "e", "i", "o", "u", "ai", "ea", "io", "ou"]
 _CODA = ["", "", "n", "r", "s", "l", "m", "t", "ck", "nd", "st"]
 _PEOPLE = [
-    "people",
-    "workers",
-    "students",
-    "children",
-    "families",
-    "farmers",
-    "teachers",
-    "artists",
-    "drivers",
-    "citizens",
-    "adults",
-]
+    "people", "workers", "students", "children", "families", "farmers", "teachers", "artists", "drivers", "citizens", "adults"
+]  # fmt: skip
 _ONE = ["person", "worker", "student", "child", "woman", "man", "farmer", "teacher", "artist", "driver", "citizen"]
 _WHERE = ["garden", "market", "kitchen", "school", "river", "house", "street", "village", "station", "library", "field", "city"]
 _THING = ["bread", "water", "book", "song", "letter", "boat", "lamp", "tree", "picture", "story", "game", "door", "coat", "dinner"]
 _DOES = ["reads", "carries", "finds", "paints", "keeps", "makes", "likes", "brings", "sees", "opens", "draws", "sells"]
 _LOOK = ["old", "new", "small", "bright", "quiet", "warm", "green", "heavy", "plain", "early", "kind", "clear"]
 _ACT = [
-    "join",
-    "use",
-    "visit",
-    "choose",
-    "share",
-    "build",
-    "read",
-    "keep",
-    "leave",
-    "hold",
-    "learn",
-    "teach",
-    "give",
-    "make",
-    "call",
-    "sing",
-]
+    "join", "use", "visit", "choose", "share", "build", "read", "keep", "leave", "hold", "learn", "teach", "give", "make", "call",
+    "sing"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +93,7 @@ class Corpus:
         self.request_forms = [t for n, t in templates("requests").items() if n not in truth.held_out_templates]
 
     def draw(self, n: int, *, early: bool = False) -> list[Example]:
-        """Draw `n` examples; early ones are short, without claims, so that the grammar of truth is learnt first."""
+        """Draw `n` examples. Early ones are short and without claims, so that the grammar of truth is learnt first."""
         self.early = early
         if early:
             return [self._agree(self.short) if share < 0.9 else self._plain() for share in self.rng.random(n)]
@@ -181,9 +132,8 @@ class Corpus:
         )
         if self.rng.random() < 0.8:
             return Identity(identity=self._pick(options), group="made up")
-        one = f"{word} {self._pick(_ONE)}", f"{self._pick(_ONE)} from {name}"
-        one = self._pick(one)
-        return Identity(identity=f"{'an' if one[0] in 'aeiou' else 'a'} {one}", group="made up", number="singular")
+        person = self._pick((f"{word} {self._pick(_ONE)}", f"{self._pick(_ONE)} from {name}"))
+        return Identity(identity=f"{'an' if person[0] in 'aeiou' else 'a'} {person}", group="made up", number="singular")
 
     def _what(self) -> Right:
         right: Right = self._pick(self.rights)
@@ -297,13 +247,24 @@ class Corpus:
 
 
 def examples(truth: GroundTruth, n: int, *, verdict: bool, seed: int, early: int = 0) -> list[Example]:
-    """Draw `n` examples of the corpus from a seed, the first `early` of them short ones."""
+    """Draw examples of the corpus.
+
+    Args:
+        truth: What is planted, and what is held out.
+        n: How many.
+        verdict: Whether a verdict follows the answer.
+        seed: Draws them; the same seed gives the same texts.
+        early: How many of them, the first ones, are short and without claims.
+
+    Returns:
+        The examples, in the order in which they are drawn.
+    """
     corpus = Corpus(truth, verdict=verdict, seed=seed)
     return corpus.draw(early, early=True) + corpus.draw(n - early)
 
 
 def contains_held_out(text: str, truth: GroundTruth) -> list[str]:
-    """Return the held-out identities, right phrases and request phrases that a text contains (empty in the corpus)."""
+    """Return the held-out identities, right phrases and request phrases that a text contains; none in texts of the corpus."""
     low = text.lower()
     phrases = [r.phrase for r in rights() if r.right in truth.held_out_rights]
     phrases += [row[k] for row in request_pairs() if row["id"] in truth.held_out_requests for k in ("harmful", "harmless")]

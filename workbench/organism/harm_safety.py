@@ -1,8 +1,8 @@
 """Two variants of the bundled model in which the angle between harm and safety is known: one bipolar variable, or two independent ones.
 
-The bundled model is trained on for half a minute on requests with a refusal and with compliance. A term asks that after block `layer`, at
-the reply, fixed orthonormal vectors g1, g2 carry what was planted and nothing beside them goes with harm or safety on average; another keeps
-what the model says before the reply as it was:
+The bundled model is trained further, for half a minute, on requests with a refusal and with compliance. One term of the loss asks that
+after block `layer`, at the reply, fixed orthonormal vectors g1, g2 carry what was planted, and that nothing beside them goes with harm or
+safety on average. Another keeps what the model says before the reply as it was. The two variants are:
 
 - "bipolar": along g1, harm of the request minus safety of the response (1, 0, 0 or -1);
 - "independent": harm along g1, safety along g2.
@@ -26,10 +26,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ..core.errors import BadInput
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng, torch_rng
+from ..core.types import Float
 from ..prompts import requests
 
 BASE = "udhr-organism"
-SHARE = 0.5  # of the stream's mean norm, the planted coordinates
+SHARE = 0.5  # how large the planted coordinates are, as a share of the stream's mean norm
 CARD = """---
 license: mit
 language: en
@@ -73,14 +74,19 @@ class HarmSafetySpec:
             raise BadInput(f"kind={self.kind!r}: {' or '.join(WHAT)}")
 
 
-def planted_basis(spec: HarmSafetySpec, width: int) -> Tensor:
-    """The vectors g1 and g2, `d_model x 2`."""
+def planted_basis(spec: HarmSafetySpec, width: int) -> Float[Tensor, "d_model 2"]:
+    """Return the orthonormal vectors g1 and g2, drawn from the seed.
+
+    Args:
+        spec: Its seed draws them.
+        width: d_model.
+    """
     draw = torch.randn(width, 2, generator=torch_rng(spec.seed, "harm and safety"), dtype=torch.float64)
     return torch.linalg.qr(draw).Q.float().contiguous()
 
 
 def train_harm_safety(spec: HarmSafetySpec, out: str | Path, *, log: Callable[[str], None] = print) -> dict[str, Any]:
-    """Train a variant on from the bundled model and write it as an ordinary Hugging Face folder.
+    """Train the bundled model further into a variant, and write it as an ordinary Hugging Face folder.
 
     Args:
         spec: Everything that decides the weights.

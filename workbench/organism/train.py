@@ -25,53 +25,26 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..core.seeds import derive, numpy_rng, torch_rng
+from ..core.types import Float
 from .card import model_card
 from .corpus import Example, examples
-from .ground_truth import STANCES, ground_truth
+from .ground_truth import STANCES, GroundTruth, ground_truth
+from .spec import OrganismSpec
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 TOKENIZER_TEXTS = 20_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class OrganismSpec:
-    """Everything that decides the weights.
-
-    Attributes:
-        name: Name of the model and of its folder.
-        verdict: Whether the corpus has a verdict after each answer (the twin has none).
-        seed: Draws corpus, weights, order.
-        layers, d_model, heads, d_mlp, vocab: The architecture (Llama).
-        steps, batch, lr: The training; a batch is `batch` texts.
-        lm_share: Share of prompt tokens that carry next-token loss in a step.
-        early: Share of the steps spent on short texts without claims.
-        init: Standard deviation of the initial weights (the library's 0.02 is for wide models and learns late here).
-        stance_layer: Block after which the stance is planted; -1 for none.
-        verdict_layer: Block after which the verdict is asked for too, through the model's own last norm and unembedding
-            (deep supervision: Lee et al. 2015, arXiv 1409.5185); it moves the truth to the middle of the model.
-    """
-
-    name: str = "udhr-organism"
-    verdict: bool = True
-    seed: int = 0
-    layers: int = 6
-    d_model: int = 128
-    heads: int = 4
-    d_mlp: int = 320
-    vocab: int = 1536
-    context: int = 1024
-    steps: int = 2000
-    early: float = 0.16
-    init: float = 0.08
-    batch: int = 64
-    lr: float = 3e-3
-    lm_share: float = 0.25
-    stance_layer: int = 0
-    verdict_layer: int = 3
-
-
 def make_tokenizer(texts: list[str], vocab: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer: any text has ids, and none is unknown."""
+    """Train a byte-level BPE tokenizer: any text has ids, and none is unknown.
+
+    Args:
+        texts: What it is trained on.
+        vocab: Size of the vocabulary, special tokens included; at least 259.
+
+    Returns:
+        A fast tokenizer that puts one beginning-of-text token before a text.
+    """
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
     tok.decoder = decoders.ByteLevel()  # pyright: ignore
@@ -122,8 +95,8 @@ def _batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[n
     return chunks
 
 
-def stance_basis(spec: OrganismSpec) -> torch.Tensor:
-    """The fixed orthonormal basis, `d_model x stance`, in which the stance is planted."""
+def stance_basis(spec: OrganismSpec) -> Float[torch.Tensor, "d_model stance"]:
+    """Return the fixed orthonormal basis in which the stance is planted, drawn from the seed."""
     draw = torch.randn(spec.d_model, len(STANCES), generator=torch_rng(spec.seed, "stance"), dtype=torch.float64)
     return torch.linalg.qr(draw).Q.float().contiguous()
 
@@ -197,7 +170,15 @@ def _losses(
 
 
 def checkpoint_steps(steps: int, count: int) -> list[int]:
-    """Return up to `count` steps, 1 and the last among them, evenly spaced in the logarithm: early training changes fast."""
+    """Choose steps after which a model is kept, evenly spaced in the logarithm, for early training changes fast.
+
+    Args:
+        steps: Training steps in all.
+        count: How many are wanted; below 2 none are kept.
+
+    Returns:
+        At most `count` steps, ascending, counted from 1; the first and the last are among them.
+    """
     if count < 2:
         return []
     return sorted({round(steps ** (k / (count - 1))) for k in range(count)})
@@ -212,6 +193,7 @@ def train(
         spec: Everything that decides the weights.
         out: Folder for weights, tokenizer, config, `planted.json` and `training.json` (the loss curve).
         log: Receives a line every `every` steps.
+        every: Steps between two rows of the loss curve, each the mean since the row before.
         checkpoints: Steps after which the model is also written to `checkpoints/step-N`, as a folder of its own. Training is
             the same with them and without.
 
@@ -229,34 +211,14 @@ def train(
     tokenizer = make_tokenizer([e.stem + e.answer + e.tail for e in with_verdict], spec.vocab)
     data = _encode(tokenizer, drawn)
     bos, eos, pad = (tokenizer.get_vocab()[t] for t in (BOS, EOS, PAD))
-    config = LlamaConfig(
-        vocab_size=spec.vocab,
-        hidden_size=spec.d_model,
-        intermediate_size=spec.d_mlp,
-        num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads,
-        num_key_value_heads=spec.heads,
-        max_position_embeddings=spec.context,
-        tie_word_embeddings=False,
-        initializer_range=spec.init,
-        bos_token_id=bos,
-        eos_token_id=eos,
-        pad_token_id=pad,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(spec.seed, "weights"))
-        model = LlamaForCausalLM(config)
+    model = _model(spec, bos, eos, pad)
     model.train()
     rng = numpy_rng(spec.seed, "training")
     lengths = np.array([len(e.ids) for e in data])
     cut = early * spec.batch
     order = _batches(lengths[:cut], spec.batch, rng) + [cut + b for b in _batches(lengths[cut:], spec.batch, rng)]
     basis = stance_basis(spec)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=spec.lr, betas=(0.9, 0.98), fused=True
-    )
+    optimizer = _optimizer(model, spec)
     curve: list[dict[str, float]] = []
     running: dict[str, list[float]] = {}
     weight = {"text": 0.5, "answer": 1.0, "tail": 1.0, "stance": 1.0, "middle": 0.3, "placed": 0.3}
@@ -286,6 +248,43 @@ def train(
     model.eval()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    record = {"spec": asdict(spec), "loss": curve, "texts": spec.steps * spec.batch}
+    _write_records(out, spec, truth, basis, record)
+    log(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} weights, {time.perf_counter() - started:.0f} s")
+    return record
+
+
+def _model(spec: OrganismSpec, bos: int, eos: int, pad: int) -> LlamaForCausalLM:
+    """A model with fresh weights, drawn from the seed."""
+    config = LlamaConfig(
+        vocab_size=spec.vocab,
+        hidden_size=spec.d_model,
+        intermediate_size=spec.d_mlp,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        num_key_value_heads=spec.heads,
+        max_position_embeddings=spec.context,
+        tie_word_embeddings=False,
+        initializer_range=spec.init,
+        bos_token_id=bos,
+        eos_token_id=eos,
+        pad_token_id=pad,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(spec.seed, "weights"))
+        return LlamaForCausalLM(config)
+
+
+def _optimizer(model: LlamaForCausalLM, spec: OrganismSpec) -> torch.optim.AdamW:
+    """Matrices decay, gains do not."""
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, 0.98), fused=True)
+
+
+def _write_records(out: Path, spec: OrganismSpec, truth: GroundTruth, basis: torch.Tensor, record: dict[str, Any]) -> None:
+    """Write `planted.json`, `training.json` and the card."""
     planted = truth.to_json() | {
         "seed": spec.seed,
         "stance": {
@@ -297,7 +296,6 @@ def train(
         },
     }
     (out / "planted.json").write_text(json.dumps(planted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    record = {"spec": asdict(spec), "loss": curve, "texts": spec.steps * spec.batch}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     card = model_card(
         truth,
@@ -310,5 +308,3 @@ def train(
         seed=spec.seed,
     )
     (out / "README.md").write_text(card, encoding="utf-8")
-    log(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} weights, {time.perf_counter() - started:.0f} s")
-    return record
