@@ -9,10 +9,13 @@ from . import notebook
 
 
 def whole_traceback(show: bool = True) -> None:
-    """Show errors of the workbench in notebooks with every frame (`True`), or in short again (`False`).
+    """Show errors of the workbench in notebooks with every frame, or in short form again.
 
-    `%tb` after it shows the last error anew. `%tb Plain` and `%tb Verbose` show one whole traceback without it, and so does `%xmode`
-    with either. Outside IPython tracebacks are whole always.
+    Afterwards `%tb` shows the last error again. `%tb Plain`, `%tb Verbose` and `%xmode` with either show whole tracebacks without
+    this function. Outside IPython, tracebacks are always whole.
+
+    Args:
+        show: `True` for every frame, `False` for the short form.
     """
     notebook.WHOLE = show
 
@@ -113,7 +116,7 @@ class TooFew(BadInput):
 
 
 class SharedRows(BadInput):
-    """Rows that enter two things which should be independent, without a word that they do."""
+    """Rows that enter two quantities which should be independent, where the caller does not say so."""
 
 
 class ZeroDirection(BadInput):
