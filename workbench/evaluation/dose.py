@@ -88,7 +88,7 @@ def dose_response(
         >>> def relu(direction, c):  # only tokens that lie along the direction are pushed
         ...     return custom_edit(lambda x: x + c * (x @ direction.unit).relu()[..., None] * direction.unit, layer=2)
         >>> table = wb.dose_response(model, prompts, d, [1], push=relu, random=0, resamples=50, progress=False)
-        >>> sorted(table["coefficient"].unique())
+        >>> table["coefficient"].unique().tolist()
         [0.0, 1.0]
 
     References:

@@ -2,6 +2,7 @@
 
 from .alignment import align, alignment_table
 from .asker import Asker
+from .components import contrast_components
 from .cost import Tuned, kl, mean_norm, random_directions, tune
 from .custom import custom_edit
 from .gates import gate
@@ -11,7 +12,7 @@ from .metrics import Metric, probe_metric
 from .orthogonal import orthogonalised
 from .patching import attribution_error, patch
 from .pushes import ablate, ablate_everywhere, add, clamp, rotate
-from .vectors import VectorSet, contrast_components, fit_vectors, vectors_from
+from .vectors import VectorSet, fit_vectors, vectors_from
 
 __all__ = [
     "Asker",
