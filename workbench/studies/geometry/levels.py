@@ -5,49 +5,56 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ...core.tables import pick
+
 
 def levels(angles: pd.DataFrame, erased: pd.DataFrame, pushes: pd.DataFrame, *, metric: str, position: str) -> pd.DataFrame:
     """Return one row per layer of the request design: the verdict on the angle, what erasing does, what pushing does."""
-    first = angles[(angles["design"] == "request") & (angles["metric"] == metric) & (angles["position"] == position)]
     rows = []
-    for one in first.itertuples():
-        layer = int(str(one.layer))
-        rows.append(
-            {"layer": layer, "representation": one.verdict, "value": one.value, "low": one.low, "high": one.high, "n": one.n,
-             "information": _information(erased[erased["layer"] == layer]), "cause": _cause(pushes[pushes["layer"] == layer])}
-        )  # fmt: skip
+    for angle in pick(angles, design="request", metric=metric, position=position).to_dict("records"):
+        layer = int(angle["layer"])
+        row = {
+            "layer": layer,
+            "representation": angle["verdict"],
+            "value": angle["value"],
+            "low": angle["low"],
+            "high": angle["high"],
+            "n": angle["n"],
+            "information": _information(pick(erased, layer=layer)),
+            "cause": _cause(pick(pushes, layer=layer)),
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _information(table: pd.DataFrame) -> str:
     """What erasing one costs the other, linear probes, LEACE."""
-    words = []
-    some = table[(table["method"] == "leace") & (table["probe"] == "linear") & (table["metric"] == "loss")]
-    ceiling = table[(table["erased"] == "nothing") & (table["probe"] == "linear") & (table["metric"] == "accuracy")].set_index("read")
+    losses = pick(table, method="leace", probe="linear", metric="loss")
+    unerased = pick(table, erased="nothing", probe="linear", metric="accuracy")
+    parts = []
     for erased, read in (("input harm", "claim safety"), ("claim safety", "input harm")):
-        row = some[(some["erased"] == erased) & (some["read"] == read)].iloc[0]
-        if float(ceiling["low"][read]) <= 0.5:
-            words.append(f"{read} is not readable to begin with")
+        loss, accuracy = pick(losses, erased=erased, read=read).iloc[0], pick(unerased, read=read).iloc[0]
+        if accuracy["low"] <= 0.5:
+            parts.append(f"{read} is not readable to begin with")
             continue
-        if np.isnan(row["high"]) and row["value"] == 0:
-            words.append(f"without {erased}, {read} survives (no prediction changed)")
+        if np.isnan(loss["high"]) and loss["value"] == 0:
+            parts.append(f"without {erased}, {read} survives (no prediction changed)")
             continue
-        kind = "survives" if row["high"] < 0.1 else "suffers" if row["low"] > 0.1 else "undetermined"
-        words.append(f"without {erased}, {read} {kind} (loss {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}])")
-    return "; ".join(words)
+        verdict = "survives" if loss["high"] < 0.1 else "suffers" if loss["low"] > 0.1 else "undetermined"
+        parts.append(f"without {erased}, {read} {verdict} (loss {loss['value']:.2f} [{loss['low']:.2f}, {loss['high']:.2f}])")
+    return "; ".join(parts)
 
 
 def _cause(table: pd.DataFrame) -> str:
     """Whether a push along one moves the other beyond what random pushes at equal KL do."""
-    words = []
-    some = table[(table["kind"] == "add") & (table["position"] == "stem_last")]
+    pushes = pick(table, kind="add", position="stem_last")
+    parts = []
     for pushed, read in (("harm", "safety"), ("safety", "harm")):
-        row = some[(some["pushed"] == pushed) & (some["read"] == read)]
-        null = some[(some["pushed"] == "random") & (some["read"] == read)]
-        if not len(row) or not len(null):
+        moves, nulls = (pick(pushes, pushed=direction, read=read) for direction in (pushed, "random"))
+        if not len(moves) or not len(nulls):
             continue
-        r, z = row.iloc[0], null.iloc[0]
-        beyond = r["low"] > z["high"] or r["high"] < z["low"]
-        kind = ("raises" if r["value"] > 0 else "lowers") if beyond else "does not move"
-        words.append(f"{pushed} {kind} {read} ({r['value']:+.2f} sd, random {z['low']:+.2f} to {z['high']:+.2f})")
-    return "; ".join(words) or "not pushed at this layer"
+        move, null = moves.iloc[0], nulls.iloc[0]
+        beyond = move["low"] > null["high"] or move["high"] < null["low"]
+        verdict = ("raises" if move["value"] > 0 else "lowers") if beyond else "does not move"
+        parts.append(f"{pushed} {verdict} {read} ({move['value']:+.2f} sd, random {null['low']:+.2f} to {null['high']:+.2f})")
+    return "; ".join(parts) or "not pushed at this layer"

@@ -116,8 +116,8 @@ def _transfer(run: Run) -> list[Finding]:
         rows = pick(matrix, method=method)
         low, *_, high = _rows(rows[rows["fit_condition"] != rows["condition"]].sort_values("value"))
         text = (
-            f"Transfer, {method}: Between different conditions from {_say(low)} (fitted on {low.fit_condition}, read under {low.condition}) "
-            f"to {_say(high)} ({high.fit_condition}, {high.condition})."
+            f"Transfer, {method}: Between different conditions from {_say(low)} (fitted on {low.fit_condition}, read under "
+            f"{low.condition}) to {_say(high)} ({high.fit_condition}, {high.condition})."
         )
         found.append(Finding(text, "transfer"))
     return found
@@ -238,8 +238,8 @@ def _limit_panels(run: Run, study: Bench) -> list[Panel]:
             drawing=draw.tampering(tables["tampering_roc"], tables["tampering"]),
             caption="The score is the probability that probe and answer name different endings. No pushed prompt was seen in fitting or "
             f"calibration; identities and rights are held out, n={n.test} prompts of each kind at most. Areas with 95 % intervals "
-            f"clustered by identity; marks: share flagged at the threshold for {n.false_alarms:.0%} false alarms. A claim that the model already "
-            "agrees with changes no answer, and there is nothing to detect.",
+            f"clustered by identity; marks: share flagged at the threshold for {n.false_alarms:.0%} false alarms. A claim that the model "
+            "already agrees with changes no answer, and there is nothing to detect.",
         ),
     ]
     if "training" not in tables:
