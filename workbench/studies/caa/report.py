@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ...figures import Panel, recipes
+from ...core.tables import pick
+from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
-from ..statements import linked
+from ..statements import subtitle
 
 if TYPE_CHECKING:
     from .study import Caa
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 draw = recipes("steering")
 
 CONVENTION = (
-    "P(matching) is the probability of the letter of the answer that matches the behaviour, of both letters' probability. A coefficient of 1 adds the vector once "
-    "(all behaviours of a layer have one length). Layers count from 0; each behaviour's layer was chosen on questions that made no vector and are not in the test."
+    "P(matching) is the probability of the letter of the answer that matches the behaviour, of both letters' probability. A coefficient of "
+    "1 adds the vector once (all behaviours of a layer have one length). Layers count from 0; each behaviour's layer was chosen on "
+    "questions that made no vector and are not in the test."
 )
 LIMITS = (
     "Multiple choice measures which letter is likelier, not what the model would write; the open answers are there to be read.",
@@ -26,101 +28,136 @@ LIMITS = (
     "Where the model hardly gives probability to the two letters (column answered), P(matching) is of little meaning.",
 )
 
-SOURCES = {
-    "Price": ("capability",),
-    "": ("test",),
-}
+
+def _number(row: Any) -> str:
+    return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
 
-def _number(row: pd.Series) -> str:
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+def _first(table: pd.DataFrame, **where: Any) -> Any:
+    return next(pick(table, **where).itertuples())
 
 
-def findings(run: Run, study: Caa) -> list[str]:
-    """Return the findings as sentences with their numbers."""
-    t, out = run.tables, []
-    test = t["test"]
-    low, high = min(study.set.coefficients), max(study.set.coefficients)
-    for b in study.behaviours:
-        layer = study.best[b]
-        here = test[(test["behaviour"] == b) & (test["layer"] == layer) & (test["system"] == "none")]
-        p = here[here["metric"] == "p_matching"].set_index("coefficient")
-        text = f"{b}: P(matching) at layer {layer} is {_number(p.loc[low])} at {low:+g}, {_number(p.loc[0.0])} without, {_number(p.loc[high])} at {high:+g} (n={int(p.loc[0.0, 'n'])} prompts)"  # pyright: ignore
-        if "random" in t:
-            r = t["random"]
-            r = r[(r["behaviour"] == b) & (r["coefficient"] == high)].iloc[0]
-            text += f"; {int(r['n'])} random directions at {high:+g}: {r['value']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
-        if "steerability" in t:
-            s = t["steerability"]
-            s = s[(s["behaviour"] == b) & (s["metric"] == "anti_steerable")].iloc[0]
-            text += f". It backfires for {_number(s)} of the prompts"
-        bias = here[(here["metric"] == "position_bias") & (here["coefficient"] == 0)]
-        answered = here[(here["metric"] == "answered") & (here["coefficient"] == 0)].iloc[0]
-        if len(bias):
-            text += f". Without a push it favours A by {_number(bias.iloc[0])}"
-        out.append(text + f"; both letters together hold {answered['value']:.3f} of the probability.")
-    if "capability" in t:
-        c = t["capability"]
-        worst = c[c["edit"] != "none"].sort_values("change").iloc[0]
-        out.append(
-            f"Price: The largest change of accuracy is {100 * worst['change']:+.1f} points [{100 * worst['change_low']:+.1f}, {100 * worst['change_high']:+.1f}], of {worst['task']} under {worst['edit']} (n={int(worst['n'])})."
-        )
-    return out
+def _signed(coefficient: float) -> str:
+    return f"{coefficient:+g}"
 
 
-def panels(run: Run, study: Caa) -> list[Panel]:
-    """Return the figures with their captions."""
-    t = run.tables
-    test = t["test"]
-    own = test[(test["metric"] == "p_matching") & (test["system"] == "none")]
-    own = own[[study.best[b] == n for b, n in zip(own["behaviour"], own["layer"], strict=True)]].assign(method="direction", condition="all")
-    parts = [own] + ([t["random"].assign(method="random", condition="all")] if "random" in t else [])
-    sweep = test[(test["metric"] == "p_matching") & (test["system"] == "none")].assign(
-        line=lambda x: x["coefficient"].map(lambda c: f"{c:+g}")
+def _behaviour(run: Run, study: Caa, behaviour: str) -> Finding:
+    """What the vector of one behaviour does to multiple choice, beside random directions, item by item, and without a push."""
+    layer, low, high = study.best[behaviour], min(study.set.coefficients), max(study.set.coefficients)
+    table = pick(run.tables["test"], behaviour=behaviour, layer=layer, system="none")
+    pushed_down, plain, pushed_up = (_first(table, metric="p_matching", coefficient=coefficient) for coefficient in (low, 0.0, high))
+    text = (
+        f"{behaviour}: P(matching) at layer {layer} is {_number(pushed_down)} at {low:+g}, {_number(plain)} without, "
+        f"{_number(pushed_up)} at {high:+g} (n={int(plain.n)} prompts)"
     )
-    mine = pd.Series([study.best[b] == n for b, n in zip(test["behaviour"], test["layer"], strict=True)], index=test.index)
-    systems = test[(test["metric"] == "p_matching") & mine]
-    systems = systems.assign(
-        name=systems["behaviour"] + ", system prompt " + systems["system"], dose=systems["coefficient"].map(lambda c: f"{c:+g}")
+    if "random" in run.tables:
+        chance = _first(run.tables["random"], behaviour=behaviour, coefficient=high)
+        spread = f"{chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
+        text += f"; {int(chance.n)} random directions at {high:+g}: {spread}"
+    if "steerability" in run.tables:
+        backfires = _first(run.tables["steerability"], behaviour=behaviour, metric="anti_steerable")
+        text += f". It backfires for {_number(backfires)} of the prompts"
+    for bias in pick(table, metric="position_bias", coefficient=0).head(1).itertuples():
+        text += f". Without a push it favours A by {_number(bias)}"
+    answered = _first(table, metric="answered", coefficient=0)
+    text += f"; both letters together hold {answered.value:.3f} of the probability."
+    return Finding(text, *(name for name in ("test", "random", "steerability") if name in run.tables))
+
+
+def _price(run: Run) -> list[Finding]:
+    if "capability" not in run.tables:
+        return []
+    table = run.tables["capability"]
+    worst: Any = next(table[table["edit"] != "none"].sort_values("change").itertuples())
+    change, low, high = (f"{100 * share:+.1f}" for share in (worst.change, worst.change_low, worst.change_high))
+    text = (
+        f"Price: The largest change of accuracy is {change} points [{low}, {high}], of {worst.task} under {worst.edit} (n={int(worst.n)})."
     )
-    same = t["similarity"]
-    layer = study.best[study.behaviours[0]]
-    across = same[(same["first_layer"] == layer) & (same["second_layer"] == layer)]
-    deep = same[(same["first"] == study.behaviours[0]) & (same["second"] == study.behaviours[0])]
-    out = [
+    return [Finding(text, "capability")]
+
+
+def _test_panels(run: Run, study: Caa) -> list[Panel]:
+    """Multiple choice at each behaviour's layer, at every layer, and with a system prompt."""
+    table = pick(run.tables["test"], metric="p_matching")
+    best = table[table["layer"] == table["behaviour"].map(study.best)]
+    random = [run.tables["random"].assign(method="random", condition="all")] if "random" in run.tables else []
+    doses = pd.concat([pick(best, system="none").assign(method="direction", condition="all"), *random], ignore_index=True)
+    by_layer = pick(table, system="none")
+    systems = best.assign(name=best["behaviour"] + ", system prompt " + best["system"], dose=best["coefficient"].map(_signed))
+    unit, axis = "coefficient (multiples of the vector)", "P(answer matching behaviour)"
+    at_best, told = (
+        "Multiple choice by coefficient, at each behaviour's layer",
+        "With a system prompt that asks for the trait, or against it",
+    )
+    return [
         Panel(
-            name="test", table="test", drawing=draw.doses(pd.concat(parts, ignore_index=True), "p_matching", "Multiple choice by coefficient, at each behaviour's layer", panels="behaviour", unit="coefficient (multiples of the vector)"),
+            name="test",
+            table="test",
+            drawing=draw.doses(doses, "p_matching", at_best, panels="behaviour", unit=unit),
             caption="Held-out test questions; 95 % bootstrap intervals over questions. Grey: random directions of equal norm.",
         ),
         Panel(
-            name="layers", table="test", drawing=draw.sweep(sweep, "Multiple choice by layer and coefficient"),
+            name="layers",
+            table="test",
+            drawing=draw.sweep(by_layer.assign(line=by_layer["coefficient"].map(_signed)), "Multiple choice by layer and coefficient"),
             caption="The published sweep: every layer and coefficient on the test questions; 95 % bootstrap intervals over questions.",
         ),
         Panel(
-            name="systems", table="test", drawing=draw.points(systems, "name", "dose", "With a system prompt that asks for the trait, or against it", axis="P(answer matching behaviour)", zero=0.5),
+            name="systems",
+            table="test",
+            drawing=draw.points(systems, "name", "dose", told, axis=axis, zero=0.5),
             caption="At each behaviour's layer; 95 % bootstrap intervals over questions.",
         ),
+    ]
+
+
+def _vector_panels(run: Run, study: Caa) -> list[Panel]:
+    """The activations that vectors are made from, and how alike vectors are across layers and behaviours."""
+    components, cosines = run.tables["components"], run.tables["similarity"]
+    behaviour = study.behaviours[0]
+    layer = study.best[behaviour]
+    title = f"Contrast activations of {behaviour} on their first two components"
+    deep = pick(cosines, first=behaviour, second=behaviour)
+    across = pick(cosines, first_layer=layer, second_layer=layer)
+    noise = "Cosines of the vectors; noise shrinks them (column reliability in the table, with n); without an interval."
+    panels = [
         Panel(
-            name="components", table="components", drawing=draw.components(t["components"][t["components"]["behaviour"] == study.behaviours[0]], f"Contrast activations of {study.behaviours[0]} on their first two components"),
-            caption=f"n={len(t['components'])} points, one by one instead of an interval. Each point is the letter's token of one ending. If colours (letters) and not symbols (matching or not) come apart, the vector is that of a letter.",
+            name="components",
+            table="components",
+            drawing=draw.components(pick(components, behaviour=behaviour), title),
+            caption=f"n={len(components)} points, one by one instead of an interval. Each point is the letter's token of one ending. If "
+            "colours (letters) and not symbols (matching or not) come apart, the vector is that of a letter.",
         ),
         Panel(
-            name="across_layers", table="similarity", drawing=draw.matrix(deep, "first_layer", "second_layer", f"Vectors of {study.behaviours[0]} across layers"),
-            caption="Cosines of the vectors; noise shrinks them (column reliability in the table, with n); without an interval.",
+            name="across_layers",
+            table="similarity",
+            drawing=draw.matrix(deep, "first_layer", "second_layer", f"Vectors of {behaviour} across layers"),
+            caption=noise,
         ),
-    ]  # fmt: skip
-    if len(study.behaviours) > 1:
-        out.append(Panel(
-            name="across_behaviours", table="similarity", drawing=draw.matrix(across, "first", "second", f"Vectors of different behaviours at layer {layer}"),
-            caption="Cosines of the vectors; noise shrinks them (column reliability in the table, with n); without an interval.",
-        ))  # fmt: skip
-    if "capability" in t:
-        cost = t["capability"]
-        out.append(Panel(
-            name="capability", table="capability", drawing=draw.points(cost, "edit", "task", "Capability under each vector (A/B form)", axis="accuracy", zero=0.5),
+    ]
+    if len(study.behaviours) == 1:
+        return panels
+    behaviours = Panel(
+        name="across_behaviours",
+        table="similarity",
+        drawing=draw.matrix(across, "first", "second", f"Vectors of different behaviours at layer {layer}"),
+        caption=noise,
+    )
+    return [*panels, behaviours]
+
+
+def _price_panels(run: Run) -> list[Panel]:
+    if "capability" not in run.tables:
+        return []
+    title = "Capability under each vector (A/B form)"
+    return [
+        Panel(
+            name="capability",
+            table="capability",
+            drawing=draw.points(run.tables["capability"], "edit", "task", title, axis="accuracy", zero=0.5),
             caption="Accuracy on A/B questions; 95 % Wilson intervals. The table has paired differences.",
-        ))  # fmt: skip
-    return out
+        )
+    ]
 
 
 def report(run: Run, study: Caa) -> Report:
@@ -130,9 +167,15 @@ def report(run: Run, study: Caa) -> Report:
         run: The run, with its tables.
         study: What `compute` returned.
     """
-    known = study.info
     return Report(
-        findings=linked(findings(run, study), SOURCES, run), panels=panels(run, study), title=f"Contrastive activation addition on {known.name}",
-        subtitle=f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}. Behaviours: {', '.join(study.behaviours)}.", convention=CONVENTION, limits=LIMITS,
-        made=["Vectors: mean difference at the letter's token between the two endings of each question; they lie in vectors/ beside this page, one file per behaviour and layer."],
-    )  # fmt: skip
+        title=f"Contrastive activation addition on {study.info.name}",
+        subtitle=subtitle(study, f". Behaviours: {', '.join(study.behaviours)}"),
+        findings=[*(_behaviour(run, study, behaviour) for behaviour in study.behaviours), *_price(run)],
+        panels=[*_test_panels(run, study), *_vector_panels(run, study), *_price_panels(run)],
+        convention=CONVENTION,
+        limits=LIMITS,
+        made=[
+            "Vectors: mean difference at the letter's token between the two endings of each question; they lie in vectors/ beside this "
+            "page, one file per behaviour and layer."
+        ],
+    )

@@ -63,8 +63,8 @@ def _repair(run: Run, study: Steering) -> Finding:
     return Finding(
         f"Repair: Under the {_harm(study)}, {_number(before)} of held-out answers are safe. A push along the stance at {_place(study)} "
         f"with coefficient {strength:g}, all chosen on validation, makes it {_number(grant)} for statements that grant and "
-        f"{_number(deny)} for statements that deny (n={int(grant['n'])} each); {study.set.random} random directions of equal norm reach {chance['value']:.2f} "
-        f"({chance['low']:.2f} to {chance['high']:.2f}).",
+        f"{_number(deny)} for statements that deny (n={int(grant['n'])} each); {study.set.random} random directions of equal norm reach "
+        f"{chance['value']:.2f} ({chance['low']:.2f} to {chance['high']:.2f}).",
         "dose_response",
     )
 
@@ -262,8 +262,8 @@ def report(run: Run, study: Steering) -> Report:
         convention=CONVENTION,
         limits=LIMITS,
         made=[
-            "Stance: mean under the good claim minus mean under the harm claim, at the last token of the prompt. Agree: statements to which "
-            "yes is right minus those to which no is. Truth: right minus wrong answers, at the answer's token. All from training "
+            "Stance: mean under the good claim minus mean under the harm claim, at the last token of the prompt. Agree: statements to "
+            "which yes is right minus those to which no is. Truth: right minus wrong answers, at the answer's token. All from training "
             "identities; site, layer and coefficient from validation identities within them.",
             f"A choice may cost {100 * study.set.most_tax:g} points of accuracy without a claim on validation.",
         ],
