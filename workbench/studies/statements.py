@@ -12,12 +12,11 @@ from ..activations import Activations
 from ..core.errors import UnknownClaim, unknown
 from ..core.seeds import numpy_rng
 from ..evaluation import answers_of, choose_answers
-from ..figures import Finding
 from ..models import info, planted
 from ..models.tokens import encode
 from ..prompts import PromptSet, Split, check_sides, claims, grouped_split, statements
 from ..prompts.statements import FIT
-from ..runs import ModelHandle, Run, Steps
+from ..runs import ModelHandle, Steps
 
 READ = ("since_claim", "consider_claim")
 
@@ -140,24 +139,6 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({int(x) for x in np.linspace(0, count - 1, min(most, count)).round()})
 
 
-def linked(findings: Sequence[str], sources: Mapping[str, tuple[str, ...]], run: Run) -> list[str]:
-    """Return findings with the tables that their numbers stand in.
-
-    Args:
-        findings: Sentences; those that name their tables stay as they are.
-        sources: Tables by how a sentence begins.
-        run: The run: only tables that were made are named.
-    """
-
-    def one(text: str) -> str:
-        if getattr(text, "tables", ()):
-            return text
-        tables = next((t for beginning, t in sources.items() if text.startswith(beginning)), ())
-        return Finding(text, *(t for t in tables if t in run.tables))
-
-    return [one(text) for text in findings]
-
-
 def subtitle(study: Any, more: str = "") -> str:
     """Return the line under a report's title: the model and its sizes.
 
@@ -169,4 +150,4 @@ def subtitle(study: Any, more: str = "") -> str:
     return f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}{more}."
 
 
-__all__ = ["FIT", "READ", "Rows", "check_claims", "linked", "spread", "subtitle"]
+__all__ = ["FIT", "READ", "Rows", "check_claims", "spread", "subtitle"]

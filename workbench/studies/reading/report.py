@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 draw = recipes("sweep")
 
 CONVENTION = (
-    "The label of an item names the right answer; an answer is safe where it is the right one, and a probe is right where it reads the label. "
-    "Probes are fitted on training items without a claim; all rows shown are about items that they were not fitted on."
+    "The label of an item names the right answer; an answer is safe where it is the right one, and a probe is right where it reads the "
+    "label. Probes are fitted on training items without a claim; all rows shown are about items that they were not fitted on."
 )
 LIMITS = (
     "A probe shows what can be read, not what the model uses: nothing was changed inside the model.",
-    "The layer named in the findings was fixed beforehand (the one nearest to two thirds of the way up); the best of several layers would be flattered.",
+    "The layer named in the findings was fixed beforehand (the one nearest to two thirds of the way up); the best of several layers "
+    "would be flattered.",
     "Intervals are clustered by identity (requests: by area) and say nothing about other datasets or wordings.",
 )
 
@@ -120,8 +121,9 @@ def across(run: Run, sweep: Sweep, axes: Sequence[str]) -> list[Panel]:
                 name=f"layers_{condition.replace(' ', '_')}",
                 table="probes",
                 drawing=draw.by_layer(here, "method", "line", title),
-                caption=f"Accuracy on held-out items by layer, a line per cell, fitted without a claim; n={span(pick(here, control=''))} per point. "
-                "Bars are the 95 % intervals of the cells; cells of one model and one draw share items and are not independent. "
+                caption="Accuracy on held-out items by layer, a line per cell, fitted without a claim; "
+                f"n={span(pick(here, control=''))} per point. Bars are the 95 % intervals of the cells; cells of one model and one draw "
+                "share items and are not independent. "
                 "Grey: the widest central 95 % of random directions in any cell.",
             )
         )
