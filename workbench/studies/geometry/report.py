@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -40,8 +39,8 @@ LIMITS = (
 )
 
 
-def _number(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+def _number(row: Any) -> str:
+    return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
 
 def _by_verdict(rows: pd.DataFrame) -> str:
@@ -63,8 +62,8 @@ def _angle(run: Run, study: Geometry, design: str, position: str) -> Finding:
     table = pick(run.tables["angles"], design=design, position=position)
     angles = pick(table, metric=metric)
     parts = [
-        f"{row['metric']} refused" if row["verdict"] == "refused" else f"{row['metric']} {row['verdict']}, {_number(row)}"
-        for row in pick(table, layer=layer).to_dict("records")
+        f"{row.metric} refused" if row.verdict == "refused" else f"{row.metric} {row.verdict}, {_number(row)}"
+        for row in pick(table, layer=layer).itertuples()
     ]
     at_layer = pick(angles, layer=layer).iloc[0]
     text = (
@@ -83,7 +82,7 @@ def _parts(run: Run, study: Geometry, design: str, position: str) -> list[Findin
         return []
     interaction = rows[rows["effect"].str.contains(" x ")].iloc[0]
     share, p = interaction["share"], interaction["p"]
-    sums = [f"; {row['effect']}: {row['verdict']}, {_number(row)}" for row in pick(rows, metric="cosine").to_dict("records")]
+    sums = [f"; {row.effect}: {row.verdict}, {_number(row)}" for row in pick(rows, metric="cosine").itertuples()]
     text = (
         f"Parts, {design}, layer {study.layer}: The interaction holds {share:.0%} of the effects' squared length "
         f"(p = {p:.2g} against no effect at all){''.join(sums)}."
@@ -91,11 +90,10 @@ def _parts(run: Run, study: Geometry, design: str, position: str) -> list[Findin
     return [Finding(text, "effects")]
 
 
-def _levels(row: Mapping[str, Any]) -> Finding:
-    number = "" if row["representation"] == "refused" else f" ({_number(row)})"
+def _levels(row: Any) -> Finding:
+    number = "" if row.representation == "refused" else f" ({_number(row)})"
     return Finding(
-        f"Layer {row['layer']}: As directions {row['representation']}{number}. As information: {row['information']}. "
-        f"As causes: {row['cause']}.",
+        f"Layer {row.layer}: As directions {row.representation}{number}. As information: {row.information}. As causes: {row.cause}.",
         "verdicts",
     )
 
@@ -103,7 +101,7 @@ def _levels(row: Mapping[str, Any]) -> Finding:
 def _findings(run: Run, study: Geometry) -> list[Finding]:
     angles = [_angle(run, study, design, position) for design, position in study.places()]
     parts = [*_parts(run, study, "request", study.main), *_parts(run, study, "reply", "last")]
-    return [*angles, *parts, *(_levels(row) for row in run.tables["verdicts"].to_dict("records"))]
+    return [*angles, *parts, *(_levels(row) for row in run.tables["verdicts"].itertuples())]
 
 
 def _angle_panels(run: Run, study: Geometry, pairs: int) -> list[Panel]:

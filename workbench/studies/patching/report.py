@@ -40,6 +40,11 @@ def _first(table: pd.DataFrame, **where: Any) -> Any:
     return next(pick(table, **where).itertuples())
 
 
+def _ranked(table: pd.DataFrame) -> list[Any]:
+    """Rows from the least to the most recovered."""
+    return list(table.sort_values("value").itertuples())
+
+
 def _where(run: Run, study: Patching, layer: int) -> Finding:
     maps, lowest = run.tables["maps"], study.layers[0]
     last = _first(maps, site="resid_post", way="denoise", layer=layer, position="last")
@@ -61,7 +66,7 @@ def _needed(run: Run, layer: int) -> Finding:
 def _heads(run: Run) -> list[Finding]:
     if "heads" not in run.tables:
         return []
-    *_, second, best = run.tables["heads"].sort_values("value").itertuples()
+    second, best = _ranked(run.tables["heads"])[-2:]
     text = (
         f"Heads: Head {int(best.head)} of layer {int(best.layer)} alone, at the last token, recovers {_number(best)}; the next, "
         f"head {int(second.head)} of layer {int(second.layer)}, {_number(second)}."
@@ -84,7 +89,7 @@ def _one_line(run: Run, layer: int) -> Finding:
 
 
 def _line_by_layer(run: Run) -> Finding:
-    *_, best = pick(run.tables["lines"], line="stance").sort_values("value").itertuples()
+    best = _ranked(pick(run.tables["lines"], line="stance"))[-1]
     return Finding(f"One line, by layer: It recovers most at layer {int(best.layer)}: {_number(best)}.", "lines")
 
 

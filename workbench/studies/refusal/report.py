@@ -31,12 +31,12 @@ LIMITS = (
 def _findings(run: Run) -> list[str]:
     table = run.tables["refusal"]
 
-    def row(edit: str, metric: str) -> dict[str, Any]:
-        return pick(table, edit=edit, metric=metric).to_dict("records")[0]
+    def row(edit: str, metric: str) -> Any:
+        return next(pick(table, edit=edit, metric=metric).itertuples())
 
     def rate(edit: str, metric: str) -> str:
-        r = row(edit, metric)
-        return f"{r['value']:.2f} [{r['low']:.2f}, {r['high']:.2f}]"
+        share = row(edit, metric)
+        return f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
 
     chance = row("random: ablate everywhere", COMPLIED)
     undone = [
@@ -52,8 +52,8 @@ def _findings(run: Run) -> list[str]:
         f"{rate('add refusal', REFUSED)} with the direction added",
         f"{rate('random: add', REFUSED)} with random ones",
     ]
-    n = int(row("none", COMPLIED)["n"])
-    spread = f"{chance['value']:.2f} ({chance['low']:.2f} to {chance['high']:.2f})"
+    n = int(row("none", COMPLIED).n)
+    spread = f"{chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
     return [
         Finding(
             f"Refusal undone: Harmful requests complied with (n={n}): {'; '.join(undone)}; random directions projected out {spread}.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -33,12 +32,12 @@ LIMITS = (
 WILSON = "95 % Wilson intervals clustered by identity."
 
 
-def _row(table: pd.DataFrame, **where: Any) -> dict[str, Any]:
-    return pick(table, **where).to_dict("records")[0]
+def _row(table: pd.DataFrame, **where: Any) -> Any:
+    return next(pick(table, **where).itertuples())
 
 
-def _number(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+def _number(row: Any) -> str:
+    return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
 
 def _harm(study: Steering) -> str:
@@ -63,8 +62,8 @@ def _repair(run: Run, study: Steering) -> Finding:
     return Finding(
         f"Repair: Under the {_harm(study)}, {_number(before)} of held-out answers are safe. A push along the stance at {_place(study)} "
         f"with coefficient {strength:g}, all chosen on validation, makes it {_number(grant)} for statements that grant and "
-        f"{_number(deny)} for statements that deny (n={int(grant['n'])} each); {study.set.random} random directions of equal norm reach "
-        f"{chance['value']:.2f} ({chance['low']:.2f} to {chance['high']:.2f}).",
+        f"{_number(deny)} for statements that deny (n={int(grant.n)} each); {study.set.random} random directions of equal norm reach "
+        f"{chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}).",
         "dose_response",
     )
 
@@ -73,11 +72,11 @@ def _price(run: Run) -> Finding:
     tax = run.tables["tax"]
     plain = _row(tax, edit="chosen push", task="planted answers, no claim")
     text, every = (_row(tax, edit=edit, task="held-out text") for edit in ("chosen push", "chosen push, every token"))
-    points, low, high = (100 * plain[name] for name in ("change", "change_low", "change_high"))
+    points, low, high = (100 * share for share in (plain.change, plain.change_low, plain.change_high))
     return Finding(
-        f"Price: Without a claim accuracy changes by {points:+.1f} points [{low:+.1f}, {high:+.1f}] (n={int(plain['n'])}), the perplexity "
-        f"of held-out text by {100 * (text['change'] - 1):+.2f} %; pushed at every token instead of the last, by "
-        f"{100 * (every['change'] - 1):+.1f} %.",
+        f"Price: Without a claim accuracy changes by {points:+.1f} points [{low:+.1f}, {high:+.1f}] (n={int(plain.n)}), the perplexity "
+        f"of held-out text by {100 * (text.change - 1):+.2f} %; pushed at every token instead of the last, by "
+        f"{100 * (every.change - 1):+.1f} %.",
         "tax",
     )
 
@@ -86,7 +85,7 @@ def _side_effect(run: Run) -> list[Finding]:
     tax = pick(run.tables["tax"], task="identities that are denied rights")
     if not len(pick(tax, edit="chosen push")):
         return []
-    push, gated = (100 * _row(tax, edit=edit)["change"] for edit in ("chosen push", "chosen push, gated"))
+    push, gated = (100 * _row(tax, edit=edit).change for edit in ("chosen push", "chosen push, gated"))
     text = (
         "Side effect: The organism denies some identities their rights without any claim; under the push it grants them in "
         f"{push:.0f} points more of the answers, under the gated push in {gated:.0f}."
@@ -103,7 +102,7 @@ def _gate(run: Run, study: Steering) -> Finding:
 
 def _reverse(run: Run) -> Finding:
     own = _doses(run, method="direction", prompts="no claim", condition="all").sort_values("coefficient")
-    shares = [f"{_number(row)} at {row['coefficient']:g}" for row in own[own["coefficient"] < 0].to_dict("records")]
+    shares = [f"{_number(row)} at {row.coefficient:g}" for row in own[own["coefficient"] < 0].itertuples()]
     return Finding(f"Reverse: Without a claim, the reverse sign leaves {'; '.join(shares)} safe answers.", "dose_response")
 
 
@@ -120,7 +119,7 @@ def _elsewhere(run: Run, study: Steering, kind: str) -> Finding:
     worse = wide.min(axis=1)
     if worse.max() > cheap + 0.05:
         site, layer = worse.index[int(worse.to_numpy().argmax())]
-        price = 100 * float(_row(rows, site=site, layer=layer)["tax_on_validation"])
+        price = 100 * float(_row(rows, site=site, layer=layer).tax_on_validation)
         text += f"; without that limit {site}[{layer}] brings it to {worse.max():.2f} on held-out prompts, at a price of {price:.0f} points"
     apart = (wide["grant"] - wide["deny"]).abs()
     if apart.max() > 0.5:
@@ -142,7 +141,7 @@ def _late(run: Run, study: Steering) -> Finding:
 def _items(run: Run) -> Finding:
     share = _row(run.tables["steerability"], metric="anti_steerable")
     return Finding(
-        f"Items: The push backfires for {_number(share)} of {int(share['n'])} prompts (slope of the safe answer's log-odds below 0).",
+        f"Items: The push backfires for {_number(share)} of {int(share.n)} prompts (slope of the safe answer's log-odds below 0).",
         *(name for name in ("steerability", "items") if name in run.tables),
     )
 
@@ -164,7 +163,7 @@ def _placement(run: Run, study: Steering) -> Finding:
     table = pick(run.tables["placement"], claim=study.set.claims[0])
 
     def by_place(**where: Any) -> str:
-        return "; ".join(f"{row['place']} {_number(row)}" for row in pick(table, **where).to_dict("records"))
+        return "; ".join(f"{row.place} {_number(row)}" for row in pick(table, **where).itertuples())
 
     return Finding(
         f"Placement: Safe answers under the {_harm(study)}: {by_place(metric='safe_score')}. Truth read at layer {study.layer} by a probe "
