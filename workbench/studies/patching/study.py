@@ -161,7 +161,9 @@ class Patching(Rows):
         """Capture the last prompt token under each claim and without one, training identities."""
         harm, good = self.set.claims
         self.acts = {
-            c: self._read(f"read {c} claim, training", self._under(self.texts[c], "train", self.set.fit), position="stem_last", layers=self.layers)
+            c: self._read(
+                f"read {c} claim, training", self._under(self.texts[c], "train", self.set.fit), position="stem_last", layers=self.layers
+            )
             for c in (harm, good)
         }
         self.plain = self._prompts("base_short", None, self.set.fit, "train")

@@ -1,6 +1,7 @@
 """What undoes refusal, and what adds it: ablating, adding and clamping a direction, against random directions of equal norm.
 
-Directions are made from some requests, the layer is chosen on others, and everything that is reported was measured on requests that neither saw.
+Directions are made from some requests, the layer is chosen on others, and everything that is reported was measured on requests that
+neither saw.
 
 References:
     Arditi et al. 2024, arXiv 2406.11717; Marshall et al. 2024, arXiv 2411.09003 (affine ablation).

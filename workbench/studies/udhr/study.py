@@ -42,8 +42,8 @@ class UdhrSettings:
         resamples: Bootstrap draws.
         ccs_epochs: Steps of each CCS restart.
         claims: Claims to push with.
-        data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing is
-            right) in each row and, where there are any, `identity`, `right`, `group`. Empty: the project's.
+        data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing
+            is right) in each row and, where there are any, `identity`, `right`, `group`. Empty: the project's.
         columns: Which column holds which of these, where it has another name.
         seed: Draws items, splits, restarts, controls and resamples.
     """
