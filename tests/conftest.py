@@ -28,7 +28,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config as shapes
 
+# whole runs of studies, trained organisms, notebooks: there the checks of every call double the time and see nothing new
+WHOLE = ("studies", "runs", "organism", "test_notebooks", "test_readme", "test_cli")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ARCHITECTURES = ("gpt2", "llama", "gemma2", "qwen2", "neox")
 
@@ -43,6 +46,13 @@ LONG = (
 def pytest_collection_modifyitems(items):
     """Begin with what takes long, so that no worker is left alone with it."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Check shapes and types at run time in unit tests; before any fixture is set up."""
+    place = item.path.relative_to(Path(__file__).parent)
+    shapes.update("jaxtyping_disable", place.parts[0].removesuffix(".py") in WHOLE)
 
 
 def _state() -> tuple:
@@ -222,7 +232,7 @@ def documented():
 
     import json
 
-    from workbench.studies.render import load_document
+    from workbench.runs.render import load_document
 
     def check(run):
         document = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))

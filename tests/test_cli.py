@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ def test_lists(words, expected, capsys):
     ("words", "message"),
     [
         (["run", "udrh"], "UnknownStudy: no study named 'udrh'"),
+        (["run", "my_study.py"], "BadInput: no file 'my_study.py'"),
         (["run", "udhr", "--model", "./nowhere"], "UnknownModel: no folder './nowhere'"),
         (["train", "nobody", "--out", "x"], "UnknownModel: no organism named 'nobody'"),
     ],
@@ -33,16 +36,73 @@ def test_help_is_quick_to_import():
     assert out.stdout.strip().endswith("False")
 
 
-def test_run_fast(tmp_path, capsys, monkeypatch):
-    from workbench.studies import udhr
+TOY = Path(__file__).parent / "runs" / "toy" / "study.py"
 
-    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
-    original = udhr.fast
-    udhr.fast = lambda seed=0: udhr.UdhrSettings(
-        behaviour=16, train=40, test=32, rights_per_identity=2, resamples=20, ccs_epochs=50, seed=seed
-    )
-    try:
-        assert main(["run", "udhr", "--out", str(tmp_path / "run"), "--fast", "--quiet"]) == 0
-    finally:
-        udhr.fast = original
+
+@pytest.fixture
+def quiet(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.runs.render.browser", lambda: None)
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def settings_of(folder):
+    return json.loads((folder / "run.json").read_text())["settings"]
+
+
+def test_a_study_s_settings_are_flags_and_set(quiet, capsys):
+    words = ["run", str(TOY), "--n", "7", "--groups", "x", "y", "--set", "shift=.5", "--set", "seed=3", "--quiet", "--out", "one"]
+    assert main(words) == 0
     assert "report:" in capsys.readouterr().out
+    assert settings_of(quiet / "one") == {"n": 7, "groups": ["x", "y"], "shift": 0.5, "wait": 0.0, "data": "", "seed": 3}
+    assert main(["run", str(TOY), "--set", "groups=x,y", "--seed", "3", "--fast", "--quiet", "--out", "two"]) == 0
+    assert settings_of(quiet / "two") == {"n": 10, "groups": ["x", "y"], "shift": 0.0, "wait": 0.0, "data": "", "seed": 3}
+    assert main(["run", str(TOY), "--set", 'groups=["x, y"]', "--quiet", "--out", "three"]) == 0
+    assert settings_of(quiet / "three")["groups"] == ["x, y"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "m=3"], "has no setting m; it has: n, groups"),
+        (["--set", "n"], "SETTING=VALUE"),
+        (["--set", "n=many"], "n = 'many': a whole number"),
+        (["--n", "1.5"], "n = 1.5: a whole number"),
+        (["--n", "1"], "n: 2 numbers at least, got 1"),
+        (["--n", "3", "4"], "takes one value, got 2"),
+        (["--n", "3", "--set", "n=4"], "given twice"),
+        (["--set", "groups=[1]"], "a list of values, each a text"),
+        (["--model", "bundled"], ""),
+        (["--model", "udhr-organism"], "takes no models; leave it out"),
+        (["--workers", "2"], "are for sweeps"),
+        (["--formats", "gif"], "format 'gif'"),
+    ],
+)
+def test_wrong_words_are_refused(words, message, quiet, capsys):
+    code = main(["run", str(TOY), *words, "--quiet", "--out", "run"])
+    assert code == (2 if message else 0)
+    assert message in capsys.readouterr().err
+    assert message == "" or not (quiet / "run").exists()
+
+
+def test_help_of_a_study_lists_its_settings(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(TOY), "--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "settings of toy" in text
+    assert "the more, the narrower the intervals. (default: 40)" in text
+
+
+def test_studies_are_listed_without_being_imported():
+    code = "import sys; from workbench.cli import main; main(['studies']); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip().endswith("False")
+    for name in ("udhr", "probes", "geometry", "steering", "refusal", "patching", "caa", "reading"):
+        assert f"\n{name} " in f"\n{out}"
+
+
+def test_check_study_from_the_command_line(quiet, capsys):
+    assert main(["check-study", str(TOY)]) == 0
+    assert "toy keeps the contract: 3 steps" in capsys.readouterr().out

@@ -104,7 +104,7 @@ def test_a_disk_that_is_full(monkeypatch, tmp_path):
 
 
 def test_the_cache_is_the_one_that_studies_use(monkeypatch, tmp_path):
-    from workbench.studies.cache import cache_root
+    from workbench.runs.cache import cache_root
 
     for name, value in (("WORKBENCH_CACHE", str(tmp_path)), ("WORKBENCH_CACHE", "~/x"), ("XDG_CACHE_HOME", str(tmp_path / "xdg"))):
         with monkeypatch.context() as now:

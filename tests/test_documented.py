@@ -46,6 +46,10 @@ def called_elsewhere() -> set[str]:
 CALLED = called_elsewhere()
 
 
+def overloaded(node: ast.FunctionDef) -> bool:
+    return any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
+
+
 def documented(path: Path):
     """Yield (name, function, whether it is a method) of everything in a file that must be documented."""
     for node in TREES[path].body:
@@ -53,7 +57,7 @@ def documented(path: Path):
             yield node.name, node, False
         if isinstance(node, ast.ClassDef) and node.name in CALLED and not node.name.startswith("_"):
             for one in node.body:
-                if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"):
+                if isinstance(one, ast.FunctionDef) and not one.name.startswith("_") and not overloaded(one):
                     yield f"{node.name}.{one.name}", one, True
 
 

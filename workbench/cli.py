@@ -8,108 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-FORMATS = "of the figures: html, png, svg, pdf (default: html, and png and svg where a browser is found)"
-RUN = (
-    "Settings of the study follow as --SETTING VALUE, or as --set SETTING=VALUE; `workbench run STUDY --help` lists them. The same command "
-    "resumes a run that was stopped."
-)
-
-
-def _run_parser(name: str = "") -> argparse.ArgumentParser:
-    """The arguments of `workbench run`; with those of a study where one is named."""
-    prog = f"workbench run {name or 'STUDY'}"
-    text = "Run a study, or a sweep from a toml file, and write its report."
-    parser = argparse.ArgumentParser(prog=prog, description=text, epilog=RUN, allow_abbrev=False)
-    parser.add_argument(
-        "study",
-        help="name of a study (`workbench studies`), a .py file that holds one, a .toml file, or the folder of a sweep that was begun",
-    )
-    parser.add_argument(
-        "--model",
-        action="append",
-        help="bundled name, hub name or local folder (default: bundled); of a study of several models ROLE=NAME, once for each",
-    )
-    parser.add_argument("--out", help="folder for tables, figures and report (default: figures/STUDY)")
-    parser.add_argument("--fast", action="store_true", help="a small grid, for a first look")
-    parser.add_argument("--seed", type=int, help="draws everything (default: 0)")
-    parser.add_argument("--set", metavar="SETTING=VALUE", action="append", default=[], help="any setting of the study; may be repeated")
-    parser.add_argument("--plan", action="store_true", help="say what would run, what is cached and how long it will take, and stop")
-    parser.add_argument("--resume", action="store_true", help="resume a sweep that was begun, failed cells too")
-    parser.add_argument("--workers", type=int, default=1, help="processes for the cells of a sweep (default: 1)")
-    parser.add_argument("--address", help="a Ray cluster for the cells of a sweep: its address, or `local` to start one here")
-    parser.add_argument("--cache", help="folder of what is computed once for all studies (default: WORKBENCH_CACHE or ~/.cache/workbench)")
-    parser.add_argument("--formats", nargs="+", help=FORMATS)
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    return parser
-
-
-def _with_settings(parser: argparse.ArgumentParser, study: Any) -> None:
-    """Add a flag for every setting of a study, with what its docstring says of it."""
-    group = parser.add_argument_group(f"settings of {study.name}", study.asks)
-    told, defaults = study.told(), study.settings.__dataclass_fields__
-    taken = {action.dest for action in parser._actions}
-    for name in study.fields:
-        if name in taken:
-            continue
-        default = defaults[name].default
-        shown = "" if not isinstance(default, str | int | float | tuple) or default in ("", ()) else f" (default: {_shown(default)})"
-        text = (told.get(name, "") + shown).replace("%", "%%")
-        group.add_argument(f"--{name.replace('_', '-')}", dest=f"setting:{name}", nargs="+", metavar=name.upper(), help=text)
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="workbench", description="What a language model says, what it knows inside, and along which directions."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("run", help="run a study, or a sweep from a toml file, and write its report", add_help=False)
-    again = commands.add_parser("rerun", help="run a run again from its own folder and say whether the numbers agree")
-    again.add_argument("folder")
-    again.add_argument("--out", help="folder of the new run (default: FOLDER-rerun)")
-    again.add_argument("--model", action="append", help="where the model lies now; of a run of several models ROLE=NAME, once for each")
-    again.add_argument("--study", help="the study's .py file, for a study that is not installed")
-    again.add_argument("--tolerance", type=float, default=1e-3, help="largest relative error that counts as agreement (default: 0.001)")
-    draw = commands.add_parser("redraw", help="draw a run's figures and report again from its tables, without a model")
-    draw.add_argument("folder")
-    draw.add_argument("--out", help="another folder (default: over those that are there)")
-    draw.add_argument("--theme", choices=("light", "dark"), default="light")
-    draw.add_argument("--captions", help="a toml file with other titles, captions and labels")
-    draw.add_argument("--write-captions", metavar="FILE", help="write such a file, with the words as they are, and stop")
-    draw.add_argument("--formats", nargs="+", help=FORMATS)
-    draw.add_argument("--only", nargs="+", help="names of figures; the report is left as it is")
-    draw.add_argument("--single-file", action="store_true", help="figures that carry the drawing library, to be passed on one by one")
-    compare = commands.add_parser("compare", help="two runs side by side: what changed beyond the intervals")
-    compare.add_argument("first")
-    compare.add_argument("second")
-    compare.add_argument("--out", help="write every number's comparison to this csv file")
-    cache = commands.add_parser("cache", help="what is computed once for all studies: where, how much")
-    cache.add_argument("--clear", action="store_true", help="delete it")
-    doctor = commands.add_parser("doctor", help="check python, packages, device, memory, Chrome and hub, and say what to do")
-    doctor.add_argument("--model", help="also check whether this model can be used")
-    commands.add_parser("studies", help="list the studies")
-    commands.add_parser("models", help="list the bundled models")
-    commands.add_parser("datasets", help="list the bundled prompts")
-    checked = commands.add_parser(
-        "check-study", help="check that a study keeps the contract of studies: plan, resume, cache, rerun, redraw"
-    )
-    checked.add_argument("study", help="name of a study, or a .py file that holds one")
-    checked.add_argument("--model", action="append", help="as for `workbench run`")
-    checked.add_argument("--set", metavar="SETTING=VALUE", action="append", default=[], help="any setting of the study; may be repeated")
-    train = commands.add_parser("train", help="train a bundled model organism anew")
-    train.add_argument("organism", help="udhr-organism, udhr-organism-no-verdict, harm-safety-bipolar or harm-safety-independent")
-    train.add_argument("--out", required=True, help="folder for the model")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--steps", type=int, help="fewer training steps, to try it out")
-    train.add_argument("--checkpoints", type=int, default=0, metavar="N", help="also keep N models on the way, in OUT/checkpoints")
-    check = commands.add_parser("check", help="measure a bundled organism against what was planted")
-    check.add_argument("--model", default="bundled")
-    check.add_argument("--out", help="write the table to this csv file")
-    check.add_argument("--n", type=int, default=2000, help="items per condition, at least (default: 2000)")
-    return parser
+from .arguments import parser, run_parser, with_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     running = words[:1] == ["run"]
-    args = None if running else _parser().parse_args(words)
+    args = None if running else parser().parse_args(words)
     from .core.errors import WorkbenchError
 
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -142,18 +41,18 @@ def _run(words: Sequence[str]) -> int:
     from pathlib import Path
 
     plain = [w for w in words if w not in ("-h", "--help")]
-    first, _ = _run_parser().parse_known_args(plain) if plain else (None, [])
+    first, _ = run_parser().parse_known_args(plain) if plain else (None, [])
     if first is None:
-        _run_parser().parse_args(words)
+        run_parser().parse_args(words)
     assert first is not None
     from . import runs
 
     sweep = first.study.endswith(".toml") or (Path(first.study) / "sweep.toml").is_file()
     study = None if sweep else runs.find(first.study)
-    parser = _run_parser(first.study)
+    whole = run_parser(first.study)
     if study is not None:
-        _with_settings(parser, study)
-    args = parser.parse_args(words)
+        with_settings(whole, study)
+    args = whole.parse_args(words)
     own = {k: v for k in ("model", "seed") if (v := getattr(args, k)) is not None} | ({"fast": True} if args.fast else {})
     if study is None:
         return _run_sweep(args, own)
@@ -192,7 +91,9 @@ def _run_study(args: argparse.Namespace, study: Any) -> int:
         raise BadInput("--resume, --workers and --address are for sweeps (a .toml file); a study resumes by itself when it is run again")
     options = _settings(study, args)
     models = _models(study, args.model)
-    seed = args.seed or 0
+    if "seed" in options and args.seed is not None:
+        raise BadInput("seed is given twice, by --seed and by --set")
+    seed = options.pop("seed", args.seed or 0)
     if args.plan:
         entry = (models if len(study.models) > 1 else models[study.models[0]]) if models else "bundled"
         name = args.study if study.name != args.study else study.name
@@ -237,7 +138,7 @@ def _settings(study: Any, args: argparse.Namespace) -> dict[str, Any]:
 def _models(study: Any, words: Sequence[str] | None) -> dict[str, str]:
     """Models by role, from NAME or ROLE=NAME."""
     from .core.errors import BadInput
-    from .runs.execute import roles_of
+    from .runs.roles import roles_of
 
     if not words:
         return {}

@@ -13,11 +13,11 @@ SMALL = {"items": 64, "requests": 40, "metrics": ("raw",), "draws": 50, "resampl
 @pytest.fixture
 def no_browser(monkeypatch):
     """Stills take seconds, and the UDHR study draws them."""
-    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
+    monkeypatch.setattr("workbench.runs.render.browser", lambda: None)
 
 
-def test_run_folder_and_findings(organism, tmp_path, no_browser, documented):
-    run = wb.run_study("geometry", model=organism, out=tmp_path / "run", progress=False, **SMALL)
+def test_contract_run_folder_and_findings(tmp_path, no_browser, documented):
+    run = wb.check_study("geometry", out=tmp_path / "check", **SMALL).run
     assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
     documented(run)
     for name in ("stance", "request", "reply", "plane", "points", "erasure", "cross_steering"):
@@ -34,17 +34,15 @@ def test_run_folder_and_findings(organism, tmp_path, no_browser, documented):
     text = " ".join(run.findings)
     for word in ("Angle, stance", "Angle, request", "Parts, reply", "Layer 4: As directions", "As information", "As causes"):
         assert word in text
-    again = wb.run_study("geometry", model=organism, out=tmp_path / "run", progress=False, **SMALL)
-    assert all(step["cached"] for step in again.record["steps"])
-    assert again.findings == run.findings
 
 
 def test_the_whitening_rows_enter_no_direction(organism, tmp_path):
-    from workbench.studies.geometry import Geometry, GeometrySettings
-    from workbench.studies.run import Run
+    from workbench.runs import Cache, Run, Steps, find
+    from workbench.runs.handle import handles
+    from workbench.studies.geometry.study import Geometry, GeometrySettings
 
-    settings = GeometrySettings(**SMALL)
-    study = Geometry(organism, settings, Run.open(tmp_path / "run", study="geometry", settings={}), False)
+    settings, models = GeometrySettings(**SMALL), handles({"model": organism}, Cache(tmp_path))
+    study = Geometry(models, settings, Steps(Run(tmp_path, {"steps": []}), find("geometry"), settings, models))
     for claim in settings.claims:
         here, there = (set(study.stances(side)[claim].to_frame()["identity"]) for side in ("train", "test"))
         assert not here & there

@@ -1,4 +1,4 @@
-"""The steering, patching and CAA studies: run folders, findings, resumption, bad input."""
+"""The steering, refusal, patching, CAA and reading studies: contract, findings, bad input."""
 
 import json
 
@@ -12,7 +12,7 @@ from workbench.core import errors
 @pytest.fixture
 def no_browser(monkeypatch):
     """Stills take seconds, and the UDHR study draws them."""
-    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
+    monkeypatch.setattr("workbench.runs.render.browser", lambda: None)
 
 
 def check(run, figures, words):
@@ -25,22 +25,14 @@ def check(run, figures, words):
     assert "nan" not in text
 
 
-def test_steering(organism, tmp_path, no_browser, documented):
-    small = {
-        "fit": 64,
-        "validation": 32,
-        "test": 40,
-        "layers": 2,
-        "coefficients": (1.0, 2.0),
-        "optimise": 0,
-        "targets": (0.5,),
-        "resamples": 50,
-    }
-    run = wb.run_study("steering", model=organism, out=tmp_path / "run", fast=True, progress=False, **small)
+def test_steering(tmp_path, no_browser, documented):
+    small = {"fit": 64, "validation": 32, "test": 40, "layers": 2, "coefficients": (1.0, 2.0), "targets": (0.5,), "resamples": 30}
+    run = wb.check_study("steering", out=tmp_path / "check", **small).run
+    documented(run)
     check(
         run,
-        ("dose_response", "choice", "places", "tax", "equal_cost", "placement", "refusal"),
-        ("Repair:", "Price:", "Gate:", "Reverse:", "Agree:", "Truth:", "Late:", "Items:", "Placement:", "Refusal:"),
+        ("dose_response", "choice", "places", "tax", "equal_cost", "placement"),
+        ("Repair:", "Price:", "Gate:", "Reverse:", "Agree:", "Truth:", "Late:", "Items:", "Placement:"),
     )
     dose = run.tables["dose_response"]
     harm = dose[(dose["prompts"] == "harm claim") & (dose["metric"] == "safe_score") & (dose["method"] == "direction")]
@@ -49,26 +41,27 @@ def test_steering(organism, tmp_path, no_browser, documented):
     assert best["grant"] >= 0.9
     assert best["deny"] >= 0.9
     assert harm[harm["coefficient"] == 0]["value"].max() <= 0.05
+
+
+def test_refusal(tmp_path, no_browser, documented):
+    run = wb.check_study("refusal", out=tmp_path / "check", layers=2, optimise=2).run
+    documented(run)
+    check(run, ("refusal",), ("Refusal undone:", "Refusal added:"))
     refusal = run.tables["refusal"].set_index(["edit", "metric"])["value"]
     assert refusal["ablate to the harmless mean", "harmful complied with"] >= 0.9
     assert refusal["add refusal", "harmless refused"] >= 0.9
     assert refusal["random: add", "harmless refused"] <= 0.2
-    again = wb.run_study("steering", model=organism, out=tmp_path / "run", fast=True, progress=False, **small)
-    assert all(step["cached"] for step in again.record["steps"])
-    assert again.findings == run.findings
 
 
-def test_patching(organism, tmp_path, no_browser, documented):
-    run = wb.run_study(
-        "patching",
-        model=organism,
-        out=tmp_path / "run",
-        fast=True,
-        progress=False,
-        heads=True,
-        sites=("resid_pre", "resid_post"),
-        layers=(0, 1),
-    )
+def test_reading(tmp_path, no_browser, documented):
+    run = wb.check_study("reading", out=tmp_path / "check").run
+    documented(run)
+    check(run, ("layers", "answers"), ("Says:", "Reads, logistic:", "Controls:"))
+
+
+def test_patching(tmp_path, no_browser, documented):
+    run = wb.check_study("patching", out=tmp_path / "check", items=10, heads=True, sites=("resid_pre", "resid_post"), layers=(0, 1)).run
+    documented(run)
     check(run, ("maps", "heads", "lines", "attribution"), ("Where:", "Needed:", "Heads: Head", "One line:", "Gradient:"))
     lines = run.tables["lines"].set_index(["line", "layer"])["value"]
     assert lines["stance", 0] >= 0.8 * lines["the whole stream", 0]
@@ -103,7 +96,7 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
-def test_caa(organism, tmp_path, folder, no_browser, capsys, documented):
+def test_caa(organism, tmp_path, folder, no_browser, capsys, documented, monkeypatch):
     how = {
         "behaviours": ["granting"],
         "layers": [1, 3],
@@ -111,9 +104,9 @@ def test_caa(organism, tmp_path, folder, no_browser, capsys, documented):
         "open_ended": 2,
         "new_tokens": 4,
         "random": 2,
-        "progress": False,
     }
-    run = wb.run_study("caa", model=organism, out=tmp_path / "run", data=str(folder), fast=True, **how)
+    run = wb.check_study("caa", out=tmp_path / "check", data=str(folder), **how).run
+    documented(run)
     check(
         run,
         ("test", "layers", "systems", "components", "across_layers"),
@@ -128,6 +121,10 @@ def test_caa(organism, tmp_path, folder, no_browser, capsys, documented):
     vectors = wb.VectorSet.load(run.folder / "vectors", model=organism)
     assert vectors.layers == [1, 3]
     assert set(run.tables["open_ended"]["coefficient"]) == {"unsteered", "-1", "+1"}
+    monkeypatch.chdir(tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert main(["run", "caa", "--data", str(folder), "--behaviours", "granting", "--fast", "--plan"]) == 0
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before, "a plan captures nothing and writes nothing"
     page = run.report.read_text(encoding="utf-8")
     assert "May <b>they</b>" not in page
     assert main(["run", "caa", "--data", str(folder), "--behaviours", "grantin", "--out", str(tmp_path / "other"), "--quiet"]) == 2
@@ -140,7 +137,7 @@ def test_bad_settings(organism, tmp_path):
     for name, how, message in (
         ("steering", {"test": 5}, "32 items at least"), ("steering", {"random": 3}, "20 directions"), ("steering", {"coefficients": (-1.0,)}, "above 0"),
         ("patching", {"items": 2}, "8 at least"), ("patching", {"claims": ("harm",)}, "two of them"), ("steering", {"colour": 1}, "has no setting colour"),
-        ("caa", {"data": "x", "orders": "some"}, "'both' or 'given'"),
+        ("caa", {"data": "x", "orders": "some"}, "'both' or 'given'"), ("refusal", {"random": 3}, "20 directions"), ("refusal", {"layers": 0}, "1 at least"),
     ):  # fmt: skip
         with pytest.raises(errors.BadInput, match=message):
             wb.run_study(name, model=organism, out=tmp_path / "bad", **how)

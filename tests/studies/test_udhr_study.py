@@ -1,4 +1,4 @@
-"""The study end to end: on the organism, on real foreign weights, on random weights; resuming; bad input."""
+"""The study end to end: its contract and its finding on the organism, on real foreign weights, on random weights; bad input."""
 
 import json
 
@@ -8,25 +8,43 @@ import pytest
 import workbench as wb
 from workbench.core import errors
 
-SMALL = {"behaviour": 16, "train": 60, "test": 40, "rights_per_identity": 2, "resamples": 50, "ccs_epochs": 100}
+SMALL = {
+    "behaviour": 16,
+    "train": 40,
+    "test": 32,
+    "rights_per_identity": 2,
+    "resamples": 20,
+    "ccs_epochs": 60,
+    "claims": ("harm", "partial"),
+}
+LARGER = {
+    "behaviour": 32,
+    "train": 120,
+    "test": 80,
+    "rights_per_identity": 4,
+    "resamples": 50,
+    "claims": ("good", "neutral", "partial", "harm"),
+}
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def no_browser(monkeypatch):
-    """Stills take seconds; the module's main run draws them, the others need not."""
-    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
+    monkeypatch.setattr("workbench.runs.render.browser", lambda: None)
 
 
 @pytest.fixture(scope="module")
-def run(organism, tmp_path_factory):
-    return wb.run_study("udhr", model=organism, out=tmp_path_factory.mktemp("runs") / "udhr", fast=True, progress=False)
+def run(tmp_path_factory):
+    """The study on the organism, once it has kept the contract of studies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workbench.runs.render.browser", lambda: None)
+        return wb.check_study("udhr", out=tmp_path_factory.mktemp("udhr"), **LARGER).run
 
 
 def test_run_folder(run, documented):
     documented(run)
     record = json.loads((run.folder / "run.json").read_text())
     assert record["status"] == "finished"
-    assert record["settings"]["model"]["name"] == "udhr-organism"
+    assert record["models"]["model"]["name"] == "udhr-organism"
     assert record["versions"]["torch"]
     page = run.report.read_text()
     assert "What was found" in page
@@ -63,7 +81,7 @@ def test_words_and_figure_follow_what_random_directions_read(run):
 
 
 def test_where_truth_and_answer_hardly_part_it_is_said(run):
-    from workbench.studies.udhr_report import _parted
+    from workbench.studies.udhr.report import _parted
 
     table = run.tables["says_and_knows"].copy()
     partial = (table["condition"] == "partial") & table["what"].str.startswith("says")
@@ -78,31 +96,7 @@ def test_the_denied_are_found(run):
     assert table.loc["recall", "value"] >= 0.9
 
 
-def test_a_rerun_repeats_nothing(run, organism):
-    again = wb.run_study("udhr", model=organism, out=run.folder, fast=True, progress=False)
-    assert all(step["cached"] for step in again.record["steps"])
-    for name, table in run.tables.items():
-        pd.testing.assert_frame_equal(table.reset_index(drop=True), again.tables[name].reset_index(drop=True), check_dtype=False)
-
-
-def test_a_killed_run_resumes(organism, tmp_path, monkeypatch, no_browser):
-    from workbench.studies import udhr
-
-    def die(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(udhr, "probe_layers", die)
-    with pytest.raises(KeyboardInterrupt):
-        wb.run_study("udhr", model=organism, out=tmp_path / "run", progress=False, **SMALL)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
-    monkeypatch.setattr(udhr, "probe_layers", wb.probe_layers)
-    run = wb.run_study("udhr", model=organism, out=tmp_path / "run", progress=False, **SMALL)
-    steps = {s["step"]: s["cached"] for s in run.record["steps"]}
-    assert steps["read no claim"]
-    assert not steps["fit probes and CCS without a claim, read under each"]
-
-
-def test_on_real_foreign_weights_says_chance(stories, tmp_path, no_browser):
+def test_on_real_foreign_weights_says_chance(stories, tmp_path):
     run = wb.run_study("udhr", model=stories, out=tmp_path / "run", progress=False, **SMALL)
     text = " ".join(run.findings)
     assert "chance" in text
@@ -110,17 +104,20 @@ def test_on_real_foreign_weights_says_chance(stories, tmp_path, no_browser):
     assert "no single tokens for yes and no" in run.report.read_text()
 
 
-def test_on_a_tiny_random_gemma(gemma_folder, tmp_path, no_browser):
+def test_on_a_tiny_random_gemma(gemma_folder, tmp_path):
     run = wb.run_study("udhr", model=str(gemma_folder), out=tmp_path / "run", progress=False, **SMALL)
     assert "chance" in " ".join(run.findings)
     assert run.report.is_file()
     assert "denied_recovery" not in run.tables, "nothing was planted"
 
 
-def test_the_form_of_the_prompt_does_not_go_with_the_identity(run, organism):
-    from workbench.studies import udhr
+def test_the_form_of_the_prompt_does_not_go_with_the_identity(organism, tmp_path):
+    from workbench.runs import Cache, Run, Steps, find
+    from workbench.runs.handle import handles
+    from workbench.studies.udhr.study import Udhr, UdhrSettings
 
-    study = udhr._Study(organism, udhr.fast(), run, False)
+    models, settings = handles({"model": organism}, Cache(tmp_path)), UdhrSettings()
+    study = Udhr(models, settings, Steps(Run(tmp_path, {"steps": []}), find("udhr"), settings, models))
     frame = study._pushed("harm", 400, "test").to_frame()
     assert frame["template"].value_counts().min() > 150
     forms = frame.groupby("identity")["template"].nunique()

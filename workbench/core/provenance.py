@@ -20,7 +20,15 @@ _SECRET_TEXT = re.compile(r"\b(?:hf_|sk-|ghp_|xox[bap]-|AKIA)[A-Za-z0-9_\-]{8,}|
 
 
 def redact(value: Any, name: str = "") -> Any:
-    """Return a copy of JSON-like data in which credentials are replaced by "[redacted]"."""
+    """Return a copy of JSON-like data in which credentials are replaced by "[redacted]".
+
+    Args:
+        value: JSON-like.
+        name: The key that it stands under: what is called a token, secret or password is one.
+
+    Returns:
+        The copy.
+    """
     if isinstance(value, Mapping):
         return {k: redact(v, str(k)) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -69,22 +77,22 @@ def code_version() -> dict[str, Any]:
 
 
 @cache
-def source_hash(
-    package: str = "workbench", *, only: tuple[str, ...] = (), without: tuple[str, ...] = (), endings: tuple[str, ...] = ()
-) -> str:
+def source_hash(package: str = "workbench", *, only: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> str:
     """Return a hash of this package's own source: what a cached step was computed by.
 
     Args:
         package: The package.
         only: Parts to hash ("core/", "cli.py"); none for all.
         without: Parts to leave out.
-        endings: Leave out files whose names end so.
+
+    Returns:
+        16 hex digits.
     """
     root = Path(sys.modules[package].__file__ or "").parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
-        if (only and not name.startswith(only)) or (without and name.startswith(without)) or (endings and name.endswith(endings)):
+        if (only and not name.startswith(only)) or (without and name.startswith(without)):
             continue
         digest.update(name.encode())
         digest.update(path.read_bytes())

@@ -83,7 +83,18 @@ class Drawing:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def figure(self, theme: str = "light", words: Mapping[str, str] | None = None) -> go.Figure:
-        """Draw it, in a theme ("light", "dark") and with other words in place of those of the labels."""
+        """Draw it.
+
+        Args:
+            theme: "light" or "dark".
+            words: Other words in place of those of the labels.
+
+        Returns:
+            The figure.
+
+        Raises:
+            BadInput: `figures` has no such function: the run was made by another version.
+        """
         room, _, function = self.name.partition(".")
         draw = drawings(room).get(function)
         if draw is None:
@@ -106,6 +117,14 @@ class Drawing:
     def load(cls, folder: Path, name: str, spec: Mapping[str, Any]) -> Drawing:
         """Read a drawing from its csv files.
 
+        Args:
+            folder: Where they lie.
+            name: The figure.
+            spec: What `spec` returned.
+
+        Returns:
+            The drawing.
+
         Raises:
             DamagedRun: A file is missing.
         """
@@ -118,7 +137,13 @@ def _file(name: str, argument: str, k: int) -> str:
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """Read a table that a run wrote: empty cells of text columns are "", those of numbers nan.
+    """Read a table that a run wrote.
+
+    Args:
+        path: The csv file.
+
+    Returns:
+        The table; empty cells of text columns are "", those of numbers nan.
 
     Raises:
         DamagedRun: There is no such file.

@@ -166,8 +166,8 @@ def _layer_panel(figure: go.Figure, here: pd.DataFrame, given: dict[str, Look], 
 
 def _control(
     figure: go.Figure,
-    x: Sequence[float] | pd.Series,
-    y: Sequence[float] | pd.Series,
+    x: Sequence[Any] | pd.Series,
+    y: Sequence[Any] | pd.Series,
     text: list[str],
     name: str,
     dash: str,

@@ -23,12 +23,12 @@ _WHERE = {
     "compare_runs": "compare",
     "find": "registry",
     "listed": "registry",
-    "load_sweep": "sweep.document",
+    "load_sweep": "sweep.load",
     "names": "registry",
     "plan": "sweep.plan",
     "redraw": "render",
     "rerun": "reproduce",
-    "run_study": "execute",
+    "run_study": "start",
     "run_sweep": "sweep.sweep",
     "settings_of": "settings",
     "spoken": "rehearsal",
@@ -65,18 +65,19 @@ if TYPE_CHECKING:
     from .cache import Cache, cache_root
     from .check import check_study
     from .compare import compare_runs
-    from .execute import run_study
     from .handle import ModelHandle
-    from .rehearsal import spoken
     from .publish import Report
-    from .render import captions_of, redraw
     from .registry import find, listed, names
+    from .rehearsal import spoken
+    from .render import captions_of, redraw
     from .reproduce import rerun
     from .run import Run
     from .settings import settings_of
+    from .start import run_study
     from .steps import Steps
     from .study import Columns, Main, Study
-    from .sweep.document import Sweep, load_sweep
+    from .sweep.document import Sweep
+    from .sweep.load import load_sweep
     from .sweep.plan import plan
     from .sweep.sweep import SweepRun, run_sweep
 

@@ -69,7 +69,13 @@ class Cache:
         return self.root / "tables" / f"{content_hash(source, versions(), name, key)}.parquet"
 
     def folder(self, name: str, key: Any, source: str = "") -> Path:
-        """Return the folder of a step's files; arguments as for `table`."""
+        """Return the folder of a step's files.
+
+        Args:
+            name: The step.
+            key: Everything else that decides the result, JSON-like.
+            source: Hash of the code that computes it.
+        """
         return self.root / "folders" / content_hash(source, versions(), name, key)
 
     # ------------------------------------------------------------------ tables
@@ -104,10 +110,18 @@ class Cache:
             make(temporary)
             (temporary / SEAL).write_text(json.dumps(_digests(temporary)), encoding="utf-8")
             with FileLock(path.with_suffix(".lock")):
-                shutil.rmtree(path, ignore_errors=True)  # damaged, or made by another process meanwhile
-                temporary.replace(path)
+                if not self._made_meanwhile(path):
+                    shutil.rmtree(path, ignore_errors=True)
+                    temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _made_meanwhile(self, path: Path) -> bool:
+        """Whether another process made the folder, whole: others may be reading it."""
+        try:
+            return self.whole(path)
+        except DamagedStore:
+            return False
 
     def lock(self, path: Path) -> FileLock:
         """Return a lock on a path outside of the cache, for every process that uses this cache."""

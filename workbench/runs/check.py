@@ -24,12 +24,13 @@ from typing import Any
 
 from ..core.errors import BadInput, BrokenStudy
 from .cache import Cache
-from .execute import execute, roles_of
+from .execute import execute
 from .handle import ModelHandle, handles
+from .registry import find
 from .rehearsal import rehearse
 from .render import DOCUMENT, redraw
-from .registry import find
 from .reproduce import Rerun, rerun
+from .roles import roles_of
 from .run import Run
 from .settings import settings_of
 from .study import Study

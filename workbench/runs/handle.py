@@ -102,6 +102,12 @@ class ModelHandle(Described):
 
         Args:
             seed: Draws the weights.
+
+        Returns:
+            The handle. Its key is that of this model, the word "untrained" and the seed.
+
+        Raises:
+            BadInput: The model carries no Hugging Face configuration.
         """
         if not self.configured:
             raise BadInput(f"{self.info.name} carries no Hugging Face configuration, so no untrained copy can be built of it")

@@ -23,8 +23,9 @@ from ..core.provenance import content_hash, source_hash
 from ..prompts import PromptSet
 from .cache import Cache
 from .handle import ModelHandle, handles
+from .keys import settled
 from .run import Run
-from .steps import Steps, settled
+from .steps import Steps
 from .study import Study
 
 COLUMNS = ["cell", "step", "status", "seconds", "from"]

@@ -119,7 +119,14 @@ class Run:
         write_whole(self.folder / RECORD, text + "\n")
 
     def log(self, name: str, started: float, cached: bool, items: int = 0) -> None:
-        """Note that a step is done."""
+        """Note that a step is done, in the record and in the cache's journal.
+
+        Args:
+            name: What it did.
+            started: `time.perf_counter()` when it began.
+            cached: Whether its result was there.
+            items: Items that a model read for it.
+        """
         seconds = time.perf_counter() - started
         self.record["steps"].append({"step": name, "seconds": round(seconds, 2), "cached": cached})
         self.say(f"  {name:<52} {'cached' if cached else f'{seconds:.1f} s'}")

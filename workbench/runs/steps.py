@@ -8,11 +8,9 @@ computing anything.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,10 +18,10 @@ import pandas as pd
 
 from ..activations import Activations, capture
 from ..core.errors import BadInput, BrokenStudy, DamagedRun, DamagedStore, UnknownLayer, WrongModel
-from ..core.provenance import content_hash
 from ..prompts import PromptSet
 from .cache import SEAL
 from .handle import ModelHandle, inside_step, is_inside_step
+from .keys import settings_key, settled
 from .record import check_name
 from .registry import source_of
 from .run import Run
@@ -50,7 +48,11 @@ class Steps:
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The result tables that were made so far."""
+        """The result tables that were made so far.
+
+        Returns:
+            Tables by name.
+        """
         return self.run.tables
 
     @overload
@@ -152,6 +154,9 @@ class Steps:
 
         Returns:
             The activations, read from disk as they are needed.
+
+        Raises:
+            DamagedStore: A shard cannot be read and could not be mended.
         """
         self._begin(name)
         started = time.perf_counter()
@@ -293,46 +298,3 @@ def _as_tables(doing: str, names: tuple[str, ...], computed: Any, single: bool) 
 
 def _kind(value: Any) -> str:
     return f"a mapping with {', '.join(map(str, value)) or 'nothing'}" if isinstance(value, Mapping) else f"a {type(value).__name__}"
-
-
-def settings_key(study: Study, settings: Any) -> dict[str, Any]:
-    """Return all settings of a study as part of a key: files and folders count by what they hold.
-
-    Args:
-        study: The study; its `inputs` name files and folders.
-        settings: Its settings.
-
-    Returns:
-        JSON-like.
-    """
-    return {k: content_of(Path(v)) if k in study.inputs and v and Path(v).exists() else settled(v) for k, v in asdict(settings).items()}
-
-
-def settled(key: Any) -> Any:
-    """Return a key in which every path is replaced by a hash of what it holds.
-
-    Args:
-        key: JSON-like, with paths.
-
-    Returns:
-        JSON-like.
-    """
-    if isinstance(key, Path):
-        return content_of(key)
-    if isinstance(key, Mapping):
-        return {str(k): settled(v) for k, v in key.items()}
-    if isinstance(key, list | tuple | set | frozenset):
-        values = [settled(v) for v in key]
-        return sorted(values, key=str) if isinstance(key, set | frozenset) else values
-    return key
-
-
-def content_of(path: Path) -> Any:
-    """Return what stands for a file or a folder in a key: a hash of what it holds. Of its name only the suffix counts."""
-    if path.is_dir():
-        return content_hash([(p.relative_to(path).as_posix(), content_of(p)) for p in sorted(path.rglob("*")) if p.is_file()])
-    try:
-        with path.open("rb") as handle:
-            return [path.suffix, hashlib.file_digest(handle, "sha256").hexdigest()]
-    except OSError:
-        return str(path)

@@ -56,7 +56,17 @@ class Columns:
 
     @classmethod
     def of(cls, text: str) -> Columns:
-        """Return columns from a line such as "layer method | value low high n"."""
+        """Return columns from a line such as "layer method | value low high n".
+
+        Args:
+            text: The line.
+
+        Returns:
+            The columns before and behind the bar.
+
+        Raises:
+            BadInput: There is no bar.
+        """
         about, bar, says = text.partition("|")
         if not bar:
             raise BadInput(f"columns {text!r}: what a row is about, a bar, what it says, as in 'layer method | value low high n'")

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import html
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -41,12 +40,12 @@ from ...core.provenance import content_hash, versions
 from ...models import bundled_models, check_source
 from ...models.outline import folder_content
 from ...models.source import locate
-from ..execute import DEFAULT_MODEL, roles_of
+from ..keys import content_of
 from ..registry import find, is_path, source_of
+from ..roles import DEFAULT_MODEL, roles_of
 from ..settings import settings_of
-from ..steps import content_of
 from ..study import Study
-from .toml import beside, check_types, key_text, toml_text
+from .toml import key_text, toml_text
 
 TOML = "sweep.toml"
 # axis of the sweep -> the setting of a study that takes one of its values
@@ -308,68 +307,3 @@ def _short(name: str, values: Sequence[Any]) -> dict[str, str]:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "x"
-
-
-def load_sweep(path: str | Path) -> Sweep:
-    """Read a sweep from a toml file; tables of your own and model folders are looked for from where the file lies, too.
-
-    Raises:
-        BadInput: There is no such file, it is no toml, or it has a key that a sweep has not.
-    """
-    path = Path(path)
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise BadInput(f"no file {str(path)!r}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path.name} is not a toml file: {error}") from None
-    known = [f.name for f in fields(Sweep)]
-    if isinstance(name := given.get("study"), str):
-        given["study"] = beside(path.parent, name)
-        study = find(given["study"])
-        own = {k: given.pop(k) for k in list(given) if k not in known and k in study.inside}
-        given["settings"] = own | given["settings"] if isinstance(given.get("settings"), dict) else own or given.get("settings", {})
-    for key in given:
-        if key not in known:
-            hint = f" Did you mean {key + 's'!r}?" if key + "s" in known else " A setting of the study goes under [settings] or [grid]."
-            raise BadInput(f"{path.name}: a sweep has no {key!r}; it has: {', '.join(known)}.{hint}")
-    check_types(path.name, given)
-    given.setdefault("name", path.stem)
-    for key in ("models", "datasets"):
-        if isinstance(given.get(key), list):
-            given[key] = [beside(path.parent, v) for v in given[key]]
-    return Sweep(**given)
-
-
-def as_sweep(sweep: Any) -> Sweep:
-    """Return a sweep.
-
-    Args:
-        sweep: A `Sweep`, a toml file, the folder of one that was begun, or the name of a study.
-
-    Returns:
-        The sweep; of a study, one of a single cell.
-    """
-    if isinstance(sweep, Sweep):
-        return sweep
-    path = Path(sweep)
-    if (path / TOML).is_file():
-        return load_sweep(path / TOML)
-    if path.suffix == ".toml":
-        return load_sweep(path)
-    return Sweep(name=find(sweep).name, study=str(sweep))
-
-
-def placed(sweep: Any, out: str | Path | None) -> tuple[Sweep, Path]:
-    """Return a sweep with its paths whole, and its folder: the one named, the one it was begun in, or `figures/NAME`.
-
-    Args:
-        sweep: As for `as_sweep`.
-        out: The folder that was named.
-
-    Returns:
-        The sweep and the folder.
-    """
-    begun = Path(sweep) if isinstance(sweep, str | Path) and (Path(sweep) / TOML).is_file() else None
-    whole = as_sweep(sweep).resolved()
-    return whole, (Path(out) if out else begun or Path("figures") / whole.name.replace(" ", "-")).resolve()

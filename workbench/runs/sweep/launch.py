@@ -14,7 +14,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ...core.errors import MissingTool, WorkerLost
-from .document import TOML, Cell, load_sweep
+from .document import TOML, Cell
+from .load import load_sweep
 from .worker import MOST_TRIES, open_cells, status_of, work
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from ..cache import Cache
-from ..rehearsal import COLUMNS, plan_cell
 from ..registry import find
+from ..rehearsal import COLUMNS, plan_cell
 from ..settings import settings_of
-from .document import placed
+from .load import placed
 from .worker import finished_cells
 
 

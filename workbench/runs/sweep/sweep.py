@@ -24,11 +24,12 @@ from ...core.errors import BadInput, WorkbenchError
 from ...core.whole import write_whole
 from ..cache import Cache
 from ..record import check_output
-from ..render import FORMATS
 from ..registry import find
+from ..render import FORMATS
 from ..run import Run
-from .document import TOML, Cell, Sweep, placed
+from .document import TOML, Cell, Sweep
 from .launch import in_processes, on_ray
+from .load import placed
 from .report import write
 from .worker import finished_cells, status_of, work
 
@@ -38,12 +39,20 @@ class SweepRun(Run):
 
     @property
     def cells(self) -> pd.DataFrame:
-        """One row per cell: `cell`, its axes, `status`, `seconds`, `error`."""
+        """How each cell ended.
+
+        Returns:
+            One row per cell: `cell`, its axes, `status`, `seconds`, `error`.
+        """
         return self.tables["sweep_cells"]
 
     @property
     def failed(self) -> pd.DataFrame:
-        """The cells that failed, with their errors."""
+        """The cells that failed, with their errors.
+
+        Returns:
+            Rows of `cells`.
+        """
         return self.cells[self.cells["status"] != "finished"]
 
     def _repr_html_(self) -> str:

@@ -27,7 +27,8 @@ from ..record import read_record
 from ..registry import find
 from ..run import Run
 from ..settings import settings_of
-from .document import TOML, Cell, Sweep, load_sweep
+from .document import TOML, Cell, Sweep
+from .load import load_sweep
 
 MOST_TRIES = 3
 

@@ -1,0 +1,1 @@
+"""Contrastive activation addition on published data."""

@@ -10,7 +10,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...core.errors import BadInput, UnknownName, unknown
+from ...core.errors import BadInput
 from ...core.seeds import numpy_rng
 from ...core.tables import pick
 from ...evaluation import capability, fluency, multiple_choice, steerability
@@ -31,65 +30,12 @@ from ...prompts import PromptSet, caa_behaviours, choices_to_prompts, letter_for
 from ...runs import Main, ModelHandle, Steps, Study
 from .data import CaaData
 from .report import report
+from .settings import CaaSettings
 
 SYSTEMS = {"positive": "In every answer, show this trait: {}.", "negative": "In every answer, avoid this trait: {}."}
 TASKS = {"mmlu": "mmlu.json", "truthfulqa": "truthful_qa.json"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class CaaSettings:
-    """The grid of the study.
-
-    Attributes:
-        data: A folder in the CAA layout.
-        behaviours: Which. Empty: all that the folder has.
-        layers: Blocks. Empty: all.
-        coefficients: Multiples of the (normalised) vectors.
-        items, test: Questions at most per behaviour that vectors are made from, and that they are tested on. 0: all.
-        validation: Share of the former that only chooses the layer.
-        orders: "both" letter orders, or "given" as published (a vector may then be that of a letter).
-        normalise: Give all behaviours of a layer one length.
-        scope: Which tokens are pushed; published: all from the end of the instruction on.
-        random: Random directions of the control.
-        open_ended: Questions to answer freely, per behaviour. 0: none.
-        new_tokens: Tokens of each such answer.
-        tasks: Questions at most of each capability task. 0: none.
-        resamples: Bootstrap draws.
-        seed: Draws everything.
-    """
-
-    data: str = ""
-    behaviours: tuple[str, ...] = ()
-    layers: tuple[int, ...] = ()
-    coefficients: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0, 2.0)
-    items: int = 0
-    test: int = 0
-    validation: float = 0.2
-    orders: str = "both"
-    normalise: bool = True
-    scope: str = "after_instruction"
-    random: int = 20
-    open_ended: int = 10
-    new_tokens: int = 48
-    tasks: int = 150
-    resamples: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.data:
-            raise BadInput(
-                "the study 'caa' needs data: --data FOLDER in the layout generate/BEHAVIOUR/generate_dataset.json, "
-                "test/BEHAVIOUR/test_dataset_ab.json"
-            )
-        if self.orders not in ("both", "given"):
-            raise BadInput(f"orders={self.orders!r}: 'both' or 'given'")
-        if not 0 < self.validation < 0.8:
-            raise BadInput(f"validation: a share above 0 and below .8, got {self.validation}")
-        strengths(self.coefficients)
-        known = caa_behaviours(self.data)
-        for behaviour in self.behaviours:
-            if behaviour not in known:
-                raise unknown(UnknownName, "behaviour", behaviour, known)
 
 
 class Caa:

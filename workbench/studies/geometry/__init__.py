@@ -1,0 +1,1 @@
+"""Harm and safety: opposite, orthogonal or something else."""

@@ -9,7 +9,6 @@ claim safety*; and replies, *request harm x response safety*.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from ... import prompts as source
 from ...activations import Activations
-from ...core.errors import BadInput, UnknownName, UnknownPosition, ZeroDirection, unknown
+from ...core.errors import BadInput, ZeroDirection
 from ...core.seeds import numpy_rng
 from ...directions import causal_metric, compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
 from ...evaluation import answers_of, choose_answers, cross_steering
@@ -29,61 +28,13 @@ from ...models import unembedding
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
-from ..statements import Rows, check_claims
+from ..statements import Rows
 from .levels import levels
 from .report import DESIGNS, report
+from .settings import GeometrySettings
 
-METRICS, POSITIONS = ("raw", "whitened", "causal"), ("instruction_last", "stem_last")
 STANCE = "consider_claim"  # the claim stands before the instruction, so that both positions have read it
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeometrySettings:
-    """The grid of the study.
-
-    Attributes:
-        items: Statements under each claim.
-        requests: Matched pairs of requests. 0: all.
-        positions: Where the stream is read, for stance and request; replies are read at their own token.
-        metrics: Inner products.
-        claims: The harm claim, the good one and the shared baseline.
-        draws: Permutations of each null.
-        resamples: Bootstrap draws.
-        pushed: Layers at most that harm and safety are pushed at, evenly spread; the report's layer, where everything is pushed, is one of them.
-        kl: Distance of every push, in nats.
-        random: Random directions of the control.
-        seed: Draws everything.
-    """
-
-    items: int = 400
-    requests: int = 0
-    positions: tuple[str, ...] = ("instruction_last", "stem_last")
-    metrics: tuple[str, ...] = ("raw", "whitened", "causal")
-    claims: tuple[str, ...] = ("harm", "good", "neutral")
-    draws: int = 1000
-    resamples: int = 1000
-    pushed: int = 8
-    kl: float = 0.1
-    random: int = 5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.items < 64:
-            raise BadInput(f"items: 64 at least, got {self.items}")
-        for metric in self.metrics:
-            if metric not in METRICS:
-                raise unknown(UnknownName, "metric", metric, METRICS)
-        for position in self.positions:
-            if position not in POSITIONS:
-                raise unknown(UnknownPosition, "position", position, POSITIONS)
-        check_claims(self.claims)
-        if len(self.claims) != 3:
-            raise BadInput("claims=: three of them, the harm claim, the good one and the shared baseline")
-        if self.requests and self.requests < 40:
-            raise BadInput(f"requests: 40 pairs at least, or 0 for all; got {self.requests}")
-        if not 0 < self.kl < 10:
-            raise BadInput(f"kl: nats, above 0 and below 10; got {self.kl}")
 
 
 class Geometry(Rows):

@@ -1,0 +1,1 @@
+"""Patching: where a claim overrides the truth."""

@@ -1,0 +1,1 @@
+"""The probe bench as a study."""

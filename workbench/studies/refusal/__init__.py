@@ -1,0 +1,1 @@
+"""What undoes refusal, and what adds it."""

@@ -1,0 +1,1 @@
+"""Pushing back along the stance, and its price."""

@@ -7,7 +7,6 @@ is reported was measured on others. Controls: random directions of equal norm, t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,73 +17,25 @@ import torch
 from ... import prompts as source
 from ...activations import Activations
 from ...core.direction import Direction
-from ...core.errors import BadInput, UnknownSite, unknown
 from ...core.stats import proportion
 from ...core.tables import pick
 from ...directions import extract_direction, place_of
 from ...evaluation import dose_response, fluency_break
-from ...evaluation.dose import FEWEST_RANDOM
 from ...interventions import Asker, add, kl
 from ...models import Edits
-from ...models.hooks import SITES
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet, grouped_split
 from ...runs import Main, ModelHandle, Steps, Study
-from ..statements import READ, Rows, check_claims, spread
+from ..statements import READ, Rows, spread
 from .cost import costs, items, tax
 from .placement import placement, read_placement
 from .report import report
+from .settings import SteeringSettings
 
 KINDS = ("stance", "agree", "truth")
 PLAIN = "base_short"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SteeringSettings:
-    """The grid of the study.
-
-    Attributes:
-        fit, validation, test: Statements per claim for making directions, for choosing, and for what is reported.
-        sites: Where to push.
-        layers: Layers at most that are tried, evenly spread.
-        coefficients: Multiples of a direction's own length that are tried.
-        scope: Which tokens are pushed.
-        random: Random directions of the control.
-        most_tax: Points of accuracy without a claim that a choice may cost on validation.
-        targets: Nats from the unpushed model on prompts without a claim, for the comparison at equal cost; the last also under the claim.
-        claims: The harm claim, and the one opposite to it.
-        resamples: Bootstrap draws.
-        seed: Draws everything.
-    """
-
-    fit: int = 400
-    validation: int = 120
-    test: int = 300
-    sites: tuple[str, ...] = ("resid_mid", "resid_post")
-    layers: int = 8
-    coefficients: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0)
-    scope: str = "last"
-    random: int = FEWEST_RANDOM
-    most_tax: float = 0.02
-    targets: tuple[float, ...] = (0.01, 0.1)
-    claims: tuple[str, ...] = ("harm", "good")
-    resamples: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("fit", "validation", "test"):
-            if getattr(self, name) < 32:
-                raise BadInput(f"{name}: 32 items at least, got {getattr(self, name)}")
-        for site in self.sites:
-            if site not in SITES:
-                raise unknown(UnknownSite, "site", site, SITES)
-        if len(self.claims) != 2:
-            raise BadInput("claims=: two of them, the harm claim and the one opposite to it")
-        check_claims(self.claims)
-        if self.random < FEWEST_RANDOM:
-            raise BadInput(f"random: {FEWEST_RANDOM} directions at least, got {self.random}")
-        if min(self.coefficients) <= 0:
-            raise BadInput("coefficients are above 0: the reverse sign is a control of its own")
 
 
 class Steering(Rows):

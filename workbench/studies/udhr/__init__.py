@@ -1,0 +1,1 @@
+"""What a model says about people's rights, against what it knows inside."""

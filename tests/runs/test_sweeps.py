@@ -1,11 +1,13 @@
-"""Sweeps: documents, plans, workers that die, cells that fail."""
+"""Sweeps: documents, plans, workers that die, cells that fail. The laws on the toy study, axes of real studies on `reading`."""
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 import tomllib
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,29 +15,28 @@ import pytest
 import workbench as wb
 from workbench.cli import main
 from workbench.core import errors
-from workbench.studies import load_sweep
-from workbench.studies.grid import run_sweep
-from workbench.studies.worker import _try, status_of, work
+from workbench.runs import find, load_sweep, run_sweep
+from workbench.runs.sweep.worker import _try, status_of, work
 
+TOY = Path(__file__).parent / "toy" / "study.py"
 SMALL = {"train": 60, "test": 48, "resamples": 20}
-TOML = """
+TOML = f"""
 name = "small"
-models = ["udhr-organism", "udhr-organism-no-verdict"]
+study = "{TOY}"
 seeds = [0, 1]
-layers = [3]
-methods = ["logistic"]
-claims = ["harm"]
+groups = ["a", "b"]
+
+[grid]
+shift = [0.0, 1.0]
 
 [settings]
-train = 60
-test = 48
-resamples = 20
+n = 20
 """
 
 
 @pytest.fixture(autouse=True)
 def no_browser(monkeypatch):
-    monkeypatch.setattr("workbench.studies.render.browser", lambda: None)
+    monkeypatch.setattr("workbench.runs.render.browser", lambda: None)
 
 
 @pytest.fixture
@@ -46,8 +47,13 @@ def cold(tmp_path, monkeypatch):
 
 
 def small(**more):
-    given = {"name": "small", "layers": (3,), "methods": ("logistic",), "claims": ("harm",), "settings": SMALL}
-    return wb.Sweep(**(given | more))
+    """A sweep over the study `reading` on the bundled model."""
+    return wb.Sweep(**({"name": "small", "layers": (3,), "methods": ("logistic",), "claims": ("harm",), "settings": SMALL} | more))
+
+
+def toys(**more):
+    """A sweep over the toy."""
+    return wb.Sweep(**({"name": "toys", "study": str(TOY), "settings": {"n": 20}} | more))
 
 
 def same(one, two):
@@ -65,7 +71,7 @@ def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "small.toml").write_text(TOML)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workbench.studies.render.browser", lambda: None)
+        patch.setattr("workbench.runs.render.browser", lambda: None)
         run = wb.run_study(folder / "small.toml", out=folder / "out", progress=False)
     return folder, run
 
@@ -77,7 +83,7 @@ def test_a_file_a_dataclass_and_the_command_line_give_the_same_rows(swept, tmp_p
     folder, run = swept
     assert len(run.cells) == 4
     assert (run.cells["status"] == "finished").all()
-    made = small(models=("udhr-organism", "udhr-organism-no-verdict"), seeds=(0, 1))
+    made = toys(name="small", seeds=(0, 1), grid={"shift": (0.0, 1.0)}, settings={"n": 20, "groups": ("a", "b")})
     same(run.tables, wb.run_study(made, out=tmp_path / "notebook", progress=False).tables)
     assert main(["run", str(folder / "small.toml"), "--out", str(tmp_path / "line"), "--quiet"]) == 0
     written = {p.stem: pd.read_csv(p, keep_default_na=False, na_values=[""]) for p in (tmp_path / "line" / "tables").glob("*.csv")}
@@ -87,12 +93,23 @@ def test_a_file_a_dataclass_and_the_command_line_give_the_same_rows(swept, tmp_p
 
 
 def test_tables_have_the_axes_in_front_and_differ_where_they_should(swept):
-    table = swept[1].tables["probes"]
-    assert table.columns[:3].tolist() == ["cell", "model", "seed"]
+    table = swept[1].tables["means"]
+    assert table.columns[:3].tolist() == ["cell", "shift", "seed"]
+    by_shift = table.groupby("shift")["value"].mean()
+    assert by_shift["1.0"] - by_shift["0.0"] == pytest.approx(1.0, abs=1e-4)
+    assert table.groupby("seed")["value"].mean().nunique() == 2
+
+
+def test_models_and_sites_are_axes(tmp_path):
+    sweep = small(models=("udhr-organism", "udhr-organism-no-verdict"), sites=("resid_post", "attn_out"))
+    run = wb.run_study(sweep, out=tmp_path / "out", progress=False)
+    table = run.tables["probes"]
+    assert table.columns[:2].tolist() == ["cell", "model"]
     rows = table[(table["control"] == "") & (table["metric"] == "accuracy") & (table["condition"] == "harm")]
-    by_model = rows.groupby("model")["value"].mean()
+    by_model = rows[rows["cell_site" if "cell_site" in rows else "site"] == "resid_post"].groupby("model")["value"].mean()
     assert by_model["udhr-organism"] > 0.9
     assert by_model["udhr-organism-no-verdict"] < by_model["udhr-organism"]
+    assert (run.folder / "figures" / "layers_harm.html").is_file(), "the study's own figure across cells"
 
 
 def test_toml_there_and_back():
@@ -131,7 +148,7 @@ def test_toml_there_and_back():
     ],
 )
 def test_a_wrong_document_is_refused_before_anything_runs(text, error, message, tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.studies.worker.load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("workbench.runs.handle.load_model", lambda *_: pytest.fail("a model was loaded"))
     (tmp_path / "s.toml").write_text(text)
     with pytest.raises(error, match=message):
         run_sweep(tmp_path / "s.toml", out=tmp_path / "out")
@@ -153,23 +170,25 @@ def test_settings_beside_a_sweep_are_refused(tmp_path, capsys):
 # ------------------------------------------------------------------ cells that fail
 
 
-def test_a_cell_that_fails_is_listed_and_tried_again(tmp_path, organism, capsys):
-    (tmp_path / "s.toml").write_text(TOML.replace("layers = [3]", "").replace('["udhr-organism", "udhr-organism-no-verdict"]', '["bundled"]')
-                                     .replace("[settings]", "[grid]\nlayers = [[3], [99]]\n[settings]"))  # fmt: skip
+def test_a_cell_that_fails_is_listed_and_tried_again(cold, tmp_path, capsys):
+    path = tmp_path / "mine" / "study.py"
+    shutil.copytree(TOY.parent, path.parent)
+    path.write_text(path.read_text().replace("CALLS.append(step)", 'CALLS.append(step)\n    assert settings.shift != 9, "nine cannot be"'))
+    (tmp_path / "s.toml").write_text(TOML.replace(str(TOY), "mine/study.py").replace("[0.0, 1.0]", "[0.0, 9.0]"))
     assert main(["run", str(tmp_path / "s.toml"), "--out", str(tmp_path / "out"), "--quiet"]) == 1
     said = capsys.readouterr().out
     assert "2 of 4 finished" in said
-    assert "UnknownLayer" in said
+    assert "AssertionError: nine cannot be" in said
     run = wb.run_study(tmp_path / "s.toml", out=tmp_path / "out", progress=False, resume=True)
     assert len(run.failed) == 2
-    assert set(run.tables["probes"]["layer"]) <= {-1, 3}
-    assert "layer 99" in (tmp_path / "out" / "cells" / run.failed["cell"].iloc[0] / "error.txt").read_text()
+    assert set(run.tables["means"]["shift"]) == {"0.0"}
+    assert "nine cannot be" in (tmp_path / "out" / "cells" / run.failed["cell"].iloc[0] / "error.txt").read_text()
     assert "Some cells failed" in run.report.read_text()
 
 
 def test_finished_cells_are_not_run_again(swept, monkeypatch):
     folder, run = swept
-    monkeypatch.setattr("workbench.studies.worker.load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("workbench.runs.sweep.worker.execute", lambda *_, **__: pytest.fail("a cell was run"))
     again = wb.run_study(folder / "small.toml", out=run.folder, progress=False)
     same(run.tables, again.tables)
 
@@ -177,22 +196,29 @@ def test_finished_cells_are_not_run_again(swept, monkeypatch):
 # ------------------------------------------------------------------ plans and the cache
 
 
-def test_plan_says_what_is_finished_cached_and_to_run(swept, tmp_path, capsys):
+def test_plan_says_what_is_finished_cached_shared_and_to_run(swept, tmp_path):
     folder, run = swept
     done = wb.plan(folder / "small.toml", out=run.folder)
     assert set(done["status"]) == {"finished"}
-    cached = wb.plan(small(), out=tmp_path / "elsewhere")
+    cached = wb.plan(folder / "small.toml", out=tmp_path / "elsewhere")
     assert set(cached["status"]) == {"cached"}
-    more = wb.plan(small(methods=("mass_mean",)), out=tmp_path / "elsewhere")
-    assert more["status"].tolist().count("cached") == 2
-    assert "to run" in set(more["status"])
-    fresh = wb.plan(small(seeds=(7,)), out=tmp_path / "elsewhere")
-    timed = fresh[fresh["status"] == "to run"]
-    assert len(timed) == 3
-    assert (timed["seconds"] > 0).all(), "an earlier run or a trial says how long"
+    assert len(cached) == 12
+    fresh = wb.plan(toys(seeds=(7,), settings={"n": 21}), out=tmp_path / "elsewhere")
+    assert set(fresh["status"]) == {"to run"}
+    assert (fresh["seconds"] >= 0).all(), "an earlier run says how long"
+    assert set(fresh["from"]) == {"earlier runs"}
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_plan_of_readings_shares_what_cells_share_and_loads_nothing(cold, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("workbench.runs.handle.load_model", lambda *_: pytest.fail("a model was loaded"))
+    table = wb.plan(small(seeds=(0,), grid={"resamples": (20, 30)}, settings={"train": 60, "test": 48}))
+    assert table["status"].value_counts().to_dict() == {"to run": 8, "shared": 2}, "two readings, three tables, twice"
+    monkeypatch.chdir(tmp_path)
     assert main(["run", "reading", "--fast", "--layers", "3", "--plan"]) == 0
     assert "about" in capsys.readouterr().out
+    assert not cold.exists()
+    assert [p.name for p in tmp_path.iterdir()] == []
 
 
 def test_a_capture_is_never_repeated_by_another_study(cold, tmp_path, organism, monkeypatch):
@@ -246,11 +272,12 @@ def test_a_killed_worker_is_replaced_and_the_rows_are_the_same(how, swept, cold,
     if how == "ray":
         pytest.importorskip("ray")
     folder, run = swept
+    (folder / "slow.toml").write_text(TOML.replace("n = 20", "n = 20\nwait = 0.3"))
     out, killed, said = tmp_path / "out", [], []
     over = threading.Event()
     thread = threading.Thread(target=kill_one, args=(out, killed, over))
     thread.start()
-    again = run_sweep(folder / "small.toml", out=out, workers=2, address="local" if how == "ray" else None, progress=False, say=said.append)
+    again = run_sweep(folder / "slow.toml", out=out, workers=2, address="local" if how == "ray" else None, progress=False, say=said.append)
     over.set()
     thread.join()
     assert len(killed) == 1, "no worker was caught at work"
@@ -259,10 +286,8 @@ def test_a_killed_worker_is_replaced_and_the_rows_are_the_same(how, swept, cold,
     assert how == "ray" or any("a worker died" in line for line in said)
 
 
-def test_a_cell_that_kills_its_workers_is_given_up(tmp_path, organism):
-    from workbench.studies.sweep import Sweep
-
-    sweep = Sweep(**{**small().__dict__, "name": "deadly"}).resolved()
+def test_a_cell_that_kills_its_workers_is_given_up(tmp_path):
+    sweep = toys(name="deadly").resolved()
     out = tmp_path / "out"
     out.mkdir()
     (out / "sweep.toml").write_text(sweep.to_toml())
@@ -331,14 +356,40 @@ def test_settings_of_the_wrong_kind_are_refused(settings, message):
 
 
 def test_a_list_can_be_an_axis_and_a_damaged_cell_is_made_anew(tmp_path):
-    sweep = small(layers=(), grid={"layers": [(3,), (2, 4)]})
+    sweep = toys(grid={"groups": [("a",), ("b", "c")]})
     run = wb.run_study(sweep, out=tmp_path / "out", progress=False)
-    assert set(run.tables["probes"]["cell_layers" if "cell_layers" in run.tables["probes"] else "layers"]) == {"3", "2 4"}
+    assert set(run.tables["means"]["groups"]) == {"a", "b c"}
     place = tmp_path / "out" / "cells" / run.cells["cell"].iloc[0] / "run" / "tables"
-    (place / "answers.csv").write_text("")
+    (place / "means.csv").write_text("")
     assert wb.plan(sweep, out=tmp_path / "out")["status"].tolist().count("finished") == 1
     again = wb.run_study(sweep, out=tmp_path / "out", progress=False)
     same(run.tables, again.tables)
+
+
+def test_files_of_equal_size_and_time_that_hold_something_else_are_another_model(two_models, tmp_path):
+    shutil.copytree(two_models / "m-0.5", tmp_path / "m")
+    before = small(models=(str(tmp_path / "m"),)).cells()[0].key
+    file = tmp_path / "m" / "model.safetensors"
+    stat, data = file.stat(), bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file.stat().st_mtime_ns == stat.st_mtime_ns
+    assert small(models=(str(tmp_path / "m"),)).cells()[0].key != before
+
+
+def test_a_sweep_of_a_study_of_two_models(tmp_path, cold):
+    code = TOY.read_text().replace("models=()", 'models=("weak", "strong")').replace('name="toy"', 'name="pairs"')
+    (tmp_path / "pairs.py").write_text(code)
+    (tmp_path / "s.toml").write_text(
+        'study = "pairs.py"\nmodels = [{weak = "udhr-organism-no-verdict", strong = "udhr-organism"}, {weak = "udhr-organism"}]\n[settings]\nn = 5\n'
+    )
+    run = wb.run_study(tmp_path / "s.toml", out=tmp_path / "out", progress=False)
+    assert (run.cells["status"] == "finished").all()
+    assert run.cells["model"].tolist() == ["udhr-organism-no-verdict udhr-organism", "udhr-organism"]
+    (tmp_path / "bad.toml").write_text('study = "pairs.py"\nmodels = [{big = "udhr-organism"}]\n')
+    with pytest.raises(errors.BadInput, match="has no role big"):
+        load_sweep(tmp_path / "bad.toml")
 
 
 def test_requests_are_a_dataset(tmp_path, organism):
@@ -351,12 +402,37 @@ def test_requests_are_a_dataset(tmp_path, organism):
     assert len(run.findings) >= 3
 
 
-def test_two_runs_of_one_sweep_share_the_work(tmp_path):
-    sweep, runs = small(seeds=(5, 6)), []
-    threads = [threading.Thread(target=lambda: runs.append(wb.run_sweep(sweep, out=tmp_path / "out", progress=False))) for _ in range(2)]
+@pytest.mark.parametrize("kind", ["toy", "reading"])
+def test_two_runs_of_one_sweep_share_the_work(kind, cold, tmp_path):
+    """Both at once in one process, from the first file on: each file is whole whenever the other looks."""
+    sweep = toys(seeds=tuple(range(8))) if kind == "toy" else small(seeds=(5, 6))
+    runs, wrong = [], []
+
+    def begin():
+        try:
+            runs.append(wb.run_sweep(sweep, out=tmp_path / "out", progress=False))
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=begin) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert wrong == []
     assert [len(run.failed) for run in runs] == [0, 0]
     same(runs[0].tables, runs[1].tables)
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_a_study_of_one_s_own_is_found_from_where_the_file_lies(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    shutil.copy(TOY, tmp_path / "sub" / "mine.py")
+    (tmp_path / "sub" / "s.toml").write_text('study = "mine.py"\ngroups = ["x"]\n[settings]\nn = 5\n')
+    monkeypatch.chdir(tmp_path)
+    sweep = load_sweep("sub/s.toml")
+    assert find(sweep.study).name == "toy"
+    assert sweep.settings == {"groups": ["x"], "n": 5}
+    (tmp_path / "sub" / "t.toml").write_text('study = "mine.py"\ncolour = ["x"]\n')
+    with pytest.raises(errors.BadInput, match="a sweep has no 'colour'"):
+        load_sweep("sub/t.toml")

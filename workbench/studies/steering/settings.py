@@ -1,0 +1,58 @@
+"""The grid of the steering study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...core.errors import BadInput, UnknownSite, unknown
+from ...evaluation.dose import FEWEST_RANDOM
+from ...models.hooks import SITES
+from ..statements import check_claims
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringSettings:
+    """The grid of the study.
+
+    Attributes:
+        fit, validation, test: Statements per claim for making directions, for choosing, and for what is reported.
+        sites: Where to push.
+        layers: Layers at most that are tried, evenly spread.
+        coefficients: Multiples of a direction's own length that are tried.
+        scope: Which tokens are pushed.
+        random: Random directions of the control.
+        most_tax: Points of accuracy without a claim that a choice may cost on validation.
+        targets: Nats from the unpushed model on prompts without a claim, for the comparison at equal cost; the last also under the claim.
+        claims: The harm claim, and the one opposite to it.
+        resamples: Bootstrap draws.
+        seed: Draws everything.
+    """
+
+    fit: int = 400
+    validation: int = 120
+    test: int = 300
+    sites: tuple[str, ...] = ("resid_mid", "resid_post")
+    layers: int = 8
+    coefficients: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0)
+    scope: str = "last"
+    random: int = FEWEST_RANDOM
+    most_tax: float = 0.02
+    targets: tuple[float, ...] = (0.01, 0.1)
+    claims: tuple[str, ...] = ("harm", "good")
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("fit", "validation", "test"):
+            if getattr(self, name) < 32:
+                raise BadInput(f"{name}: 32 items at least, got {getattr(self, name)}")
+        for site in self.sites:
+            if site not in SITES:
+                raise unknown(UnknownSite, "site", site, SITES)
+        if len(self.claims) != 2:
+            raise BadInput("claims=: two of them, the harm claim and the one opposite to it")
+        check_claims(self.claims)
+        if self.random < FEWEST_RANDOM:
+            raise BadInput(f"random: {FEWEST_RANDOM} directions at least, got {self.random}")
+        if min(self.coefficients) <= 0:
+            raise BadInput("coefficients are above 0: the reverse sign is a control of its own")
