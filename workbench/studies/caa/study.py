@@ -36,8 +36,6 @@ SYSTEMS = {"positive": "In every answer, show this trait: {}.", "negative": "In 
 TASKS = {"mmlu": "mmlu.json", "truthfulqa": "truthful_qa.json"}
 
 
-
-
 class Caa:
     """The steps of the study."""
 

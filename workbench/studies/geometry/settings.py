@@ -22,7 +22,8 @@ class GeometrySettings:
         claims: The harm claim, the good one and the shared baseline.
         draws: Permutations of each null.
         resamples: Bootstrap draws.
-        pushed: Layers at most that harm and safety are pushed at, evenly spread; the report's layer, where everything is pushed, is one of them.
+        pushed: Layers at most that harm and safety are pushed at, evenly spread; the report's layer, where everything is pushed,
+            is one of them.
         kl: Distance of every push, in nats.
         random: Random directions of the control.
         seed: Draws everything.

@@ -2,8 +2,8 @@
 
 How the directions lie, whether one can be read when the other is erased, and what a push along one does to the other.
 
-Three designs: what a *claim* does (harm against good, both against one neutral baseline) to statements about rights; requests, *input harm x
-claim safety*; and replies, *request harm x response safety*.
+Three designs: what a *claim* does (harm against good, both against one neutral baseline) to statements about rights; requests, *input
+harm x claim safety*; and replies, *request harm x response safety*.
 """
 
 from __future__ import annotations
@@ -182,11 +182,15 @@ class Geometry(Rows):
                 whole = layer == self.layer
                 parts.append(
                     erase_and_reprobe(
-                        acts.layer(layer)[:, 0], concepts, groups=rows["right"].to_numpy(), resamples=self.set.resamples, seed=self.set.seed,
+                        acts.layer(layer)[:, 0],
+                        concepts,
+                        groups=rows["right"].to_numpy(),
+                        resamples=self.set.resamples,
+                        seed=self.set.seed,
                         erasers=("leace", "mean_projection", "inlp", "random") if whole else ("leace", "random"),
                         probes=("linear", "nonlinear") if whole else ("linear",),
                     ).assign(layer=layer, site="resid_post", condition="requests", position=self.main)
-                )  # fmt: skip
+                )
             return pd.concat(parts, ignore_index=True)
 
         self.run.table("erasure", make=make, doing="erase one, read the other")
@@ -211,9 +215,11 @@ class Geometry(Rows):
             refused = answers_of(some)["answer"].to_numpy() == 0
             y = self.truth.layer(layer)[:, 0]
             sides = {
-                "harm": (x, rows["input_harm"].to_numpy() == 1), "safety": (x, rows["claim_harm"].to_numpy() == 0), "refusal": (x, refused),
+                "harm": (x, rows["input_harm"].to_numpy() == 1),
+                "safety": (x, rows["claim_harm"].to_numpy() == 0),
+                "refusal": (x, refused),
                 "truth": (y, self.truth.labels == 1),
-            }  # fmt: skip
+            }
             return {
                 name: extract_direction(z[torch.as_tensor(k)], z[torch.as_tensor(~k)], halves=0, provenance=place, seed=self.set.seed)
                 for name, (z, k) in sides.items()
@@ -227,9 +233,13 @@ class Geometry(Rows):
             prompts = self.requests().subset(np.flatnonzero(~train))
             read = {n: by_layer[last][n] for n in names}
             how: dict[str, Any] = {
-                "read_layer": last, "kl": self.set.kl, "random": self.set.random, "resamples": self.set.resamples, "seed": self.set.seed,
+                "read_layer": last,
+                "kl": self.set.kl,
+                "random": self.set.random,
+                "resamples": self.set.resamples,
+                "seed": self.set.seed,
                 "progress": self.progress,
-            }  # fmt: skip
+            }
             others = [layer for layer in self.pushed_layers if layer != self.layer]
             whole = {n: {self.layer: by_layer[self.layer][n]} for n in names}
             parts = [cross_steering(self.model, prompts, whole, read, positions=("stem_last", "stem"), **how)]
@@ -249,9 +259,15 @@ class Geometry(Rows):
             z = x.layer(self.layer)[:, 0]
             z = z - z.mean(0)
             return pd.DataFrame(
-                {"input_harm": x.rows["input_harm"], "claim_safety": 1 - x.rows["claim_harm"], "along_harm": (z @ u).numpy(),
-                 "beside_harm": (z @ (v / v.norm())).numpy(), "layer": self.layer, "answer": answers_of(x)["answer"].to_numpy()}
-            )  # fmt: skip
+                {
+                    "input_harm": x.rows["input_harm"],
+                    "claim_safety": 1 - x.rows["claim_harm"],
+                    "along_harm": (z @ u).numpy(),
+                    "beside_harm": (z @ (v / v.norm())).numpy(),
+                    "layer": self.layer,
+                    "answer": answers_of(x)["answer"].to_numpy(),
+                }
+            )
 
         self.run.table("plane", make=points, doing="project held-out requests")
 
@@ -287,8 +303,9 @@ STUDY = Study(
     main=Main(table="verdicts", labels=("layer",), axis="cosine of harm and safety", zero=0.0),
     tables={
         "verdicts": "layer | representation value low high n information cause",
-        "angles": "design layer site position first second metric | verdict value low high n clusters naive_cosine null_naive null_low null_high "
-        "p reliability_first reliability_second effective_rank massive without_massive variance note bootstrap_low bootstrap_high",
+        "angles": "design layer site position first second metric | verdict value low high n clusters naive_cosine null_naive "
+        "null_low null_high p reliability_first reliability_second effective_rank massive without_massive variance note "
+        "bootstrap_low bootstrap_high",
         "effects": "design layer site position effect metric | verdict value low high n p reliability share",
         "cells": "design layer site position cell | harm safety",
         "erasure": "erased read method probe split metric layer site condition position | value low high n",

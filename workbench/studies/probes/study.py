@@ -35,9 +35,27 @@ from .report import report
 from .training import across_training
 
 METHODS = (
-    "logistic", "lda", "mass_mean", "difference_in_means", "ridge", "svm", "mlp", "quadratic", "rbf", "knn", "ccs", "ccs_circle", "hinge",
-    "bimodal", "spin", "infonce", "crc", "vinc", "kmeans", "ccs:mlp",
-)  # fmt: skip
+    "logistic",
+    "lda",
+    "mass_mean",
+    "difference_in_means",
+    "ridge",
+    "svm",
+    "mlp",
+    "quadratic",
+    "rbf",
+    "knn",
+    "ccs",
+    "ccs_circle",
+    "hinge",
+    "bimodal",
+    "spin",
+    "infonce",
+    "crc",
+    "vinc",
+    "kmeans",
+    "ccs:mlp",
+)
 FEW = ("logistic", "lda", "mass_mean", "mlp", "knn", "ccs", "hinge", "crc")
 
 
@@ -267,7 +285,15 @@ STUDY = Study(
     asks="every kind of probe on every layer, whether it carries over, how few samples do, what CCS found, tampering",
     settings=ProbeSettings,
     fast={"train": 240, "test": 120, "methods": FEW, "repeats": 3, "draws": 40, "resamples": 200, "claims": ("partial", "harm")},
-    checked={"train": 100, "test": 100, "methods": ("logistic", "knn", "ccs"), "repeats": 2, "draws": 10, "resamples": 30, "claims": ("harm",)},
+    checked={
+        "train": 100,
+        "test": 100,
+        "methods": ("logistic", "knn", "ccs"),
+        "repeats": 2,
+        "draws": 10,
+        "resamples": 30,
+        "claims": ("harm",),
+    },
     compute=compute,
     report=report,
     main=Main(table="ccs_honesty", labels=("what", "against"), axis="share of held-out items", where={"metric": "accuracy"}, zero=0.5),

@@ -11,17 +11,22 @@ from ...activations import Activations, capture
 from ...core.stats import proportion
 from ...evaluation import answers_of
 from ...models import load_model
-from ...probes import (
-    change_point,
-    fit_layers,
-)
+from ...probes import change_point, fit_layers
 from ...prompts import PromptSet
 
 
 def across_training(
-    checkpoints: dict[int, Any], prompts: PromptSet, *, split: Any, layer: int, methods: tuple[str, ...] = ("logistic", "ccs"),
-    resamples: int = 1000, seed: int = 0, progress: bool | None = None, **load: Any,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    checkpoints: dict[int, Any],
+    prompts: PromptSet,
+    *,
+    split: Any,
+    layer: int,
+    methods: tuple[str, ...] = ("logistic", "ccs"),
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: bool | None = None,
+    **load: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the same prompts at every checkpoint of a model and say when each thing becomes readable.
 
     Args:
@@ -57,7 +62,12 @@ def across_training(
                 {"step": step, "layer": layer, "method": method, "what": what, "metric": "accuracy", **proportion(hit, people).row()}
             )
     changes = [
-        {"method": m, "metric": "change point, step", **(e := change_point(list(checkpoints), np.stack(h), people, resamples=resamples, seed=seed)).row(), "note": e.note}
+        {
+            "method": m,
+            "metric": "change point, step",
+            **(e := change_point(list(checkpoints), np.stack(h), people, resamples=resamples, seed=seed)).row(),
+            "note": e.note,
+        }
         for m, h in hits.items()
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows), pd.DataFrame(changes)

@@ -36,8 +36,6 @@ KINDS = ("stance", "agree", "truth")
 PLAIN = "base_short"
 
 
-
-
 class Steering(Rows):
     """The steps of the study."""
 
@@ -131,8 +129,8 @@ class Steering(Rows):
     def choose(self) -> None:
         """Try every kind, site, layer and coefficient on validation, and choose.
 
-        Chosen per kind: among cells whose cost without a claim is at most `most_tax`, those within 1 point of the best share of safe answers in the
-        worse of the two polarities, then of both together; of these the one that moves unclaimed prompts least (KL).
+        Chosen per kind: among cells whose cost without a claim is at most `most_tax`, those within 1 point of the best share of safe
+        answers in the worse of the two polarities, then of both together; of these the one that moves unclaimed prompts least (KL).
         """
         self.run.table("choice", make=lambda: self._chosen_of(self._tried()), doing="choose site, layer and coefficient")
 
@@ -230,7 +228,14 @@ class Steering(Rows):
                 for polarity in ("grant", "deny"):
                     keep = (frame["polarity"] == polarity).to_numpy()
                     share = proportion(safe[keep], frame["identity"].to_numpy()[keep])
-                    about = {"direction": kind, "site": site, "layer": layer, "coefficient": c, "polarity": polarity, "metric": "safe_score"}
+                    about = {
+                        "direction": kind,
+                        "site": site,
+                        "layer": layer,
+                        "coefficient": c,
+                        "polarity": polarity,
+                        "metric": "safe_score",
+                    }
                     rows.append({**about, **share.row(), "tax_on_validation": float(best["tax"])})
             return pd.DataFrame(rows)
 
