@@ -34,7 +34,7 @@ check: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(PY)
-	$(PY) -m pytest tests/test_architecture.py
+	$(PY) -m pytest tests/test_architecture.py tests/test_documented.py
 
 # Warnings are errors: a broken link or a docstring that does not parse stops it
 docs: $(STAMP)

@@ -16,7 +16,8 @@ STUDIES = {
     "udhr": ("says_and_knows", "behaviour", "layers", "truth_or_answer", "denied", "groups", "by_tokens"),
     "probes": ("layers", "methods", "transfer", "sample_efficiency", "ccs_honesty", "tampering"),
     "geometry": ("stance", "request", "plane", "points", "erasure", "cross_steering"),
-    "steering": ("dose_response", "places", "tax", "cost", "placement", "refusal"),
+    "steering": ("dose_response", "places", "tax", "cost", "placement"),
+    "refusal": ("refusal",),
     "patching": ("maps", "lines", "heads"),
 }
 HEAD = """---
@@ -36,7 +37,7 @@ SWEEP = wb.Sweep(
 )  # fmt: skip
 
 
-def part(study: str, command: str, run: wb.studies.Run, names: tuple[str, ...]) -> str:
+def part(study: str, command: str, run: wb.runs.Run, names: tuple[str, ...]) -> str:
     """Draw figures in both themes and return their part of the page."""
     document = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
     panels = {p["name"]: p for p in document["panels"]}

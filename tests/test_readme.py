@@ -16,10 +16,17 @@ def test_python_runs(tmp_path, monkeypatch, capsys):
     space: dict = {}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), space)
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
     out = capsys.readouterr().out
     assert "safe_score" in out
     assert "ccs" in out
+
+
+def test_studies_are_those_that_there_are():
+    from workbench.runs import listed
+
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|$", TEXT, re.M))
+    assert rows == listed()
 
 
 def test_links_exist():

@@ -9,5 +9,18 @@ from .theme import THEMES, themed
 from .words import reworded, words_of
 
 __all__ = [
-    "Drawing", "Finding", "Panel", "THEMES", "browser", "export", "read_rows", "recipes", "reworded", "style", "themed", "udhr", "words_of", "write_report",
-]  # fmt: skip
+    "Drawing",
+    "Finding",
+    "Panel",
+    "THEMES",
+    "browser",
+    "export",
+    "read_rows",
+    "recipes",
+    "reworded",
+    "style",
+    "themed",
+    "udhr",
+    "words_of",
+    "write_report",
+]

@@ -41,8 +41,8 @@ def export(
         tables: The table behind each figure, written as NAME.csv.
         formats: Of "html" (opens without a network), "png", "svg", "pdf".
         scale: Pixels per point of a png.
-        single_file: Put the drawing library (4.8 MB) into each html, so that it can be passed on alone. By default the pages of a folder share
-            one copy, `plotly.min.js` beside them.
+        single_file: Put the drawing library (4.8 MB) into each html, so that it can be passed on alone. By default the pages of a folder
+            share one copy, `plotly.min.js` beside them.
 
     Returns:
         The files written.

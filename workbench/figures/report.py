@@ -135,10 +135,14 @@ def _table(name: str, table: pd.DataFrame, slug: str) -> dict[str, Any]:
         numeric.append(bool(known) and all(_is_number(v) for v in known))
     cells = [[_cell(v, n) for v in values] for values, n in zip(columns, numeric, strict=True)]
     return {
-        "name": name, "id": slug, "rows": len(table), "shown": min(SHOWN, len(table)), "csv": _address("tables", name, "csv"),
+        "name": name,
+        "id": slug,
+        "rows": len(table),
+        "shown": min(SHOWN, len(table)),
+        "csv": _address("tables", name, "csv"),
         "columns": list(zip([str(c) for c in table.columns], numeric, strict=True)),
         "body": [list(zip(row, numeric, strict=True)) for row in zip(*cells, strict=True)],
-    }  # fmt: skip
+    }
 
 
 def _tame(value: Any) -> Any:
@@ -172,9 +176,15 @@ def _figure(panel: Panel, slug: str, stills: Sequence[str], ids: Mapping[str, st
         data = data.replace(sign, f"\\u{ord(sign):04x}")
     files = [("rows (csv)", _address("figures", panel.name, "csv")), *((k, _address("figures", panel.name, k)) for k in stills)]
     return {
-        "id": slug, "title": title or panel.name, "caption": panel.caption, "files": files, "height": height,
-        "table": panel.table, "table_id": _known(panel.table, ids), "data": Markup(data),
-    }  # fmt: skip
+        "id": slug,
+        "title": title or panel.name,
+        "caption": panel.caption,
+        "files": files,
+        "height": height,
+        "table": panel.table,
+        "table_id": _known(panel.table, ids),
+        "data": Markup(data),
+    }
 
 
 def _own(name: str) -> str:
@@ -182,11 +192,23 @@ def _own(name: str) -> str:
 
 
 def write_report(
-    path: str | Path, *, title: str, subtitle: str, findings: Sequence[str], convention: str, panels: Sequence[Panel],
-    limits: Sequence[str], tables: Mapping[str, pd.DataFrame], made: Sequence[str], steps: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any], warning: str = "", stills: Sequence[str] = (), theme: str = "light",
+    path: str | Path,
+    *,
+    title: str,
+    subtitle: str,
+    findings: Sequence[str],
+    convention: str,
+    panels: Sequence[Panel],
+    limits: Sequence[str],
+    tables: Mapping[str, pd.DataFrame],
+    made: Sequence[str],
+    steps: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    warning: str = "",
+    stills: Sequence[str] = (),
+    theme: str = "light",
     links: Sequence[tuple[str, str]] = (),
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the report.
 
     Args:
@@ -220,17 +242,32 @@ def write_report(
     hashes = [base64.b64encode(hashlib.sha256(s.encode("utf-8")).digest()).decode() for s in scripts]
     # `finalize` sees every text that the template writes, so that no field can be forgotten
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else visible(value),
-    )  # fmt: skip
+    )
     text = environment.from_string(_own("report.html.j2")).render(
-        title=title, subtitle=subtitle, warning=warning, convention=convention, limits=limits, made=made, steps=steps, theme=theme,
-        findings=[_finding(f, ids) for f in findings], links=[_further(*link) for link in links],
+        title=title,
+        subtitle=subtitle,
+        warning=warning,
+        convention=convention,
+        limits=limits,
+        made=made,
+        steps=steps,
+        theme=theme,
+        findings=[_finding(f, ids) for f in findings],
+        links=[_further(*link) for link in links],
         figures=[_figure(p, slug, stills, ids) for p, slug in zip(panels, slugs, strict=True)],
-        tables=[_table(name, table, ids[name]) for name, table in tables.items()], settings=list(settings.items()),
-        ink=DARK[INK] if theme == "dark" else INK, paper=DARK[PAPER] if theme == "dark" else PAPER,
-        css=Markup(_own("report.css")), scripts=[Markup(s) for s in scripts], hashes=hashes,
-    )  # fmt: skip
+        tables=[_table(name, table, ids[name]) for name, table in tables.items()],
+        settings=list(settings.items()),
+        ink=DARK[INK] if theme == "dark" else INK,
+        paper=DARK[PAPER] if theme == "dark" else PAPER,
+        css=Markup(_own("report.css")),
+        scripts=[Markup(s) for s in scripts],
+        hashes=hashes,
+    )
     path = Path(path)
     # bytes: a system that writes line ends of its own would change the scripts, and with them their hashes
     path.write_bytes(text.encode("utf-8"))

@@ -6,8 +6,9 @@
     ROOT/models/HASH.json    what a model's files load as, by the content of the files
     ROOT/journal.jsonl       how long each step took, for `--plan`
 
-ROOT is `WORKBENCH_CACHE`, or `~/.cache/workbench`. Keys hold a hash of the code that computes the thing: activations depend on `core`, `models`
-and `activations`; tables and folders on every room below the studies and on the study's own folder. Versions of the packages are in both.
+ROOT is `WORKBENCH_CACHE`, or `~/.cache/workbench`. Keys hold a hash of the code that computes the thing: activations depend on `core`,
+`models` and `activations`; tables and folders on every room below the studies and on the study's own folder. Versions of the packages are
+in both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The contract of studies, as scikit-learn checks its estimators: `check_study(study)` on yours, and on every study of this package in its tests.
+"""The contract of studies, as scikit-learn checks its estimators: `check_study(study)`.
+
+It runs on yours, and on every study of this package in its tests.
 
 1. Its settings are frozen, and wrong ones are refused before a model is touched.
 2. A plan writes nothing, loads nothing, computes nothing, and knows every step.
@@ -90,7 +92,8 @@ def check_study(
         ... class Settings:
         ...     n: int = 4
         >>> def compute(models, settings, run):
-        ...     return run.table("t", make=lambda: pd.DataFrame({"k": ["a"], "value": [0.5], "low": [0.4], "high": [0.6], "n": [settings.n]}))
+        ...     row = {"k": "a", "value": 0.5, "low": 0.4, "high": 0.6, "n": settings.n}
+        ...     return run.table("t", make=lambda: pd.DataFrame([row]))
         >>> main = Main(table="t", labels=("k",), axis="share")
         >>> declared = {"t": "k | value low high n"}
         >>> study = Study(name="tiny", asks="is it there?", settings=Settings, compute=compute, models=(), main=main, tables=declared)
@@ -145,8 +148,8 @@ def _check_plan(study: Study, given: Mapping[str, Any], settings: Any, place: Pa
     steps, whole = rehearse(study, by_role, settings, store)
     if not whole:
         raise BrokenStudy(
-            f"{study.name}: its plan ends after the step {steps[-1].name if steps else '(none)'!r}: compute() looks into a step's result outside "
-            "of a step. Do it in the make= of the next step"
+            f"{study.name}: its plan ends after the step {steps[-1].name if steps else '(none)'!r}: compute() looks into a step's result "
+            "outside of a step. Do it in the make= of the next step"
         )
     if not steps:
         raise BrokenStudy(f"{study.name}: it has no steps: compute() computes nothing that is cached")

@@ -16,9 +16,25 @@ from .run import Run
 
 # of tables whose columns nobody declared: what a row says, not what it is about
 SAYS = {
-    "value", "low", "high", "n", "p", "q", "note", "seconds", "error", "status", "share", "change", "change_low", "change_high", "threshold",
-    "reliability", "verdict", "chosen",
-}  # fmt: skip
+    "value",
+    "low",
+    "high",
+    "n",
+    "p",
+    "q",
+    "note",
+    "seconds",
+    "error",
+    "status",
+    "share",
+    "change",
+    "change_low",
+    "change_high",
+    "threshold",
+    "reliability",
+    "verdict",
+    "chosen",
+}
 PROSE = ("note", "finding", "error")  # sentences, which quote the numbers
 CALIBRATION = {"ece", "brier"}
 COLUMNS = [
@@ -46,8 +62,8 @@ class Comparison:
     """What two runs have in common and what not.
 
     Attributes:
-        rows: One row per number that both have: `table, row, metric`, both values with their intervals, `difference` (second minus first) with
-            `low, high`, and a verdict: "changed" (the interval of the difference leaves out 0), "same", or "no interval".
+        rows: One row per number that both have: `table, row, metric`, both values with their intervals, `difference` (second minus first)
+            with `low, high`, and a verdict: "changed" (the interval of the difference leaves out 0), "same", or "no interval".
         only: Rows that one of the runs lacks: `table, row, run`.
         words: Words that stand otherwise in a row that both have (verdicts, flags): `table, row, column, first, second`.
         settings: What was set or installed otherwise: `what, first, second`.
@@ -66,7 +82,7 @@ class Comparison:
 
     @property
     def changed(self) -> pd.DataFrame:
-        """The numbers that changed beyond their intervals: a study's main table first, calibration last, the largest differences before others."""
+        """The numbers that changed beyond their intervals: the main table first, calibration last, large differences before small ones."""
         some = self.rows[self.rows["verdict"] == "changed"]
         order = pd.DataFrame(
             {"main": ~some["table"].isin(self.mains), "late": some["metric"].isin(CALIBRATION), "size": -some["difference"].abs()}
@@ -84,8 +100,8 @@ class Comparison:
         lines = [f"set otherwise: {row['what']}: {row['first']} -> {row['second']}" for row in self.settings.to_dict("records")]
         lines += _listed(self.main, "more of the main table", MOST, verdict=True)
         lines += [
-            f"{self.names[0]} and {self.names[1]}: {len(self.rows)} numbers in both, {counts.get('changed', 0)} changed beyond their intervals, "
-            f"{counts.get('no interval', 0)} have no interval ({int(self._moved().sum())} of those differ)"
+            f"{self.names[0]} and {self.names[1]}: {len(self.rows)} numbers in both, {counts.get('changed', 0)} changed beyond their "
+            f"intervals, {counts.get('no interval', 0)} have no interval ({int(self._moved().sum())} of those differ)"
         ]
         expected = 0.05 * int((self.rows["verdict"] != "no interval").sum())
         if counts.get("changed", 0):
@@ -110,7 +126,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         head = html.escape(next(line for line in str(self).splitlines() if " numbers in both" in line))
-        return f"<p>{head}</p>{pd.concat([self.main, self.changed]).drop_duplicates().to_html(index=False, escape=True, float_format='{:.4g}'.format)}"
+        shown = pd.concat([self.main, self.changed]).drop_duplicates()
+        return f"<p>{head}</p>{shown.to_html(index=False, escape=True, float_format='{:.4g}'.format)}"
 
 
 def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Comparison:
@@ -238,9 +255,18 @@ def _difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     bounded = np.isfinite([low, high]).all()
     verdict = "no interval" if not bounded else "changed" if low > 0 or high < 0 else "same"
     return {
-        "metric": a.get("metric", ""), "first": one, "first_low": a_low, "first_high": a_high, "second": two, "second_low": b_low,
-        "second_high": b_high, "difference": d, "low": low, "high": high, "verdict": verdict,
-    }  # fmt: skip
+        "metric": a.get("metric", ""),
+        "first": one,
+        "first_low": a_low,
+        "first_high": a_high,
+        "second": two,
+        "second_low": b_low,
+        "second_high": b_high,
+        "difference": d,
+        "low": low,
+        "high": high,
+        "verdict": verdict,
+    }
 
 
 def _number(value: Any) -> float:

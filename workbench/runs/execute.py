@@ -85,8 +85,8 @@ def _facts(study: Study, models: Mapping[str, ModelHandle], fast: bool) -> dict[
         "asks": study.asks,
         "models": named,
         "fast": fast,
-        "size": sum({m["name"]: m["size"] for m in named.values()}.values()),
-        "layers": max((m["layers"] for m in named.values()), default=0),
+        "size": sum({m.info.name: m.size for m in models.values()}.values()),
+        "layers": max((m.info.n_layers for m in models.values()), default=0),
         "main": None if main is None else {"table": main.table, "labels": list(main.labels), "axis": main.axis, "zero": main.zero},
     }
 
@@ -122,7 +122,8 @@ def _same_subject(folder: Path, study: Study, models: Mapping[str, ModelHandle],
     for role, was in record["models"].items():
         if role in models and was.get("digest") not in (None, models[role].info.digest):
             raise OutputFolder(
-                f"{folder.name} holds a finished run of the model {was.get('name')!r}, not of {models[role].info.name!r}; choose another folder"
+                f"{folder.name} holds a finished run of the model {was.get('name')!r}, not of {models[role].info.name!r}; choose another "
+                "folder"
             )
     if record.get("input") != _input(study, settings):
         raise OutputFolder(f"{folder.name} holds a finished run on other statements; choose another folder")

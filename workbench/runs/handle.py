@@ -86,7 +86,8 @@ class ModelHandle(Described):
         """
         if not _INSIDE.get():
             raise OutsideStep(
-                f"{self.info.name}: a study loads a model inside a step only. Do it in the make= of run.table, run.activations or run.folder"
+                f"{self.info.name}: a study loads a model inside a step only. Do it in the make= of run.table, run.activations or "
+                "run.folder"
             )
         if self._model is None and self._parent is not None:
             self._model = untrained_copy(self._parent.load(), seed=self._seed)

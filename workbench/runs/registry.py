@@ -178,7 +178,8 @@ def source_of(study: Study) -> str:
     """Return a hash of the code that decides a study's results: the rooms below, what studies share, and its own folder.
 
     Reports, figures and the engine are left out: they decide how results look. Of a study in a folder (`study.py`) every Python file of the
-    folder counts but `report.py`; of a study in a single file that file; of one written in a notebook the functions and classes of the notebook.
+    folder counts but `report.py`; of a study in a single file that file; of one written in a notebook the functions and classes of the
+    notebook.
     """
     shared = {p.name: _hash(p) for p in sorted(HOME.glob("*.py"))}
     return content_hash(source_hash(without=ASIDE), shared, _own_source(study))

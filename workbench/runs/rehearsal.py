@@ -1,8 +1,9 @@
 """What a study or a sweep would run, what of it is cached, and about how long the rest will take.
 
-Each cell is rehearsed: its study computes with steps that compute nothing. What is cached is read; a step that is not cached gives a stand-in.
-A study that touches results of earlier steps inside `make` only is rehearsed to its end. Otherwise the rehearsal ends where a stand-in is
-touched, and the steps after that are taken from earlier runs of the study: the journal in the cache holds their names and times.
+Each cell is rehearsed: its study computes with steps that compute nothing. What is cached is read; a step that is not cached gives a
+stand-in. A study that touches results of earlier steps inside `make` only is rehearsed to its end. Otherwise the rehearsal ends where a
+stand-in is touched, and the steps after that are taken from earlier runs of the study: the journal in the cache holds their names and
+times.
 
 No model is loaded and no file is written.
 """
@@ -46,7 +47,7 @@ class Later:
         object.__setattr__(self, "_kind", kind)
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The type that it stands for."""
         return object.__getattribute__(self, "_kind")
 

@@ -90,7 +90,7 @@ def _findings(document: Mapping[str, Any]) -> list[Finding]:
 
 
 def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str], single_file: bool = False) -> None:
-    """Write the figures that have changed since they were last written (drawing stills takes a browser and seconds), each with its caption."""
+    """Write the figures that have changed since they were last written, each with its caption. Stills take a browser and seconds."""
     seal = folder / ".seal.json"
     try:
         old = dict(json.loads(seal.read_text(encoding="utf-8")))
@@ -123,11 +123,13 @@ def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]
     try:
         panels = [
             Panel(
-                name=check_name(p["name"], run.folder), caption=str(p["caption"]), table=check_name(p["table"], run.folder),
+                name=check_name(p["name"], run.folder),
+                caption=str(p["caption"]),
+                table=check_name(p["table"], run.folder),
                 drawing=Drawing.load(run.folder / "figures", p["name"], {**p, "rows": [check_name(r, run.folder) for r in p["rows"]]}),
             )
             for p in document["panels"]
-        ]  # fmt: skip
+        ]
         whole = [
             *(str(document[k]) for k in ("title", "subtitle", "convention", "warning")),
             *(str(f["text"]) for f in document["findings"]),
@@ -162,12 +164,12 @@ def redraw(
         out: Another folder; by default over those that are there.
         theme: "light" or "dark".
         captions: A toml file (or what it holds) with other words: `[report]` title, subtitle, findings, …; `[figures.NAME]` title, caption;
-            `[labels]` any label of any figure, exchanged wherever it stands (but not in what the pointer shows). `captions_of` writes one to
-            begin with.
+            `[labels]` any label of any figure, exchanged wherever it stands (but not in what the pointer shows). `captions_of` writes one
+            to begin with.
         formats: Of "html", "png", "svg", "pdf"; by default html, and png and svg where a browser is found.
         only: Names of figures; the report is then left as it is.
-        single_file: Put the drawing library (4.8 MB) into each figure's html, so that it can be passed on alone. By default the figures of a
-            run share one copy beside them.
+        single_file: Put the drawing library (4.8 MB) into each figure's html, so that it can be passed on alone. By default the figures
+            of a run share one copy beside them.
 
     Returns:
         The report.

@@ -72,8 +72,8 @@ def rerun(
         model: For a run of one model: where it lies now; by default what `run.json` names. Its weights must be the same.
         models: For a run of several: where each lies now, by role.
         study: The study's file, for a study that is not installed: a record is not trusted to name code.
-        tolerance: Largest relative error of a number that counts as agreement (numbers below 1e-3 in size: absolute, 1e-3 times the tolerance
-            of one). Threads and processors change last digits.
+        tolerance: Largest relative error of a number that counts as agreement (numbers below 1e-3 in size: absolute, 1e-3 times the
+            tolerance of one). Threads and processors change last digits.
         cache: A cache to use; by default an empty one, which is deleted after: nothing is taken from earlier runs.
         progress, say: As for `run_study`.
 

@@ -38,9 +38,9 @@ def run_study(
     """Run a study and write its tables, figures and report to a folder.
 
     Args:
-        name: A study that is installed (`workbench studies`), the path of a study of your own (a .py file), or a `Study`; or a `Sweep`, or the
-            path of a toml file that describes one (then `model`, `fast`, `seed` and options are its own, `workers=`, `address=` and `resume=`
-            are those of `run_sweep`, and what comes back is a `SweepRun`).
+        name: A study that is installed (`workbench studies`), the path of a study of your own (a .py file), or a `Study`; or a `Sweep`,
+            or the path of a toml file that describes one (then `model`, `fast`, `seed` and options are its own, `workers=`, `address=` and
+            `resume=` are those of `run_sweep`, and what comes back is a `SweepRun`).
         model: For studies of one model: anything that `load_model` takes, or a loaded model.
         models: For studies of several: a model for each role; the bundled one where none is named.
         out: The folder; by default `figures/NAME` (`figures/NAME-MODEL` for a model other than the bundled one).

@@ -1,9 +1,9 @@
 """The steps of a study: the only way to compute.
 
-`run.table`, `run.activations` and `run.folder` have a name, a key and a `make`. The result of `make` is cached by content: what it was made of
-(models, settings, the contents of files) and by which code. A step whose result is cached is not computed again, so a finished run makes no
-forward pass. Models can be loaded, and results of earlier steps can be looked into, inside `make` only; so a plan can walk through a study without
-computing anything.
+`run.table`, `run.activations` and `run.folder` have a name, a key and a `make`. The result of `make` is cached by content: what it was
+made of (models, settings, the contents of files) and by which code. A step whose result is cached is not computed again, so a finished
+run makes no forward pass. Models can be loaded, and results of earlier steps can be looked into, inside `make` only; so a plan can walk
+through a study without computing anything.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ class Steps:
 
         Args:
             name: The table; a tuple of names for several that are made together.
-            key: Everything that decides the result, JSON-like; a `Path` counts by what it holds. By default all models and settings of the run,
-                which is never wrong; a narrower key lets other settings share the result. The code is always part of it.
-            make: Makes the table; for several, a mapping from names to tables. Results of earlier steps are touched in here only, for in a plan
-                there are none.
+            key: Everything that decides the result, JSON-like; a `Path` counts by what it holds. By default all models and settings of
+                the run, which is never wrong; a narrower key lets other settings share the result. The code is always part of it.
+            make: Makes the table; for several, a mapping from names to tables. Results of earlier steps are touched in here only, for in
+                a plan there are none.
             doing: What the step does, for the log; by default its name.
             keep: Whether the table is a result (`tables/NAME.csv`, `run.tables`), or only an input of later steps.
             items: Items that the model reads for it, where that is what takes the time; for `--plan`.

@@ -87,7 +87,8 @@ class Study:
         fast: Settings of `--fast`.
         models: Roles of the models that it takes, such as `("model",)`, `("weak", "strong")` or `()`.
         main: Its main result.
-        tables: The tables that it may make, each with its columns ("layer method | value low high n"): what a row is about, a bar, what it says.
+        tables: The tables that it may make, each with its columns ("layer method | value low high n"): what a row is about, a bar, what
+            it says.
         inside: Settings of several values that a sweep takes inside each cell (under their own name in the sweep's file).
         inputs: Settings that name a file or a folder. They count by what the files hold, and a copy of a single file is kept with the run.
         across: `across(run, sweep, axes)`: further figures for the report of a sweep over this study.

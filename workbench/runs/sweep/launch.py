@@ -19,9 +19,7 @@ from .load import load_sweep
 from .worker import MOST_TRIES, open_cells, status_of, work
 
 
-def in_processes(
-    folder: Path, cache: Path, workers: int, cells: list[Cell], progress: bool | None, say: Callable[[str], None]
-) -> None:  # fmt: skip
+def in_processes(folder: Path, cache: Path, workers: int, cells: list[Cell], progress: bool | None, say: Callable[[str], None]) -> None:
     """Start workers as processes of their own, and new ones for those that die, until every cell has ended."""
     workers = min(workers, len(cells))
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), "TOKENIZERS_PARALLELISM": "false"}

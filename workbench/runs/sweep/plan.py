@@ -29,8 +29,8 @@ def plan(
 
     Returns:
         One row per step: `cell, step, status, seconds, from`. Status "finished" (the whole cell is), "cached", "to run", "shared" (with an
-        earlier cell), "likely" (from earlier runs of the study), "unknown". Seconds are nan where there is nothing to judge by; they are those
-        of one process.
+        earlier cell), "likely" (from earlier runs of the study), "unknown". Seconds are nan where there is nothing to judge by; they are
+        those of one process.
 
     Raises:
         BadInput: As `Sweep`; and whatever else of a model or of prompts would end the run.

@@ -48,10 +48,12 @@ def panels(run: Run, sweep: Sweep) -> list[Panel]:
         note = f" The first {len(some)} of {len(rows)} rows." if len(some) < len(rows) else ""
         out.append(
             Panel(
-                name="cells", table=main.table, drawing=draw.points(some, list(main.labels), f"{sweep.name}: cell by cell", main.axis, main.zero, colour),
+                name="cells",
+                table=main.table,
+                drawing=draw.points(some, list(main.labels), f"{sweep.name}: cell by cell", main.axis, main.zero, colour),
                 caption=f"{main.axis[0].upper()}{main.axis[1:]} in each cell; n={span(rows)} per point. {bars}{note}",
             )
-        )  # fmt: skip
+        )
     return [*out, *(study.across(run, sweep, axes) if study.across else ())]
 
 
@@ -69,8 +71,8 @@ def write(run: Run, sweep: Sweep) -> None:
         subtitle=sweep.description or f"{len(done)} cells of the study {study.name}.",
         findings=findings(run, sweep),
         panels=panels(run, sweep),
-        convention="Each cell is a run of its own, with its own report. A table of this page holds the rows of all cells, with the cell's name "
-        "and axes in front.",
+        convention="Each cell is a run of its own, with its own report. A table of this page holds the rows of all cells, with the cell's "
+        "name and axes in front.",
         limits=[
             "With many cells some will differ by chance: the intervals are those of one cell each, not of the largest of many.",
             *([seeds] if len(sweep.seeds) > 1 else []),

@@ -1,8 +1,8 @@
 """A sweep's cells, run one after the other, in processes, or on a Ray cluster.
 
 Every worker runs the same loop over the same folder: take a cell that is neither finished nor taken, run it, write how it ended. A cell is
-taken by a lock that the system frees if the worker dies, so there is nothing to schedule, whoever the workers are; another takes it up, and what
-was computed of it is cached. A cell that fails is listed and does not stop the others.
+taken by a lock that the system frees if the worker dies, so there is nothing to schedule, whoever the workers are; another takes it up,
+and what was computed of it is cached. A cell that fails is listed and does not stop the others.
 
     OUT/sweep.toml           the sweep
     OUT/cells/NAME/          a run folder each; cell.json says how it ended, error.txt why it did not
@@ -58,14 +58,22 @@ class SweepRun(Run):
     def _repr_html_(self) -> str:
         shown = self.cells.to_html(index=False, escape=True, float_format="{:.1f}".format)
         items = "".join(f"<li>{html.escape(f)}</li>" for f in self.findings)
-        return f"<p><b>{html.escape(str(self.record['study']))}</b>, report: <code>{html.escape(str(self.report))}</code></p><ul>{items}</ul>{shown}"
+        head = f"<p><b>{html.escape(str(self.record['study']))}</b>, report: <code>{html.escape(str(self.report))}</code></p>"
+        return f"{head}<ul>{items}</ul>{shown}"
 
 
 def run_sweep(
-    sweep: Any, *, out: str | Path | None = None, workers: int = 1, address: str | None = None, resume: bool = False, progress: bool | None = None,
-    say: Callable[[str], None] | None = None, cache: str | Path | None = None,
+    sweep: Any,
+    *,
+    out: str | Path | None = None,
+    workers: int = 1,
+    address: str | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+    say: Callable[[str], None] | None = None,
+    cache: str | Path | None = None,
     formats: Sequence[str] | None = None,
-) -> SweepRun:  # fmt: skip
+) -> SweepRun:
     """Run a sweep, and gather the tables of its cells.
 
     Args:

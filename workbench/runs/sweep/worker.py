@@ -135,8 +135,8 @@ def _session(place: Path) -> str:
 def status_of(place: Path, cell: Cell) -> dict[str, Any]:
     """Return how a cell ended: `status`, `error`, `seconds`.
 
-    The status is "open" (not begun, or made by other code or settings), "running", "finished", "failed" (in an earlier run of the sweep: to be
-    tried again) or "failed now".
+    The status is "open" (not begun, or made by other code or settings), "running", "finished", "failed" (in an earlier run of the sweep:
+    to be tried again) or "failed now".
     """
     record: Any = None
     with suppress(OSError, ValueError):
