@@ -12,11 +12,11 @@
 # # A tour in five minutes
 #
 # **Question.** When a prompt pushes a model to answer harmfully, what does it still know inside, along which directions, and can it be pushed
-# back? This notebook goes the whole way once, with small sets: prompts → activations → probes and CCS → directions → patching → steering → a
-# figure → a report. The notebooks after it take one step each, and take it seriously.
+# back? This notebook runs every step once, with small sets: prompts → activations → probes and CCS → directions → patching → steering → a
+# figure → a report. Each later notebook covers one step in full.
 #
-# **Expectation.** On the bundled organism the answers follow the claim, while a direction found without labels and without a claim goes on
-# telling rights granted from rights denied. With `WORKBENCH_MODEL=gpt2` (or a folder) the same cells ask your model; there nothing is promised.
+# **Expectation.** On the bundled organism the answers follow the claim, while a direction found without labels and without a claim still
+# separates rights granted from rights denied. With `WORKBENCH_MODEL=gpt2` (or a folder) the same cells run on your model, where the result is open.
 
 # %%
 import os
@@ -32,7 +32,7 @@ model.cfg.n_layers, model.cfg.d_model, words
 # %% [markdown]
 # ## Prompts
 #
-# Every item is one prompt with two endings, of which one is right. The split keeps identities *and* rights of the test side out of training.
+# Every item is one prompt with two endings, of which one is right. The split holds out identities *and* rights.
 
 # %%
 split = wb.grouped_split(wb.prompts.udhr().to_frame(), test=0.4, seed=0)
@@ -51,8 +51,8 @@ harm
 # %% [markdown]
 # ## What it says, and what it knows
 #
-# One pass gives both: the answers, and the residual stream at the last token of both endings. Probes are fitted without a claim. The neutral
-# sentence stands where the harm claim stands: the control for "any sentence there would do that".
+# One forward pass gives both: the answers, and the residual stream at the last token of both endings. Probes are fitted without a claim. The
+# control is a neutral sentence in the position of the harm claim: it tests whether any sentence there has the effect.
 
 # %%
 acts = {
@@ -73,8 +73,8 @@ wb.figures.udhr.layer_curves(table, ["no claim", "neutral", "harm"])
 # %% [markdown]
 # ## A direction
 #
-# What a harm claim does to the stream, against what a good claim does, both from one neutral baseline. The naive cosine is the one that most
-# papers print: two differences from one baseline have a cosine near .5 even if they are noise.
+# The effect of a harm claim on the residual stream against that of a good claim, both from one neutral baseline. The naive cosine is the one that
+# most papers report: two differences from one baseline have a cosine near .5 even if they are noise.
 
 # %%
 layer = max(1, model.cfg.n_layers // 6)
@@ -91,10 +91,10 @@ stance = wb.extract_direction(rows["good"], rows["harm"])
 stance
 
 # %% [markdown]
-# ## Push back, and where the claim takes hold
+# ## Push back, and locate the effect of the claim
 #
-# Twenty random directions of the same length stand beside the push. Patching puts what the model holds under the good claim in its place under
-# the harm claim: 1 where the answer comes back, 0 where nothing changes.
+# The control is twenty random directions of the same length. Patching puts activations under the good claim into the run under
+# the harm claim: 1 where the answer is restored, 0 where nothing changes.
 
 # %%
 doses = wb.dose_response(model, ask("consider_claim", "harm", "test", 40), stance, [0.5, 1.0], scope="last", resamples=200, progress=False)
@@ -111,10 +111,10 @@ recovered = wb.patch(
 recovered.pivot(index="position", columns="layer", values="value").round(2)
 
 # %% [markdown]
-# ## A study does all of it with every control
+# ## A study runs all of this with every control
 #
-# `wb.run_study("udhr")` is the first of them; a sweep crosses models, datasets, prompt forms, sites, layers, methods and seeds. Here is one of
-# two cells, small. Steps are kept by content: run the cell again and nothing is computed.
+# `wb.run_study("udhr")` runs the main study. A sweep runs a study on every combination of models, datasets, prompt forms, sites and seeds, for
+# lists of layers and methods. Here is a small one with two cells. Steps are cached by content: a second run computes nothing.
 
 # %%
 sweep = wb.Sweep(
@@ -143,5 +143,5 @@ if planted:
     assert pushed[[m for m in pushed.index if "random" in m]].max() < 0.5, "random directions of equal length do not"
 
 # %% [markdown]
-# **What it does not show.** One organism in which all of this was planted shows that the instruments see such things where they are. The sets
-# are small and the intervals wide; nothing was chosen on validation; what the push costs was not asked. `workbench run steering` does.
+# **What it does not show.** One organism in which all of this was planted shows that the methods detect such findings where they exist. The sets
+# are small and the intervals wide. Nothing was chosen on validation rows, and the cost of the push was not measured; `workbench run steering` does both.

@@ -11,12 +11,12 @@
 # %% [markdown]
 # # What it says and what it knows
 #
-# **Question.** A prompt claims that nobody should have rights, and the model answers accordingly. Does anything inside it
-# still tell rights granted from rights denied?
+# **Question.** A prompt claims that nobody should have rights, and the model answers accordingly. Do its activations
+# still separate rights granted from rights denied?
 #
 # **Expectation.** On the bundled organism this is planted: its answer follows the claim, and a verdict that it was trained
-# to give after the answer depends on the truth alone. So a direction found *without labels and without a claim* should go
-# on reading the truth under the claim. On your own model (set `WORKBENCH_MODEL`) nothing is promised.
+# to give after the answer depends on the truth alone. So a direction found *without labels and without a claim* should
+# still read the truth under the claim. On your own model (set `WORKBENCH_MODEL`) the result is open.
 
 # %%
 import os
@@ -34,7 +34,7 @@ model.cfg.model_name, model.cfg.n_layers, words
 # ## The prompts
 #
 # Each item is a statement that grants or denies a right, and two answers to it. The label names the answer that grants the
-# right. No word of the statement gives the label away: granting and denying statements share their words.
+# right. No single word of the statement predicts the label: granting and denying statements share their words.
 
 # %%
 split = wb.grouped_split(wb.prompts.udhr().to_frame(), seed=0)
@@ -70,12 +70,12 @@ says = wb.agreement(asked)
 says[(says["metric"] == "safe_score")].round(3)
 
 # %% [markdown]
-# The control is the neutral sentence in the same place: if any sentence there changed the answer, this one would too.
+# The control is the neutral sentence in the same position: if any sentence there changed the answer, this one would too.
 #
 # ## What it knows
 #
-# Fit on training identities and rights without a claim; read held-out identities and rights under each claim, unchanged.
-# CCS sees no label; its sign is set afterwards, on those same unpushed training rows.
+# Probes are fitted on training identities and rights without a claim, and tested unchanged on held-out identities and rights
+# under each claim. CCS uses no label; its sign is set afterwards, on the same unpushed training rows.
 
 # %%
 base = prompts("base_short", None, "train", 400) + prompts("base_short", None, "test", 200)
@@ -92,8 +92,8 @@ table[(table["metric"] == "accuracy") & (table["condition"] == "harm") & (table[
 wb.figures.udhr.layer_curves(table, ["no claim", "good", "neutral", "harm"])
 
 # %% [markdown]
-# Grey is where random directions fall that were oriented with the training labels. On the organism it is wide in the upper
-# layers: the truth takes up so much of what differs between the two endings that many directions read it. That a direction
+# Grey: the range of random directions, oriented on training labels. On the organism it is wide in the upper
+# layers: the truth accounts for so much of the difference between the two endings that many directions read it. That a direction
 # reads the truth is therefore less surprising than that the *answer* does not follow it.
 
 # %%
@@ -111,7 +111,7 @@ pd.DataFrame(
 # %% [markdown]
 # ## Conclusion, as code
 #
-# On the organism the finding must hold; on another model these are questions.
+# On the organism the finding must hold; on another model it is open.
 
 # %%
 if held:
@@ -124,6 +124,6 @@ if held:
     assert words_only["low"].iloc[0] < 0.6, "nor do the words"
 
 # %% [markdown]
-# **What it does not show.** That the model *uses* what is read here: nothing was changed inside it. That CCS found *truth*:
-# it finds the most prominent feature in which the two endings contradict each other. And one organism in which all this was
-# planted says nothing about models at large; it shows that the instrument can see it where it is.
+# **What it does not show.** That the model *uses* what is read here: there was no intervention. That CCS found *truth*:
+# it finds the most prominent feature in which the two endings contradict each other. One organism in which all of this was
+# planted says nothing about models in general; it shows that the method detects the finding where it exists.

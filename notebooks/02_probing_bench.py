@@ -11,14 +11,14 @@
 # %% [markdown]
 # # The probe bench
 #
-# **Questions.** At which layer can truth be read? Do nonlinear probes add anything? What does CCS find when nobody tells it what
-# to look for? How few samples are enough? Can the disagreement of probe and answer show that a model was pushed?
+# **Questions.** At which layer can truth be read? Do nonlinear probes add anything? What does CCS find without
+# labels? How few samples are enough? Can the disagreement of probe and answer show that a model was pushed?
 #
-# **Expectation.** The bundled organism carries the truth of its answers, so everything should read it, with labels and without.
-# Its twin was trained on the same answers without ever being asked whether they are right: there CCS should fail, and the panel
-# should say so. On your own model (set `WORKBENCH_MODEL`) nothing is promised.
+# **Expectation.** The bundled organism carries the truth of its answers, so every method should read it, with labels and without.
+# Its twin was trained on the same answers without a verdict on them: there CCS should fail, and the report
+# should say so. On your own model (set `WORKBENCH_MODEL`) the result is open.
 #
-# `workbench run probes` does all of this with more items, more methods and a report.
+# `workbench run probes` runs all of this with more items and more methods, and writes a report.
 
 # %%
 import os
@@ -37,8 +37,8 @@ layer = model.cfg.n_layers * 2 // 3  # fixed before anything is read
 # %% [markdown]
 # ## Data
 #
-# Two conditions, with and without a claim; the answers come from the same pass as the activations. Identities and rights on the
-# held-out side are on neither side of any fit.
+# There are two conditions, with and without a claim. The answers come from the same forward pass as the activations. No fit uses
+# held-out identities or rights.
 
 
 # %%
@@ -66,8 +66,8 @@ clean
 # %% [markdown]
 # ## One table: layers, methods, conditions, controls
 #
-# Fitted without the claim, read without and under it. `gap` is what a nonlinear probe reads beyond the best linear one, paired on
-# the same items; `selectivity` is accuracy minus that on a task that only memory solves.
+# Probes are fitted without the claim and tested without and under it. `gap` is the accuracy of a nonlinear probe minus that of the best linear
+# one, paired on the same items; `selectivity` is accuracy minus that on a task that only memorisation solves.
 
 # %%
 table = wb.probe_layers(
@@ -90,7 +90,7 @@ table[table["metric"].isin(["gap", "selectivity"]) & (table["layer"] == layer)][
 ]
 
 # %% [markdown]
-# The controls of the same call: what shuffled labels, random directions and the words alone reach.
+# The controls of the same call: shuffled labels, random directions and the words alone.
 
 # %%
 table[(table["control"] != "") & (table["metric"] == "accuracy") & (table["layer"].isin([layer, -1]))][
@@ -100,8 +100,8 @@ table[(table["control"] != "") & (table["metric"] == "accuracy") & (table["layer
 # %% [markdown]
 # ## What did CCS find?
 #
-# The same panel on the organism and on its twin without a verdict. Into half of the prompts a speaker's opinion is put: which
-# feature does a search without labels find then (Farquhar et al. 2023)?
+# The same test on the organism and on its twin without a verdict. Half of the prompts contain a speaker's opinion: which
+# feature does a search without labels then find (Farquhar et al. 2023)?
 
 # %%
 panels = {}
@@ -116,9 +116,9 @@ panels[name]
 pd.concat({name: panel.table.set_index("what")[["value", "low", "high"]].round(2) for name, panel in panels.items()}, axis=1)
 
 # %% [markdown]
-# ## A loss of one's own
+# ## A loss of your own
 #
-# Any function of the two probabilities (each `restart x item`) is a method: restarts, controls, intervals and all.
+# Any function of the two probabilities (each `restart x item`) is a method, with restarts, controls and intervals.
 
 
 # %%
@@ -130,7 +130,7 @@ mine = wb.probe_layers(clean, split=split, methods=[agree_to_differ, "ccs"], con
 mine[mine["metric"] == "accuracy"].pivot(index="method", columns="layer", values="value").round(2)
 
 # %% [markdown]
-# ## How few are enough, and does it carry over?
+# ## Sample efficiency and transfer
 
 # %%
 few = wb.sample_efficiency(clean, layer=layer, split=split, methods=["logistic", "ccs"], repeats=5, resamples=200)
@@ -143,9 +143,9 @@ wb.probes.smallest(few, threshold=0.9)
 draw.transfer(wb.transfer_matrix({"no claim": clean, "harm": pushed}, layers=[layer], split=split, resamples=0))
 
 # %% [markdown]
-# ## Broken from outside?
+# ## Tampering
 #
-# The detector has seen no pushed prompt: a probe, how sure it is, and a threshold from unpushed prompts.
+# The detector was fitted on no pushed prompt. It consists of a probe, its calibrated probability, and a threshold from unpushed prompts.
 
 # %%
 detector = wb.fit_tamper(clean, layer=layer, split=split, false_alarms=0.05)
@@ -158,7 +158,7 @@ wb.tamper_score(held, detector)[["identity", "right", "tamper_score", "probe_pro
 # %% [markdown]
 # ## Conclusion, as code
 #
-# On the organism the findings must hold; on another model these are questions.
+# On the organism the findings must hold; on another model they are open.
 
 # %%
 if MODEL == "bundled":
@@ -170,5 +170,5 @@ if MODEL == "bundled":
     assert (tamper := wb.tamper_score(held, detector))["tamper_score"].mean() > 0.9, "pushed prompts disagree with the probe"
 
 # %% [markdown]
-# **What this does not show.** A probe reads what is there, not what the model uses; CCS gets its sign from labelled training rows
-# (the panel shows a rule that needs none); and a disagreement says that the answer is not what the probe reads, not why.
+# **What this does not show.** A probe shows what can be read, not what the model uses. CCS gets its sign from labelled training rows
+# (the report includes a rule that needs none). A disagreement shows that the answer is not what the probe reads, not why.

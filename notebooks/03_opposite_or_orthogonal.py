@@ -11,13 +11,13 @@
 # %% [markdown]
 # # Opposite, orthogonal, or something else?
 #
-# **Question.** How do the directions of *harm* and *safety* lie to each other inside a model: as directions, as information, as causes?
+# **Question.** How are *harm* and *safety* related inside a model: as directions, as information, as causes?
 #
 # **Why not just a cosine.** Two directions that share a baseline have a cosine of ±.5 on pure noise; two weak ones point anywhere. Here
-# every product leaves out pairs of rows of one cluster, the cosine is divided by what each direction can be known by, and it comes with
-# an interval, a null that keeps the construction, and a verdict that may be *undetermined* or *refused*.
+# every product excludes pairs of rows of one cluster, and the cosine is divided by the reliability of each direction. It has
+# an interval, a null with the same construction, and a verdict that may be *undetermined* or *refused*.
 #
-# `workbench run geometry` does all of this, layer by layer, and writes a report. Set `WORKBENCH_MODEL` for your own model.
+# `workbench run geometry` runs all of this for each layer and writes a report. Set `WORKBENCH_MODEL` for your own model.
 
 # %%
 import os
@@ -35,9 +35,9 @@ model = wb.load_model(MODEL)
 layer = model.cfg.n_layers * 2 // 3  # fixed before anything is read
 
 # %% [markdown]
-# ## The instrument on rows where the answer is known
+# ## The method on rows with a known answer
 #
-# No signal at all, one shared baseline: the naive cosine says .5, the report says that there is nothing to compare.
+# No signal and one shared baseline: the naive cosine is .5, and the report says that there is nothing to compare.
 
 # %%
 g = torch.Generator().manual_seed(0)
@@ -55,7 +55,7 @@ known = wb.compare_directions(harm=(harm + 4 * a, baseline), safety=(safety + 4 
 known
 
 # %% [markdown]
-# How many prompts does a verdict need? A pilot's reliability and rank say it.
+# How many prompts does a verdict need? Reliability and rank from a pilot determine it.
 
 # %%
 wb.geometry_power(cosine=-0.5, reliability=0.2, n=64, rank=60, ns=(32, 128, 512), runs=20)
@@ -63,8 +63,8 @@ wb.geometry_power(cosine=-0.5, reliability=0.2, n=64, rank=60, ns=(32, 128, 512)
 # %% [markdown]
 # ## A 2x2 on the model: harm of the request, safety of the claim
 #
-# Matched pairs of a harmful and a harmless request, each under a sentence that asks for every answer and under one that protects.
-# Read at the last token before the reply.
+# Matched pairs of a harmful and a harmless request, each under a sentence that asks for every answer and under one that protects,
+# read at the last token before the reply.
 
 # %%
 prompts = wb.prompts.factorial()
@@ -105,7 +105,7 @@ draw.erasure(erased, layer)
 # %% [markdown]
 # ## As causes: push along one, read the other
 #
-# Directions from one half of the pairs; pushes, all equally far from the unpushed model, on the other half.
+# Directions come from one half of the pairs. Pushes, all at the same KL from the unpushed model, are applied on the other half.
 
 # %%
 last = acts.layers[-1]
@@ -132,7 +132,7 @@ pushed = cross_steering(
 draw.cross(pushed, layer)
 
 # %% [markdown]
-# ## Same space? This model against another
+# ## Comparison with another model
 
 # %%
 other = wb.load_model("udhr-organism-no-verdict")
@@ -158,6 +158,6 @@ if MODEL == "bundled":
     assert effect.loc[("harm", "add", "safety"), "low"] > effect.loc[("random", "add", "safety"), "high"], "a push along harm raises safety"
 
 # %% [markdown]
-# **What this does not show.** Both factors make this model refuse, and where the reply is formed their main effects are bound to point the
-# same way: the alignment is one of what they lead to. Earlier layers and the instruction's last token are where harm itself would stand;
-# `workbench run geometry` reads both positions. An angle is about these contrasts and one inner product.
+# **What this does not show.** Both factors make this model refuse, and where the reply is formed their main effects necessarily point the
+# same way: the alignment is one of their consequences. Harm itself would be represented at earlier layers and at the instruction's last token;
+# `workbench run geometry` reads both positions. An angle describes these contrasts and one inner product.

@@ -11,13 +11,13 @@
 # %% [markdown]
 # # Pushing back
 #
-# **Question.** Under a harm claim a model denies everybody's rights. Can a push inside restore its answers, for statements that grant *and*
-# for statements that deny, and what does that cost elsewhere?
+# **Question.** Under a harm claim a model denies everybody's rights. Can a push on its activations restore the answers, for statements that grant
+# *and* for statements that deny, and what does it cost elsewhere?
 #
 # **Expectation.** The safe answer is claim XOR polarity ("yes" for a granting statement, "no" for a denying one), so a push towards one *word*
 # cannot repair both. A push along the *stance* (good claim minus harm claim) may, if the model uses it there.
 #
-# `workbench run steering` does all of this with everything chosen on validation, and writes a report. Set `WORKBENCH_MODEL` for your own model.
+# `workbench run steering` runs all of this with every choice made on validation rows, and writes a report. Set `WORKBENCH_MODEL` for your own model.
 
 # %%
 import os
@@ -37,9 +37,9 @@ words = wb.choose_answers(model)
 layer = max(1, model.cfg.n_layers // 6)  # early, fixed before anything is read
 
 # %% [markdown]
-# ## Who may be seen when
+# ## The split
 #
-# Directions are made on half of the identities and rights, everything below is measured on the other half.
+# Directions are extracted on half of the identities and rights; everything below is measured on the other half.
 
 # %%
 whole = wb.prompts.udhr("consider_claim", "harm", n=1600, answers=words).to_frame()
@@ -59,8 +59,8 @@ stance
 # %% [markdown]
 # ## Dose and response, with a control
 #
-# The push acts on the last token of the prompt alone. A coefficient of 1 adds the difference of the two means. Twenty random directions of the
-# same length stand behind.
+# The push acts on the last token of the prompt only. A coefficient of 1 adds the difference of the two means. The control is twenty random
+# directions of the same length.
 
 # %%
 under_harm, plain = side("test", "harm"), side("test", None)
@@ -86,9 +86,9 @@ if MODEL == "bundled":
 cell.unstack().round(2)
 
 # %% [markdown]
-# ## Which tokens are touched
+# ## Which tokens are changed
 #
-# A scope is worked out anew at each forward pass. The view shows each token's coordinate along the stance; ▸ marks what the push touches.
+# A scope is computed at each forward pass. The view shows each token's coordinate along the stance; ▸ marks the tokens that the push changes.
 
 # %%
 shown = wb.project_tokens(model, under_harm[0].stem, stance, scope="last")
@@ -98,7 +98,7 @@ token_view(shown)
 # %% [markdown]
 # ## Edits are values
 #
-# They join with `|`, act in that order, and go away when the block ends. A gate lets a push through only where the prompt calls for it.
+# `|` composes edits in order; they end with the block. A gate applies a push only on prompts that it selects.
 
 # %%
 probe = wb.fit_logistic(fit["harm"].layer(layer)[:, 0], fit["good"].layer(layer)[:, 0])
@@ -130,7 +130,8 @@ cost[cost.metric.isin(["safe_score", "log_odds"])].round(3)
 # %% [markdown]
 # ## Item by item
 #
-# A mean can hide prompts on which a push backfires (Tan et al. 2024). Here towards *yes*: right for granting statements, wrong for denying ones.
+# A mean can hide prompts on which a push backfires (Tan et al. 2024). Here the measured change is towards *yes*: right for granting statements, wrong for
+# denying ones.
 
 # %%
 items, summary = wb.steerability(model, under_harm, stance, [-0.5, 0, 0.5, 1], scope="last", resamples=300)
@@ -143,7 +144,7 @@ if MODEL == "bundled":
 summary.round(3)
 
 # %% [markdown]
-# ## Side by side
+# ## Generated text, side by side
 
 # %%
 wb.generate(
@@ -151,5 +152,6 @@ wb.generate(
 )
 
 # %% [markdown]
-# **What this does not show.** That the push works on other claims, wordings or prompt forms; that the model "means" it: the stance was planted in the
-# bundled model at this very place. The study (`workbench run steering`) adds other directions, layers, refusal, and the claim inside the answer.
+# **What this does not show.** That the push works on other claims, wordings or prompt forms, or that the finding holds in other models: the stance was planted
+# in the bundled model at this place. The study (`workbench run steering`) adds other directions and layers, and the claim inside the answer.
+# `workbench run refusal` is the study of refusal.

@@ -11,13 +11,13 @@
 # %% [markdown]
 # # Where does the claim override the truth?
 #
-# **Question.** Two runs over the same statement, one under a good claim (*clean*), one under a harm claim (*corrupted*), answer differently. At which
-# layer and token does the difference live, which head brings it there, and does it lie along one line?
+# **Question.** Two runs over the same statement, one under a good claim (*clean*), one under a harm claim (*corrupted*), give different answers. Which
+# layer and token carry the difference, which head writes it there, and does it lie along one direction?
 #
-# **Method.** Activation patching: put what the clean run has at a place into the corrupted run. *Recovered* is 0 where nothing comes back and 1 where
-# all of it does: a ratio of means over prompts, with an interval over identities.
+# **Method.** Activation patching: put activations of the clean run at one place into the corrupted run. *Recovered* is 0 where nothing changes and 1 where
+# the clean answer is restored: a ratio of means over prompts, with an interval over identities.
 #
-# `workbench run patching` does all of this and writes a report. Set `WORKBENCH_MODEL` for your own model.
+# `workbench run patching` runs all of this and writes a report. Set `WORKBENCH_MODEL` for your own model.
 
 # %%
 import os
@@ -36,7 +36,7 @@ words = wb.choose_answers(model)
 # %% [markdown]
 # ## Two prompts, token by token
 #
-# Two wordings of equal length, so that each token has its counterpart. Look at the alignment before believing a map.
+# The two wordings have equal length, so each token has a counterpart. Check the alignment before you trust a map.
 
 # %%
 harm, good = "Nobody should have rights and freedoms.", "All people should have equal rights."
@@ -66,8 +66,8 @@ if MODEL == "bundled":
 stream.unstack().round(2)
 
 # %% [markdown]
-# In the bundled model the claim's tokens hold the difference before block 0 and the last token of the prompt holds it after. So something in
-# block 0 carries it there. Which head?
+# In the bundled model the claim's tokens carry the difference before block 0, and the last token of the prompt carries it after. So block 0
+# moves it there. Which head does this?
 
 # %%
 heads = wb.patch(model, clean, corrupted, site="z", heads=True, positions="last", resamples=300, **how)
@@ -76,9 +76,9 @@ if MODEL == "bundled":
 draw.heads(heads, "Heads, at the last token")
 
 # %% [markdown]
-# ## One line?
+# ## One direction?
 #
-# Exchange only the component along the stance direction, made from other identities; beside it random directions.
+# Patch only the component along the stance direction, which is extracted on other identities. Random directions are the control.
 
 # %%
 layer = (
@@ -114,19 +114,19 @@ lines[["layer", "value", "low", "high", "n"]].round(3)
 # %% [markdown]
 # ## Is a gradient good enough?
 #
-# Attribution patching guesses all places from one gradient. Where the stream is far from linear it is wrong; here is by how much.
+# Attribution patching estimates all places from one gradient. It is wrong where the metric is far from linear in the activations; this measures the error.
 
 # %%
 wb.attribution_error(model, clean, corrupted, site="resid_pre", positions="segment", sample=4, **({"align_by": how["align_by"]})).round(2)
 
 # %% [markdown]
-# ## What does the direction say?
+# ## Nearest tokens of the direction
 #
-# Its nearest tokens, with what random directions reach at that rank.
+# With the value for random directions at that rank.
 
 # %%
 wb.top_tokens(model, stance, k=5).round(2)
 
 # %% [markdown]
 # **What this does not show.** A place that recovers the behaviour carries the difference between *these two claims* in *this prompt form*. It need not be
-# where the difference is computed, nor the only place: parts may add up to more or less than 1.
+# where the difference is computed, nor the only place: the sum over places may be more or less than 1.

@@ -11,9 +11,9 @@
 # %% [markdown]
 # # Your own model, your own statements
 #
-# **Question.** Does *your* model, on *your* statements, say one thing under a harmful claim and carry another?
+# **Question.** Does *your* model, on *your* statements, answer one thing under a harmful claim while its activations carry another?
 #
-# **Expectation.** None. The bundled organism stands in until you name a model: set `WORKBENCH_MODEL` to a hub name or a folder that
+# **Expectation.** None. The default is the bundled organism. To use your own, set `WORKBENCH_MODEL` to a hub name or a folder that
 # `save_pretrained` wrote, and `WORKBENCH_DATA` to a csv with a statement
 # and a label in each row (and `WORKBENCH_COLUMNS=statement=text,label=is_true` if its columns have other names).
 
@@ -37,12 +37,12 @@ COLUMNS = dict(pair.split("=", 1) for pair in os.environ.get("WORKBENCH_COLUMNS"
 # |---|---|
 # | `statement` | a sentence one can agree or disagree with |
 # | `label` | 1 (true, yes) if agreeing is right, 0 (false, no) if disagreeing is |
-# | `identity` | who it is about: rows of one identity are held out together, and intervals are clustered by it. Without it each row stands alone |
+# | `identity` | who it is about: rows of one identity are held out together, and intervals are clustered by it. Without it each row is independent |
 # | `right` | optional: what it is about; held out as well |
 #
-# Other names are told by `columns=`. Write statements of both kinds about the same people in the same words, or a bag of words will give the
-# answer away; the report's controls say whether it does. For want of yours, here are some about people of our choosing and rights of the
-# Declaration: the bundled organism knows no other subject.
+# `columns=` maps other names. Write statements of both kinds about the same people in the same words; otherwise a bag of words will predict the
+# answer. The report's controls show whether it does. The default statements are about a list of occupations and rights of the
+# Declaration: the bundled organism was trained on no other subject.
 
 # %%
 if not DATA:
@@ -63,8 +63,8 @@ source.frame.sample(4, random_state=0)
 # %% [markdown]
 # ## The model
 #
-# Exactly what it will read, token by token, before anything is run. A first token that is missing or doubled, or an answer that is two tokens,
-# is the commonest way to a wrong result; `load_model` and the study refuse both.
+# The exact input, token by token, before anything is run. A missing or doubled first token, or an answer of two tokens,
+# is the most common cause of a wrong result; `load_model` and the study refuse both.
 
 # %%
 model = wb.load_model(MODEL)
@@ -76,8 +76,8 @@ print(wb.models.info(model))
 # %% [markdown]
 # ## How long will it take?
 #
-# A plan runs nothing: it says what is cached and about how long the rest takes. On a processor a model of a few billion parameters takes hours;
-# begin with the small grid.
+# A plan loads no model and computes nothing. It lists the steps, what is cached, and about how long the rest takes. On a CPU a model of a few billion
+# parameters takes hours; begin with the small grid.
 
 # %%
 HOW = {"train": 100, "test": 60, "behaviour": 40, "claims": ("neutral", "partial", "harm"), "resamples": 100, "ccs_epochs": 300}
@@ -88,7 +88,7 @@ plan[["step", "status", "seconds", "from"]].head(8)
 # %% [markdown]
 # ## Measure
 #
-# The same as `workbench run udhr --model MODEL --data FILE --columns statement=text label=granted identity=about right=what --fast`.
+# Equivalent to `workbench run udhr --model MODEL --data FILE --columns statement=text label=granted identity=about right=what --fast`.
 
 # %%
 run = wb.run_study("udhr", model=MODEL, data=DATA, columns=COLUMNS, fast=True, out="figures/mine", progress=False, **HOW)
@@ -99,8 +99,8 @@ null = pd.read_csv(run.folder / "figures" / "says_and_knows-null.csv")  # what r
 wb.figures.udhr.says_and_knows(run.tables["says_and_knows"], null)
 
 # %% [markdown]
-# Three figures for a post: what it says and knows, by layer, and truth against answer. Each has its rows as csv beside it, and is drawn again
-# from them without a model, in another theme or with other words.
+# Three figures for a post: what the model says and knows, accuracy by layer, and truth against answer. Each is saved with its rows as csv and is redrawn
+# from them without a model, in another theme or with other captions.
 
 # %%
 three = ("says_and_knows", "layers", "truth_or_answer")
@@ -124,6 +124,6 @@ if wb.models.planted(model) and not os.environ.get("WORKBENCH_DATA"):
     assert under.filter(like="logistic", axis=0)["low"].iloc[0] > 0.5, "what it carries of them is still right"
 
 # %% [markdown]
-# **What it does not show.** A probe that reads the label reads *something* that goes with it; the bag of words in the report says how much of that is
-# in the words. The organism was taught about rights and nothing else: statements about the rules of a library come out at chance in every column, with
-# and without a claim. A null on your model may likewise mean that it never understood the question: look at its answers without a claim first.
+# **What it does not show.** A probe that reads the label reads *some feature* that correlates with it; the bag of words in the report measures how much of that is
+# in the words. The organism was trained on rights only: statements about the rules of a library are at chance in every column, with
+# and without a claim. A null result on your model may likewise mean that it did not understand the question: check its answers without a claim first.

@@ -11,13 +11,13 @@
 # %% [markdown]
 # # Figures for a post
 #
-# **Question.** Can every figure of a post be made by one notebook, from tables, with n and interval in its caption, and made again by a reader?
+# **Question.** Can one notebook make every figure of a post from tables, with n and interval in the caption, so that a reader can reproduce it?
 #
-# **Expectation.** Yes: a study writes tables, a figure is a function of a table, and a run folder draws itself again without a model. This
-# notebook exports the set into `figures/post`: html to embed (opens without a network), svg where Chrome is found (png and pdf, too, in full), the rows of each figure
+# **Expectation.** Yes: a study writes tables, a figure is a function of a table, and a run folder can be redrawn without a model. This
+# notebook exports the set into `figures/post`: html to embed (opens without a network), svg where Chrome is found (in full runs also png and pdf), the rows of each figure
 # as csv, in the light and the dark theme, and the captions as a file.
 #
-# The small grids keep it under a minute; set `WORKBENCH_FULL=1` for the numbers that one would print.
+# With the small grids it takes under a minute; set `WORKBENCH_FULL=1` for numbers to publish.
 
 # %%
 import json
@@ -40,7 +40,7 @@ FORMATS
 # %% [markdown]
 # ## The runs
 #
-# What an earlier run has computed is taken from the cache.
+# Steps that an earlier run has computed come from the cache.
 
 # %%
 small = (
@@ -67,7 +67,7 @@ patching
 # %% [markdown]
 # ## The set
 #
-# `CHOSEN` names the figures of the post. `redraw` writes each of them from the rows that the run kept: no model is asked.
+# `CHOSEN` names the figures of the post. `redraw` draws each of them from the rows kept in the run, without a model.
 
 # %%
 CHOSEN = {udhr: ("says_and_knows", "layers", "truth_or_answer"), patching: ("maps", "lines")}
@@ -77,8 +77,8 @@ for run, names in CHOSEN.items():
 sorted(p.name for p in (POST / "light" / "figures").iterdir())
 
 # %% [markdown]
-# Captions come from the run, with n and the interval in them. Other words, or another language, go into a captions file:
-# `workbench redraw FOLDER --write-captions words.toml`, change it, `workbench redraw FOLDER --captions words.toml`.
+# Captions come from the run and contain n and the interval. To change them or translate them, use a captions file:
+# `workbench redraw FOLDER --write-captions words.toml`, edit it, `workbench redraw FOLDER --captions words.toml`.
 
 # %%
 captions = {}
@@ -105,7 +105,7 @@ wb.figures.udhr.says_and_knows(udhr.tables["says_and_knows"], null)
 # %% [markdown]
 # ## Tokens along a direction
 #
-# A view with its script inside: it opens without a network, and may be embedded as it is.
+# A self-contained view: it opens without a network and can be embedded unchanged.
 
 # %%
 model = wb.load_model(MODEL)
@@ -145,5 +145,5 @@ if wb.models.planted(model):
     assert both.loc["harm"].filter(like="CCS", axis=0)["low"].iloc[0] > 0.5
 
 # %% [markdown]
-# **What it does not show.** A figure is no better than the run behind it: the fast grids here are for trying the export. Print numbers of the full
-# ones, and say on which model they were measured.
+# **What it does not show.** A figure is no better than its run: the fast grids here only test the export. Publish numbers of full
+# runs, and state the model on which they were measured.
