@@ -94,6 +94,31 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
+def kept():
+    """Keep what takes long to make (trained models) between runs of the suite, by what it is made of: code, data, versions."""
+    from workbench.core.provenance import content_hash, source_hash, versions
+    from workbench.models.outline import folder_content
+    from workbench.runs.cache import Cache
+
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench-tests"
+    data = Path(__file__).resolve().parents[1] / "data"
+    made_of = source_hash(only=("core/", "models/", "prompts/", "organism/")), folder_content(data), versions(), torch.get_num_threads()
+
+    def keep(name, make):
+        cache = Cache(root)
+        path = root / "folders" / f"{name}-{content_hash(*made_of)}"
+        try:
+            there = cache.whole(path)
+        except Exception:  # damaged: it is made again
+            there = False
+        if not there:
+            cache.fill(path, make)
+        return path
+
+    return keep
+
+
+@pytest.fixture(scope="session")
 def organism():
     import workbench as wb
 

@@ -12,11 +12,14 @@ from workbench.organism import train_organism
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("harm safety")
-    for kind in ("bipolar", "independent"):
-        train_organism(f"harm-safety-{kind}", folder / kind, log=lambda _: None)
-    return folder
+def trained(kept):
+    """Both organisms, trained once for as long as nothing changes that they are made of."""
+
+    def train(folder):
+        for kind in ("bipolar", "independent"):
+            train_organism(f"harm-safety-{kind}", folder / kind, log=lambda _: None)
+
+    return kept("harm-safety", train)
 
 
 def cells(model, pairs, layer):

@@ -74,9 +74,8 @@ class Caa:
         """Whether long steps show their progress."""
         return self.run.progress
 
-    @property
-    def _how(self) -> dict[str, Any]:
-        return {"scope": self.set.scope, "resamples": self.set.resamples, "seed": self.set.seed, "progress": self.progress}
+    def _how(self, **other: Any) -> dict[str, Any]:
+        return {"scope": self.set.scope, "resamples": self.set.resamples, "seed": self.set.seed, "progress": self.progress, **other}
 
     # ------------------------------------------------------------------ vectors
 
@@ -110,7 +109,7 @@ class Caa:
             rows = []
             for b in self.behaviours:
                 by_layer = {n: self.vectors_of[b, n] for n in self.layers}
-                got = multiple_choice(self.model, self.held[b], by_layer, (-1.0, 1.0), **(self._how | {"resamples": 200}))
+                got = multiple_choice(self.model, self.held[b], by_layer, (-1.0, 1.0), **self._how(resamples=200))
                 rows.append(pick(got, metric="p_matching").assign(behaviour=b))
             return pd.concat(rows, ignore_index=True)
 
@@ -132,11 +131,11 @@ class Caa:
             rows = []
             for b in self.behaviours:
                 by_layer = {n: self.vectors_of[b, n] for n in self.layers}
-                rows.append(multiple_choice(self.model, self.tests[b], by_layer, self.set.coefficients, **self._how).assign(behaviour=b))
+                rows.append(multiple_choice(self.model, self.tests[b], by_layer, self.set.coefficients, **self._how()).assign(behaviour=b))
                 trait = b.replace("-", " ").replace("_", " ")
                 told = {k: self.data.prompts(b, "test", self.set.test, text.format(trait), note=False) for k, text in SYSTEMS.items()}
                 chosen = {self.best[b]: self.vectors_of[b, self.best[b]]}
-                rows.append(multiple_choice(self.model, told, chosen, self.set.coefficients, **self._how).assign(behaviour=b))
+                rows.append(multiple_choice(self.model, told, chosen, self.set.coefficients, **self._how()).assign(behaviour=b))
             return pd.concat(rows, ignore_index=True)
 
         self.run.table("test", make=make, doing="test layers and coefficients")
@@ -148,7 +147,7 @@ class Caa:
             parts = []
             for b in self.behaviours:
                 chosen = self.vectors_of[b, self.best[b]]
-                _, summary = steerability(self.model, self.tests[b], chosen, self.set.coefficients, **self._how)
+                _, summary = steerability(self.model, self.tests[b], chosen, self.set.coefficients, **self._how())
                 parts.append(summary.assign(behaviour=b, layer=self.best[b]))
             return pd.concat(parts, ignore_index=True)
 
@@ -158,7 +157,7 @@ class Caa:
             self.run.table("steerability", make=items, doing="item by item")
 
     def _random(self) -> pd.DataFrame:
-        rows, how = [], self._how | {"resamples": 20, "progress": False}
+        rows, how = [], self._how(resamples=20, progress=False)
         for b in self.behaviours:
             layer = self.best[b]
             drawn = [
