@@ -7,7 +7,7 @@ import pytest
 import workbench as wb
 from workbench.core import errors
 
-SMALL = {"items": 64, "requests": 40, "metrics": ("raw",), "draws": 50, "resamples": 50, "pushed": 2, "random": 2}
+SMALL = {"items": 64, "requests": 40, "metrics": ("raw",), "draws": 20, "resamples": 20, "pushed": 0, "random": 2}
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def no_browser(monkeypatch):
     monkeypatch.setattr("workbench.runs.render.browser", lambda: None)
 
 
-def test_contract_run_folder_and_findings(tmp_path, no_browser, documented):
-    run = wb.check_study("geometry", out=tmp_path / "check", **SMALL).run
+def test_run_folder_and_findings(tmp_path, no_browser, documented):
+    run = wb.run_study("geometry", out=tmp_path / "run", progress=False, **SMALL)
     assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
     documented(run)
     for name in ("stance", "request", "reply", "plane", "points", "erasure", "cross_steering"):

@@ -36,8 +36,8 @@ def checkpoints(tmp_path_factory):
     return folder / "checkpoints"
 
 
-def test_contract_run_folder_and_findings(tmp_path, checkpoints, no_browser, documented):
-    run = wb.check_study("probes", out=tmp_path / "check", checkpoints=str(checkpoints), **SMALL).run
+def test_run_folder_and_findings(tmp_path, checkpoints, no_browser, documented):
+    run = wb.run_study("probes", out=tmp_path / "run", progress=False, checkpoints=str(checkpoints), **SMALL)
     assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
     documented(run)
     for name in ("layers", "methods", "transfer", "sample_efficiency", "ccs_honesty", "tampering", "training"):

@@ -1,4 +1,4 @@
-"""The steering, refusal, patching, CAA and reading studies: contract, findings, bad input."""
+"""The steering, refusal, patching and CAA studies: findings, bad input."""
 
 import json
 
@@ -26,8 +26,8 @@ def check(run, figures, words):
 
 
 def test_steering(tmp_path, no_browser, documented):
-    small = {"fit": 64, "validation": 32, "test": 40, "layers": 2, "coefficients": (1.0, 2.0), "targets": (0.5,), "resamples": 30}
-    run = wb.check_study("steering", out=tmp_path / "check", **small).run
+    small = {"fit": 48, "validation": 32, "test": 32, "layers": 2, "coefficients": (1.0, 2.0), "targets": (0.5,), "resamples": 20}
+    run = wb.run_study("steering", out=tmp_path / "run", fast=True, progress=False, **small)
     documented(run)
     check(
         run,
@@ -44,7 +44,7 @@ def test_steering(tmp_path, no_browser, documented):
 
 
 def test_refusal(tmp_path, no_browser, documented):
-    run = wb.check_study("refusal", out=tmp_path / "check", layers=2, optimise=2).run
+    run = wb.run_study("refusal", out=tmp_path / "run", progress=False, layers=2, optimise=2)
     documented(run)
     check(run, ("refusal",), ("Refusal undone:", "Refusal added:"))
     refusal = run.tables["refusal"].set_index(["edit", "metric"])["value"]
@@ -53,14 +53,10 @@ def test_refusal(tmp_path, no_browser, documented):
     assert refusal["random: add", "harmless refused"] <= 0.2
 
 
-def test_reading(tmp_path, no_browser, documented):
-    run = wb.check_study("reading", out=tmp_path / "check").run
-    documented(run)
-    check(run, ("layers", "answers"), ("Says:", "Reads, logistic:", "Controls:"))
-
-
 def test_patching(tmp_path, no_browser, documented):
-    run = wb.check_study("patching", out=tmp_path / "check", items=10, heads=True, sites=("resid_pre", "resid_post"), layers=(0, 1)).run
+    run = wb.run_study(
+        "patching", out=tmp_path / "run", fast=True, progress=False, items=10, heads=True, sites=("resid_pre", "resid_post"), layers=(0, 1)
+    )
     documented(run)
     check(run, ("maps", "heads", "lines", "attribution"), ("Where:", "Needed:", "Heads: Head", "One line:", "Gradient:"))
     lines = run.tables["lines"].set_index(["line", "layer"])["value"]

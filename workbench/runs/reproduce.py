@@ -171,7 +171,8 @@ def _agree(name: str, old: pd.DataFrame, new: pd.DataFrame | None, tolerance: fl
         if pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b):
             x, y = a.to_numpy(float), b.to_numpy(float)
             size = np.maximum(np.maximum(np.abs(x), np.abs(y)), 1e-3)
-            error = np.where(np.isnan(x) & np.isnan(y), 0.0, np.where(x == y, 0.0, np.abs(x - y) / size))
+            with np.errstate(invalid="ignore"):  # of two infinities, which are equal or differ by infinity
+                error = np.where(np.isnan(x) & np.isnan(y), 0.0, np.where(x == y, 0.0, np.abs(x - y) / size))
             error = np.where(np.isnan(error), np.inf, error)
             out["numbers"] += len(x)
             out["differing"] += int((error > tolerance).sum())

@@ -119,7 +119,9 @@ def _vector_panels(run: Run, study: Caa) -> list[Panel]:
     title = f"Contrast activations of {behaviour} on their first two components"
     deep = pick(cosines, first=behaviour, second=behaviour)
     across = pick(cosines, first_layer=layer, second_layer=layer)
-    noise = "Cosines of the vectors; noise shrinks them (column reliability in the table, with n); without an interval."
+    counts = run.tables["vectors"]["n"]
+    pairs = f"n={int(counts.min())}" if counts.min() == counts.max() else f"n={int(counts.min())} to {int(counts.max())}"
+    noise = f"Cosines of vectors from {pairs} pairs each; noise shrinks them (column reliability in the table); without an interval."
     panels = [
         Panel(
             name="components",

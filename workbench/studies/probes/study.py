@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ...activations import Activations
-from ...core.errors import BadInput, UnknownName, unknown
+from ...core.errors import BadInput
 from ...models.tokens import encode_pairs
 from ...probes import (
     ccs_honesty,
@@ -26,7 +26,7 @@ from ...probes import (
     transfer_matrix,
 )
 from ...probes.linear import LINEAR
-from ...probes.methods import METHODS as KNOWN
+from ...probes.methods import name_of
 from ...probes.nonlinear import NONLINEAR
 from ...prompts import PromptSet, with_distractor
 from ...runs import Main, ModelHandle, Steps, Study
@@ -92,8 +92,7 @@ class ProbeSettings:
                 raise BadInput(f"{name}: 100 items at least, got {getattr(self, name)}")
         check_claims(self.claims)
         for method in self.methods:
-            if method not in KNOWN:
-                raise unknown(UnknownName, "method", method, KNOWN)
+            name_of(method)
         if "harm" not in self.claims:
             raise BadInput("the study pushes with the harm claim: claims= must hold it")
         if self.checkpoints and not steps_in(self.checkpoints):

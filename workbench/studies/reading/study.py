@@ -13,14 +13,14 @@ import pandas as pd
 
 from ... import prompts as source
 from ...activations import Activations
-from ...core.errors import BadInput, UnknownClaim, UnknownLayer, UnknownName, UnknownSite, UnknownTemplate, unknown
+from ...core.errors import BadInput, UnknownClaim, UnknownLayer, UnknownSite, UnknownTemplate, unknown
 from ...core.stats import proportion
 from ...evaluation import answers_of, choose_answers
 from ...evaluation.agreement import ANSWERS
 from ...models.hooks import SITES, check_layer
 from ...models.tokens import encode_pairs
 from ...probes import probe_layers
-from ...probes.methods import METHODS
+from ...probes.methods import name_of
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
 from ..statements import FIT, Rows
@@ -66,8 +66,7 @@ class ReadingSettings:
         if self.position not in ("last", "mean"):
             raise BadInput(f"position {self.position!r}: 'last' or 'mean'; elsewhere the two endings of a pair have not been read yet")
         for method in self.methods:
-            if method not in METHODS:
-                raise unknown(UnknownName, "method", method, METHODS)
+            name_of(method)
         if not self.methods:
             raise BadInput("methods: one at least")
         for name in ("train", "test"):
