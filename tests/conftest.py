@@ -134,7 +134,7 @@ def words():
     return make_tokenizer(text, 400)
 
 
-def tiny_model(kind: str, vocab: int, *, layers: int = 3, seed: int = 0, std: float | None = 0.15, context: int = 256):
+def tiny_model(kind: str, vocab: int, *, layers: int = 3, seed: int = 0, std: float | None = 0.15):
     """A tiny Hugging Face model with random weights, q and k times 20 so that faults of attention show.
 
     At the default `std` scores reach hundreds and float32 itself is off by 1e-4 (`std=None`: as Hugging Face draws them).
@@ -144,10 +144,10 @@ def tiny_model(kind: str, vocab: int, *, layers: int = 3, seed: int = 0, std: fl
     common = {"vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     rotary = {
         "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "max_position_embeddings": context, **common,
+        "max_position_embeddings": 256, **common,
     }  # fmt: skip
     configs = {
-        "gpt2": lambda: tf.GPT2Config(n_embd=32, n_layer=layers, n_head=4, n_positions=context, **common),
+        "gpt2": lambda: tf.GPT2Config(n_embd=32, n_layer=layers, n_head=4, n_positions=256, **common),
         "llama": lambda: tf.LlamaConfig(**rotary),
         "gemma2": lambda: tf.Gemma2Config(**rotary, head_dim=8, sliding_window=8, query_pre_attn_scalar=8),
         "qwen2": lambda: tf.Qwen2Config(**rotary),

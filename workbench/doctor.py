@@ -143,7 +143,7 @@ def _memory() -> Check:
 
 
 def cache_folder() -> Path:
-    """Return the folder that studies keep their steps in, as `studies.cache` finds it (which would import torch)."""
+    """Return the folder that studies keep their steps in, as `runs.cache` finds it (which needs pandas)."""
     given = os.environ.get("WORKBENCH_CACHE")
     return Path(given).expanduser() if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
 

@@ -21,11 +21,11 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def random_model(tmp_path_factory, words):
-    """A folder as save_pretrained writes it; a longer context than the other tiny models, for few merges make long prompts."""
+def random_model(tmp_path_factory, organism):
+    """A folder as save_pretrained writes it: random weights under the organism's tokenizer, whose prompts are short."""
     folder = tmp_path_factory.mktemp("models") / "drawn-at-random"
-    tiny_model("llama", len(words), layers=2, std=None, context=1024).save_pretrained(folder)
-    words.save_pretrained(folder)
+    tiny_model("llama", len(organism.tokenizer), layers=2, std=None).save_pretrained(folder)
+    organism.tokenizer.save_pretrained(folder)
     return folder
 
 

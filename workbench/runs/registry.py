@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from ..core.errors import BadInput, BrokenStudy, UnknownStudy, WorkbenchError, unknown
@@ -202,11 +202,22 @@ def _written(study: Study) -> dict[str, str]:
     space = getattr(study.compute, "__globals__", {})
     mine = {k: v for k, v in list(space.items()) if getattr(v, "__module__", None) == study.compute.__module__ and not k.startswith("_")}
     out = {}
-    for name, thing in sorted(({**mine, "compute": study.compute, "settings": study.settings}).items()):
+    for name, thing in sorted({**mine, "compute": study.compute, "settings": study.settings}.items()):
         if inspect.isfunction(thing) or inspect.isclass(thing):
             try:
                 out[name] = inspect.getsource(thing)
             except (OSError, TypeError):
-                code = getattr(thing, "__code__", None)
-                out[name] = repr((code.co_code, code.co_consts)) if code is not None else name
+                out[name] = _compiled(thing)
     return out
+
+
+def _compiled(thing: Any) -> str:
+    """What stands for a function or a class whose source cannot be found: its compiled code, defaults and annotations."""
+    if isinstance(thing, CodeType):
+        return content_hash(thing.co_code.hex(), thing.co_names, [_compiled(c) for c in thing.co_consts])
+    if inspect.isfunction(thing):
+        return content_hash(_compiled(thing.__code__), repr(thing.__defaults__), repr(thing.__kwdefaults__))
+    if inspect.isclass(thing):
+        own = {k: v for k, v in vars(thing).items() if inspect.isfunction(v) or k == "__annotations__" or not k.startswith("__")}
+        return content_hash({k: _compiled(v) if inspect.isfunction(v) else repr(v) for k, v in own.items()})
+    return repr(thing)

@@ -38,7 +38,10 @@ def _findings(run: Run) -> list[str]:
         share = row(edit, metric)
         return f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
 
-    chance = row("random: ablate everywhere", COMPLIED)
+    def chance(edit: str, metric: str) -> str:
+        spread = row(edit, metric)
+        return f"{spread.value:.2f} ({spread.low:.2f} to {spread.high:.2f})"
+
     undone = [
         f"{rate('none', COMPLIED)} as it is",
         f"{rate('subtract refusal', COMPLIED)} with the refusal direction subtracted",
@@ -50,7 +53,7 @@ def _findings(run: Run) -> list[str]:
     added = [
         f"{rate('none', REFUSED)} as it is",
         f"{rate('add refusal', REFUSED)} with the direction added",
-        f"{rate('random: add', REFUSED)} with random ones",
+        f"{chance('random: add', REFUSED)} with {int(row('random: add', REFUSED).n)} random ones",
     ]
     n = int(row("none", COMPLIED).n)
     spread = f"{chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
