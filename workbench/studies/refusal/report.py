@@ -56,7 +56,7 @@ def _findings(run: Run) -> list[str]:
         f"{chance('random: add', REFUSED)} with {int(row('random: add', REFUSED).n)} random ones",
     ]
     n = int(row("none", COMPLIED).n)
-    spread = f"{chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
+    spread = chance("random: ablate everywhere", COMPLIED)
     return [
         Finding(
             f"Refusal undone: Harmful requests complied with (n={n}): {'; '.join(undone)}; random directions projected out {spread}.",
