@@ -38,9 +38,20 @@ ARCHITECTURES = ("gpt2", "llama", "gemma2", "qwen2", "neox")
 
 # by time taken; a file goes to a worker as a whole (pytest-xdist, --dist loadfile), for its tests share fixtures
 LONG = (
-    "test_notebooks", "test_harm_safety", "test_sweeps", "test_udhr_study", "test_runs", "test_pushing_studies", "test_organism",
-    "test_geometry_study", "test_docs", "test_parallel", "test_probes_study",
-)  # fmt: skip
+    "test_notebooks",
+    "test_contract",
+    "test_docs",
+    "test_pushing_studies",
+    "test_sweeps",
+    "test_organism",
+    "test_harm_safety",
+    "test_geometry_study",
+    "test_parallel",
+    "test_udhr_study",
+    "test_readme",
+    "test_own_statements",
+    "test_probes_study",
+)
 
 
 def pytest_collection_modifyitems(items):
