@@ -70,7 +70,6 @@ def test_a_study_s_settings_are_flags_and_set(quiet, capsys):
         (["--set", "n=many"], "n = 'many': a whole number"),
         (["--n", "1.5"], "n = 1.5: a whole number"),
         (["--n", "1"], "n: 2 numbers at least, got 1"),
-        (["--n", "3", "4"], "takes one value, got 2"),
         (["--n", "3", "--set", "n=4"], "given twice"),
         (["--set", "groups=[1]"], "a list of values, each a text"),
         (["--model", "bundled"], ""),

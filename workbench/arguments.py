@@ -54,6 +54,8 @@ def with_settings(parser: argparse.ArgumentParser, study: Any) -> None:
         parser: What `run_parser` returned.
         study: The study.
     """
+    from .runs.settings import takes_many
+
     group = parser.add_argument_group(f"settings of {study.name}", study.asks)
     told, defaults = study.told(), study.settings.__dataclass_fields__
     taken = {action.dest for action in parser._actions}
@@ -63,7 +65,9 @@ def with_settings(parser: argparse.ArgumentParser, study: Any) -> None:
         default = defaults[name].default
         shown = "" if not isinstance(default, str | int | float | tuple) or default in ("", ()) else f" (default: {_shown(default)})"
         text = (told.get(name, "") + shown).replace("%", "%%")
-        group.add_argument(f"--{name.replace('_', '-')}", dest=f"setting:{name}", nargs="+", metavar=name.upper(), help=text)
+        many = takes_many(study.fields[name])
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, dest=f"setting:{name}", nargs="+" if many else None, metavar=name.upper(), help=text)
 
 
 def _shown(value: Any) -> str:

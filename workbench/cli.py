@@ -131,7 +131,7 @@ def _settings(study: Any, args: argparse.Namespace) -> dict[str, Any]:
             name = dest.removeprefix("setting:")
             if name in given:
                 raise BadInput(f"{name} is given twice, by --{name} and by --set")
-            given[name] = words
+            given[name] = [words] if isinstance(words, str) else words
     return {name: from_words(study, name, words) for name, words in given.items()}
 
 

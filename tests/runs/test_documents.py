@@ -359,6 +359,18 @@ def test_what_a_row_is_about_is_declared(tmp_path):
     assert len(wb.compare_runs(*runs).only) == 2
 
 
+def test_rows_about_different_things_are_not_compared(tmp_path):
+    frame = pd.DataFrame({"group": ["a"], "kind": ["x"], "value": [0.5], "low": [0.4], "high": [0.6], "n": [50]})
+    runs = []
+    for name, about in (("one", ["group", "kind"]), ("two", ["group"])):
+        folder = planted(tmp_path / name, [], columns={"t": {"about": about, "says": ["value", "low", "high", "n"]}})
+        frame.to_csv(folder / "tables" / "t.csv", index=False)
+        runs.append(folder)
+    compared = wb.compare_runs(*runs)
+    assert len(compared.rows) == 0
+    assert "t (its rows are about other columns)" in str(compared)
+
+
 def test_a_run_of_an_older_version_is_still_read(tmp_path):
     old = planted(tmp_path / "old", [(0, "a", "accuracy", 0.9, 0.8, 0.95, 50)], settings={"model": {"name": "m", "digest": "d"}}, given="m")
     assert Run.load(old).record["models"] == {"model": {"given": "m", "name": "m", "digest": "d"}}

@@ -358,8 +358,46 @@ def test_a_study_of_two_models(cold, tmp_path):
         wb.rerun(checked.run.folder, out=tmp_path / "x")
     with pytest.raises(errors.BadInput, match="has no role big for a model; its roles: weak, strong"):
         ran(study, tmp_path / "y", models={"big": "bundled"})
-    with pytest.raises(errors.BadInput, match="takes 2 models; name one for each role: weak=…, strong=…"):
-        ran(study, tmp_path / "y", model="udhr-organism")
+    for how in ({"model": "udhr-organism"}, {"models": {"weak": "udhr-organism"}}, {}):  # a default would compare a model with itself
+        with pytest.raises(errors.BadInput, match="takes 2 models; name one for each role: weak=…, strong=…"):
+            ran(study, tmp_path / "y", **how)
+
+
+def test_a_handle_is_no_model_and_a_role_must_be_there(cold, tmp_path):
+    def compute(models, settings, run):
+        return run.table(
+            "t", make=lambda: models["modle"] if settings.n == 4 else wb.answers(models["model"], wb.prompts.udhr(n=4), progress=False)
+        )
+
+    study = simple(compute, models=("model",))
+    with pytest.raises(errors.UnknownName, match="Did you mean 'model'"):
+        ran(study, tmp_path / "one")
+    with pytest.raises(AttributeError, match=r"a handle of a model and not the model; use handle.load\(\)|is described and not loaded"):
+        ran(study, tmp_path / "two", n=5)
+
+
+def test_an_error_in_a_step_names_the_step(cold, tmp_path):
+    with pytest.raises(ZeroDivisionError) as caught:
+        ran(simple(lambda m, s, run: run.table("t", make=lambda: 1 / 0, doing="divide")), tmp_path / "run")
+    assert caught.value.__notes__ == ["in the step 'divide'; the steps before it are cached: run the study again when it is mended"]
+
+
+def test_columns_that_were_not_declared_are_said_when_it_runs(cold, tmp_path):
+    said = []
+    study = simple(lambda m, s, run: run.table("t", make=lambda: ROW.assign(odd=1)))
+    wb.run_study(study, out=tmp_path / "run", formats=(), progress=False, say=said.append)
+    assert any("note: the table 't' has the column 'odd', which tables= does not declare: add it there" in line for line in said)
+
+
+def test_a_value_without_an_interval_is_said_to_have_none(cold, tmp_path):
+    bare = ROW.assign(low=float("nan"), high=float("nan"), note="one cluster")
+    main = Main(table="t", labels=("k",), axis="share")
+    study = simple(lambda m, s, run: run.table("t", make=lambda: bare), main=main, tables={"t": "k | value low high n note"})
+    assert ran(study, tmp_path / "run").findings == ["A: share 0.5 without an interval: one cluster, n=4."]
+    lost = simple(
+        lambda m, s, run: run.table("u", make=lambda: ROW), main=main, tables={"t": "k | value low high n", "u": "k | value low high n"}
+    )
+    assert "'t' was not made" in ran(lost, tmp_path / "two").findings[0]
 
 
 def test_a_model_outside_a_step_is_refused(cold, tmp_path):

@@ -382,13 +382,16 @@ def test_a_sweep_of_a_study_of_two_models(tmp_path, cold):
     code = TOY.read_text().replace("models=()", 'models=("weak", "strong")').replace('name="toy"', 'name="pairs"')
     (tmp_path / "pairs.py").write_text(code)
     (tmp_path / "s.toml").write_text(
-        'study = "pairs.py"\nmodels = [{weak = "udhr-organism-no-verdict", strong = "udhr-organism"}, {weak = "udhr-organism"}]\n[settings]\nn = 5\n'
+        'study = "pairs.py"\nmodels = [{weak = "udhr-organism-no-verdict", strong = "udhr-organism"}, {weak = "udhr-organism", strong = "udhr-organism"}]\n[settings]\nn = 5\n'
     )
     run = wb.run_study(tmp_path / "s.toml", out=tmp_path / "out", progress=False)
     assert (run.cells["status"] == "finished").all()
-    assert run.cells["model"].tolist() == ["udhr-organism-no-verdict udhr-organism", "udhr-organism"]
+    assert run.cells["model"].tolist() == ["udhr-organism-no-verdict udhr-organism", "udhr-organism udhr-organism"]
     (tmp_path / "bad.toml").write_text('study = "pairs.py"\nmodels = [{big = "udhr-organism"}]\n')
     with pytest.raises(errors.BadInput, match="has no role big"):
+        load_sweep(tmp_path / "bad.toml")
+    (tmp_path / "bad.toml").write_text('study = "pairs.py"\nmodels = [{weak = "udhr-organism"}]\n')
+    with pytest.raises(errors.BadInput, match="name one for each role"):
         load_sweep(tmp_path / "bad.toml")
 
 

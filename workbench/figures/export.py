@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..core.errors import MissingTool
+from ..core.errors import BadInput, MissingTool
 from ..core.whole import replacing
 
 LIBRARY = "plotly.min.js"  # the copy of the drawing library that the pages of a folder share
@@ -48,8 +48,11 @@ def export(
         The files written.
 
     Raises:
+        BadInput: A figure without a name.
         MissingTool: A format needs Chrome and there is none; html and csv are written before.
     """
+    if not isinstance(figures, Mapping):
+        raise BadInput("figures go by name, which names their files: export({'name': figure}, folder)")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     out: list[Path] = []

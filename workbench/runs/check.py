@@ -27,7 +27,7 @@ from typing import Any
 
 from ..core.errors import BadInput, BrokenStudy
 from .cache import Cache
-from .execute import execute
+from .execute import execute, undeclared
 from .handle import ModelHandle, handles
 from .registry import find
 from .rehearsal import rehearse
@@ -205,16 +205,8 @@ def _same_bytes(study: Study, one: Path, two: Path, what: str, *, figures: bool 
 def _check_tables(study: Study, run: Run) -> None:
     if study.main is not None and study.main.table not in run.tables:
         raise BrokenStudy(f"{study.name}: it made no table {study.main.table!r}, which holds its main result")
-    for name, table in run.tables.items() if study.tables else ():
-        declared = study.columns(name)
-        if declared is None:
-            raise BrokenStudy(
-                f"{study.name}: it made the table {name!r}, which tables= does not declare (columns: {' '.join(map(str, table))})"
-            )
-        if lost := [c for c in (*declared.about, *declared.says) if c not in table]:
-            raise BrokenStudy(f"{study.name}: the table {name!r} lacks the column {lost[0]!r}; it has {' '.join(map(str, table))}")
-        if stray := [c for c in table if c not in (*declared.about, *declared.says)]:
-            raise BrokenStudy(f"{study.name}: the table {name!r} has the column {stray[0]!r}, which tables= does not declare")
+    if faults := undeclared(study, run):
+        raise BrokenStudy(f"{study.name}: {faults[0]}")
     if study.main is not None:
         table = run.tables[study.main.table]
         if lost := [c for c in (*study.main.labels, "value", "low", "high", "n") if c not in table]:

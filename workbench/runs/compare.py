@@ -117,7 +117,7 @@ class Comparison:
             tables = ", ".join(f"{t} {n}" for t, n in some["table"].value_counts().items())
             lines.append(f"only in {name}: {len(some)} rows ({tables})")
         if self.skipped:
-            lines.append(f"not compared, for want of a column value: {', '.join(self.skipped)}")
+            lines.append(f"not compared, for want of a column value or of common rows: {', '.join(self.skipped)}")
         return "\n".join(lines)
 
     def _moved(self) -> pd.Series:
@@ -162,6 +162,9 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
         if "value" not in one or "value" not in two:
             skipped.append(name)
             continue
+        if not _alike(name, a, b):
+            skipped.append(f"{name} (its rows are about other columns)")
+            continue
         keys, said = _columns(name, a, b)
         left, right = _indexed(one, keys), _indexed(two, keys)
         for key in left:
@@ -186,6 +189,12 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
         skipped=tuple(skipped),
         mains=tuple(dict.fromkeys(m["table"] for run in (a, b) if isinstance(m := run.record.get("main"), dict) and "table" in m)),
     )
+
+
+def _alike(name: str, a: Run, b: Run) -> bool:
+    """Whether the rows of a table are about the same columns in both runs, as far as both declare them."""
+    about = [run.record.get("columns", {}).get(name, {}).get("about") for run in (a, b)]
+    return None in about or {c for c in about[0] if c in a.tables[name]} == {c for c in about[1] if c in b.tables[name]}
 
 
 def _columns(name: str, a: Run, b: Run) -> tuple[list[str], list[str]]:

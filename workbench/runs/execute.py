@@ -68,6 +68,8 @@ def execute(
         steps = Steps(run, study, settings, models, progress=progress)
         computed = study.compute(models, settings, steps)
         run.record["columns"] = _columns(study, run)
+        for fault in undeclared(study, run):
+            say(f"note: {fault}")
         report = study.report(run, computed) if study.report else by_main_table(study, run)
         publish(run, report, _decided(run, models, settings))
     except BaseException as error:
@@ -109,6 +111,28 @@ def _columns(study: Study, run: Run) -> dict[str, Any]:
     """The declared columns of the tables that were made: what a comparison goes by."""
     declared = {name: study.columns(name) for name in run.tables}
     return {name: {"about": list(c.about), "says": list(c.says)} for name, c in declared.items() if c is not None}
+
+
+def undeclared(study: Study, run: Run) -> list[str]:
+    """Return what the tables of a run have otherwise than the study declares; nothing for a study that declares no tables.
+
+    Args:
+        study: The study.
+        run: The run, with its tables.
+
+    Returns:
+        Sentences that say what to do.
+    """
+    out = []
+    for name, table in run.tables.items() if study.tables else ():
+        declared = study.columns(name)
+        if declared is None:
+            out.append(f"made the table {name!r}, which tables= does not declare: add it, with its columns ({' '.join(map(str, table))})")
+            continue
+        known = (*declared.about, *declared.says)
+        out += [f"the table {name!r} lacks the column {c!r}; it has {' '.join(map(str, table))}" for c in known if c not in table]
+        out += [f"the table {name!r} has the column {c!r}, which tables= does not declare: add it there" for c in table if c not in known]
+    return out
 
 
 def _same_subject(folder: Path, study: Study, models: Mapping[str, ModelHandle], settings: Any) -> None:

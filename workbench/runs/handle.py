@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import BadInput, OutsideStep, WrongModel
+from ..core.errors import BadInput, OutsideStep, UnknownName, WrongModel, unknown
 from ..models import info, load_model, untrained_copy
 from ..models.hooks import active_edits, foreign_hooks
 from ..models.known import Described, ModelInfo, folder_of
@@ -26,11 +26,18 @@ _INSIDE: ContextVar[bool] = ContextVar("workbench_inside_a_step", default=False)
 
 
 @contextmanager
-def inside_step() -> Iterator[None]:
-    """Let handles load their models: the engine does, around the `make` of a step."""
+def inside_step(doing: str = "") -> Iterator[None]:
+    """Let handles load their models: the engine does, around the `make` of a step.
+
+    Args:
+        doing: The step: an error is given a note that names it.
+    """
     token = _INSIDE.set(True)
     try:
         yield
+    except Exception as error:
+        error.add_note(f"in the step {doing!r}; the steps before it are cached: run the study again when it is mended")
+        raise
     finally:
         _INSIDE.reset(token)
 
@@ -116,6 +123,11 @@ class ModelHandle(Described):
         out = ModelHandle(self.given, known, tokenizer=self.tokenizer, folder=None, size=self.size)
         out._parent, out._seed = self, seed
         return out
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f"{name}: this is a handle of a model and not the model; use handle.load(), in the make= of a step")
 
     def record(self) -> dict[str, Any]:
         """Return what a run's record says of it."""
@@ -210,6 +222,9 @@ def handles(given: Mapping[str, Any], cache: Cache, *, identify: bool = True) ->
 
 class Roles(dict[str, ModelHandle]):
     """Models by role: `models["weak"]` or `models.weak`."""
+
+    def __missing__(self, role: str) -> ModelHandle:
+        raise unknown(UnknownName, "role of a model", role, self)
 
     def __getattr__(self, role: str) -> ModelHandle:
         if role in self:

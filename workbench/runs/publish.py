@@ -105,17 +105,21 @@ def by_main_table(study: Study, run: Run) -> Report:
         drawing = recipes("sweep").points(rows, list(main.labels), study.asks[0].upper() + study.asks[1:], main.axis, main.zero, "")
         caption = f"{main.axis[0].upper()}{main.axis[1:]}; bars are 95 % intervals, n={span(rows)} per point."
         panels = [Panel(name=main.table, table=main.table, drawing=drawing, caption=caption)]
-    return Report(
-        title=study.name, subtitle=study.asks, findings=findings or ["The study declares no main table; see the tables."], panels=panels
-    )
+    nothing = "The study declares no main table; see the tables."
+    if study.main is not None:
+        nothing = f"The main table {study.main.table!r} was not made, or holds no value with low, high and n; see the tables."
+    return Report(title=study.name, subtitle=study.asks, findings=findings or [nothing], panels=panels)
 
 
 def _named(row: Mapping[Any, Any], main: Main) -> str:
-    name = ", ".join(str(row[c]) for c in main.labels) or main.table
+    name = ", ".join(str(row[c]) for c in main.labels if str(row[c])) or main.table
     return name[0].upper() + name[1:]
 
 
 def _measured(row: Mapping[Any, Any]) -> str:
+    if row["low"] != row["low"] or row["high"] != row["high"]:
+        why = f": {row['note']}" if row.get("note") else ""
+        return f"{row['value']:.3g} without an interval{why}, n={int(row['n'])}"
     return f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}], n={int(row['n'])}"
 
 

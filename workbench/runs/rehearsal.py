@@ -191,7 +191,7 @@ def _likely(mine: Sequence[Mapping[str, Any]], known: set[str], facts: Mapping[s
         seconds, source = _seconds(name, mine, facts)
         rows.append({"step": name, "status": "likely", "seconds": seconds, "from": source})
     if not later and not any(e["step"] in known for e in mine):
-        nothing = "no earlier run of this study to judge by"
+        nothing = "unknown until it was run once: compute() looks into a step's result outside of a step"
         rows.append({"step": "(further steps)", "status": "unknown", "seconds": float("nan"), "from": nothing})
     return rows
 

@@ -20,10 +20,10 @@ def roles_of(study: Study, model: Any = DEFAULT_MODEL, models: Mapping[str, Any]
         models: By role; takes precedence.
 
     Returns:
-        A model for each role; the bundled one where none was named.
+        A model for each role; the bundled one for a study of one model where none was named.
 
     Raises:
-        BadInput: A role that the study does not have, or `model` for a study of no or of several models.
+        BadInput: A role that the study does not have, `model` for a study of no or of several models, or a role of several without a model.
     """
     given = dict(models or {})
     if stray := sorted(set(given) - set(study.models)):
@@ -33,6 +33,12 @@ def roles_of(study: Study, model: Any = DEFAULT_MODEL, models: Mapping[str, Any]
     if named and len(study.models) == 1:
         given.setdefault(study.models[0], model)
     elif named:
-        say = f"name one for each role: {', '.join(f'{r}=…' for r in study.models)}" if study.models else "leave it out"
+        say = f"name one for each role: {_each(study)}" if study.models else "leave it out"
         raise BadInput(f"the study {study.name!r} takes {len(study.models) or 'no'} models; {say}")
+    if len(study.models) > 1 and len(given) < len(study.models):  # a default would compare a model with itself
+        raise BadInput(f"the study {study.name!r} takes {len(study.models)} models; name one for each role: {_each(study)}")
     return {role: given.get(role, DEFAULT_MODEL) for role in study.models}
+
+
+def _each(study: Study) -> str:
+    return ", ".join(f"{role}=…" for role in study.models)

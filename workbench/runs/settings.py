@@ -86,7 +86,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return _WORDS[kind][1](value)
     if (inner := _inner(kind)) is not None:
         return isinstance(value, tuple) and all(any(_fits(v, o) for o in _options(inner)) for v in value)
-    if typing.get_origin(kind) is Mapping or kind is Mapping or typing.get_origin(kind) is dict:
+    if typing.get_origin(kind) in (Mapping, dict) or kind is Mapping:
         return isinstance(value, Mapping)
     return True
 
@@ -99,6 +99,15 @@ def _in_words(kind: Any) -> str:
     if typing.get_origin(kind) is Mapping or kind is Mapping:
         return "names with their values"
     return "nothing" if kind is type(None) else str(kind)
+
+
+def takes_many(kind: Any) -> bool:
+    """Whether a setting of this type takes several words on a command line: a list, or names with their values.
+
+    Args:
+        kind: The setting's type.
+    """
+    return any(_inner(k) is not None or k is Mapping or typing.get_origin(k) in (Mapping, dict) for k in _options(kind))
 
 
 def from_words(study: Study, name: str, words: Sequence[str]) -> Any:

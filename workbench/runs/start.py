@@ -42,7 +42,7 @@ def run_study(
             or the path of a toml file that describes one (then `model`, `fast`, `seed` and options are its own, `workers=`, `address=` and
             `resume=` are those of `run_sweep`, and what comes back is a `SweepRun`).
         model: For studies of one model: anything that `load_model` takes, or a loaded model.
-        models: For studies of several: a model for each role; the bundled one where none is named.
+        models: For studies of several: a model for each role.
         out: The folder; by default `figures/NAME` (`figures/NAME-MODEL` for a model other than the bundled one).
         fast: A small grid, for a first look.
         seed: Draws everything.

@@ -114,7 +114,7 @@ class Steps:
         cached = tables is not None
         if tables is None:
             self.run.say(f"  {doing} …")
-            with inside_step():
+            with inside_step(doing):
                 computed = make()
             for name, table in _as_tables(doing, tuple(paths), computed, single).items():
                 self.run.cache.write(paths[name], table)
@@ -170,7 +170,7 @@ class Steps:
             cached = False
             self.run.say(f"  {name} …")
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with inside_step():
+            with inside_step(name):
                 out = make(folder)
         self.run.log(name, started, cached, len(prompts))
         return out
@@ -238,7 +238,7 @@ class Steps:
         cached = self._whole(path)
         if not cached:
             self.run.say(f"  {doing or name} …")
-            with inside_step():
+            with inside_step(doing or name):
                 self.run.cache.fill(path, make or (lambda _: None))
         if keep:
             self._copy(path, name)
