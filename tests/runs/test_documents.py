@@ -359,6 +359,13 @@ def test_what_a_row_is_about_is_declared(tmp_path):
     assert len(wb.compare_runs(*runs).only) == 2
 
 
+def test_a_figure_is_exported_by_name(run, tmp_path):
+    _, _, panels = load_document(run.folder)
+    with pytest.raises(errors.BadInput, match="figures go by name"):
+        wb.figures.export(panels[0].figure, tmp_path)
+    assert wb.figures.export({"one": panels[0].figure}, tmp_path, formats=("html",)) == [tmp_path / "one.html"]
+
+
 def test_rows_about_different_things_are_not_compared(tmp_path):
     frame = pd.DataFrame({"group": ["a"], "kind": ["x"], "value": [0.5], "low": [0.4], "high": [0.6], "n": [50]})
     runs = []

@@ -82,6 +82,8 @@ counter = iter(range(1000))
         (lambda m, s, run: run.folder("tables", make=lambda place: None), "'tables' is taken"),
         (lambda m, s, run: len(run.table("t", key=1, make=lambda: ROW)) and run.table("u", make=lambda: ROW), "its plan ends after the step 't'"),
         (lambda m, s, run: run.table("t", make=lambda: 1 / 0), "division by zero"),
+        (lambda m, s, run: run.table("t"), "the step 't' has no make="),
+        (lambda m, s, run: run.folder("f", key=3), "the step 'f' has no make="),
     ],
 )  # fmt: skip
 def test_what_breaks_the_contract_is_told(compute, message, cold, tmp_path):

@@ -108,7 +108,7 @@ class RehearsedSteps(Steps):
         answers: bool = False,
     ) -> Any:
         """Return cached activations, or a stand-in."""
-        self._begin(name)
+        self._begin(name, make=make)
         key = settled(key)
         out: Any = None
         try:
@@ -123,7 +123,7 @@ class RehearsedSteps(Steps):
 
     def folder(self, name: str, key: Any = None, make: Callable[[Path], Any] | None = None, *, doing: str = "", keep: bool = True) -> Any:
         """Return a cached folder, or a stand-in."""
-        self._begin(doing or name, "folder", (name,) if keep else ())
+        self._begin(doing or name, "folder", (name,) if keep else (), make)
         path = self.run.cache.folder(name, self._key(key), self.source)
         cached = self._whole(path)
         self.seen.append(Step(name=doing or name, cached=cached, key=path.name))

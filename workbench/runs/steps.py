@@ -97,7 +97,7 @@ class Steps:
             BadInput: The name cannot be that of a table, or was used before.
         """
         names = (name,) if isinstance(name, str) else tuple(name)
-        self._begin(doing or names[0], "table", names if keep else ())
+        self._begin(doing or names[0], "table", names if keep else (), make)
         paths = {one: self.run.cache.table(one, self._key(key), self.source) for one in names}
         tables = self._tables(paths, make, doing or names[0], items, single=isinstance(name, str))
         if keep:
@@ -158,7 +158,7 @@ class Steps:
         Raises:
             DamagedStore: A shard cannot be read and could not be mended.
         """
-        self._begin(name)
+        self._begin(name, make=make)
         started = time.perf_counter()
         folder = self.run.cache.activations(settled(key))
         cached = True
@@ -232,14 +232,15 @@ class Steps:
         Raises:
             BadInput: The name cannot be that of a folder of a run.
         """
-        self._begin(doing or name, "folder", (name,) if keep else ())
+        self._begin(doing or name, "folder", (name,) if keep else (), make)
         started = time.perf_counter()
         path = self.run.cache.folder(name, self._key(key), self.source)
         cached = self._whole(path)
         if not cached:
             self.run.say(f"  {doing or name} …")
             with inside_step(doing or name):
-                self.run.cache.fill(path, make or (lambda _: None))
+                assert make is not None
+                self.run.cache.fill(path, make)
         if keep:
             self._copy(path, name)
         self.run.log(doing or name, started, cached)
@@ -264,8 +265,10 @@ class Steps:
     def _key(self, key: Any) -> Any:
         return self.everything if key is None else settled(key)
 
-    def _begin(self, doing: str, kind: str = "", names: Sequence[str] = ()) -> None:
-        """Refuse a step that a plan could not see, and names that cannot be those of results."""
+    def _begin(self, doing: str, kind: str = "", names: Sequence[str] = (), make: Any = None) -> None:
+        """Refuse a step that a plan could not see or that has nothing to do, and names that cannot be those of results."""
+        if not callable(make):
+            raise BrokenStudy(f"the step {doing!r} has no make=: give it a function that computes its result")
         if is_inside_step():
             raise BrokenStudy(
                 f"the step {doing!r} begins inside another step, where no plan can see it: make it before, and use its result there"
