@@ -179,6 +179,10 @@ class HookNotFired(WorkbenchError):
     """An edit or a read that did not fire as often as it should have."""
 
 
+class Disagrees(WorkbenchError):
+    """A way to run a model that gives other numbers than Hugging Face's own forward pass."""
+
+
 class WorkerLost(WorkbenchError):
     """Worker processes that died again and again."""
 

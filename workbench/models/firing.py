@@ -48,6 +48,7 @@ class Point:
     edits: list[Entry] = field(default_factory=list)
     reads: list[Entry] = field(default_factory=list)
     handle: Any = None
+    listed: Any = None
 
 
 def _merge(entry: Entry, before: Tensor) -> Tensor:

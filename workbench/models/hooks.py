@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from transformer_lens.hook_points import LensHandle
 
 from ..core.errors import BadInput, EmptyScope, HookNotFired, UnknownLayer, UnknownSite, unknown
 from ..core.types import Bool, Tensor
@@ -22,6 +23,7 @@ from .edits import Edit, Read
 from .firing import Entry, Point, fire
 from .known import info, n_layers
 from .origin import check_origin
+from .verdict import require
 from .watch import Watch
 
 SITES = {
@@ -154,6 +156,7 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
 
     Raises:
         UnknownSite, UnknownLayer: Before the block.
+        Disagrees: TransformerLens's pass over this model, or one of the sites, is not Hugging Face's; before the block.
         BadInput: Something is no edit, or a gate is read after the place of its edit; before the block.
         WrongModel, ShapeMismatch: An edit was made from another model, or for another width; before the block.
         HookNotFired: After the block, if an edit did not fire as it should (not if the block raised).
@@ -168,6 +171,7 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
         if not isinstance(item, Edit | Read):
             raise BadInput(f"an edit is an Edit or a Read, got {type(item).__name__}")
     points = [hook_point(model, item.site, item.layer) for item in items]
+    require(model, *{item.site for item in items})
     gated = [i for i in items if isinstance(i, Edit) and i.gate is not None]
     check_origin(model, [*(i for i in items if isinstance(i, Edit)), *(i.gate for i in gated)])
     gates = {id(i.gate): hook_point(model, i.gate.site, i.gate.layer) for i in gated if i.gate is not None}
@@ -182,6 +186,10 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
         point = _POINTS.setdefault(module, Point())
         if point.handle is None:
             point.handle = module.register_forward_hook(_hook(point))
+            if hasattr(module, "fwd_hooks"):
+                # parts of TransformerLens run a hook point only where a hook is on its list
+                point.listed = LensHandle(hook=point.handle, is_permanent=True)
+                module.fwd_hooks.append(point.listed)
         store: list[Entry] = getattr(point, kind)
         store.append(entry)
         attached.append((module, store, entry))
@@ -216,6 +224,8 @@ def _detach(module: nn.Module, store: list[Entry], entry: Entry) -> None:
     point = _POINTS[module]
     if not (point.edits or point.reads or point.gates or point.carried):
         point.handle.remove()
+        if point.listed is not None:
+            module.fwd_hooks[:] = [h for h in module.fwd_hooks if h is not point.listed]
         del _POINTS[module]
 
 
@@ -241,11 +251,14 @@ def _watch(model: Any) -> Watch:
 
 
 def _beside(model: Any, edit: Edit, module: nn.Module) -> bool:
-    """Whether the stream bypasses this hook point, so that a change there must be carried to the end of the block."""
+    """Whether the stream bypasses this hook point, so that a change there must be carried to the end of the block.
+
+    The Bridge's `resid_mid` is the entry of the part that reads the stream next: the MLP's norm, or the MLP itself.
+    """
     if edit.site != "resid_mid":
         return False
-    norm = getattr(model.blocks[check_layer(model, edit.layer)], "ln2", None)
-    return getattr(norm, "hook_in", None) is module
+    block = model.blocks[check_layer(model, edit.layer)]
+    return any(getattr(part, "hook_in", None) is module for part in block.modules() if part is not block)
 
 
 def _check_gate(model: Any, edit: Edit) -> None:

@@ -91,6 +91,9 @@ class Known:
         folder: The model's folder; `None` for a model from the hub or made in memory.
         trunk: The engine's shell around the model's weights.
         state: The state of the weights when they were loaded (`weights_state`).
+        reference: What Hugging Face's untouched model gives on a few rows (`reference.Reference`); a text says why there is
+            none, and `None` stands for a model that was booted elsewhere.
+        verdict: How TransformerLens's pass compares with it (`verdict.Verdict`).
     """
 
     name: str
@@ -99,6 +102,8 @@ class Known:
     folder: Path | None = None
     trunk: Any = None
     state: tuple[float, ...] = ()
+    reference: Any = None
+    verdict: Any = None
 
 
 KNOWN: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()

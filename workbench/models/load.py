@@ -18,10 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded, UnknownModel, WorkbenchError
 from ..core.seeds import derive
+from .checked import check
 from .digest import weights_state
 from .known import KNOWN, Known, declared_bos, info, is_model
+from .reference import refer
 from .source import building, check_complete, check_folder, check_memory, explain, locate
 from .trunk import Trunk
+from .verdict import Verdict
 
 
 def load_model(
@@ -111,6 +114,7 @@ def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | N
         The model in evaluation mode, without gradients on its weights.
     """
     trunk = Trunk(hf)
+    reference = refer(hf, first=bos, special=set(tokenizer.all_special_ids))
     # booting draws initial weights before it gets the real ones; `building` protects the caller's generator
     with building(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
@@ -119,13 +123,17 @@ def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | N
             tokenizer.save_pretrained(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder)
         source = getattr(hf.config, "_name_or_path", "") or name
+        # TransformerLens finds its adapter by the name of the class, which a model made in memory does not carry
+        hf.config.architectures = hf.config.architectures or [type(hf).__name__]
         place: dict[str, Any] = {} if device is None else {"device": str(device)}
         model = TransformerBridge.boot_transformers(source, hf_model=hf, tokenizer=tokenizer, dtype=hf.dtype, **place)
     model.eval()
     model.requires_grad_(False)
     if device is not None:
         trunk.to(device)
-    KNOWN[model] = Known(name=name, revision=revision, bos=bos, trunk=trunk, state=weights_state(model))
+    known = KNOWN[model] = Known(name=name, revision=revision, bos=bos, trunk=trunk, state=weights_state(model), reference=reference)
+    found = Verdict(bridge=f"Hugging Face's own pass cannot be compared with ({reference})") if isinstance(reference, str) else None
+    KNOWN[model] = replace(known, verdict=found or check(model, reference))
     return model
 
 

@@ -1,0 +1,170 @@
+"""What Hugging Face's untouched model gives on a few short rows. Every other way to run the model is compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.seeds import numpy_rng
+from ..core.types import Float, Int, Tensor
+
+LENGTHS = (40, 28, 21)  # long enough that kept prefixes, windows of a tiny model and both padding sides are tried
+SHARED = (0, 6, 12)  # leading tokens that a row shares with the row before it
+TAIL = 4  # tokens at the end of each row after which logits are compared
+SAMPLE = 512  # tokens of the vocabulary whose log-probabilities are compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The numbers of Hugging Face's own forward pass, each row alone and without padding.
+
+    Attributes:
+        rows: Rows of ids that share prefixes.
+        stream: Per row the input of every block and the output of the last one, `layer + 1 x token x d_model`.
+        sample: Tokens of the vocabulary whose log-probabilities are kept.
+        logp: Per row the log-probabilities of the sample after the last `TAIL` tokens, `token x sample`.
+        vector: A vector as long as the stream's median token, for edits.
+        entered, left: Per block that stands for its kind, the log-probabilities of the first row with the vector added to
+            the block's input, and to its output.
+        patterns: Per block, the attention pattern of the first row, `head x query x key`; empty where there is none.
+    """
+
+    rows: tuple[tuple[int, ...], ...]
+    stream: tuple[Float[Tensor, "depth token d_model"], ...]
+    sample: Int[Tensor, " sample"]
+    logp: tuple[Float[Tensor, "token sample"], ...]
+    vector: Float[Tensor, " d_model"]
+    entered: dict[int, Float[Tensor, "token sample"]]
+    left: dict[int, Float[Tensor, "token sample"]]
+    patterns: dict[int, Float[Tensor, "head query key"]]
+
+    def log_softmax(self, logits: Float[Tensor, "*row vocabulary"]) -> Float[Tensor, "*row sample"]:
+        """Return the log-probabilities of the sampled tokens, in float32 on the CPU."""
+        logits = logits.float()
+        return (logits[..., self.sample.to(logits.device)] - logits.logsumexp(-1, keepdim=True)).cpu()
+
+
+def blocks(hf: Any) -> nn.ModuleList:
+    """Return the blocks of a Hugging Face model.
+
+    Args:
+        hf: A causal language model that nothing has been attached to.
+
+    Raises:
+        LookupError: No list of modules is as long as the configuration says.
+    """
+    count = hf.config.get_text_config().num_hidden_layers
+    for module in hf.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise LookupError(f"no list of {count} blocks")
+
+
+def rows_for(vocabulary: int, context: int, first: int | None, special: set[int]) -> tuple[tuple[int, ...], ...]:
+    """Draw the rows of the comparison: ordinary tokens, with shared prefixes, each begun with the model's first token."""
+    draw = numpy_rng(0, "reference")
+    plain = [i for i in range(vocabulary) if i not in special] or list(range(vocabulary))
+    out: list[list[int]] = []
+    for length, shared in zip(LENGTHS, SHARED, strict=True):
+        fresh = [plain[i] for i in draw.integers(0, len(plain), length)]
+        row = [*(out[-1][:shared] if out else [] if first is None else [first]), *fresh]
+        out.append(row[: min(length, context)])
+    return tuple(tuple(row) for row in out)
+
+
+@torch.no_grad()
+def refer(hf: Any, *, first: int | None, special: set[int]) -> Reference | str:
+    """Run the comparison rows through a Hugging Face model.
+
+    Args:
+        hf: A causal language model that TransformerLens has not booted yet; it is not changed.
+        first: Id in front of every prompt, or `None`.
+        special: Ids that are no ordinary text.
+
+    Returns:
+        The reference, or why there is none.
+    """
+    text = hf.config.get_text_config()
+    was = hf.training
+    hf.eval()
+    try:
+        return _refer(hf, rows_for(text.vocab_size, getattr(text, "max_position_embeddings", None) or 256, first, special))
+    except Exception as error:
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
+    finally:
+        hf.train(was)
+
+
+def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
+    layers, device = blocks(hf), next(hf.parameters()).device
+    draw = torch.Generator().manual_seed(0)
+    size = int(hf.get_output_embeddings().weight.shape[0])
+    sample = torch.randperm(size, generator=draw)[:SAMPLE].sort().values
+    streams, logps, patterns = [], [], {}
+
+    def tail(logits: Tensor) -> Tensor:
+        logits = logits[-TAIL:].float()
+        return (logits[:, sample.to(device)] - logits.logsumexp(-1, keepdim=True)).cpu()
+
+    for row in rows:
+        last: list[Tensor] = []
+        with _hooked(layers[-1].register_forward_hook(lambda m, a, out, last=last: last.append(_stream(out)))):
+            out = hf(torch.tensor([row], device=device), output_hidden_states=True, output_attentions=not patterns, use_cache=False)
+        states = [*out.hidden_states[: len(layers)], last[0]]
+        if len(out.hidden_states) != len(layers) + 1 or any(s.ndim != 3 for s in states):
+            raise LookupError(f"{len(out.hidden_states)} hidden states of {len(layers)} blocks")
+        streams.append(torch.stack([s[0].float().cpu() for s in states]))
+        logps.append(tail(out.logits[0]))
+        if not patterns and getattr(out, "attentions", None) and len(out.attentions) == len(layers):
+            patterns = {k: a[0].float().cpu() for k, a in enumerate(out.attentions) if a is not None}
+    vector = torch.randn(streams[0].shape[-1], generator=draw)
+    vector = vector / vector.norm() * streams[0].flatten(0, 1).norm(dim=-1).median()
+    entered, left = {}, {}
+    for layer in kinds(hf.config, len(layers)):
+        for out, at, attach in (
+            (entered, layer, lambda m: m.register_forward_pre_hook(_pushed(vector), with_kwargs=True)),
+            (left, layer, lambda m: m.register_forward_hook(lambda m, a, out: _added(out, vector))),
+        ):
+            with _hooked(attach(layers[at])):
+                out[at] = tail(hf(torch.tensor([rows[0]], device=device), use_cache=False).logits[0])
+    return Reference(
+        rows=rows, stream=tuple(streams), sample=sample, logp=tuple(logps), vector=vector, entered=entered, left=left, patterns=patterns
+    )
+
+
+def kinds(config: Any, count: int) -> list[int]:
+    """Return the blocks at which edits are tried: the middle one, and the first of each kind that the configuration names."""
+    types = list(getattr(config.get_text_config(), "layer_types", None) or [])[:count]
+    return sorted({types.index(kind) for kind in types} | {count // 2})
+
+
+@contextmanager
+def _hooked(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _stream(out: Any) -> Tensor:
+    return out if isinstance(out, Tensor) else out[0]
+
+
+def _added(out: Any, vector: Tensor) -> Any:
+    stream = _stream(out)
+    changed = stream + vector.to(stream)
+    return changed if isinstance(out, Tensor) else (changed, *out[1:])
+
+
+def _pushed(vector: Tensor) -> Callable[..., Any]:
+    def push(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (args[0] + vector.to(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": kwargs["hidden_states"] + vector.to(kwargs["hidden_states"])}
+
+    return push
