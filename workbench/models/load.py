@@ -132,7 +132,7 @@ def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | N
     if device is not None:
         trunk.to(device)
     known = KNOWN[model] = Known(name=name, revision=revision, bos=bos, trunk=trunk, state=weights_state(model), reference=reference)
-    found = Verdict(bridge=f"Hugging Face's own pass cannot be compared with ({reference})") if isinstance(reference, str) else None
+    found = Verdict(bridge=f"Hugging Face's own pass could not be run for the comparison ({reference})") if isinstance(reference, str) else None
     KNOWN[model] = replace(known, verdict=found or check(model, reference))
     return model
 

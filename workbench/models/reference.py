@@ -35,12 +35,12 @@ class Reference:
     """
 
     rows: tuple[tuple[int, ...], ...]
-    stream: tuple[Float[Tensor, "depth token d_model"], ...]
+    stream: tuple[Float[Tensor, "depth _token d_model"], ...]
     sample: Int[Tensor, " sample"]
-    logp: tuple[Float[Tensor, "token sample"], ...]
+    logp: tuple[Float[Tensor, "tail sample"], ...]
     vector: Float[Tensor, " d_model"]
-    entered: dict[int, Float[Tensor, "token sample"]]
-    left: dict[int, Float[Tensor, "token sample"]]
+    entered: dict[int, Float[Tensor, "tail sample"]]
+    left: dict[int, Float[Tensor, "tail sample"]]
     patterns: dict[int, Float[Tensor, "head query key"]]
 
     def log_softmax(self, logits: Float[Tensor, "*row vocabulary"]) -> Float[Tensor, "*row sample"]:
