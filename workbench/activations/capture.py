@@ -78,6 +78,7 @@ def capture(
         EmptyPromptSet: The prompts are no prompt set; before any forward pass.
         BadInput: An option cannot be used, or a store cannot identify an active edit; before any forward pass.
         UnknownSite, UnknownLayer, UnknownPosition, PromptTooLong, TokenBoundary, AnswerTokens: Before any forward pass.
+        Disagrees: Nothing that reads this model here gives Hugging Face's numbers; before any prompt is read.
         NotFinite: The model gave NaN or infinity. The message says where.
         Overflow: A value does not fit float16. The message says where.
         WrongModel, OutputFolder: The folder holds activations of another model or setting.

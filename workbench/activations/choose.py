@@ -1,4 +1,4 @@
-"""How a model is read at this moment: through the trunk where a trial shows that this is right, else through the Bridge."""
+"""How a model is read at this moment: through the trunk where it gives Hugging Face's numbers, else through the Bridge if it does."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from ..core.errors import BadInput, OutOfMemory
-from ..core.seeds import numpy_rng
+from ..models.checked import NATS_PER_SHARE, allowed
 from ..models.hooks import active_edits, foreign_hooks
-from ..models.known import info, trunk_of
+from ..models.known import KNOWN, info, trunk_of
+from ..models.reference import Reference
 from ..models.trunk import Trunk
+from ..models.verdict import require, verdict
 from .engine import Engine, Job, Reading
 
 BUDGET = {"cpu": 2048}  # tokens of a packed pass, past which the matrix rate no longer rises; 16,384 on anything else
-# share of the largest value: rounding stays far below (1e-6; 1e-4 in Gemma-2), attention to a wrong branch is far above
-ALLOWED = {torch.float32: 1e-3, torch.float64: 1e-3}  # 0.1 in half precision
+STREAM = ("resid_pre", "resid_post")  # the sites that Hugging Face gives
 _TRIED: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
 
 
@@ -37,6 +38,7 @@ def choose(model: Any, *, site: str = "resid_post", way: str = "auto", budget: i
 
     Raises:
         BadInput: There is no such way, or the trunk cannot read this model and was insisted on.
+        Disagrees: Neither way gives Hugging Face's numbers at this site.
     """
     if way not in ("auto", "trunk", "bridge"):
         raise BadInput(f"engine {way!r}: 'auto', 'trunk' or 'bridge'")
@@ -45,6 +47,8 @@ def choose(model: Any, *, site: str = "resid_post", way: str = "auto", budget: i
     why, loud = ("asked for", False) if way == "bridge" else _why_bridge(model, site)
     if why and way == "trunk":
         raise BadInput(f"{info(model).name} cannot be read through the trunk: {why}. Use engine='auto'")
+    if why:
+        require(model, site)  # which says why the Bridge is refused
     if loud:
         warnings.warn(f"{info(model).name} is read through the Bridge, without sharing prefixes: {why}", stacklevel=3)
     device = next(model.parameters()).device.type
@@ -69,33 +73,47 @@ def _why_bridge(model: Any, site: str) -> tuple[str, bool]:
 
 
 def _trial(model: Any, trunk: Trunk, site: str) -> str:
-    """Compare the trunk with the Bridge on a few short rows that share prefixes; return what differs, or "".
+    """Compare the trunk with Hugging Face's untouched pass, or at other sites with a Bridge that agrees with it.
 
-    The trial detects architectures whose attention cannot be exchanged, or whose blocks mix positions in another way.
+    Args:
+        model: What `load_model` returns.
+        trunk: The shell around its weights.
+        site: The site that will be read.
+
+    Returns:
+        What differs, or "". The trial detects architectures whose attention cannot be exchanged, or whose blocks mix positions
+        in another way.
     """
-    known = info(model)
-    first, long = numpy_rng(0, "trial").integers(0, int(model.cfg.d_vocab), (2, 48)).tolist()
-    rows = [[*first[:6], *long[a:b]] for a, b in ((0, 9), (0, 5), (12, 14), (20, 48))] + [[*first[:3], *long[2:30]], first]
-    rows = [row[: known.context] for row in rows]
-    work = [Job(ids=row, read=[len(row) - 1], ask=0) for row in rows]
-    layers, ids = list(range(known.n_layers)), long[:4]
+    reference = KNOWN[model].reference
+    if not isinstance(reference, Reference):
+        return f"there is nothing to compare the trunk with ({reference or 'it was booted elsewhere'})"
+    found = verdict(model)
+    if site not in STREAM and (found is None or found.bridge or site in found.sites):
+        return f"{site} cannot be compared with Hugging Face's"
+    work = [Job(ids=row, read=range(len(row)), ask=len(row) - 1) for row in reference.rows]
+    layers, ids = list(range(int(model.cfg.n_layers))), reference.sample.tolist()
     try:
         # a small budget makes several passes, so that kept prefixes are tried too
-        by_trunk = Engine(model=model, site=site, trunk=trunk, budget=16).read(work, layers, ids)
-        by_bridge = Engine(model=model, site=site, budget=8192).read(work, layers, ids)
+        got = _of_jobs(Engine(model=model, site=site, trunk=trunk, budget=16).read(work, layers, ids))
+        if site in STREAM:
+            depth = int(site == "resid_post")
+            want = torch.cat([s[depth : depth + len(layers)].transpose(0, 1) for s in reference.stream])
+        else:
+            want = _of_jobs(Engine(model=model, site=site, budget=8192).read(work, layers, ids))[0]
     except OutOfMemory:
         raise  # no fault of the architecture
     except Exception as error:
         return f"the trial of the trunk failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]})"
-    (x, p), (y, q) = (_of_jobs(reading) for reading in (by_trunk, by_bridge))
-    if x.shape != y.shape:
-        return f"the trunk's {site} has the shape {tuple(x.shape[2:])}, the Bridge's {tuple(y.shape[2:])}"
-    apart = (x - y).flatten(2).abs().amax((0, 2)) / y.flatten(2).abs().amax((0, 2)).clamp(min=1e-12)
-    worst, worst_logp = float(apart.max()), float((p - q).abs().max())
-    allowed = ALLOWED.get(next(model.parameters()).dtype, 0.1)
-    if not (worst <= allowed and worst_logp <= 30 * allowed):
+    x, logp = got
+    if x.shape != want.shape:
+        return f"the trunk's {site} has the shape {tuple(x.shape[2:])}, not {tuple(want.shape[2:])}"
+    worst = float(((x - want).flatten(2).abs().amax((0, 2)) / want.flatten(2).abs().amax((0, 2)).clamp(min=1e-12)).max())
+    worst_logp = float((logp - torch.stack([p[-1] for p in reference.logp])).abs().max())
+    limit = allowed(model)
+    if not (worst <= limit and worst_logp <= NATS_PER_SHARE * limit):
+        whose = "Hugging Face's" if site in STREAM else "the Bridge's"
         return (
-            f"in a trial the trunk's {site} differed from the Bridge's by {worst:.1e} of the largest value, "
+            f"in a trial the trunk's {site} differed from {whose} by {worst:.1e} of the largest value, "
             f"log-probabilities by {worst_logp:.1e}"
         )
     return ""

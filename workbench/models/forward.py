@@ -11,6 +11,7 @@ from ..core.types import Float, Int, Tensor
 from .hooks import Read, edited
 from .known import n_layers
 from .tokens import Batch
+from .verdict import require
 from .watch import laid_out
 
 
@@ -69,7 +70,11 @@ def run(model: Any, batch: Batch, stop: int | None = None) -> Float[Tensor, "row
 
     Returns:
         Logits, `row x position x vocabulary`; with `stop` the stream that enters that block, `row x position x d_model`.
+
+    Raises:
+        Disagrees: TransformerLens's pass over this model is not Hugging Face's.
     """
+    require(model)
     kwargs: dict[str, Any] = {"attention_mask": batch.mask}
     if stop is not None and stop < n_layers(model):
         kwargs["stop_at_layer"] = stop

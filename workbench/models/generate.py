@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import DynamicCache
 
 from ..core.errors import BadInput, NotFinite, PromptTooLong
 from ..core.seeds import derive
 from ..core.show import Shown, short
+from .decode import fresh_cache, next_logits
 from .forward import run
 from .hooks import Read, active_edits, edited
 from .known import info, n_layers
 from .tokens import encode, pad
+from .verdict import Verdict, decodes
 from .watch import Layout, laid_out
 
 
@@ -87,9 +88,14 @@ def generate_texts(
     Returns:
         One continuation per prompt, in the order of the prompts.
 
+    Note:
+        Keys and values of earlier tokens are kept where that gives the numbers of a whole pass, which was tried when the model
+        was loaded. Elsewhere each step reads the whole text, or one row at a time, which is slower; a warning says so once.
+
     Raises:
         BadInput: An argument cannot be used.
         PromptTooLong: A prompt and its continuation do not fit the context.
+        Disagrees: No way to continue a text with this model gives Hugging Face's numbers.
         NotFinite: The logits hold NaN or infinity; the message names the block after which the stream does, and the active
             edits.
     """
@@ -105,6 +111,8 @@ def generate_texts(
         raise PromptTooLong(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones; {info(model).name} reads {info(model).context}. Generate fewer"
         )
+    how = decodes(model)
+    batch_size = batch_size if how.padded else 1
     rule = _Rule(max_new_tokens, temperature, top_p, stop)
     out: list[Generated | None] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -113,14 +121,16 @@ def generate_texts(
             chunk = order[start : start + batch_size]
             ends = None if instruction is None else [instruction[i] for i in chunk]
             seeds = [derive(seed, "generate", i) for i in chunk]
-            written = _batch(model, [rows[i] for i in chunk], ends, seeds, rule)
+            written = _batch(model, [rows[i] for i in chunk], ends, seeds, rule, how)
             for i, continuation in zip(chunk, written, strict=True):
                 out[i] = continuation
             bar.update(len(chunk))
     return [continuation for continuation in out if continuation is not None]
 
 
-def _batch(model: Any, rows: list[list[int]], instruction: list[int] | None, seeds: list[int], rule: _Rule) -> list[Generated]:
+def _batch(
+    model: Any, rows: list[list[int]], instruction: list[int] | None, seeds: list[int], rule: _Rule, how: Verdict
+) -> list[Generated]:
     batch = pad(model, rows, "left")
     device = batch.ids.device
     layout = Layout(prompt=torch.tensor([len(r) for r in rows]), instruction=None if instruction is None else torch.tensor(instruction))
@@ -128,11 +138,11 @@ def _batch(model: Any, rows: list[list[int]], instruction: list[int] | None, see
     draws = [torch.Generator().manual_seed(s) for s in seeds]
     written: list[list[int]] = [[] for _ in rows]
     why: list[str] = ["" for _ in rows]
-    cache: Any = DynamicCache(config=model.original_model.config) if hasattr(model, "original_model") else None
+    cache = fresh_cache(model) if how.decoding == "cached" else None
     ids, mask, filler = batch.ids, batch.mask, model.tokenizer.pad_token_id or 0
     with laid_out(layout):
         for step in range(rule.max_new_tokens):
-            logits = _next_logits(model, ids if cache is None or step == 0 else ids[:, -1:], mask, cache)
+            logits = next_logits(model, ids if cache is None or step == 0 else ids[:, -1:], mask, cache)
             if not bool(logits.isfinite().all()):
                 row = int((~logits.isfinite().all(1)).nonzero()[0])
                 end = None if instruction is None else instruction[row]
@@ -153,15 +163,6 @@ def _batch(model: Any, rows: list[list[int]], instruction: list[int] | None, see
             ids = torch.cat([ids, live[:, None]], 1)
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
     return [_finish(model, w, y or "length", rule.stop) for w, y in zip(written, why, strict=True)]
-
-
-def _next_logits(model: Any, new: Tensor, mask: Tensor, cache: Any) -> Tensor:
-    """Logits after the last of the new tokens, `row x vocabulary`, in float32. The mask covers the cached tokens too."""
-    if cache is None:
-        return model(new, return_type="logits", attention_mask=mask)[:, -1].float()
-    places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
-    out = model(new, return_type="logits", attention_mask=mask, past_key_values=cache, use_cache=True, position_ids=places)
-    return out[:, -1].float()
 
 
 def _pick(logits: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]) -> list[int]:

@@ -115,6 +115,7 @@ def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | N
     """
     trunk = Trunk(hf)
     reference = refer(hf, first=bos, special=set(tokenizer.all_special_ids))
+    trunk.scale = getattr(reference, "scale", 1.0)
     # booting draws initial weights before it gets the real ones; `building` protects the caller's generator
     with building(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")

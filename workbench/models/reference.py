@@ -32,6 +32,7 @@ class Reference:
         entered, left: Per block that stands for its kind, the log-probabilities of the first row with the vector added to
             the block's input, and to its output.
         patterns: Per block, the attention pattern of the first row, `head x query x key`; empty where there is none.
+        scale: The factor between what the unembedding gives and the logits (before a cap), as measured.
     """
 
     rows: tuple[tuple[int, ...], ...]
@@ -42,6 +43,7 @@ class Reference:
     entered: dict[int, Float[Tensor, "tail sample"]]
     left: dict[int, Float[Tensor, "tail sample"]]
     patterns: dict[int, Float[Tensor, "head query key"]]
+    scale: float
 
     def log_softmax(self, logits: Float[Tensor, "*row vocabulary"]) -> Float[Tensor, "*row sample"]:
         """Return the log-probabilities of the sampled tokens, in float32 on the CPU."""
@@ -101,11 +103,11 @@ def refer(hf: Any, *, first: int | None, special: set[int]) -> Reference | str:
 
 
 def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
-    layers, device = blocks(hf), next(hf.parameters()).device
+    layers, device, text = blocks(hf), next(hf.parameters()).device, hf.config.get_text_config()
     draw = torch.Generator().manual_seed(0)
     size = int(hf.get_output_embeddings().weight.shape[0])
     sample = torch.randperm(size, generator=draw)[:SAMPLE].sort().values
-    streams, logps, patterns = [], [], {}
+    streams, logps, patterns, scale = [], [], {}, 1.0
 
     def tail(logits: Tensor) -> Tensor:
         logits = logits[-TAIL:].float()
@@ -113,13 +115,18 @@ def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
 
     for row in rows:
         last: list[Tensor] = []
-        with _hooked(layers[-1].register_forward_hook(lambda m, a, out, last=last: last.append(_stream(out)))):
+        raw: list[Tensor] = []
+        with (
+            _hooked(layers[-1].register_forward_hook(lambda m, a, out, last=last: last.append(_stream(out)))),
+            _hooked(hf.get_output_embeddings().register_forward_hook(lambda m, a, out, raw=raw: raw.append(out))),
+        ):
             out = hf(torch.tensor([row], device=device), output_hidden_states=True, output_attentions=not patterns, use_cache=False)
         states = [*out.hidden_states[: len(layers)], last[0]]
         if len(out.hidden_states) != len(layers) + 1 or any(s.ndim != 3 for s in states):
             raise LookupError(f"{len(out.hidden_states)} hidden states of {len(layers)} blocks")
         streams.append(torch.stack([s[0].float().cpu() for s in states]))
         logps.append(tail(out.logits[0]))
+        scale = _scale(raw[0][0, -1], out.logits[0, -1], getattr(text, "final_logit_softcapping", None))
         if not patterns and getattr(out, "attentions", None) and len(out.attentions) == len(layers):
             patterns = {k: a[0].float().cpu() for k, a in enumerate(out.attentions) if a is not None}
     vector = torch.randn(streams[0].shape[-1], generator=draw)
@@ -133,8 +140,18 @@ def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
             with _hooked(attach(layers[at])):
                 out[at] = tail(hf(torch.tensor([rows[0]], device=device), use_cache=False).logits[0])
     return Reference(
-        rows=rows, stream=tuple(streams), sample=sample, logp=tuple(logps), vector=vector, entered=entered, left=left, patterns=patterns
-    )
+        rows=rows, stream=tuple(streams), sample=sample, logp=tuple(logps), vector=vector, entered=entered, left=left,
+        patterns=patterns, scale=scale,
+    )  # fmt: skip
+
+
+def _scale(raw: Tensor, logits: Tensor, cap: float | None) -> float:
+    """The factor by which a model multiplies what its unembedding gives, by least squares."""
+    raw, logits = raw.double(), logits.double()
+    before = torch.atanh((logits / cap).clamp(-0.999, 0.999)) * cap if cap else logits
+    steep = before.abs() < 2 * cap if cap else torch.ones_like(before, dtype=torch.bool)  # where a cap is flat it cannot be undone
+    scale = float((raw * before)[steep].sum() / (raw * raw)[steep].sum().clamp(min=1e-30))
+    return 1.0 if abs(scale - 1) < 1e-3 else scale
 
 
 def kinds(config: Any, count: int) -> list[int]:

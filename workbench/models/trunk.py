@@ -30,10 +30,12 @@ class Trunk:
 
     Attributes:
         why_not: Why this architecture cannot be read in the shell, or "".
+        scale: The factor between what the unembedding gives and the logits.
     """
 
     def __init__(self, hf: Any) -> None:
         """Copy the structure of a Hugging Face model that TransformerLens has not touched yet."""
+        self.scale = 1.0
         shared = {id(t): t for t in (*hf.parameters(), *hf.buffers())}
         self.shell = copy.deepcopy(hf, shared).eval()
         self.why_not = _refuse(self.shell.config)
@@ -124,7 +126,7 @@ class Trunk:
 
     @torch.no_grad()
     def logits(self, hidden: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocabulary"]:
-        """Unembed, with the model's own cap on its logits where it has one.
+        """Unembed, with the model's own scale of its logits, and its cap where it has one.
 
         Args:
             hidden: The input of the unembedding, as `run` returns it.
@@ -133,6 +135,7 @@ class Trunk:
             Logits in float32.
         """
         logits = self.shell.get_output_embeddings()(hidden).float()
+        logits = logits if self.scale == 1.0 else logits * self.scale
         cap = getattr(self.shell.config, "final_logit_softcapping", None)
         return logits if not cap else torch.tanh(logits / cap) * cap
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import Disagrees
 from .known import KNOWN
+
+_WARNED: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,6 @@ class Verdict:
         decoding: "cached" (keys and values are kept), "whole" (each step reads the whole text), or "" (not at all).
         padded: Whether rows of several lengths may share a batch while they are continued.
         why: Why decoding is not "cached" with padding, or "".
-        scale: The factor between the unembedding of the final stream and the logits.
         apart: The largest differences, each as a share of the largest value: "logits", "stream", "cached", …
     """
 
@@ -28,7 +31,6 @@ class Verdict:
     decoding: str = "cached"
     padded: bool = True
     why: str = ""
-    scale: float = 1.0
     apart: dict[str, float] = field(default_factory=dict)
 
 
@@ -60,3 +62,26 @@ def require(model: Any, *sites: str) -> None:
     for site in sites:
         if site in found.sites:
             raise Disagrees(f"{name}: {site!r} is refused: {found.sites[site]}. Use another site")
+
+
+def decodes(model: Any) -> Verdict:
+    """Return how texts may be continued with a model; the first time warns where that is a slow way.
+
+    Args:
+        model: What `load_model` returns.
+
+    Returns:
+        What the comparison found; of a model that was booted elsewhere, that keys and values are kept.
+
+    Raises:
+        Disagrees: No way gives Hugging Face's numbers.
+    """
+    require(model)
+    found = verdict(model) or Verdict()
+    if not found.decoding:
+        raise Disagrees(f"{KNOWN[model].name}: {found.why}, so that it cannot be continued")
+    if found.why and model not in _WARNED:
+        _WARNED.add(model)
+        slow = "each step reads the whole text" if found.decoding == "whole" else "rows are continued one at a time"
+        warnings.warn(f"{KNOWN[model].name}: {slow}, because with a cache of keys and values {found.why}", stacklevel=3)
+    return found
