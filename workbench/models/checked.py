@@ -215,13 +215,16 @@ def _decoding(model: Any, reference: Reference, limit: float) -> tuple[str, bool
                 found.setdefault(f"{type(error).__name__}", float("inf"))
             if found[name] <= NATS_PER_SHARE * limit:
                 worse = [f"{k} by {v:.1e} nats" for k, v in found.items() if not v <= NATS_PER_SHARE * limit]
-                return decoding, padded, f"log-probabilities differ from a whole pass (continued {', '.join(worse)})" if worse else "", found
+                return (
+                    decoding,
+                    padded,
+                    f"log-probabilities differ from a whole pass (continued {', '.join(worse)})" if worse else "",
+                    found,
+                )
     return "", False, "no way to continue a text gives Hugging Face's numbers", found
 
 
-def _continued(
-    model: Any, reference: Reference, rows: list[tuple[int, ...]], want: list[Tensor], *, cached: bool, padded: bool
-) -> float:
+def _continued(model: Any, reference: Reference, rows: list[tuple[int, ...]], want: list[Tensor], *, cached: bool, padded: bool) -> float:
     """Read rows up to the last tokens, then token by token; the largest difference from whole passes in nats."""
     worst = 0.0
     for chunk in [range(len(rows))] if padded else [[i] for i in range(len(rows))]:

@@ -29,7 +29,7 @@ class ModelInfo(Shown):
         dtype: "float32", "bfloat16", …
         processing: "none" for raw weights, "compatibility" where TransformerLens has folded and centred them.
         n_layers, d_model, context: Its sizes.
-        bos: Id put in front of every prompt, or `None`.
+        first: Ids put in front of every prompt; of most models one (the beginning of text) or none.
         vocabulary: Hash of the ids of a sample text, the first token included.
     """
 
@@ -41,8 +41,13 @@ class ModelInfo(Shown):
     n_layers: int
     d_model: int
     context: int
-    bos: int | None
+    first: tuple[int, ...]
     vocabulary: str
+
+    @property
+    def bos(self) -> int | None:
+        """The id that every prompt begins with, or `None`."""
+        return self.first[0] if self.first else None
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
         shape = axes(layer=self.n_layers, d_model=self.d_model)
@@ -55,7 +60,7 @@ class ModelInfo(Shown):
             "layers": f"0 to {self.n_layers - 1}",
             "context": f"{self.context:,} tokens",
             "weights are": "raw" if self.processing == "none" else f"processed ({self.processing})",
-            "first token": "none" if self.bos is None else f"id {self.bos} before every prompt",
+            "first token": f"id {', '.join(map(str, self.first))} before every prompt" if self.first else "none",
             "vocabulary": self.vocabulary,
         }
 
@@ -87,7 +92,7 @@ class Known:
 
     Attributes:
         name, revision: As the model was loaded by.
-        bos: Id put in front of every prompt, or `None`.
+        first: Ids put in front of every prompt.
         folder: The model's folder; `None` for a model from the hub or made in memory.
         trunk: The engine's shell around the model's weights.
         state: The state of the weights when they were loaded (`weights_state`).
@@ -98,7 +103,7 @@ class Known:
 
     name: str
     revision: str
-    bos: int | None
+    first: tuple[int, ...]
     folder: Path | None = None
     trunk: Any = None
     state: tuple[float, ...] = ()
@@ -132,7 +137,7 @@ def info(model: Any) -> ModelInfo:
         raise BadInput(f"a model is what load_model returns, a TransformerBridge or a HookedTransformer; got {type(model).__name__}")
     known = KNOWN.get(model)
     if known is None:
-        known = KNOWN[model] = Known(name=str(model.cfg.model_name), revision="", bos=declared_bos(model.tokenizer))
+        known = KNOWN[model] = Known(name=str(model.cfg.model_name), revision="", first=first_tokens(_unbooted(model.tokenizer)))
     config = getattr(getattr(model, "original_model", None), "config", None)
     text = getattr(config, "text_config", config)
     context = getattr(text, "max_position_embeddings", None) or model.cfg.n_ctx
@@ -146,8 +151,8 @@ def info(model: Any) -> ModelInfo:
         n_layers=int(model.cfg.n_layers),
         d_model=int(model.cfg.d_model),
         context=int(context),
-        bos=known.bos,
-        vocabulary=vocabulary_hash(model.tokenizer, known.bos),
+        first=known.first,
+        vocabulary=vocabulary_hash(model.tokenizer, known.first),
     )
 
 
@@ -160,10 +165,16 @@ def n_layers(model: Any) -> int:
     return int(model.cfg.n_layers) if is_model(model) else info(model).n_layers
 
 
-def bos_of(model: Any) -> int | None:
-    """Return the id put in front of every prompt, or `None`, without hashing the weights."""
+def first_of(model: Any) -> tuple[int, ...]:
+    """Return the ids put in front of every prompt, without hashing the weights."""
     known = None if isinstance(model, Described) else KNOWN.get(model)
-    return info(model).bos if known is None else known.bos
+    return info(model).first if known is None else known.first
+
+
+def bos_of(model: Any) -> int | None:
+    """Return the id that every prompt begins with, or `None`, without hashing the weights."""
+    first = first_of(model)
+    return first[0] if first else None
 
 
 def same_weights(model: Any) -> bool:
@@ -219,7 +230,40 @@ def declared_bos(tokenizer: Any) -> int | None:
     return None if declared is None else tokenizer.bos_token_id
 
 
-def vocabulary_hash(tokenizer: Any, bos: int | None) -> str:
-    """Return a hash of the ids of a sample text, the first token included."""
+def first_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids that a tokenizer puts in front of a text, as it does; what it declares does not count.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+
+    Raises:
+        MissingTokenizer: There is none.
+    """
+    if tokenizer is None:
+        raise MissingTokenizer("the model has no tokenizer; pass tokenizer=…")
+    for text in ("Hello", "a", "1"):
+        bare, whole = tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer(text)["input_ids"]
+        for start in range(len(whole) - len(bare) + 1):
+            if bare and whole[start : start + len(bare)] == bare:
+                return tuple(whole[:start])
+    return ()
+
+
+def _unbooted(tokenizer: Any) -> Any:
+    """The tokenizer as its files say: TransformerLens makes the one of a booted model put a first token in front."""
+    where = str(getattr(tokenizer, "name_or_path", "") or "")
+    if not Path(where).is_dir():
+        return tokenizer
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+    except Exception:
+        return tokenizer
+
+
+def vocabulary_hash(tokenizer: Any, first: tuple[int, ...]) -> str:
+    """Return a hash of the ids of a sample text, the first tokens included."""
     sample = 'Consider that "Everyone should have rights." Answer: yes no A B Sorry Sure, a poor person'
-    return content_hash(bos, tokenizer(sample, add_special_tokens=False)["input_ids"])
+    lead = list(first) if len(first) > 1 else first[0] if first else None
+    return content_hash(lead, tokenizer(sample, add_special_tokens=False)["input_ids"])

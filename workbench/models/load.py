@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded,
 from ..core.seeds import derive
 from .checked import check
 from .digest import weights_state
-from .known import KNOWN, Known, declared_bos, info, is_model
+from .first import first_of_prompts
+from .known import KNOWN, Known, info, is_model
 from .reference import refer
 from .source import building, check_complete, check_folder, check_memory, explain, locate
 from .trunk import Trunk
@@ -35,6 +37,7 @@ def load_model(
     revision: str | None = None,
     device_map: Any = None,
     tokenizer: Any = None,
+    bos: str | int | bool | None = "auto",
 ) -> Any:
     """Load a model.
 
@@ -46,6 +49,8 @@ def load_model(
         revision: Branch, tag or commit on the hub.
         device_map: Passed through to spread a model over several GPUs.
         tokenizer: A tokenizer to use instead of the model's own.
+        bos: What every prompt begins with: "auto" (what the tokenizer puts in front of a text), "declared" (the token that it
+            declares as beginning of text), `None` for nothing, or a token or its id.
 
     Returns:
         A `TransformerBridge` in evaluation mode, without gradients on its weights; a loaded model is returned as it is.
@@ -57,6 +62,10 @@ def load_model(
         NetworkNeeded: The model must be downloaded and the hub cannot be reached.
         GatedModel: The repository asks for a licence or a token.
         OutOfMemory: The weights do not fit the memory that is free.
+        BadInput: The device, the dtype or the first token cannot be used.
+
+    Note:
+        The model is compared with Hugging Face's untouched one on three short rows. What disagrees is refused when it is used.
 
     Example:
         >>> import workbench as wb
@@ -80,7 +89,7 @@ def load_model(
         if local:
             check_memory(Path(source), kind, torch.device(device) if device_map is None else None)
         tokens = tokenizer or load_tokenizer(source, shown, kwargs)
-        bos = declared_bos(tokens)
+        first = first_of_prompts(tokens, bos, shown)
         spread = {"device_map": device_map} if device_map else {}
         with building():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -93,28 +102,30 @@ def load_model(
     except Exception as error:
         raise explain(error, shown, local=local) from error
     try:
-        model = wrap(hf, tokens, name=shown, revision=revision or "", bos=bos, device=None if device_map else device)
+        model = wrap(hf, tokens, name=shown, revision=revision or "", bos=first, device=None if device_map else device)
     except Exception as error:
         raise explain(error, shown, local=local) from error
     KNOWN[model] = replace(KNOWN[model], folder=Path(source) if local else None)
     return model
 
 
-def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | None = None, device: Any = None) -> TransformerBridge:
+def wrap(
+    hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | Sequence[int] | None = None, device: Any = None
+) -> TransformerBridge:
     """Boot a Hugging Face model that is in memory as a `TransformerBridge`, and enter it in the side table.
 
     Args:
         hf: A causal language model that TransformerLens has not booted yet. Booting changes it: use the result instead.
         tokenizer: Its Hugging Face tokenizer.
         name, revision: Identify the model in provenance and errors.
-        bos: Id to put in front of every prompt; `None` for none.
+        bos: Id to put in front of every prompt, or several; `None` for none.
         device: Where to move the model; `None` leaves it where it is.
 
     Returns:
         The model in evaluation mode, without gradients on its weights.
     """
-    trunk = Trunk(hf)
-    reference = refer(hf, first=bos, special=set(tokenizer.all_special_ids))
+    trunk, first = Trunk(hf), () if bos is None else (bos,) if isinstance(bos, int) else tuple(bos)
+    reference = refer(hf, first=first, special=set(tokenizer.all_special_ids))
     trunk.scale = getattr(reference, "scale", 1.0)
     # booting draws initial weights before it gets the real ones; `building` protects the caller's generator
     with building(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
@@ -132,8 +143,10 @@ def wrap(hf: Any, tokenizer: Any, *, name: str, revision: str = "", bos: int | N
     model.requires_grad_(False)
     if device is not None:
         trunk.to(device)
-    known = KNOWN[model] = Known(name=name, revision=revision, bos=bos, trunk=trunk, state=weights_state(model), reference=reference)
-    found = Verdict(bridge=f"Hugging Face's own pass could not be run for the comparison ({reference})") if isinstance(reference, str) else None
+    known = KNOWN[model] = Known(name=name, revision=revision, first=first, trunk=trunk, state=weights_state(model), reference=reference)
+    found = (
+        Verdict(bridge=f"Hugging Face's own pass could not be run for the comparison ({reference})") if isinstance(reference, str) else None
+    )
     KNOWN[model] = replace(known, verdict=found or check(model, reference))
     return model
 
@@ -158,7 +171,7 @@ def untrained_copy(model: Any, seed: int = 0) -> TransformerBridge:
     with building():
         torch.manual_seed(derive(seed, "untrained"))
         hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(parameter.dtype)
-    return wrap(hf, model.tokenizer, name=f"{known.name} (untrained)", bos=known.bos, device=parameter.device)
+    return wrap(hf, model.tokenizer, name=f"{known.name} (untrained)", bos=known.first, device=parameter.device)
 
 
 def load_tokenizer(source: str, shown: str, kwargs: dict[str, Any]) -> Any:

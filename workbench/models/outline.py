@@ -15,7 +15,7 @@ from transformers import AutoConfig
 
 from ..core.errors import WorkbenchError
 from ..core.provenance import content_hash, versions
-from .known import Described, ModelInfo, declared_bos, vocabulary_hash
+from .known import Described, ModelInfo, first_tokens, vocabulary_hash
 from .load import device_of, dtype_of, load_tokenizer
 from .source import check_folder, check_memory, explain, locate
 
@@ -68,7 +68,7 @@ def outline(name: str) -> Outline:
     if folder is not None:
         check_memory(folder, kind, device_of("auto"))
     tokenizer = load_tokenizer(source, shown, {})
-    text, bos = config.get_text_config(), declared_bos(tokenizer)
+    text, first = config.get_text_config(), first_tokens(tokenizer)
     known = ModelInfo(
         name=shown,
         revision="",
@@ -78,8 +78,8 @@ def outline(name: str) -> Outline:
         n_layers=int(text.num_hidden_layers),
         d_model=int(text.hidden_size),
         context=int(getattr(text, "max_position_embeddings", None) or 2048),
-        bos=bos,
-        vocabulary=vocabulary_hash(tokenizer, bos),
+        first=first,
+        vocabulary=vocabulary_hash(tokenizer, first),
     )
     files = folder_content(folder) if folder is not None else [source, str(getattr(config, "_commit_hash", ""))]
     content = content_hash(shown, files, str(kind), versions())

@@ -67,25 +67,25 @@ def blocks(hf: Any) -> nn.ModuleList:
     raise LookupError(f"no list of {count} blocks")
 
 
-def rows_for(vocabulary: int, context: int, first: int | None, special: set[int]) -> tuple[tuple[int, ...], ...]:
-    """Draw the rows of the comparison: ordinary tokens, with shared prefixes, each begun with the model's first token."""
+def rows_for(vocabulary: int, context: int, first: tuple[int, ...], special: set[int]) -> tuple[tuple[int, ...], ...]:
+    """Draw the rows of the comparison: ordinary tokens, with shared prefixes, each begun as prompts are."""
     draw = numpy_rng(0, "reference")
     plain = [i for i in range(vocabulary) if i not in special] or list(range(vocabulary))
     out: list[list[int]] = []
     for length, shared in zip(LENGTHS, SHARED, strict=True):
         fresh = [plain[i] for i in draw.integers(0, len(plain), length)]
-        row = [*(out[-1][:shared] if out else [] if first is None else [first]), *fresh]
+        row = [*(out[-1][:shared] if out else first), *fresh]
         out.append(row[: min(length, context)])
     return tuple(tuple(row) for row in out)
 
 
 @torch.no_grad()
-def refer(hf: Any, *, first: int | None, special: set[int]) -> Reference | str:
+def refer(hf: Any, *, first: tuple[int, ...], special: set[int]) -> Reference | str:
     """Run the comparison rows through a Hugging Face model.
 
     Args:
         hf: A causal language model that TransformerLens has not booted yet; it is not changed.
-        first: Id in front of every prompt, or `None`.
+        first: Ids in front of every prompt.
         special: Ids that are no ordinary text.
 
     Returns:

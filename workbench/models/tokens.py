@@ -1,7 +1,7 @@
 """Tokens are made here and nowhere else, with one explicit rule for the first token.
 
-A prompt begins with the model's beginning-of-text token if the tokenizer declares one and the text does not begin with it
-already (chat templates do). Batches are padded on the right by default: under causal attention, padding on the right
+A prompt begins with what the tokenizer puts in front of a text, if the text does not begin with it already (chat templates
+do). What a tokenizer declares as beginning of text and does not put there is left out. Batches are padded on the right by default: under causal attention, padding on the right
 cannot change what a real token attends to.
 """
 
@@ -41,7 +41,7 @@ class EncodedPair:
         negative, positive: All ids of each variant, stem first.
         stem: Number of ids of the stem, which both variants share.
         instruction: Number of ids up to and including the last token of the instruction.
-        bos: Number of leading special ids (0 or 1), which averages leave out.
+        bos: Number of leading ids that begin every prompt, which averages leave out.
     """
 
     negative: list[int]
@@ -67,7 +67,8 @@ def encode(model: Any, texts: Sequence[str]) -> list[list[int]]:
     """
     known = info(model)
     raw = model.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    out = [ids if known.bos is None or ids[:1] == [known.bos] else [known.bos, *ids] for ids in raw]
+    first = list(known.first)
+    out = [ids if ids[: len(first)] == first else [*first, *ids] for ids in raw]
     for ids, text in zip(out, texts, strict=True):
         if not ids:
             raise BadInput("an empty text has no token to read")
@@ -99,7 +100,7 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
     ends = [p.instruction_end for p in pairs]
     marked = [i for i, end in enumerate(ends) if end is not None and end < len(pairs[i].stem)]
     heads = dict(zip(marked, encode(model, [pairs[i].stem[: ends[i]] for i in marked]) if marked else [], strict=True))
-    bos = info(model).bos
+    first = list(info(model).first)
     out = []
     for i, pair in enumerate(pairs):
         stem = stems[i]
@@ -118,7 +119,7 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
                 positive=positives[i],
                 stem=len(stem),
                 instruction=min(instruction, len(stem)),
-                bos=int(bos is not None and stem[:1] == [bos]),
+                bos=len(first) if stem[: len(first)] == first else 0,
             )
         )
     return out

@@ -12,7 +12,7 @@ import torch
 
 from ..core.errors import BadInput, EmptyScope, ShapeMismatch
 from ..core.types import Bool, Tensor
-from .known import bos_of
+from .known import first_of
 from .scopes import Scope
 
 
@@ -138,10 +138,11 @@ class Watch:
             raise EmptyScope(f"the scope {scope} needs token ids as the model's input, padded or not; got texts or embeddings")
         columns = torch.arange(self.past, self.real.shape[1], device=self.real.device)[None]
         real, prompt = self.real[:, self.past :], self._prompt[:, None]
-        bos = bos_of(self.model)
-        if bos is not None:
-            first = self._head.gather(1, self._start[:, None]) == bos
-            real = real & ~((columns == self._start[:, None]) & first)
+        leads = torch.ones_like(self._start, dtype=torch.bool)  # rows that begin with the ids that begin every prompt
+        for k, token in enumerate(first_of(self.model)):
+            place = (self._start + k).clamp(max=self._head.shape[1] - 1)[:, None]
+            leads = leads & (self._head.gather(1, place)[:, 0] == token)
+            real = real & ~((columns == place) & leads[:, None])
         if scope.kind == "prompt":
             return real & (columns < prompt)
         if scope.kind == "generated":

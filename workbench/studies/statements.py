@@ -117,7 +117,7 @@ class Rows:
         """Activations with the model's answer and the number of tokens that name the identity in their rows; inside a step."""
         asked = answers_of(acts)
         tokens = [len(x) for x in encode(self.handle, asked["identity"].tolist())]
-        counts = np.array(tokens) - (self.info.bos is not None)
+        counts = np.array(tokens) - len(self.info.first)
         return acts.with_column("answer", asked["answer"]).with_column("identity_tokens", counts)
 
     @property

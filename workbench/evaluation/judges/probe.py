@@ -120,7 +120,7 @@ class ProbeJudge:
                 continue
             head = self.model.tokenizer(self.template.removesuffix("{answer}").format(question=q[i]), add_special_tokens=False)["input_ids"]
             # a token that merges the end of the question's part with the answer's beginning counts as the answer's
-            own = len(_bare(ids, known.bos)) - shared(_bare(ids, known.bos), _bare(head, known.bos))
+            own = len(_bare(ids, known.first)) - shared(_bare(ids, known.first), _bare(head, known.first))
             if own:
                 rows[i] = ids, len(ids) - own
             else:
@@ -190,5 +190,5 @@ class ProbeJudge:
         return (values[:, :, 0].float().cpu() * weight).sum(1) / weight.sum(1)
 
 
-def _bare(ids: Sequence[int], bos: int | None) -> list[int]:
-    return list(ids[1:] if bos is not None and list(ids[:1]) == [bos] else ids)
+def _bare(ids: Sequence[int], first: Sequence[int]) -> list[int]:
+    return list(ids[len(first) :] if list(ids[: len(first)]) == list(first) else ids)
