@@ -179,6 +179,10 @@ class HookNotFired(WorkbenchError):
     """An edit or a read that did not fire as often as it should have."""
 
 
+class UntrustedCode(WorkbenchError):
+    """A model or tokenizer that could only be read by code that comes with it."""
+
+
 class Disagrees(WorkbenchError):
     """A way to run a model that gives other numbers than Hugging Face's own forward pass."""
 

@@ -77,7 +77,7 @@ def load_classifier(source: str | Path, *, device: str | torch.device = "auto", 
     if local:
         check_folder(Path(path))
     try:
-        config: Any = AutoConfig.from_pretrained(path, **kwargs)
+        config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False, **kwargs)
         if local:
             check_memory(Path(path), dtype_of("auto", config, place), place)
         if config.problem_type == "regression":

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded, UnknownModel, WorkbenchError
+from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded, UnknownModel, UntrustedCode, WorkbenchError
 from ..core.seeds import derive
 from .checked import check
 from .digest import weights_state
@@ -27,6 +28,9 @@ from .reference import refer
 from .source import building, check_complete, check_folder, check_memory, explain, locate
 from .trunk import Trunk
 from .verdict import Verdict
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def load_model(
@@ -57,7 +61,8 @@ def load_model(
 
     Raises:
         UnknownModel: No such bundled model, folder or repository.
-        DamagedModel: The folder is there but cannot be read as a model.
+        DamagedModel: The folder is there but cannot be read as a model, or has no weights in safetensors.
+        UntrustedCode: The model or its tokenizer could only be read by code of its own.
         MissingTokenizer: The folder or repository has no tokenizer.
         NetworkNeeded: The model must be downloaded and the hub cannot be reached.
         GatedModel: The repository asks for a licence or a token.
@@ -80,11 +85,12 @@ def load_model(
     source, shown = locate(str(name))
     local = source != str(name) or Path(source).is_dir()
     device = device_of(device)
+    _check_map(device_map)
     kwargs: dict[str, Any] = {"revision": revision} if revision and not local else {}
     if local:
         check_folder(Path(source))
     try:
-        config = AutoConfig.from_pretrained(source, **kwargs)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **kwargs)
         kind = dtype_of(dtype, config, torch.device(device))
         if local:
             check_memory(Path(source), kind, torch.device(device) if device_map is None else None)
@@ -93,7 +99,14 @@ def load_model(
         spread = {"device_map": device_map} if device_map else {}
         with building():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=kind, attn_implementation="eager", trust_remote_code=False, output_loading_info=True, **spread, **kwargs
+                source,
+                dtype=kind,
+                attn_implementation="eager",
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                **spread,
+                **kwargs,
             )
         hf, report = loaded
         check_complete(shown, report)
@@ -133,7 +146,7 @@ def wrap(
         if not getattr(tokenizer, "init_kwargs", {}).get("name_or_path"):
             # TransformerLens loads a tokenizer again from its folder; one made in memory has none yet
             tokenizer.save_pretrained(folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         source = getattr(hf.config, "_name_or_path", "") or name
         # TransformerLens finds its adapter by the name of the class, which a model made in memory does not carry
         hf.config.architectures = hf.config.architectures or [type(hf).__name__]
@@ -143,11 +156,12 @@ def wrap(
     model.requires_grad_(False)
     if device is not None:
         trunk.to(device)
-    known = KNOWN[model] = Known(name=name, revision=revision, first=first, trunk=trunk, state=weights_state(model), reference=reference)
-    found = (
-        Verdict(bridge=f"Hugging Face's own pass could not be run for the comparison ({reference})") if isinstance(reference, str) else None
-    )
-    KNOWN[model] = replace(known, verdict=found or check(model, reference))
+    KNOWN[model] = Known(name=name, revision=revision, first=first, trunk=trunk, state=weights_state(model), reference=reference)
+    if isinstance(reference, str):
+        found = Verdict(bridge=f"Hugging Face's own pass could not be run for the comparison ({reference})")
+    else:
+        found = check(model, reference)
+    KNOWN[model] = replace(KNOWN[model], verdict=found)
     return model
 
 
@@ -194,10 +208,10 @@ def load_tokenizer(source: str, shown: str, kwargs: dict[str, Any]) -> Any:
     if path.is_dir() and not any((path / n).is_file() for n in names[:-1]):
         raise MissingTokenizer(f"{shown}: no tokenizer in the folder ({', '.join(names[:-1])}). Save it there, or pass tokenizer=…")
     try:
-        return AutoTokenizer.from_pretrained(source, **kwargs)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **kwargs)
     except Exception as error:
         explained = explain(error, shown, local=path.is_dir())
-        if isinstance(explained, NetworkNeeded | GatedModel):
+        if isinstance(explained, NetworkNeeded | GatedModel | UntrustedCode):
             raise explained from error
         raise MissingTokenizer(f"{shown}: its tokenizer cannot be loaded ({str(error).splitlines()[0][:200]}); pass tokenizer=…") from error
 
@@ -219,10 +233,28 @@ def device_of(device: str | torch.device) -> torch.device:
             named = torch.device(device)
         except RuntimeError as error:
             raise BadInput(f"no device {device!r}: {error}") from None
+        if named.type == "meta":
+            raise BadInput(f"no device {device!r}: it holds shapes and no numbers. Use device='cpu'")
         if named.type == "cuda" and not torch.cuda.is_available():
             raise BadInput(f"no device {device!r}: this torch sees no GPU. Use device='cpu'")
         return named
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _check_map(spread: Any) -> None:
+    """Raise unless a model can be spread over devices in this way."""
+    if spread is None:
+        return
+    if isinstance(spread, str | int | torch.device):
+        spread = {} if spread in MAPS else {"": spread}
+    if not isinstance(spread, dict) or not all(isinstance(part, str) for part in spread):
+        raise BadInput(f"device_map {spread!r}: one of {', '.join(map(repr, MAPS))}, or a device for each part of the model")
+    for place in spread.values():
+        if place == "disk":
+            raise BadInput("device_map: weights on the disk are not read. Use a smaller dtype or model")
+        device_of(f"cuda:{place}" if isinstance(place, int) and not isinstance(place, bool) else place)
+    if find_spec("accelerate") is None:
+        raise BadInput("device_map needs a package: pip install accelerate. Or pass device=…")
 
 
 def dtype_of(dtype: str | torch.dtype, config: Any, device: torch.device) -> torch.dtype:
@@ -239,12 +271,12 @@ def dtype_of(dtype: str | torch.dtype, config: Any, device: torch.device) -> tor
     Raises:
         BadInput: The name is not that of a floating-point dtype.
     """
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES:
         return dtype
-    if dtype == "auto":
+    if isinstance(dtype, str) and dtype == "auto":
         saved = getattr(config, "dtype", None)
         return saved if device.type == "cuda" and isinstance(saved, torch.dtype) else torch.float32
-    named = getattr(torch, dtype, None)
-    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+    named = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    if named not in DTYPES:
         raise BadInput(f"dtype {dtype!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
     return named

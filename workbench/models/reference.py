@@ -131,14 +131,15 @@ def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
             patterns = {k: a[0].float().cpu() for k, a in enumerate(out.attentions) if a is not None}
     vector = torch.randn(streams[0].shape[-1], generator=draw)
     vector = vector / vector.norm() * streams[0].flatten(0, 1).norm(dim=-1).median()
-    entered, left = {}, {}
+    entered: dict[int, Tensor] = {}
+    left: dict[int, Tensor] = {}
     for layer in kinds(hf.config, len(layers)):
-        for out, at, attach in (
-            (entered, layer, lambda m: m.register_forward_pre_hook(_pushed(vector), with_kwargs=True)),
-            (left, layer, lambda m: m.register_forward_hook(lambda m, a, out: _added(out, vector))),
-        ):
-            with _hooked(attach(layers[at])):
-                out[at] = tail(hf(torch.tensor([rows[0]], device=device), use_cache=False).logits[0])
+        enters = layers[layer].register_forward_pre_hook(_pushed(vector), with_kwargs=True)
+        with _hooked(enters):
+            entered[layer] = tail(hf(torch.tensor([rows[0]], device=device), use_cache=False).logits[0])
+        leaves = layers[layer].register_forward_hook(lambda m, a, out: _added(out, vector))
+        with _hooked(leaves):
+            left[layer] = tail(hf(torch.tensor([rows[0]], device=device), use_cache=False).logits[0])
     return Reference(
         rows=rows, stream=tuple(streams), sample=sample, logp=tuple(logps), vector=vector, entered=entered, left=left,
         patterns=patterns, scale=scale,

@@ -14,10 +14,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..core.errors import DamagedModel, GatedModel, NetworkNeeded, OutOfMemory, UnknownModel, unknown
+from ..core.errors import DamagedModel, GatedModel, NetworkNeeded, OutOfMemory, UnknownModel, UntrustedCode, unknown
 from ..core.paths import data_path
 
 BUNDLED = "udhr-organism"
+CONVERT = (
+    "Other formats can run code when they are read, and are not read. Convert them where you trust them: "
+    "AutoModelForCausalLM.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(NEW_FOLDER), and the tokenizer likewise"
+)
+NO_CODE = "Its folder brings code of its own, which is never run. Use an architecture that transformers knows"
 _LOADING = threading.RLock()
 
 
@@ -74,11 +79,20 @@ def check_source(name: str) -> None:
         check_folder(Path(where))
 
 
+def _check_code(path: Path, config: dict[str, Any]) -> None:
+    """Raise if the model or its tokenizer could only be read by code that lies in the folder."""
+    from transformers import CONFIG_MAPPING
+
+    if config["model_type"] not in CONFIG_MAPPING and "auto_map" in config:
+        raise UntrustedCode(f"{path.name}: a model of type {config['model_type']!r} that transformers does not know. {NO_CODE}")
+
+
 def check_folder(path: Path) -> None:
     """Raise unless a folder holds a readable configuration and whole weights.
 
     Raises:
         DamagedModel: The folder lacks one of them; the message says what is wrong.
+        UntrustedCode: It can only be read by code of its own.
     """
     if not (path / "config.json").is_file():
         raise DamagedModel(f"{path.name}: no config.json; a model folder is what save_pretrained writes")
@@ -88,18 +102,26 @@ def check_folder(path: Path) -> None:
         raise DamagedModel(f"{path.name}: config.json cannot be read ({error})") from None
     if not isinstance(config, dict) or "model_type" not in config:
         raise DamagedModel(f"{path.name}: config.json names no model_type")
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise DamagedModel(f"{path.name}: no weights (*.safetensors). Other formats can run code when loaded and are not read")
+    _check_code(path, config)
     index = path / "model.safetensors.index.json"
+    weights = [path / "model.safetensors"]
+    if not weights[0].is_file() and not index.is_file():
+        others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"))
+        there = f"it has {', '.join(others[:3])}. " if others else ""
+        raise DamagedModel(f"{path.name}: no weights (model.safetensors, or model.safetensors.index.json). {there}{CONVERT}")
     if index.is_file():
         try:
-            wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+            wanted = sorted(map(str, set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())))
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise DamagedModel(f"{path.name}: {index.name} cannot be read ({error})") from None
-        missing = sorted(wanted - {w.name for w in weights})
+        foreign = [w for w in wanted if Path(w).name != w or not w.endswith(".safetensors")]
+        if foreign or not wanted:
+            named = f"{foreign[0]!r}, which is no *.safetensors file of the folder" if foreign else "no weights"
+            raise DamagedModel(f"{path.name}: {index.name} names {named}")
+        missing = [w for w in wanted if not (path / w).is_file()]
         if missing:
             raise DamagedModel(f"{path.name}: {len(missing)} of {len(wanted)} weight files are missing, the first {missing[0]}")
+        weights = weights if weights[0].is_file() else [path / w for w in wanted]
     for file in weights:
         try:
             with safe_open(file, "pt") as handle:
@@ -158,6 +180,10 @@ def explain(error: Exception, name: str, *, local: bool) -> Exception:
     text = " ".join(str(e) for e in _chain(error)).lower()
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return OutOfMemory(f"{name}: the weights do not fit. Use dtype='bfloat16', a smaller model or device_map='auto'")
+    if "trust_remote_code" in text or "remote code" in text:
+        return UntrustedCode(f"{name}: {NO_CODE}")
+    if "safetensors" in text and ("no file named" in text or "does not appear to have a file" in text):
+        return DamagedModel(f"{name}: no weights in safetensors. {CONVERT}")
     if local:
         return DamagedModel(f"{name}: the folder cannot be read as a model ({str(error).splitlines()[0][:300]})")
     if "GatedRepoError" in kinds or "gated repo" in text:

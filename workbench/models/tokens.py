@@ -1,8 +1,8 @@
 """Tokens are made here and nowhere else, with one explicit rule for the first token.
 
 A prompt begins with what the tokenizer puts in front of a text, if the text does not begin with it already (chat templates
-do). What a tokenizer declares as beginning of text and does not put there is left out. Batches are padded on the right by default: under causal attention, padding on the right
-cannot change what a real token attends to.
+do). What a tokenizer declares as beginning of text and does not put there is left out. Batches are padded on the right by
+default: under causal attention, padding on the right cannot change what a real token attends to.
 """
 
 from __future__ import annotations
