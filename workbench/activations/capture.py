@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ..core.errors import BadInput, EmptyPromptSet, UnknownPosition, unknown
 from ..core.provenance import provenance
 from ..core.types import Float, Tensor
+from ..models.digest import settled
 from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
 from ..models.known import info
 from ..models.tokens import EncodedPair, answer_tokens, encode_pairs
@@ -31,6 +32,7 @@ ASK_ITEMS = 2048  # items whose stems make one trie, where only answers are read
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@settled()
 def capture(
     model: Any,
     prompts: PromptSet,
@@ -145,6 +147,7 @@ def _check_options(prompts: PromptSet, dtype: str, on_nan: str, shard_items: int
         raise BadInput("shard_items is at least 1")
 
 
+@settled()
 def answer_logp(
     model: Any, prompts: PromptSet, *, batch_tokens: int | None = None, progress: bool | None = None, note: str = ""
 ) -> Float[Tensor, "item 2"]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..core.errors import ShapeMismatch, WrongModel
+from .digest import weights_state
 from .known import info
 
 # the model's key, by a state that is cheap to compare: hashing the weights at every edit would cost more than the edit
@@ -46,7 +47,7 @@ def check_origin(model: Any, edits: Iterable[Any]) -> None:
 
 
 def _key(model: Any) -> dict[str, Any]:
-    state = tuple(x for p in model.parameters() for x in (id(p), p._version))
+    state = weights_state(model)
     seen = _SEEN.get(model)
     if seen is None or seen[0] != state:
         seen = _SEEN[model] = (state, info(model).key())
