@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: study test check docs gallery lab bench calibrate notebooks organism clean system
+.PHONY: study test test-all check docs gallery architectures lab bench calibrate notebooks organism clean system
 
 # torch first and pinned, so that the build in constraints.txt is what everything else finds
 $(STAMP): pyproject.toml constraints.txt
@@ -28,7 +28,15 @@ study: $(STAMP) system
 
 # A worker per core, of one thread each: the models are so small that a second thread gains nothing
 test: $(STAMP) system
-	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not more"
+
+# What `make test` leaves out: every other architecture beside Hugging Face's own model
+test-all: $(STAMP)
+	$(PY) -m pytest -m more
+
+# The table of docs/trust.md: every architecture, every use
+architectures: $(STAMP)
+	$(PY) docs/make_architectures.py
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -248,7 +248,33 @@ def _model(name: str) -> list[Check]:
         return [*out, Check("  tokenizer", "bad", str(error), "save a tokenizer into the folder, or load_model(…, tokenizer=…)")]
     words = f"answer words {'/'.join(pair)} are single tokens" if pair else f"none of {', '.join(map('/'.join, ANSWERS))} are single tokens"
     ask = "" if pair else "pass answers=(no, yes) of your own"
-    return [*out, Check("  tokenizer", "note" if ask else "good", f"{count:,} tokens; {words}", ask)]
+    out.append(Check("  tokenizer", "note" if ask else "good", f"{count:,} tokens; {words}", ask))
+    return out if not kind else [*out, *_uses(name)]
+
+
+def _uses(name: str) -> list[Check]:
+    """Load the model twice, once untouched, and compare every use."""
+    from .core.errors import Disagrees
+    from .models.load import load_model, untouched
+    from .verify import beginning, verify
+
+    model = load_model(name)
+    out = []
+    try:
+        first = beginning(model)
+        nats = ", ".join(f"{value:.2f} after {lead}" for lead, value in first.nats.items())
+        same = first.declared == first.does
+        todo = "" if same else "load_model(…, bos='declared') puts the declared token in front, bos=None nothing"
+        found = f"declared {first.declared}, put in front {first.does}; nats a token of a plain sentence: {nats}"
+        out.append(Check("  first token", "good" if same else "note", found, todo))
+    except Disagrees as error:
+        out.append(Check("  first token", "note", f"not read: {error}"))
+    for row in verify(model, untouched(name)).itertuples():
+        state: State = {"right": "good", "refused": "note"}.get(str(row.verdict), "bad")  # pyright: ignore[reportAssignmentType]
+        found = f"{row.verdict}{f', largest difference {row.apart:.0e}' if row.verdict == 'right' else ''}{f' ({row.says})' if row.says else ''}"
+        todo = "use another version of transformer-lens or transformers, and report it" if state == "bad" else ""
+        out.append(Check(f"  {row.use}", state, found, todo))
+    return out
 
 
 _CHECKS: tuple[tuple[str, State, str], ...] = (
@@ -271,7 +297,9 @@ def _guarded(name: str, state: State, look: Callable[[], Check | Sequence[Check]
 
 
 def checkup(model: str | None = None) -> list[Check]:
-    """Look at the machine and the installation, and at one model if it is named; nothing is downloaded.
+    """Look at the machine and the installation, and at one model if it is named. Nothing is downloaded.
+
+    A model that is here is loaded twice, once untouched, and every use of it is compared with Hugging Face's own (`verify`).
 
     Args:
         model: Bundled name, hub name or folder.

@@ -111,8 +111,8 @@ def test_a_dose_that_breaks_the_model_says_where(organism, stance):
     d, harm, _ = stance
     with pytest.raises(errors.NotFinite, match=r"no longer finite after block \d\. Acting: add 1e\+38"):
         wb.dose_response(organism, harm.subset(range(4)), d, [1e38], scope="last", random=0, **FEW)
-    with pytest.raises(errors.EmptyScope, match="selected no token"):
-        wb.dose_response(organism, harm.subset(range(4)), d, [1], scope="generated", random=0, **FEW)
+    one, two = (wb.dose_response(organism, harm.subset(range(4)), d, [1], scope=s, random=0, **FEW) for s in ("generated", "last"))
+    assert one["value"].equals(two["value"]), "an answer of one token is written from the prompt's last"
 
 
 def test_items_that_go_the_other_way_are_counted(organism, stance):

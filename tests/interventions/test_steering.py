@@ -251,8 +251,9 @@ def test_capture_under_a_scope_edits_the_prompts_last_token_and_not_the_endings(
     with edited(organism, wb.add(d, scope="last")):
         stems = wb.capture(organism, prompts, layers=[0], position="stem_last", progress=False).layer(0)
         last = wb.capture(organism, prompts, layers=[0], position="last", progress=False).layer(0)
-        with pytest.raises(errors.EmptyScope), edited(organism, wb.add(d, scope="generated")):
-            wb.capture(organism, prompts, layers=[0], position="stem_last", progress=False)
+    with edited(organism, wb.add(d, scope="generated")):
+        from_stem = wb.capture(organism, prompts, layers=[0], position="stem_last", progress=False).layer(0)
+    assert torch.equal(from_stem, stems), "the answer is written from the prompt's last token"
     with edited(organism, wb.add(d, scope="generated")):
         ending = wb.capture(organism, prompts, layers=[0], position="last", progress=False).layer(0)
     base = wb.capture(organism, prompts, layers=[0], position="stem_last", progress=False).layer(0)

@@ -175,7 +175,9 @@ class _Sums:
             elif site in ("resid_post", "mlp_out"):
                 other = want.left[layer]
             else:  # `attn_out` and `resid_mid` act alike; in a parallel block `attn_out` acts as the block's output
-                twin = pushed.get(("resid_mid" if site == "attn_out" else "attn_out", layer))
+                name = "resid_mid" if site == "attn_out" else "attn_out"
+                # a twin that is not what its name says is no reference
+                twin = pushed.get((name, layer)) if name not in self.why and self.worst.get(name, 0.0) <= allowed(self.model) else None
                 other = twin if twin is not None else want.left[layer] if site == "attn_out" else None
             if other is not None and site not in self.why:
                 self._note(f"{site}, edited", _nats(got, other) / NATS_PER_SHARE)

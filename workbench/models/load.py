@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from .known import KNOWN, Known, info, is_model
 from .reference import refer
 from .source import building, check_complete, check_folder, check_memory, explain, locate
 from .trunk import Trunk
-from .verdict import Verdict
+from .untouched import Untouched
+from .verdict import Verdict, guard
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -82,10 +83,35 @@ def load_model(
         return name
     if not isinstance(name, str | Path) or not str(name).strip():
         raise UnknownModel(f"a model is a name, a folder, a TransformerBridge or a HookedTransformer; got {name!r}")
-    source, shown = locate(str(name))
-    local = source != str(name) or Path(source).is_dir()
+    found = _read(str(name), device, dtype, revision, device_map, tokenizer)
+    first = first_of_prompts(found.tokenizer, bos, found.name)
+    try:
+        model = wrap(
+            found.hf, found.tokenizer, name=found.name, revision=revision or "", bos=first, device=None if device_map else found.device
+        )
+    except Exception as error:
+        raise explain(error, found.name, local=found.folder is not None) from error
+    KNOWN[model] = replace(KNOWN[model], folder=found.folder)
+    return model
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What was read from a folder or the hub."""
+
+    name: str
+    hf: Any
+    tokenizer: Any
+    folder: Path | None
+    device: torch.device
+
+
+def _read(name: str, device: Any, dtype: Any, revision: str | None = None, spread: Any = None, tokenizer: Any = None) -> _Files:
+    """Read a Hugging Face model and its tokenizer, and check before what can be checked."""
+    source, shown = locate(name)
+    local = source != name or Path(source).is_dir()
     device = device_of(device)
-    _check_map(device_map)
+    _check_map(spread)
     kwargs: dict[str, Any] = {"revision": revision} if revision and not local else {}
     if local:
         check_folder(Path(source))
@@ -93,10 +119,8 @@ def load_model(
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **kwargs)
         kind = dtype_of(dtype, config, torch.device(device))
         if local:
-            check_memory(Path(source), kind, torch.device(device) if device_map is None else None)
+            check_memory(Path(source), kind, torch.device(device) if spread is None else None)
         tokens = tokenizer or load_tokenizer(source, shown, kwargs)
-        first = first_of_prompts(tokens, bos, shown)
-        spread = {"device_map": device_map} if device_map else {}
         with building():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
@@ -105,7 +129,7 @@ def load_model(
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
-                **spread,
+                **({"device_map": spread} if spread else {}),
                 **kwargs,
             )
         hf, report = loaded
@@ -114,12 +138,23 @@ def load_model(
         raise
     except Exception as error:
         raise explain(error, shown, local=local) from error
-    try:
-        model = wrap(hf, tokens, name=shown, revision=revision or "", bos=first, device=None if device_map else device)
-    except Exception as error:
-        raise explain(error, shown, local=local) from error
-    KNOWN[model] = replace(KNOWN[model], folder=Path(source) if local else None)
-    return model
+    return _Files(shown, hf, tokens, Path(source) if local else None, device)
+
+
+def untouched(name: str, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Untouched:
+    """Load Hugging Face's own model, which TransformerLens does not touch.
+
+    Args:
+        name, device, dtype: As for `load_model`.
+
+    Returns:
+        The model, to compare with what `load_model` returns.
+
+    Raises:
+        UnknownModel, DamagedModel, UntrustedCode, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for `load_model`.
+    """
+    found = _read(name, device, dtype)
+    return Untouched(found.hf.to(found.device))
 
 
 def wrap(
@@ -162,6 +197,7 @@ def wrap(
     else:
         found = check(model, reference)
     KNOWN[model] = replace(KNOWN[model], verdict=found)
+    guard(model)
     return model
 
 

@@ -117,8 +117,8 @@ def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
         last: list[Tensor] = []
         raw: list[Tensor] = []
         with (
-            _hooked(layers[-1].register_forward_hook(lambda m, a, out, last=last: last.append(_stream(out)))),
-            _hooked(hf.get_output_embeddings().register_forward_hook(lambda m, a, out, raw=raw: raw.append(out))),
+            hooked(layers[-1].register_forward_hook(lambda m, a, out, last=last: last.append(stream_of(out)))),
+            hooked(hf.get_output_embeddings().register_forward_hook(lambda m, a, out, raw=raw: raw.append(out))),
         ):
             out = hf(torch.tensor([row], device=device), output_hidden_states=True, output_attentions=not patterns, use_cache=False)
         states = [*out.hidden_states[: len(layers)], last[0]]
@@ -134,11 +134,11 @@ def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
     entered: dict[int, Tensor] = {}
     left: dict[int, Tensor] = {}
     for layer in kinds(hf.config, len(layers)):
-        enters = layers[layer].register_forward_pre_hook(_pushed(vector), with_kwargs=True)
-        with _hooked(enters):
+        enters = layers[layer].register_forward_pre_hook(pushed_in(vector), with_kwargs=True)
+        with hooked(enters):
             entered[layer] = tail(hf(torch.tensor([rows[0]], device=device), use_cache=False).logits[0])
-        leaves = layers[layer].register_forward_hook(lambda m, a, out: _added(out, vector))
-        with _hooked(leaves):
+        leaves = layers[layer].register_forward_hook(lambda m, a, out: added(out, vector))
+        with hooked(leaves):
             left[layer] = tail(hf(torch.tensor([rows[0]], device=device), use_cache=False).logits[0])
     return Reference(
         rows=rows, stream=tuple(streams), sample=sample, logp=tuple(logps), vector=vector, entered=entered, left=left,
@@ -162,24 +162,29 @@ def kinds(config: Any, count: int) -> list[int]:
 
 
 @contextmanager
-def _hooked(handle: Any) -> Iterator[None]:
+def hooked(handle: Any) -> Iterator[None]:
+    """Remove a hook at the end of the block."""
     try:
         yield
     finally:
         handle.remove()
 
 
-def _stream(out: Any) -> Tensor:
+def stream_of(out: Any) -> Tensor:
+    """Return the stream among what a block of Hugging Face returns."""
     return out if isinstance(out, Tensor) else out[0]
 
 
-def _added(out: Any, vector: Tensor) -> Any:
-    stream = _stream(out)
+def added(out: Any, vector: Tensor) -> Any:
+    """Add a vector to every token of what a block returns."""
+    stream = stream_of(out)
     changed = stream + vector.to(stream)
     return changed if isinstance(out, Tensor) else (changed, *out[1:])
 
 
-def _pushed(vector: Tensor) -> Callable[..., Any]:
+def pushed_in(vector: Tensor) -> Callable[..., Any]:
+    """Return a hook that adds a vector to every token of what a block takes in."""
+
     def push(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
             return (args[0] + vector.to(args[0]), *args[1:]), kwargs

@@ -16,7 +16,7 @@ KINDS = {
     "all": "every token, the beginning-of-text token included",
     "prompt": "every token of the prompt",
     "after_instruction": "every token after the instruction's last, the continuation included",
-    "generated": "what follows the prompt: generated tokens, or a continuation that is scored",
+    "generated": "the prompt's last token, from which the first new one is written, and all that follows (generated or scored)",
     "last": "the last k tokens of the prompt",
     "marker": "from the last token of a text in the prompt on, the continuation included",
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +64,33 @@ def require(model: Any, *sites: str) -> None:
     for site in sites:
         if site in found.sites:
             raise Disagrees(f"{name}: {site!r} is refused: {found.sites[site]}. Use another site")
+
+
+def guard(model: Any) -> None:
+    """Keep TransformerLens's own `generate` from giving other numbers than Hugging Face's.
+
+    Args:
+        model: A Bridge that was compared. Where its decoding differs, its `generate` reads whole texts; where its pass does, or
+            nothing agrees, it raises `Disagrees`.
+    """
+    found = verdict(model)
+    if found is None or (found.decoding == "cached" and not found.bridge):
+        return
+    for name in ("generate", "generate_stream"):
+        own = getattr(model, name, None)
+        if own is not None:
+            setattr(model, name, _guarded(model, own))
+
+
+def _guarded(model: Any, own: Callable[..., Any]) -> Callable[..., Any]:
+    known = weakref.ref(model)  # the model holds the function
+
+    @functools.wraps(own)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        decodes(known())
+        return own(*args, **kwargs | {"use_past_kv_cache": False})
+
+    return generate
 
 
 def decodes(model: Any) -> Verdict:

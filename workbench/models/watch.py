@@ -13,6 +13,8 @@ import torch
 from ..core.errors import BadInput, EmptyScope, ShapeMismatch
 from ..core.types import Bool, Tensor
 from .known import first_of
+from .owner import Owner
+from .restore import unhook
 from .scopes import Scope
 
 
@@ -43,14 +45,14 @@ def laid_out(layout: Layout | None) -> Iterator[None]:
 
 
 class Watch:
-    """Follows the forward passes of one model, and knows which columns each pass computes.
+    """Follows the forward passes of one model in one thread, and knows which columns each pass computes.
 
     Attributes:
         model: The model.
         past: Number of columns that the cache of the current pass holds.
         real: Which columns hold tokens, cached ones included, `row x column`; `None` where the input is no ids.
-        users: Number of `edited` blocks that need the watch.
-        handle: The hook on the model.
+        owner: The thread and the task whose passes it follows.
+        users: The `edited` blocks that need the watch.
     """
 
     def __init__(self, model: Any) -> None:
@@ -64,11 +66,18 @@ class Watch:
         self._head: Tensor | None = None
         self._end = 0
         self._masks: dict[Scope, Tensor] = {}
-        self.users = 0
-        target = getattr(model, "original_model", None)
-        self.handle = (model if target is None else target).register_forward_pre_hook(self._enter, with_kwargs=True)
+        self.users: set[object] = set()
+        self.owner = Owner("an `edited` block")
+        self._target = getattr(model, "original_model", None) or model
+
+    def open(self) -> None:
+        """Begin to follow the passes of this thread."""
+        self._target.register_forward_pre_hook(self._enter, with_kwargs=True)
+        self.owner.enter()
 
     def _enter(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.owner.here():
+            return
         ids = args[0] if args else kwargs.get("input_ids", kwargs.get("input"))
         if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
             self.real = None  # text or embeddings: the columns are unknown
@@ -146,7 +155,7 @@ class Watch:
         if scope.kind == "prompt":
             return real & (columns < prompt)
         if scope.kind == "generated":
-            return real & (columns >= prompt)
+            return real & (columns >= prompt - 1)
         if scope.kind == "last":
             return real & (columns < prompt) & (columns >= prompt - scope.k)
         if scope.kind == "after_instruction":
@@ -187,8 +196,9 @@ class Watch:
         return None if self.past else self._select(Scope("prompt"))
 
     def close(self) -> None:
-        """Remove the hook from the model."""
-        self.handle.remove()
+        """Follow no longer. It may be called more than once."""
+        unhook(self._target, self._enter)
+        self.owner.leave()
 
 
 def _seen(kwargs: dict[str, Any]) -> int:
