@@ -179,6 +179,10 @@ class HookNotFired(WorkbenchError):
     """An edit or a read that did not fire as often as it should have."""
 
 
+class ModelInUse(WorkbenchError):
+    """Another thread has changed the model's weights, or is in a forward pass of it, at this moment."""
+
+
 class UntrustedCode(WorkbenchError):
     """A model or tokenizer that could only be read by code that comes with it."""
 

@@ -100,6 +100,7 @@ def project_tokens(
     kept: dict[str, Any] = {}
     watch = Watch(model)
     try:
+        watch.open()
         with edited(model, Read(site=where, layer=block, function=lambda x: kept.update(x=x.float().cpu()))):
             run(model, pad(model, [ids], prompt=[len(ids)]))
         mask = watch.mask(Scope.of(scope))

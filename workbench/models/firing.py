@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..core.errors import BadInput, ShapeMismatch
 from .edits import Edit, Gate
+from .owner import Owner
 from .watch import Watch
 
 
@@ -19,6 +20,7 @@ class Entry:
 
     Attributes:
         item: The gate, edit or reading.
+        owner: The block that it belongs to.
         watch: Knows the rows of the current forward pass; `None` where nothing needs to know.
         fired: How often it fired.
         touched: Number of tokens that it changed; one per firing where it changes all.
@@ -30,6 +32,7 @@ class Entry:
     """
 
     item: Any
+    owner: Owner
     watch: Watch | None = None
     fired: int = 0
     touched: int = 0
@@ -41,13 +44,18 @@ class Entry:
 
 @dataclass
 class Point:
-    """What acts at one hook point, in this order: carried changes, gates, edits in the order of their blocks, readings."""
+    """What acts at one hook point, in this order: carried changes, gates, edits in the order of their blocks, readings.
+
+    Attributes:
+        hook: The function that is registered there.
+        listed: The entry for it on TransformerLens's own list of hooks.
+    """
 
     carried: list[Entry] = field(default_factory=list)
     gates: list[Entry] = field(default_factory=list)
     edits: list[Entry] = field(default_factory=list)
     reads: list[Entry] = field(default_factory=list)
-    handle: Any = None
+    hook: Any = None
     listed: Any = None
 
 
@@ -118,22 +126,26 @@ def fire(module: nn.Module, point: Point, value: Tensor) -> Tensor | None:
     Returns:
         The changed activations, as the module gives them, or `None` where nothing changed.
     """
+    # of other threads nothing acts here
+    carried, gates, edits, reads = ([e for e in k if e.owner.here()] for k in (point.carried, point.gates, point.edits, point.reads))
+    if not (carried or gates or edits or reads):
+        return None
     conversion = getattr(module, "hook_conversion", None)
     seen = conversion.convert(value) if conversion is not None else value
     start = seen
-    for entry in point.carried:
+    for entry in carried:
         if entry.delta is not None:
             seen, entry.delta = seen + entry.delta, None
-    for entry in point.gates:
+    for entry in gates:
         entry.fired += 1
         _decide(entry, seen)
-    for entry in point.edits:
+    for entry in edits:
         entry.fired += 1
         before = seen
         seen = _merge(entry, seen)
         if entry.carry:
             entry.delta = None if seen is before else seen - before
-    for entry in point.reads:
+    for entry in reads:
         entry.fired += 1
         entry.item.function(seen)
     if seen is start:

@@ -7,24 +7,24 @@ before any forward pass, and an edit or a reading that did not fire raises an er
 from __future__ import annotations
 
 import difflib
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
-from transformer_lens.hook_points import LensHandle
 
 from ..core.errors import BadInput, EmptyScope, HookNotFired, UnknownLayer, UnknownSite, unknown
 from ..core.types import Bool, Tensor
+from .acting import Acting, acting_edits
+from .acting import attached_hooks as attached_hooks
 from .edits import Edit, Read
-from .firing import Entry, Point, fire
+from .firing import Entry
 from .known import info, n_layers
 from .origin import check_origin
+from .restore import surely
 from .verdict import require
-from .watch import Watch
 
 SITES = {
     "resid_pre": "hook_resid_pre",
@@ -37,8 +37,6 @@ SITES = {
 }
 
 
-_POINTS: weakref.WeakKeyDictionary[nn.Module, Point] = weakref.WeakKeyDictionary()
-_WATCHES: weakref.WeakKeyDictionary[Any, Watch] = weakref.WeakKeyDictionary()
 ORDER = ("resid_pre", "pattern", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")  # in which a block computes its sites
 
 
@@ -114,10 +112,6 @@ def hook_point(model: Any, site: str, layer: int) -> nn.Module:
     return point
 
 
-def _hook(point: Point) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-    return lambda module, _, value: fire(module, point, value)
-
-
 @dataclass(frozen=True)
 class Fired:
     """How often each edit and reading has fired so far, in the order given."""
@@ -144,7 +138,10 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
 
     Everything is checked before anything is attached. Blocks nest: edits act in the order in which their blocks were
     entered, and within a block in the order given; readings after all edits at their place. On the way out, also by an
-    exception, the model is as before.
+    exception or Ctrl-C, the model is as before.
+
+    A block acts in the thread (and in the asynchronous task) that entered it. Passes over the same model in other threads are
+    neither edited nor read, and several threads may edit one model at a time, each in blocks of its own.
 
     Args:
         model: What `load_model` returns.
@@ -160,6 +157,7 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
         BadInput: Something is no edit, or a gate is read after the place of its edit; before the block.
         WrongModel, ShapeMismatch: An edit was made from another model, or for another width; before the block.
         HookNotFired: After the block, if an edit did not fire as it should (not if the block raised).
+        ModelInUse: In a pass of another thread that was given this one's context (`contextvars.copy_context`).
         EmptyScope: After the block, if an edit's scope never selected a token.
 
     Note:
@@ -178,55 +176,29 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
     for item in gated:
         _check_gate(model, item)
     follow = any(isinstance(i, Edit) and (i.gate or (i.scope and i.scope.kind != "all")) for i in items)
-    watch = _watch(model) if follow else None
-    entries = [Entry(item, watch) for item in items]
-    attached: list[tuple[nn.Module, list[Entry], Entry]] = []
-
-    def attach(module: nn.Module, kind: str, entry: Entry) -> None:
-        point = _POINTS.setdefault(module, Point())
-        if point.handle is None:
-            point.handle = module.register_forward_hook(_hook(point))
-            if hasattr(module, "fwd_hooks"):
-                # parts of TransformerLens run a hook point only where a hook is on its list
-                point.listed = LensHandle(hook=point.handle, is_permanent=True)
-                module.fwd_hooks.append(point.listed)
-        store: list[Entry] = getattr(point, kind)
-        store.append(entry)
-        attached.append((module, store, entry))
-
+    acting = Acting(model)
     try:
-        holders: dict[int, Entry] = {}
-        for item in gated:
-            if id(item.gate) not in holders:
-                holders[id(item.gate)] = Entry(item.gate, watch)
-                attach(gates[id(item.gate)], "gates", holders[id(item.gate)])
-        for entry, module in zip(entries, points, strict=True):
-            entry.holder = holders.get(id(getattr(entry.item, "gate", None)))
-            attach(module, "edits" if isinstance(entry.item, Edit) else "reads", entry)
-            if isinstance(entry.item, Edit) and _beside(model, entry.item, module):
-                entry.carry = True
-                attach(hook_point(model, "resid_post", entry.item.layer), "carried", entry)
-        yield Fired(tuple(entries))
+        try:
+            watch = acting.watch() if follow else None
+            entries = [Entry(item, acting.owner, watch) for item in items]
+            holders: dict[int, Entry] = {}
+            for item in gated:
+                if id(item.gate) not in holders:
+                    holders[id(item.gate)] = Entry(item.gate, acting.owner, watch)
+                    acting.attach(gates[id(item.gate)], "gates", holders[id(item.gate)])
+            for entry, module in zip(entries, points, strict=True):
+                entry.holder = holders.get(id(getattr(entry.item, "gate", None)))
+                acting.attach(module, "edits" if isinstance(entry.item, Edit) else "reads", entry)
+                if isinstance(entry.item, Edit) and _beside(model, entry.item, module):
+                    entry.carry = True
+                    acting.attach(hook_point(model, "resid_post", entry.item.layer), "carried", entry)
+            acting.owner.enter()
+            yield Fired(tuple(entries))
+        finally:
+            surely(acting.close)
     finally:
-        for module, store, entry in reversed(attached):
-            _detach(module, store, entry)
-        if watch is not None:
-            watch.users -= 1
-            if not watch.users:
-                watch.close()
-                del _WATCHES[model]
+        surely(acting.close)
     _check_fired(entries, times)
-
-
-def _detach(module: nn.Module, store: list[Entry], entry: Entry) -> None:
-    """Take an entry from its hook point, and the hook from the module where nothing is left to act."""
-    store[:] = [e for e in store if e is not entry]
-    point = _POINTS[module]
-    if not (point.edits or point.reads or point.gates or point.carried):
-        point.handle.remove()
-        if point.listed is not None:
-            module.fwd_hooks[:] = [h for h in module.fwd_hooks if h is not point.listed]
-        del _POINTS[module]
 
 
 def _check_fired(entries: list[Entry], times: int | None) -> None:
@@ -240,14 +212,6 @@ def _check_fired(entries: list[Entry], times: int | None) -> None:
             raise EmptyScope(
                 f"{item.label} at {item.site}[{item.layer}] touched nothing: its scope, {item.scope}, selected no token of any pass"
             )
-
-
-def _watch(model: Any) -> Watch:
-    watch = _WATCHES.get(model)
-    if watch is None:
-        watch = _WATCHES[model] = Watch(model)
-    watch.users += 1
-    return watch
 
 
 def _beside(model: Any, edit: Edit, module: nn.Module) -> bool:
@@ -275,25 +239,18 @@ def _check_gate(model: Any, edit: Edit) -> None:
 
 
 def active_edits(model: Any) -> list[Edit]:
-    """Return the edits that act on a model at this moment, by layer. Readings change nothing and are left out."""
-    own_points = set(map(id, model.hook_dict.values()))
-    acting = [e.item for m, p in _POINTS.items() if id(m) in own_points for e in p.edits]
-    return sorted(acting, key=lambda e: (e.layer, e.site))
+    """Return the edits that act on a model at this moment in this thread, by layer. Readings change nothing and are left out."""
+    return sorted(acting_edits(model), key=lambda e: (e.layer, e.site))
 
 
 def foreign_hooks(model: Any) -> bool:
-    """Whether a model or one of its modules has hooks that `edited` did not attach (`add_hook`, torch's own)."""
-    ours = {p.handle.id for p in _POINTS.values()} | {w.handle.id for w in _WATCHES.values()}
+    """Whether a model or one of its modules has hooks that the workbench did not attach (`add_hook`, torch's own)."""
     points = set(map(id, model.hook_dict.values()))
     for module in model.modules():
-        for number, hook in (*module._forward_hooks.items(), *module._forward_pre_hooks.items()):
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+            made = str(getattr(hook, "__module__", ""))
             # the libraries' own recording hooks on plain modules change nothing; on a hook point they carry a user's function
-            library = str(getattr(hook, "__module__", "")).split(".")[0] in ("transformer_lens", "transformers", "accelerate")
-            if number not in ours and (id(module) in points or not library):
+            library = made.split(".")[0] in ("transformer_lens", "transformers", "accelerate")
+            if not made.startswith(f"{__package__}.") and (id(module) in points or not library):
                 return True
     return False
-
-
-def attached_hooks() -> int:
-    """Return the number of hook points and models that `edited` has attached hooks to (0 outside every `edited` block)."""
-    return len(_POINTS) + len(_WATCHES)

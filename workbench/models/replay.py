@@ -18,6 +18,8 @@ from ..core.types import Float, Tensor
 from .forward import run
 from .hooks import active_edits, foreign_hooks
 from .known import n_layers
+from .owner import Owner
+from .restore import surely, unhook
 from .tokens import Batch
 
 _TRIED: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
@@ -80,7 +82,11 @@ def replayable(model: Any, batch: Batch) -> Replay | None:
     entries: list[Tensor] = []
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
+    owner = Owner("a pass that is kept")
+
     def keep(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not owner.here():
+            return
         more = dict(kwargs)
         first = args[0] if args else more.pop("hidden_states")
         entries.append(first.clone())
@@ -88,13 +94,21 @@ def replayable(model: Any, batch: Batch) -> Replay | None:
         more = {k: _one_row(v, len(first)) for k, v in more.items() if k not in ("use_cache", "cache_position")}
         calls.append((tuple(_one_row(a, len(first)) for a in args[1:]), more | ({"use_cache": False} if "use_cache" in kwargs else {})))
 
-    handles = []
+    def undo() -> None:
+        for block in model.blocks:
+            unhook(block, keep)
+        owner.leave()
+
     try:
-        handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in model.blocks]
-        logits = run(model, batch)[:, -1].float()
+        try:
+            for block in model.blocks:
+                block.register_forward_pre_hook(keep, with_kwargs=True)
+            owner.enter()
+            logits = run(model, batch)[:, -1].float()
+        finally:
+            surely(undo)
     finally:
-        for handle in handles:
-            handle.remove()
+        surely(undo)
     if len(entries) != count:
         _TRIED[model] = f"{len(entries)} of {count} blocks were called"
         return None

@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..core.errors import HookNotFired
+from .owner import Owner
+from .restore import surely, unhook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class _Enough(Exception):
 
 @contextmanager
 def tapped(taps: Sequence[Tap], *, stop: bool) -> Iterator[Any]:
-    """Attach readings inside a `with` block.
+    """Attach readings inside a `with` block. They see the passes of the thread that entered it.
 
     Args:
         taps: The readings.
@@ -47,27 +49,41 @@ def tapped(taps: Sequence[Tap], *, stop: bool) -> Iterator[Any]:
     """
     fired = 0
 
+    owner = Owner("a reading in the engine's shell")
+
     def fire(tap: Tap, value: Any) -> None:
         nonlocal fired
+        if not owner.here():
+            return
         tap.function(value[0] if isinstance(value, tuple) else value)
         fired += 1
         if stop and fired == len(taps):
             raise _Enough
 
-    def attach(tap: Tap) -> Any:
+    def hook(tap: Tap) -> Callable[..., None]:
         if tap.entry:
-            return tap.module.register_forward_pre_hook(
-                lambda _, args, kwargs: fire(tap, args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-            )
-        return tap.module.register_forward_hook(lambda _, args, value: fire(tap, value))
+            return lambda _, args, kwargs: fire(tap, args[0] if args else kwargs["hidden_states"])
+        return lambda _, args, value: fire(tap, value)
 
-    handles = []
+    hooks = [hook(tap) for tap in taps]
+
+    def undo() -> None:
+        for tap, attached in zip(taps, hooks, strict=True):
+            unhook(tap.module, attached)
+        owner.leave()
+
     try:
-        for tap in taps:
-            handles.append(attach(tap))
-        yield suppress(_Enough)
+        try:
+            for tap, attached in zip(taps, hooks, strict=True):
+                if tap.entry:
+                    tap.module.register_forward_pre_hook(attached, with_kwargs=True)
+                else:
+                    tap.module.register_forward_hook(attached)
+            owner.enter()
+            yield suppress(_Enough)
+        finally:
+            surely(undo)
     finally:
-        for handle in handles:
-            handle.remove()
+        surely(undo)
     if fired != len(taps):
         raise HookNotFired(f"{fired} of {len(taps)} readings fired in the engine's pass")

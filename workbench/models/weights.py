@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.errors import BadInput, NotFinite, ShapeMismatch, UnknownName, unknown
 from ..core.types import Float
+from .digest import weights_digest
 from .hooks import check_layer
 from .known import info, same_weights, vouch
 from .origin import at_home
@@ -144,6 +145,7 @@ def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = 
             if head is not None:
                 head[0].weight = head[1]
             if intact:
+                weights_digest(model)  # the state knows the last content that was read
                 vouch(model)
 
 
