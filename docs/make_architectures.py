@@ -22,6 +22,7 @@ from workbench.verify import USES, verify  # noqa: E402
 
 
 def main() -> None:
+    """Compare all, and write the table and the page's copy of it."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     tokens = AutoTokenizer.from_pretrained(bundled_models()["udhr-organism"])

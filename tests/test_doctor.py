@@ -12,6 +12,7 @@ import pytest
 from workbench import doctor
 from workbench.core import machine
 from workbench.doctor import Check, checkup, main, report
+from workbench.verify import USES
 
 EXPORT = importlib.import_module("workbench.figures.export")  # the room's `export` is the function of that name
 
@@ -232,14 +233,23 @@ def test_a_check_that_breaks_is_a_line(quick, monkeypatch, capsys):
 
 def test_a_model_of_ones_own(gemma_folder, tmp_path, monkeypatch):
     found = doctor._model(str(gemma_folder))
-    assert [c.state for c in found] == ["good"] * 3
+    uses = [c.name.strip() for c in found[3:]]
+    assert uses == ["first token", *USES]
+    states = {c.name.strip(): c.state for c in found}
+    assert states.pop("orthogonalisation") == "note", "Gemma-2 has a norm behind its parts, and is refused"
+    assert set(states.values()) == {"good"}
     assert "2 layers, d_model 32, context 256 tokens" in found[0].found
     assert "no/yes are single tokens" in found[2].found
     monkeypatch.setattr("workbench.models.source._free_memory", lambda: 10)
     assert doctor._model(str(gemma_folder))[1].state == "bad"
     half = sum(f.stat().st_size for f in gemma_folder.glob("*.safetensors")) * 0.75
     monkeypatch.setattr("workbench.models.source._free_memory", lambda: half)
-    assert (doctor._model(str(gemma_folder))[1].state, "bfloat16" in doctor._model(str(gemma_folder))[1].todo) == ("note", True)
+    found = doctor._model(str(gemma_folder))
+    assert (found[1].state, "bfloat16" in found[1].todo) == ("note", True)
+    twice = sum(f.stat().st_size for f in gemma_folder.glob("*.safetensors")) * 0.4
+    monkeypatch.setattr("workbench.models.source._free_memory", lambda: twice)
+    found = doctor._model(str(gemma_folder))
+    assert (found[1].state, len(found)) == ("bad", 3), "nothing is loaded that does not fit"
 
 
 def test_a_model_that_is_not_whole(gemma_folder, tmp_path):

@@ -249,16 +249,21 @@ def _model(name: str) -> list[Check]:
     words = f"answer words {'/'.join(pair)} are single tokens" if pair else f"none of {', '.join(map('/'.join, ANSWERS))} are single tokens"
     ask = "" if pair else "pass answers=(no, yes) of your own"
     out.append(Check("  tokenizer", "note" if ask else "good", f"{count:,} tokens; {words}", ask))
-    return out if not kind else [*out, *_uses(name)]
+    if not kind:
+        return out
+    try:
+        return [*out, *_uses(name, kind)]
+    except WorkbenchError as error:
+        return [*out, Check("  uses", "note", f"not compared with Hugging Face's model ({type(error).__name__}: {error})")]
 
 
-def _uses(name: str) -> list[Check]:
+def _uses(name: str, dtype: str) -> list[Check]:
     """Load the model twice, once untouched, and compare every use."""
     from .core.errors import Disagrees
     from .models.load import load_model, untouched
     from .verify import beginning, verify
 
-    model = load_model(name)
+    model = load_model(name, dtype=dtype)
     out = []
     try:
         first = beginning(model)
@@ -269,7 +274,7 @@ def _uses(name: str) -> list[Check]:
         out.append(Check("  first token", "good" if same else "note", found, todo))
     except Disagrees as error:
         out.append(Check("  first token", "note", f"not read: {error}"))
-    for row in verify(model, untouched(name)).itertuples():
+    for row in verify(model, untouched(name, dtype=dtype)).itertuples():
         state: State = {"right": "good", "refused": "note"}.get(str(row.verdict), "bad")  # pyright: ignore[reportAssignmentType]
         found = f"{row.verdict}{f', largest difference {row.apart:.0e}' if row.verdict == 'right' else ''}{f' ({row.says})' if row.says else ''}"
         todo = "use another version of transformer-lens or transformers, and report it" if state == "bad" else ""

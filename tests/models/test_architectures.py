@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from transformers import AutoTokenizer
 from zoo import ARCHITECTURES, QUICK, hugging_face
 
 import workbench as wb
-from workbench.activations.choose import choose
 from workbench.core import errors
 from workbench.models import Edit, edited, wrap
 from workbench.models.checked import check
@@ -68,9 +66,6 @@ def test_a_bridge_that_differs_is_refused_and_the_trunk_reads(tokens):
     want = oracle.read(ids)[0][1:, -1]
     got = acts.values[0, 1].float()
     assert float((got - want).abs().max() / want.abs().max()) < 1e-5
-    with pytest.raises(errors.BadInput, match="asked for|engine"), warnings.catch_warnings():
-        warnings.simplefilter("error")
-        choose(model, way="sideways")
     direction = wb.Direction.of(torch.ones(32), provenance={"model": wb.models.info(model).key(), "site": "resid_post", "layer": 1})
     doors = {
         "edit": lambda: edited(model, Edit(site="resid_post", layer=1, function=lambda x: x)).__enter__(),
