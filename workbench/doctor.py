@@ -276,7 +276,8 @@ def _uses(name: str, dtype: str) -> list[Check]:
         out.append(Check("  first token", "note", f"not read: {error}"))
     for row in verify(model, untouched(name, dtype=dtype)).itertuples():
         state: State = {"right": "good", "refused": "note"}.get(str(row.verdict), "bad")  # pyright: ignore[reportAssignmentType]
-        found = f"{row.verdict}{f', largest difference {row.apart:.0e}' if row.verdict == 'right' else ''}{f' ({row.says})' if row.says else ''}"
+        apart = f", largest difference {row.apart:.0e}" if row.verdict == "right" else ""
+        found = f"{row.verdict}{apart}{f' ({row.says})' if row.says else ''}"
         todo = "use another version of transformer-lens or transformers, and report it" if state == "bad" else ""
         out.append(Check(f"  {row.use}", state, found, todo))
     return out

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoTokenizer
 from zoo import ARCHITECTURES, QUICK, hugging_face
 
 import workbench as wb
 from workbench.core import errors
-from workbench.models import Edit, edited, wrap
+from workbench.models import Edit, Read, edited, wrap
 from workbench.models.checked import check
 from workbench.models.forward import run
 from workbench.models.generate import generate_texts
@@ -56,31 +57,58 @@ def test_the_oracle_finds_what_is_wrong(tokens):
     assert set(found[["capture", "answers", "edits", "generation", "generation, edited", "lens"]]) == {"wrong"}
 
 
-def test_a_bridge_that_differs_is_refused_and_the_trunk_reads(tokens):
+@pytest.fixture(scope="module")
+def cohere(tokens):
     """TransformerLens reads Cohere's rotation otherwise; its trunk does not."""
-    model, oracle = both("cohere", tokens)
-    text = "women have the right to rest"
-    prompts = wb.prompts.PromptSet([wb.prompts.ContrastPair(stem=text, negative=" no", positive=" yes", label=1)])
-    acts = wb.capture(model, prompts, layers=[0, 1, 2], position="last", progress=False)
-    ids = [0, *tokens(text + " yes", add_special_tokens=False)["input_ids"]]
-    want = oracle.read(ids)[0][1:, -1]
+    return both("cohere", tokens)
+
+
+PAIR = wb.prompts.ContrastPair(stem="women have the right to rest", negative=" no", positive=" yes", label=1)
+
+
+def test_where_the_bridge_differs_the_trunk_reads(cohere, tokens):
+    model, oracle = cohere
+    acts = wb.capture(model, wb.prompts.PromptSet([PAIR]), layers=[0, 1, 2], position="last", progress=False)
+    want = oracle.read([0, *tokens(PAIR.stem + PAIR.positive, add_special_tokens=False)["input_ids"]])[0][1:, -1]
     got = acts.values[0, 1].float()
     assert float((got - want).abs().max() / want.abs().max()) < 1e-5
-    direction = wb.Direction.of(torch.ones(32), provenance={"model": wb.models.info(model).key(), "site": "resid_post", "layer": 1})
-    doors = {
-        "edit": lambda: edited(model, Edit(site="resid_post", layer=1, function=lambda x: x)).__enter__(),
-        "push": lambda: edited(model, wb.add(direction, 1.0)).__enter__(),
-        "pass": lambda: run(model, pad(model, [ids])),
-        "generate": lambda: generate_texts(model, [text], max_new_tokens=2),
-        "own generate": lambda: model.generate(torch.tensor([ids]), max_new_tokens=2, verbose=False),
-        "bridge": lambda: wb.capture(model, prompts, layers=[1], engine="bridge", progress=False),
-        "site": lambda: wb.capture(model, prompts, layers=[1], site="attn_out", progress=False),
-        "patch": lambda: wb.patch(model, prompts, prompts, site="resid_post", progress=False),
-    }
-    for name, door in doors.items():
-        with pytest.raises(errors.Disagrees, match=r"differs from Hugging Face's: log-probabilities by \d"):
-            door()
-            pytest.fail(name)
+
+
+IDENTITY = {"layer": 1, "function": lambda x: x}
+DOORS = {
+    "edit": lambda m: edited(m, Edit(site="resid_post", **IDENTITY)).__enter__(),
+    "reading": lambda m: edited(m, Read(site="resid_post", **IDENTITY)).__enter__(),
+    "pass": lambda m: run(m, pad(m, [[0, 5, 6]])),
+    "generate": lambda m: generate_texts(m, [PAIR.stem], max_new_tokens=2),
+    "wb.generate": lambda m: wb.generate(m, [PAIR.stem], max_new_tokens=2, progress=False),
+    "own generate": lambda m: m.generate(torch.tensor([[0, 5, 6]]), max_new_tokens=2, verbose=False),
+    "bridge": lambda m: wb.capture(m, wb.prompts.PromptSet([PAIR]), layers=[1], engine="bridge", progress=False),
+    "site": lambda m: wb.capture(m, wb.prompts.PromptSet([PAIR]), layers=[1], site="attn_out", progress=False),
+    "patch": lambda m: wb.patch(m, wb.prompts.PromptSet([PAIR]), wb.prompts.PromptSet([PAIR]), progress=False),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_where_the_bridge_differs_it_is_refused(cohere, door):
+    with pytest.raises(errors.Disagrees, match=r"differs from Hugging Face's: log-probabilities by \d"):
+        DOORS[door](cohere[0])
+
+
+@pytest.mark.parametrize(("name", "right"), [("llama", True), ("gpt2", True), ("cohere", False)])
+def test_a_bridge_booted_elsewhere_is_compared_when_it_is_first_used(name, right, tokens, tmp_path):
+    tokens.save_pretrained(tmp_path)
+    hugging_face(name, len(tokens)).save_pretrained(tmp_path)
+    with torch.random.fork_rng(devices=[]):  # booting draws
+        model = TransformerBridge.boot_transformers(str(tmp_path), device="cpu")
+    model.eval()
+    assert verdict(model).bridge == "" if right else "differs" in verdict(model).bridge
+    assert wb.load_model(model) is model
+    if right:
+        run(model, pad(model, [[0, 5, 6]]))
+        return
+    for door in ("edit", "pass", "generate", "bridge"):
+        with pytest.raises(errors.Disagrees):
+            DOORS[door](model)
 
 
 def test_decoding_that_differs_reads_whole_texts(tokens):
@@ -88,10 +116,9 @@ def test_decoding_that_differs_reads_whole_texts(tokens):
     model, oracle = both("falcon-alibi", tokens)
     assert verdict(model).decoding == "whole"
     rows = [[0, *range(20, 40)], [0, *range(50, 57)]]
-    with pytest.warns(UserWarning, match="each step reads the whole text") as said:
+    with pytest.warns(UserWarning, match="each step reads the whole text"):
         wrote = generate_texts(model, rows, max_new_tokens=6)
-        generate_texts(model, rows, max_new_tokens=2)
-    assert len([w for w in said if "whole text" in str(w.message)]) == 1, "it is said once"
+    generate_texts(model, rows, max_new_tokens=2)  # it is said once: a second warning would be an error here
     for row, got in zip(rows, wrote, strict=True):
         assert float(oracle.follow(row, list(got.ids)).max()) < 1e-3
     own = model.generate(torch.tensor([rows[0]]), max_new_tokens=6, do_sample=False, verbose=False, return_type="tokens", stop_at_eos=False)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import Disagrees
-from .known import KNOWN
+from .known import KNOWN, Described, info
 
+# how a Bridge that was booted elsewhere is compared; `rebuilt`, which stands above this file, sets it
+first_use: Callable[[Any], None] | None = None
 _WARNED: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -37,9 +39,17 @@ class Verdict:
 
 
 def verdict(model: Any) -> Verdict | None:
-    """Return what the comparison found when the model was loaded; `None` for a model that was booted elsewhere."""
-    known = KNOWN.get(model)
-    return None if known is None else known.verdict
+    """Return what the comparison with Hugging Face found; `None` for a model that cannot be compared (a `HookedTransformer`).
+
+    A model is compared when it is loaded, and one that was booted elsewhere when it is used for the first time.
+    """
+    if isinstance(model, Described):
+        return None
+    if model not in KNOWN:
+        info(model)
+    if KNOWN[model].reference is None and first_use is not None:
+        first_use(model)
+    return KNOWN[model].verdict
 
 
 def require(model: Any, *sites: str) -> None:
