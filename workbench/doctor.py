@@ -226,6 +226,7 @@ def _model(name: str) -> list[Check]:
     from .core.errors import MissingTokenizer, WorkbenchError
     from .evaluation.agreement import ANSWERS
     from .models.survey import find, fits, single_words, sizes
+    from .verify import compared
 
     title = f"model {short(name, 60)}"
     try:
@@ -252,35 +253,9 @@ def _model(name: str) -> list[Check]:
     if not kind:
         return out
     try:
-        return [*out, *_uses(name, kind)]
+        return [*out, *(Check(f"  {n}", state, said, more) for n, state, said, more in compared(name, kind))]
     except WorkbenchError as error:
         return [*out, Check("  uses", "note", f"not compared with Hugging Face's model ({type(error).__name__}: {error})")]
-
-
-def _uses(name: str, dtype: str) -> list[Check]:
-    """Load the model twice, once untouched, and compare every use."""
-    from .core.errors import Disagrees
-    from .models.load import load_model, untouched
-    from .verify import beginning, verify
-
-    model = load_model(name, dtype=dtype)
-    out = []
-    try:
-        first = beginning(model)
-        nats = ", ".join(f"{value:.2f} after {lead}" for lead, value in first.nats.items())
-        same = first.declared == first.does
-        todo = "" if same else "load_model(…, bos='declared') puts the declared token in front, bos=None nothing"
-        found = f"declared {first.declared}, put in front {first.does}; nats a token of a plain sentence: {nats}"
-        out.append(Check("  first token", "good" if same else "note", found, todo))
-    except Disagrees as error:
-        out.append(Check("  first token", "note", f"not read: {error}"))
-    for row in verify(model, untouched(name, dtype=dtype)).itertuples():
-        state: State = {"right": "good", "refused": "note"}.get(str(row.verdict), "bad")  # pyright: ignore[reportAssignmentType]
-        apart = f", largest difference {row.apart:.0e}" if row.verdict == "right" else ""
-        found = f"{row.verdict}{apart}{f' ({row.says})' if row.says else ''}"
-        todo = "use another version of transformer-lens or transformers, and report it" if state == "bad" else ""
-        out.append(Check(f"  {row.use}", state, found, todo))
-    return out
 
 
 _CHECKS: tuple[tuple[str, State, str], ...] = (

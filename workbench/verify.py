@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -13,14 +13,14 @@ import torch
 from .activations.choose import choose
 from .activations.engine import Job
 from .core.direction import Direction
-from .core.errors import HookNotFired, UnknownSite, WorkbenchError
+from .core.errors import Disagrees, HookNotFired, UnknownSite, WorkbenchError
 from .core.seeds import derive, torch_rng
 from .core.types import Tensor
 from .interventions.lens import top_tokens
 from .interventions.orthogonal import orthogonalised
 from .models import Edit, Read, edited, info, load_model, unembedding
+from .models.beginning import beginning
 from .models.checked import allowed
-from .models.first import declared_bos
 from .models.forward import run
 from .models.generate import generate_texts
 from .models.hooks import hook_point
@@ -75,6 +75,37 @@ def verify(model: Any, oracle: Untouched, *, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame([_row(use, _LOOKS[use], case) for use in USES])
 
 
+def compared(name: str, dtype: str) -> Iterator[tuple[str, Literal["good", "note", "bad"], str, str]]:
+    """Load a model twice, once untouched, and say of every use what was found (for `doctor`).
+
+    Args:
+        name, dtype: As for `load_model`.
+
+    Yields:
+        The use, "good" (right), "note" (refused) or "bad" (wrong), what was found, and what to do.
+
+    Raises:
+        WorkbenchError: The model cannot be loaded.
+    """
+    model = load_model(name, dtype=dtype)
+    try:
+        first = beginning(model)
+        nats = ", ".join(f"{value:.2f} after {lead}" for lead, value in first.nats.items())
+        same = first.declared == first.does
+        todo = "" if same else "load_model(…, bos='declared') puts the declared token in front, bos=None nothing"
+        found = f"declared {first.declared}, put in front {first.does}; nats a token of a plain sentence: {nats}"
+        yield "first token", "good" if same else "note", found, todo
+    except Disagrees as error:
+        yield "first token", "note", f"not read: {error}", ""
+    for row in verify(model, untouched(name, dtype=dtype)).itertuples():
+        apart = f", largest difference {row.apart:.0e}" if row.verdict == "right" else ""
+        found = f"{row.verdict}{apart}{f' ({row.says})' if row.says else ''}"
+        if row.verdict == "wrong":
+            yield str(row.use), "bad", found, "use another version of transformer-lens or transformers, and report it"
+        else:
+            yield str(row.use), "good" if row.verdict == "right" else "note", found, ""
+
+
 def verify_named(name: str, *, device: str = "auto", dtype: str = "auto", seed: int = 0) -> pd.DataFrame:
     """Load a model twice, once untouched, and compare every use (`verify`).
 
@@ -89,49 +120,6 @@ def verify_named(name: str, *, device: str = "auto", dtype: str = "auto", seed: 
         WorkbenchError: The model cannot be loaded.
     """
     return verify(load_model(name, device=device, dtype=dtype), untouched(name, device=device, dtype=dtype), seed=seed)
-
-
-SENTENCE = "The children walked to the river in the morning, and came home when the sun went down behind the hills."
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What a tokenizer declares as beginning of text, what it puts in front of one, and what the model makes of both.
-
-    Attributes:
-        declared: The declared token, or "none".
-        does: What the tokenizer puts in front of a text, or "none".
-        nats: Nats per token of a plain sentence after nothing, after what the tokenizer does, and after the declared token; the
-            sentence's first token is left out, because nothing comes before it in the first case.
-    """
-
-    declared: str
-    does: str
-    nats: dict[str, float]
-
-
-@torch.no_grad()
-def beginning(model: Any) -> Beginning:
-    """Read a plain sentence with and without a first token.
-
-    Args:
-        model: What `load_model` returns; it is read through TransformerLens's pass.
-
-    Raises:
-        Disagrees: That pass is not Hugging Face's.
-    """
-    tokenizer = model.tokenizer
-    bare = tokenizer(SENTENCE, add_special_tokens=False)["input_ids"]
-    declared, known = declared_bos(tokenizer), info(model)
-    leads = {"nothing": (), "what prompts begin with": known.first, "the declared token": () if declared is None else (declared,)}
-    nats: dict[str, float] = {}
-    for name, lead in leads.items():
-        row = [*lead, *bare]
-        logp = run(model, pad(model, [row]))[0].float().log_softmax(-1).cpu()
-        nats[name] = -float(logp[len(lead) : -1].gather(1, torch.tensor(bare[1:])[:, None]).mean())
-    said = "none" if declared is None else repr(tokenizer.convert_ids_to_tokens(declared))
-    does = " ".join(map(repr, tokenizer.convert_ids_to_tokens(list(known.first)))) or "none"
-    return Beginning(said, does, nats)
 
 
 def _row(use: str, look: Callable[[_Case], float], case: _Case) -> dict[str, Any]:

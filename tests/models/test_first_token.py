@@ -12,10 +12,10 @@ import workbench as wb
 from workbench import doctor
 from workbench.core import errors
 from workbench.models import Edit, Read, Scope, edited, first, info, load_model
+from workbench.models.beginning import SENTENCE, beginning
 from workbench.models.forward import run
 from workbench.models.outline import outline
 from workbench.models.tokens import encode, encode_pairs, pad
-from workbench.verify import beginning
 
 TEXT = "women have the right to rest. do you agree? Answer: yes no"
 # what the tokenizer puts around a text; what it declares; what prompts must begin with
@@ -126,9 +126,7 @@ def test_doctor_prints_both_and_what_the_model_makes_of_them(folder):
         checks = {c.name.strip(): c for c in doctor._model(str(where))}
     assert (found.declared, found.does) == ("'<s>'", "none")
     assert found.nats["nothing"] == found.nats["what prompts begin with"] != found.nats["the declared token"]
-    bare = model.tokenizer("x" + doctor_sentence(), add_special_tokens=False)["input_ids"]
-    assert len(bare) > 20
-    ids = torch.tensor([[0, *model.tokenizer(doctor_sentence(), add_special_tokens=False)["input_ids"]]])
+    ids = torch.tensor([[0, *model.tokenizer(SENTENCE, add_special_tokens=False)["input_ids"]]])
     with torch.no_grad():
         logp = model(ids, return_type="logits")[0].log_softmax(-1)
     want = -logp[1:-1].gather(1, ids[0, 2:, None]).mean()
@@ -139,9 +137,3 @@ def test_doctor_prints_both_and_what_the_model_makes_of_them(folder):
     assert f"{found.nats['the declared token']:.2f} after the declared token" in line.found
     assert "bos='declared'" in line.todo
     assert {c.state for n, c in checks.items() if n in ("capture", "edits", "generation", "lens")} == {"good"}
-
-
-def doctor_sentence():
-    from workbench.verify import SENTENCE
-
-    return SENTENCE

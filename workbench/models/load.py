@@ -20,11 +20,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded, UnknownModel, UntrustedCode, WorkbenchError
 from ..core.seeds import derive
+from . import rebuilt as _rebuilt  # noqa: F401  (which sets how a model that was booted elsewhere is compared)
 from .checked import check
 from .digest import weights_state
 from .first import first_of_prompts
 from .known import KNOWN, Known, info, is_model
-from . import rebuilt as _rebuilt  # noqa: F401  (which sets how a model that was booted elsewhere is compared)
 from .reference import refer
 from .source import building, check_complete, check_folder, check_memory, explain, locate
 from .trunk import Trunk
