@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 WIDTH = 240
 CELL = 600
 _STYLE = "text-align:left;vertical-align:top"
+# Control characters, marks and overrides of writing direction, fillers, invisible characters, tags, halves of a pair, what is no character:
+# nothing to see, much to hide. The joiners U+200C and U+200D and the selectors U+FE00 to U+FE0F stay: Persian and emoji need them.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufdd0-\ufdef\ufeff"
+    "\uffa0\ufff0-\ufffb\ufffe\uffff\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+def visible(text: object) -> str:
+    """Return a text in which what cannot be seen but acts is written out.
+
+    Args:
+        text: Anything.
+
+    Returns:
+        The text, with each control character (but tab and line feed), direction override, invisible character and lone surrogate as
+        "⟪U+202E⟫". A carriage return before a line feed is left out.
+    """
+    return HIDDEN.sub(lambda hit: f"⟪U+{ord(hit[0]):04X}⟫", str(text).replace("\r\n", "\n"))
 
 
 def short(text: object, most: int = WIDTH) -> str:
     """Return a text on one line of limited length.
 
     Args:
-        text: Anything; runs of white space become one space.
+        text: Anything; runs of white space become one space, and what cannot be seen is written out.
         most: The largest number of characters, the ellipsis of a shortened text included.
 
     Returns:
         The line.
     """
-    line = " ".join(str(text).split())
+    line = visible(" ".join(str(text).split()))
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
@@ -115,7 +135,7 @@ def card(title: object, rows: Mapping[str, Any], *, tables: Iterable[Any] = (), 
         notes: Remarks, shown last.
 
     Returns:
-        HTML, with every text escaped.
+        HTML, with every text escaped, and none of it read as a formula.
     """
     body = "".join(
         f'<tr><th style="{_STYLE}">{html.escape(str(k))}</th><td style="{_STYLE}">{html.escape(short(v, CELL))}</td></tr>'
@@ -124,12 +144,26 @@ def card(title: object, rows: Mapping[str, Any], *, tables: Iterable[Any] = (), 
     )
     more = "".join(t.to_html(index=False, escape=True, max_rows=40, border=0, float_format="{:.4g}".format) for t in tables if len(t))
     remarks = "".join(f"<li>{html.escape(str(n))}</li>" for n in notes)
-    return (
+    return framed(
         f"<p><b>{html.escape(short(title, CELL))}</b></p>"
         + (f"<table><tbody>{body}</tbody></table>" if body else "")
         + more
         + (f"<ul>{remarks}</ul>" if remarks else "")
     )
+
+
+def framed(page: str) -> str:
+    """Return HTML for a notebook in a frame in which no text is read as a formula, and in which what cannot be seen is written out.
+
+    A notebook sets what stands between two dollar signs with MathJax, and a formula can load a picture from a network.
+
+    Args:
+        page: HTML, its texts escaped.
+
+    Returns:
+        One `<div>`.
+    """
+    return f'<div class="tex2jax_ignore mathjax_ignore">{visible(page)}</div>'
 
 
 class Shown:

@@ -2,6 +2,7 @@
 
 from . import udhr
 from .export import browser, export
+from .markup import BREAK, bold
 from .panel import Drawing, Finding, Panel, read_rows, recipes
 from .report import write_report
 from .style import style
@@ -9,10 +10,12 @@ from .theme import THEMES, themed
 from .words import reworded, words_of
 
 __all__ = [
+    "BREAK",
     "Drawing",
     "Finding",
     "Panel",
     "THEMES",
+    "bold",
     "browser",
     "export",
     "read_rows",

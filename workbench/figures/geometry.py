@@ -13,11 +13,13 @@ from plotly.subplots import make_subplots
 from .geometry_parts import CLIP, cross_fitted, naive_cosines, verdicts
 from .looks import Look, looks
 from .marks import cells_with_intervals
+from .markup import BREAK, bold, drawn
 from .style import BLUE, FAINT, GREEN, GREY, INK, PURPLE, RED, style
 
 METRICS: dict[str, Look] = {"raw": (INK, "circle"), "whitened": (PURPLE, "square"), "causal": (BLUE, "diamond")}
 
 
+@drawn
 def angles(table: pd.DataFrame, title: str) -> go.Figure:
     """Draw the cosine by layer, one panel per position, with its interval, the null band, the naive cosine and a strip of verdicts.
 
@@ -50,7 +52,12 @@ def angles(table: pd.DataFrame, title: str) -> go.Figure:
         for edge in (-0.9, -0.2, 0.2, 0.9):
             figure.add_hline(y=edge, line={"color": FAINT, "width": 1}, layer="below", row=1, col=k + 1)  # pyright: ignore[reportArgumentType]
         figure.update_yaxes(range=[-CLIP - 0.05, CLIP + 0.05], tickvals=[-0.9, -0.2, 0, 0.2, 0.9], row=1, col=k + 1)
-        strip: dict[str, Any] = {"categoryorder": "array", "categoryarray": metrics[::-1], "range": [-0.6, len(metrics) - 0.4]}
+        strip: dict[str, Any] = {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": metrics[::-1],
+            "range": [-0.6, len(metrics) - 0.4],
+        }
         figure.update_yaxes(**strip, row=2, col=k + 1, showgrid=False, showticklabels=k == 0)
         figure.update_xaxes(title="layer", dtick=1 if base["layer"].nunique() <= 16 else None, showgrid=False, row=2, col=k + 1)
     figure.update_yaxes(title="cosine", row=1, col=1)
@@ -61,6 +68,7 @@ def angles(table: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
+@drawn
 def plane(cells: pd.DataFrame, factors: Sequence[str]) -> go.Figure:
     """Draw the four cell means of a 2x2, by layer: along the two main effects, in their lengths; a square would be plain addition.
 
@@ -117,6 +125,7 @@ def plane(cells: pd.DataFrame, factors: Sequence[str]) -> go.Figure:
     return figure
 
 
+@drawn
 def points(table: pd.DataFrame) -> go.Figure:
     """Draw held-out requests in the plane of the harm direction and what is left of the safety direction beside it.
 
@@ -144,6 +153,7 @@ def points(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
+@drawn
 def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
     """Draw accuracy of fresh probes after each erasure: what is erased down, what is read across.
 
@@ -157,7 +167,7 @@ def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
             f"{m.replace('_', ' ')}: {e}" if e != "nothing" else "nothing erased"
             for e, m in zip(right["erased"], right["method"], strict=True)
         ],
-        column=[f"{r}, {p}" for r, p in zip(right["read"], right["probe"], strict=True)],
+        column=[f"{r}{BREAK}{p}" for r, p in zip(right["read"], right["probe"], strict=True)],
     )
     columns = list(dict.fromkeys(right["column"]))
     rows = list(dict.fromkeys(right["row"]))
@@ -165,7 +175,7 @@ def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=values,
-            x=[c.replace(", ", "<br>") for c in columns],
+            x=columns,
             y=rows,
             text=text,
             texttemplate="%{text}",
@@ -179,13 +189,14 @@ def erasure(table: pd.DataFrame, layer: int) -> go.Figure:
             hoverinfo="text",
         )
     )
-    figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title="read by a fresh probe")
+    figure.update_yaxes(type="category", autorange="reversed")
+    figure.update_xaxes(type="category", title="read by a fresh probe")
     style(figure, f"Erase one, read the other (layer {layer})", height=150 + 42 * len(rows), legend=False)
     figure.update_layout(margin={"l": 210, "t": 60, "b": 90})
     return figure
 
 
+@drawn
 def cross(table: pd.DataFrame, layer: int, *, position: str = "stem_last") -> go.Figure:
     """Draw what a push along each direction does to the reading along each other, and to the behaviour; one panel per way of pushing.
 
@@ -206,7 +217,7 @@ def cross(table: pd.DataFrame, layer: int, *, position: str = "stem_last") -> go
     top = [float(np.nanmax(np.abs(here.loc[said == (r == "behaviour"), "value"]))) or 1.0 for r in reads]
     for k, kind in enumerate(kinds):
         rows = here[here["kind"] == kind]
-        values, text = cells_with_intervals(rows, "pushed", "read", order, reads, "<b>{:+.1f}</b><br>[{:.1f}, {:.1f}]")
+        values, text = cells_with_intervals(rows, "pushed", "read", order, reads, bold("{:+.1f}") + BREAK + "[{:.1f}, {:.1f}]")
         figure.add_heatmap(
             z=values / np.array(top),
             x=[*reads[:-1], "log-odds"],
@@ -224,16 +235,16 @@ def cross(table: pd.DataFrame, layer: int, *, position: str = "stem_last") -> go
             row=1,
             col=k + 1,
         )
-    figure.update_yaxes(autorange="reversed", title="pushed along", row=1, col=1)
-    for k in range(1, len(kinds)):
-        figure.update_yaxes(autorange="reversed", row=1, col=k + 1)
-    figure.update_xaxes(tickangle=0, tickfont={"size": 10.5})
+    figure.update_yaxes(type="category", autorange="reversed")
+    figure.update_yaxes(title="pushed along", row=1, col=1)
+    figure.update_xaxes(type="category", tickangle=0, tickfont={"size": 10.5})
     title = f"Push along one, read the others: layer {layer}, {position.replace('_', ' ')}, equal KL"
     style(figure, title, height=170 + 54 * len(order), legend=False)
     figure.update_layout(margin={"l": 84, "r": 12, "t": 84, "b": 70})
     return figure
 
 
+@drawn
 def spaces(table: pd.DataFrame, metric: str | None = None) -> go.Figure:
     """Draw the similarity of every layer of one model with every layer of another.
 
@@ -263,6 +274,7 @@ def spaces(table: pd.DataFrame, metric: str | None = None) -> go.Figure:
     return style(figure, f"Same space? {name}", height=460, legend=False)
 
 
+@drawn
 def calibration(table: pd.DataFrame) -> go.Figure:
     """Draw the calibration cells: coverage where there is a signal, silence where there is none, and the naive cosine's error.
 
@@ -306,7 +318,7 @@ def calibration(table: pd.DataFrame) -> go.Figure:
         col=2,
     )
     figure.add_vline(x=0.95, line={"color": FAINT, "width": 1}, row=1, col=1)  # pyright: ignore[reportArgumentType]
-    figure.update_yaxes(autorange="reversed", tickfont={"size": 9.5}, dtick=1)
+    figure.update_yaxes(type="category", autorange="reversed", tickfont={"size": 9.5}, dtick=1)
     figure.update_xaxes(range=[-0.03, 1.03])
     style(figure, "Planted angles: how often the instrument is right", height=210 + 17 * len(shown))
     figure.update_layout(margin={"l": 290, "t": 150}, width=900, legend={"y": 1 + 34 / (17 * len(shown))})

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from .looks import Look
+from .markup import BREAK, bold
 from .style import GREY
 
 
@@ -140,7 +141,7 @@ def cells_with_intervals(
     columns: str,
     order: Sequence[str],
     across: Sequence[str],
-    form: str = "<b>{:.2f}</b><br>{:.2f} to {:.2f}",
+    form: str = bold("{:.2f}") + BREAK + "{:.2f} to {:.2f}",
 ) -> tuple[np.ndarray, list[list[str]]]:
     """Lay values out as a matrix for a heat map, with the text of each cell.
 

@@ -21,12 +21,13 @@ import plotly.graph_objects as go
 
 from ..core.errors import BadInput, DamagedRun
 from ..core.whole import replacing
+from .markup import draws
 from .theme import themed
 from .words import reworded
 
 
 def drawings(room: str) -> dict[str, Callable[..., go.Figure]]:
-    """Return the drawing functions of a module of `figures`: those that return a figure.
+    """Return the drawing functions of a module of `figures`: those that are `drawn`.
 
     Args:
         room: The module ("udhr", "steering", …).
@@ -44,12 +45,8 @@ def drawings(room: str) -> dict[str, Callable[..., go.Figure]]:
     return {
         name: function
         for name, function in vars(module).items()
-        if inspect.isfunction(function) and not name.startswith("_") and function.__module__ == module.__name__ and _draws(function)
+        if inspect.isfunction(function) and not name.startswith("_") and function.__module__ == module.__name__ and draws(function)
     }
-
-
-def _draws(function: Callable[..., Any]) -> bool:
-    return "Figure" in str(inspect.signature(function).return_annotation)
 
 
 def _rooms(folder: Path) -> list[str]:
@@ -106,7 +103,7 @@ class Drawing:
         folder.mkdir(parents=True, exist_ok=True)
         for k, (argument, table) in enumerate(self.rows.items()):
             with replacing(folder / _file(name, argument, k)) as temporary:
-                table.to_csv(temporary, index=False, float_format="%.6g")
+                table.to_csv(temporary, index=False, float_format="%.6g", errors="backslashreplace")
         return Drawing.load(folder, name, self.spec())
 
     def spec(self) -> dict[str, Any]:

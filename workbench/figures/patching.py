@@ -8,10 +8,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .marks import chance_line, curve, layer_step
+from .markup import drawn
 from .steering_parts import THIN, tint
 from .style import GREY, style
 
 
+@drawn
 def maps(table: pd.DataFrame, title: str, *, panels: str = "site") -> go.Figure:
     """Draw what each layer and part of the prompt recovers, one panel per site (or way), in one scale of colours.
 
@@ -66,6 +68,7 @@ def maps(table: pd.DataFrame, title: str, *, panels: str = "site") -> go.Figure:
     return figure
 
 
+@drawn
 def heads(table: pd.DataFrame, title: str) -> go.Figure:
     """Draw what each attention head recovers at one part of the prompt.
 
@@ -93,6 +96,7 @@ def heads(table: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
+@drawn
 def lines(table: pd.DataFrame, title: str) -> go.Figure:
     """Draw what is recovered by layer when all of the stream is exchanged, and when only its component along a direction is.
 
@@ -114,6 +118,7 @@ def lines(table: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
+@drawn
 def attribution(table: pd.DataFrame, title: str) -> go.Figure:
     """Draw, by layer, how well a gradient's guess goes with exact patching.
 

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from .looks import Look, looks
 from .marks import Legend, bars, cells_with_intervals, chance_line, curve, dots, hover, layer_step
+from .markup import drawn
 from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, band, null_band, style
 
 KINDS: dict[str, Look] = {
@@ -36,6 +37,7 @@ AGREES_WITH = {"label": "agrees with the truth", "distractor": "agrees with the 
 TRAINED: dict[str, Look] = {"logistic": (GREEN, "square"), "ccs": (BLUE, "circle"), "answer": (RED, "diamond")}
 
 
+@drawn
 def curves(table: pd.DataFrame, conditions: list[str]) -> go.Figure:
     """Draw accuracy by layer for a few methods, one panel per condition, with random directions and the untrained model behind.
 
@@ -82,6 +84,7 @@ def curves(table: pd.DataFrame, conditions: list[str]) -> go.Figure:
     return figure
 
 
+@drawn
 def methods(table: pd.DataFrame, layer: int, conditions: list[str]) -> go.Figure:
     """Draw every method at one layer, one panel per condition.
 
@@ -107,13 +110,14 @@ def methods(table: pd.DataFrame, layer: int, conditions: list[str]) -> go.Figure
                 y = rows["method"]
             dots(figure, y, rows, own, kind, group=kind, legend=k == 0, row=1, col=k + 1)
         figure.add_vline(x=0.5, line={"dash": "dot", "color": GREY, "width": 1}, row=1, col=k + 1)  # pyright: ignore[reportArgumentType]
-    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], dtick=1)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], dtick=1)
     figure.update_xaxes(range=[-0.03, 1.03], title="accuracy")
     style(figure, f"Every method at layer {layer}: fitted without a claim", height=190 + 22 * len(names))
     figure.update_layout(margin={"l": 150, "t": 118}, legend={"y": 1 + 36 / (22 * len(names))})
     return figure
 
 
+@drawn
 def transfer(table: pd.DataFrame) -> go.Figure:
     """Draw the transfer matrix as a heat map, the interval in each cell; one panel per method.
 
@@ -152,13 +156,15 @@ def transfer(table: pd.DataFrame) -> go.Figure:
             col=1,
             colorbar={"title": {"text": "accuracy"}, "thickness": 12},
         )
-        figure.update_yaxes(autorange="reversed", title="fitted on", row=k + 1, col=1)
+        figure.update_yaxes(type="category", autorange="reversed", title="fitted on", row=k + 1, col=1)
+    figure.update_xaxes(type="category")
     figure.update_xaxes(title="read under", row=len(names), col=1)
     style(figure, "Does it carry over? Fitted on one condition, read under another", height=130 + size * len(names), legend=False)
     figure.update_layout(margin={"l": 130, "t": 84})
     return figure
 
 
+@drawn
 def efficiency(table: pd.DataFrame, threshold: float = 0.9) -> go.Figure:
     """Draw accuracy and stability against the number of training items; dotted: planted data of the same shape.
 
@@ -201,6 +207,7 @@ def efficiency(table: pd.DataFrame, threshold: float = 0.9) -> go.Figure:
     return figure
 
 
+@drawn
 def honesty(table: pd.DataFrame) -> go.Figure:
     """Draw the honesty panel: CCS beside what it should be compared with, agreement with the distractor in red.
 
@@ -216,12 +223,13 @@ def honesty(table: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=0.5, line={"dash": "dot", "color": GREY}, annotation_text="chance", annotation_position="bottom right")
     figure.update_xaxes(title="share of held-out items", range=[-0.03, 1.03])
     names = list(dict.fromkeys(rows["what"]))
-    figure.update_yaxes(categoryorder="array", categoryarray=names, dtick=1, tickfont={"size": 11})
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names, dtick=1, tickfont={"size": 11})
     style(figure, "What did CCS find?", height=140 + 28 * len(names))
     figure.update_layout(margin={"l": 330, "t": 84})
     return figure
 
 
+@drawn
 def tampering(curve: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
     """Draw detection against false alarms for each kind of push, with the calibrated threshold as a mark.
 
@@ -264,6 +272,7 @@ def tampering(curve: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
     return figure
 
 
+@drawn
 def training(table: pd.DataFrame, changes: pd.DataFrame) -> go.Figure:
     """Draw what is readable at each checkpoint, with the change points and their intervals as bands.
 

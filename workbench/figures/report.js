@@ -8,7 +8,7 @@
   for (const plot of plots) {
     const { data, layout } = JSON.parse(plot.nextElementSibling.textContent);
     if (touch) layout.dragmode = false; // a finger on a figure scrolls the page
-    Plotly.newPlot(plot, data, layout, { displayModeBar: false, responsive: true });
+    Plotly.newPlot(plot, data, layout, { displayModeBar: false, responsive: true, typesetMath: false });
   }
   document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true"); // plotly's measuring rod, an image without a name
   // A box that scrolls must be reachable from the keyboard; which ones do depends on the width of the window.

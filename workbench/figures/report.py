@@ -7,9 +7,6 @@ nothing.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -21,32 +18,24 @@ import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from plotly.io.json import to_json_plotly
-from plotly.offline import get_plotlyjs
 
 from ..core.errors import BadInput, UnknownName, unknown
+from ..core.show import HIDDEN, visible
+from ..core.whole import write_whole
+from .markup import plain, tamed
+from .page import as_data, hashed, library, policy
 from .panel import Panel
 from .theme import DARK, INK, PAPER, THEMES
 
 SHOWN = 400
 CLIPPED, LONGEST = 300, 5000
 TITLE = 26
-# control characters, marks and overrides of writing direction, invisible characters, tags, halves of a pair: nothing to see, much to hide
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff"
-    "\U000e0000-\U000e007f]"
-)
 _NUMBER = r"[+\-−]?(?:\d+(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?"
 # a number, perhaps with a unit of one word, then its interval "[low, high]" or its range "(low to high)", then perhaps n
 _MEASURED = re.compile(
     rf"(?<![\w.]){_NUMBER}(?:\s?%|\s[^\W\d_]+)?\s"
     rf"(?:\[{_NUMBER}\s?%?,\s?{_NUMBER}\s?%?\]|\({_NUMBER}\s?%?\sto\s{_NUMBER}\s?%?\))(?:,?\s(?:\(n\s?=\s?\d+\)|n\s?=\s?\d+))?"
 )
-
-
-def visible(text: object) -> str:
-    """Return a text in which what cannot be seen but acts (direction overrides, control characters, lone surrogates) reads ⟪U+202E⟫."""
-    return _HIDDEN.sub(lambda hit: f"⟪U+{ord(hit[0]):04X}⟫", str(text).replace("\r\n", "\n"))
 
 
 def _ids(prefix: str, names: Iterable[str]) -> list[str]:
@@ -68,7 +57,7 @@ def _address(folder: str, name: str, kind: str) -> str:
 
 def _further(text: str, address: str) -> tuple[str, str]:
     """Return a link to a further page if its address cannot leave this computer."""
-    odd = not address.strip() or _HIDDEN.search(address) or "\\" in address or re.search(r"\s", address)
+    odd = not address.strip() or HIDDEN.search(address) or "\\" in address or re.search(r"\s", address)
     if odd or address.startswith("/") or ":" in re.split(r"[/?#]", address)[0]:
         raise BadInput(f"link {text!r} to {address!r}: further pages need a relative address, such as 'cell-1/index.html'")
     return text, address
@@ -145,35 +134,21 @@ def _table(name: str, table: pd.DataFrame, slug: str) -> dict[str, Any]:
     }
 
 
-def _tame(value: Any) -> Any:
-    """Make every text of a figure visible, and take the links out of plotly's own markup: a label may come from a prompt."""
-    if isinstance(value, dict):
-        return {k: _tame(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return value if value.dtype.kind in "biufM" else _tame(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_tame(v) for v in value]
-    return re.sub(r"<(?=\s*/?\s*a\b)", "&lt;", visible(value), flags=re.IGNORECASE) if isinstance(value, str) else value
-
-
 def _figure(panel: Panel, slug: str, stills: Sequence[str], ids: Mapping[str, str]) -> dict[str, Any]:
-    spec = _tame(panel.figure.to_dict())
+    spec = tamed(panel.figure)
     layout = spec.setdefault("layout", {})
     # a fixed width cannot shrink to a phone; the page says how narrow it may get
     layout.pop("width", None)
     layout["autosize"] = True
     # the title is a heading of the page: there it wraps, and is found and read aloud; the room that it took goes with it
     title = layout.pop("title", None) or {}
-    title = html.unescape(re.sub(r"<[^<>]*>", " ", (title.get("text") or "") if isinstance(title, dict) else title)).strip()
+    title = plain((title.get("text") or "") if isinstance(title, dict) else title).strip()
     height, margin = int(layout.get("height") or 450), dict(layout.get("margin") or {})
     if title:
         top = max(int(margin.get("t", 100)) - TITLE, 24)
         height -= int(margin.get("t", 100)) - top
         layout["margin"] = {**margin, "t": top}
     layout["height"] = height
-    data = str(to_json_plotly({"data": spec.get("data", []), "layout": layout}))
-    for sign in "<>&\u2028\u2029":
-        data = data.replace(sign, f"\\u{ord(sign):04x}")
     files = [("rows (csv)", _address("figures", panel.name, "csv")), *((k, _address("figures", panel.name, k)) for k in stills)]
     return {
         "id": slug,
@@ -183,7 +158,7 @@ def _figure(panel: Panel, slug: str, stills: Sequence[str], ids: Mapping[str, st
         "height": height,
         "table": panel.table,
         "table_id": _known(panel.table, ids),
-        "data": Markup(data),
+        "data": Markup(as_data({"data": spec.get("data", []), "layout": layout})),
     }
 
 
@@ -238,8 +213,7 @@ def write_report(
         raise BadInput(f"theme {theme!r}: there are {', '.join(THEMES)}")
     ids = dict(zip(tables, _ids("table", tables), strict=True))
     slugs = _ids("figure", (p.name for p in panels))
-    scripts = [get_plotlyjs().replace("\r\n", "\n"), _own("report.js")]
-    hashes = [base64.b64encode(hashlib.sha256(s.encode("utf-8")).digest()).decode() for s in scripts]
+    (drawing, allowed), own = library(), _own("report.js")
     # `finalize` sees every text that the template writes, so that no field can be forgotten
     environment = jinja2.Environment(
         autoescape=True,
@@ -265,10 +239,10 @@ def write_report(
         ink=DARK[INK] if theme == "dark" else INK,
         paper=DARK[PAPER] if theme == "dark" else PAPER,
         css=Markup(_own("report.css")),
-        scripts=[Markup(s) for s in scripts],
-        hashes=hashes,
+        scripts=[Markup(drawing), Markup(own)],
+        policy=Markup(policy(allowed, hashed(own))),
     )
     path = Path(path)
     # bytes: a system that writes line ends of its own would change the scripts, and with them their hashes
-    path.write_bytes(text.encode("utf-8"))
+    write_whole(path, text.encode("utf-8"))
     return path

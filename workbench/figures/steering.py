@@ -13,23 +13,20 @@ from plotly.subplots import make_subplots
 from . import marks
 from .looks import DASHES, SYMBOLS
 from .marks import chance_line, layer_step
+from .markup import drawn
 from .steering_parts import (
     COLOURS,
     POLARITIES,
     THIN,
-    bars,
     by_task,
     change_points,
     choice_panel,
     dose_panel,
-    hover,
     own_look,
     place_look,
     tint,
 )
-from .style import GREY, INK, ORANGE, style
-
-__all__ = ["COLOURS", "INK", "bars", "choice", "components", "doses", "hover", "matrix", "placement", "places", "points", "sweep", "tax"]
+from .style import GREY, ORANGE, style
 
 NAMES = {
     "safe_score": "share of safe answers",
@@ -42,6 +39,7 @@ NAMES = {
 }
 
 
+@drawn
 def doses(
     table: pd.DataFrame,
     metric: str,
@@ -78,6 +76,7 @@ def doses(
     return figure
 
 
+@drawn
 def choice(table: pd.DataFrame, kind: str = "stance") -> go.Figure:
     """Draw what validation saw: the worse polarity's share of safe answers by layer and coefficient, one panel per site.
 
@@ -97,6 +96,7 @@ def choice(table: pd.DataFrame, kind: str = "stance") -> go.Figure:
     return figure
 
 
+@drawn
 def places(table: pd.DataFrame) -> go.Figure:
     """Draw the share of safe answers by layer for every direction, one panel per polarity.
 
@@ -107,13 +107,14 @@ def places(table: pd.DataFrame) -> go.Figure:
     titles = [POLARITIES.get(p, f"statements: {p}") for p in polarities]
     figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.05)
     groups = list(dict.fromkeys(zip(table["direction"], table["site"], strict=True)))
-    kinds = list(dict.fromkeys(table["direction"]))
+    kinds, legend = list(dict.fromkeys(table["direction"])), marks.Legend()
     sites = list(dict.fromkeys(table["site"]))
     for k, polarity in enumerate(polarities):
         for j, (kind, site) in enumerate(groups):
             rows = table[(table["direction"] == kind) & (table["site"] == site) & (table["polarity"] == polarity)].sort_values("layer")
             look, dash = place_look(kinds.index(kind), sites.index(site) if len(sites) > 1 else 1)
-            how: dict[str, Any] = {"group": f"{kind}{site}", "legend": k == 0, "size": 8, "dash": dash, "row": 1, "col": k + 1}
+            first = len(rows) > 0 and legend.first(f"{kind}{site}")
+            how: dict[str, Any] = {"group": f"{kind}{site}", "legend": first, "size": 8, "dash": dash, "row": 1, "col": k + 1}
             marks.curve(figure, rows["layer"] + (j - len(groups) / 2) * 0.05, rows, look, f"{kind}, {site}", **how, **THIN)
     style(figure, "Where a push repairs the answers: every direction at every layer, held-out prompts", height=460)
     figure.update_xaxes(title="layer", dtick=1)
@@ -123,6 +124,7 @@ def places(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
+@drawn
 def points(
     table: pd.DataFrame, x: str, group: str, title: str, *, axis: str, zero: float | None = None, order: Sequence[str] | None = None
 ) -> go.Figure:
@@ -154,6 +156,7 @@ def points(
     return figure
 
 
+@drawn
 def placement(table: pd.DataFrame) -> go.Figure:
     """Draw a claim before the question against the same inside the answer: what is said, and what is read of the truth by layer.
 
@@ -190,6 +193,7 @@ def placement(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
+@drawn
 def tax(table: pd.DataFrame) -> go.Figure:
     """Draw what each edit costs: the change of accuracy without a claim, and of perplexity.
 
@@ -219,6 +223,7 @@ def tax(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
+@drawn
 def components(table: pd.DataFrame, title: str, colour: str = "letter") -> go.Figure:
     """Draw contrast activations on their two first principal components, one panel per layer: symbols are the variants.
 
@@ -260,6 +265,7 @@ def components(table: pd.DataFrame, title: str, colour: str = "letter") -> go.Fi
     return figure
 
 
+@drawn
 def matrix(table: pd.DataFrame, first: str, second: str, title: str) -> go.Figure:
     """Draw a matrix of cosines.
 
@@ -294,6 +300,7 @@ def matrix(table: pd.DataFrame, first: str, second: str, title: str) -> go.Figur
     return figure
 
 
+@drawn
 def sweep(table: pd.DataFrame, title: str) -> go.Figure:
     """Draw a value by layer with a line per coefficient, one panel per behaviour.
 

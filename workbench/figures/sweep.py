@@ -12,11 +12,13 @@ from plotly.subplots import make_subplots
 
 from .looks import COLOURS, SYMBOLS, look
 from .marks import Legend, chance_line, curve, dots, layer_step
+from .markup import drawn
 from .style import GREY, null_band, style
 
 __all__ = ["COLOURS", "SYMBOLS", "by_layer", "look", "points"]
 
 
+@drawn
 def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str = "accuracy", chance: float = 0.5) -> go.Figure:
     """Draw a value by layer, a panel for each value of one column and a line for each of another; random directions behind, if there.
 
@@ -68,6 +70,7 @@ def by_layer(table: pd.DataFrame, panel: str, line: str, title: str, axis: str =
     return figure
 
 
+@drawn
 def points(table: pd.DataFrame, labels: Sequence[str], title: str, axis: str, zero: float | None = None, colour: str = "") -> go.Figure:
     """Draw values with their intervals, one row for each combination of the label columns; one colour for each value of another column.
 

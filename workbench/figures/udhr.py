@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from .looks import Look, looks
 from .marks import Legend, bars, chance_line, curve, dots, hover, layer_step
+from .markup import BREAK, drawn
 from .style import (
     BLUE,
     CLAIM_COLOURS,
@@ -38,6 +39,7 @@ AGAINST: dict[str, Look] = {"label": (BLUE, "circle"), "answer": (RED, "diamond"
 AGREES = {"label": "agrees with the truth", "answer": "agrees with the model's answer"}
 
 
+@drawn
 def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.Figure:
     """Draw, per condition, the share of safe answers beside the share of items whose truth is read inside.
 
@@ -79,6 +81,7 @@ def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.
     return figure
 
 
+@drawn
 def behaviour(table: pd.DataFrame, axis: str = "share of answers that grant the right") -> go.Figure:
     """Draw the share of safe answers per template and claim.
 
@@ -102,6 +105,7 @@ def behaviour(table: pd.DataFrame, axis: str = "share of answers that grant the 
     return figure
 
 
+@drawn
 def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str = "label") -> go.Figure:
     """Draw probe accuracy by layer, one panel per condition and one line per method, with the controls behind.
 
@@ -190,6 +194,7 @@ def _control(
     )
 
 
+@drawn
 def truth_or_answer(table: pd.DataFrame) -> go.Figure:
     """Draw, under the partial claim, how each direction agrees with the truth and with the model's answer.
 
@@ -200,7 +205,7 @@ def truth_or_answer(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=1,
         cols=max(1, len(names)),
-        subplot_titles=[n.replace(" on the", "<br>on the").replace(" found", "<br>found") for n in names],
+        subplot_titles=[n.replace(" on the", f"{BREAK}on the").replace(" found", f"{BREAK}found") for n in names],
         shared_yaxes=True,
         horizontal_spacing=0.05,
     )
@@ -220,6 +225,7 @@ def truth_or_answer(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
+@drawn
 def denied(
     table: pd.DataFrame,
     planted: Iterable[str] | None = None,
@@ -256,13 +262,14 @@ def denied(
             marker={"color": PURPLE, "symbol": "circle-open", "size": 17, "line": {"width": 1.6}},
             hoverinfo="skip",
         )
-    figure.update_yaxes(categoryorder="array", categoryarray=rows["identity"].tolist(), dtick=1, tickfont={"size": 11})
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=rows["identity"].tolist(), dtick=1, tickfont={"size": 11})
     figure.update_xaxes(title=axis, range=[-0.03, 1.03])
     style(figure, title, height=150 + 19 * len(rows))
     figure.update_layout(margin={"l": 220, "t": 108}, legend={"font": {"size": 11}})
     return figure
 
 
+@drawn
 def groups(table: pd.DataFrame) -> go.Figure:
     """Draw the share of denying answers per group of identities.
 
@@ -281,11 +288,13 @@ def groups(table: pd.DataFrame) -> go.Figure:
         hoverinfo="text",
     )
     figure.update_xaxes(title="share of answers that deny the right", rangemode="tozero")
+    figure.update_yaxes(type="category")
     style(figure, "Denied rights by group of identities", height=130 + 26 * len(rows), legend=False)
     figure.update_layout(margin={"l": 190, "t": 56})
     return figure
 
 
+@drawn
 def by_tokens(table: pd.DataFrame) -> go.Figure:
     """Draw the accuracy of the logistic probe by the number of tokens of the identity.
 

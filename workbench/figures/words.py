@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+
+from .markup import marked
 
 # where plotly keeps what a reader reads; data of the axes hold words where an axis is one of categories
 _SHOWN = {"text", "name", "ticktext", "categoryarray", "x", "y"}
@@ -24,12 +27,13 @@ def _walk(value: Any, change: Callable[[str], str], shown: bool = False) -> Any:
 
 
 def words_of(figure: go.Figure) -> list[str]:
-    """Return every label of a figure, in order of appearance, each once."""
+    """Return every label of a figure as a reader reads it, in order of appearance, each once; a line break is "<br>"."""
     words: dict[str, None] = {}
 
     def note(text: str) -> str:
-        if text.strip() and not _is_number(text):
-            words.setdefault(text)
+        read = html.unescape(text)
+        if read.strip() and not _is_number(read):
+            words.setdefault(read)
         return text
 
     _walk(figure.to_dict(), note)
@@ -45,14 +49,21 @@ def reworded(figure: go.Figure, words: Mapping[str, str]) -> go.Figure:
 
     Args:
         figure: Any plotly figure; it stays as it is.
-        words: New labels by old ones, whole labels as `words_of` lists them. A key that the figure does not show changes nothing.
+        words: New labels by old ones, whole labels as `words_of` lists them. A key that the figure does not show changes nothing. In a new
+            label `<br>` breaks a line and `<b>`, `<i>`, `<sub>` and `<sup>` do what they do in a page.
 
     Returns:
         Another figure with the new labels wherever the old ones stood: title, axes, legend, annotations, names of categories.
     """
     if not words:
         return figure
-    return go.Figure(_walk(figure.to_dict(), lambda text: words.get(text, text)))
+
+    def change(text: str) -> str:
+        shown = html.unescape(text)
+        new = words.get(text, words.get(shown, shown))
+        return text if new in (shown, text) else marked(new)
+
+    return go.Figure(_walk(figure.to_dict(), change))
 
 
 def wrapped(text: str, width: int = 96) -> Iterator[str]:
