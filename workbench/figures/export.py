@@ -24,6 +24,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 HINT = "png and svg need Chrome or Chromium: `apt-get install chromium` on Debian, or `plotly_get_chrome` elsewhere"
 KINDS = ("html", "png", "svg", "pdf")
 SECONDS = 60.0
+WRITTEN = 2  # one more wherever the files of one and the same figure change: they are then written anew
 # kinds of traces whose maps come from a server
 _MAPS = re.compile(r"(scatter|density|choropleth)map(box)?|scattergeo|choropleth")
 _OUTSIDE = re.compile(r"url\(\s*['\"]?(?!['\"]?(#|data:))|@import|expression\(", re.IGNORECASE)

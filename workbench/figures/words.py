@@ -40,6 +40,11 @@ def words_of(figure: go.Figure) -> list[str]:
     return list(words)
 
 
+def title_of(figure: go.Figure) -> str:
+    """Return the title of a figure as `words_of` lists it; "" where it has none."""
+    return html.unescape(figure.layout.title.text or "")
+
+
 def _is_number(text: str) -> bool:
     return not any(c.isalpha() for c in text)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from ..core.errors import BadInput, DamagedRun, MissingTool
 from ..core.provenance import content_hash
 from ..core.whole import write_whole
 from ..figures import THEMES, Drawing, Finding, Panel, browser, export, words_of, write_report
-from ..figures.export import LIBRARY
-from ..figures.words import wrapped
+from ..figures.export import LIBRARY, WRITTEN
+from ..figures.words import title_of, wrapped
 from .record import RECORD, check_name
 from .run import Run, write_csv
 
@@ -61,6 +62,7 @@ def render(
         if formats is not None:
             raise
         asked, note = ("html",), f"html only: {error}"
+        warnings.warn(f"figures: {note}", stacklevel=2)
     write_report(
         folder / "index.html",
         title=document["title"],
@@ -97,14 +99,15 @@ def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str], singl
     except (OSError, ValueError, TypeError):
         old = {}
     shared = ["single"] if single_file else ["shared", (folder / LIBRARY).is_file()]
-    new = {p.name: content_hash(p.figure.to_json(), sorted(formats), shared[0]) for p in panels}
+    new = {p.name: content_hash(p.figure.to_json(), sorted(formats), shared[0], WRITTEN) for p in panels}
     if shared[-1] is False:  # pages without their library are blank
         old = {}
     fresh = [p for p in panels if old.get(p.name) != new[p.name] or not all((folder / f"{p.name}.{kind}").is_file() for kind in formats)]
-    export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats), single_file=single_file)
-    write_whole(seal, json.dumps({**old, **new}))
+    folder.mkdir(parents=True, exist_ok=True)
     for panel in panels:  # a picture that travels alone does not say its n
         write_whole(folder / f"{panel.name}.txt", panel.caption + "\n")
+    export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats), single_file=single_file)
+    write_whole(seal, json.dumps({**old, **new}))
 
 
 def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]:
@@ -197,7 +200,7 @@ def redraw(
         own = words.get("figures", {}).get(panel.name, {})
         mine = dict(labels)
         if "title" in own:
-            mine[panel.figure.layout.title.text] = own["title"]
+            mine[title_of(panel.figure)] = own["title"]
         shown.append(replace(panel, caption=own.get("caption", panel.caption), theme=theme, words=mine))
     target = Path(out) if out else run.folder
     target.mkdir(parents=True, exist_ok=True)
@@ -293,7 +296,7 @@ def captions_of(folder: str | Path) -> str:
     out += ["", "[report]", *(line(k, document[k]) for k in ("title", "subtitle", "convention"))]
     labels: dict[str, None] = {}
     for panel in panels:
-        title = panel.figure.layout.title.text or ""
+        title = title_of(panel.figure)
         out += ["", f"[figures.{json.dumps(panel.name)}]", *(f"# {text}" for text in wrapped(f"drawn by {panel.drawing.name}"))]
         out += [line("title", title), line("caption", panel.caption)]
         labels |= dict.fromkeys(w for w in words_of(panel.figure) if w != title)
