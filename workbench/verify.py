@@ -18,7 +18,7 @@ from .core.seeds import derive, torch_rng
 from .core.types import Tensor
 from .interventions.lens import top_tokens
 from .interventions.orthogonal import orthogonalised
-from .models import Edit, Read, edited, info, load_model, unembedding
+from .models import Edit, Read, edited, info, load_model, readout, unembedding
 from .models.beginning import beginning
 from .models.checked import allowed
 from .models.forward import run
@@ -237,22 +237,10 @@ def _orthogonal(case: _Case) -> float:
 
 
 def _lens(case: _Case) -> float:
-    """The unembedding explains how logits differ between tokens, and a token's own readout ranks it first."""
+    """The readout gives the logits of the last block's output, and a token's own column ranks it first."""
     states, logits = case.oracle.read(case.rows[0])
-    cap = getattr(case.oracle.hf.config.get_text_config(), "final_logit_softcapping", None)
-    logits = torch.atanh((logits / cap).clamp(-0.9999, 0.9999)) * cap if cap else logits
-    w, x = unembedding(case.model).double(), states[-1].double()
-    logits = (logits - logits.mean(-1, keepdim=True)).double()
-    logits = logits - logits.mean(0)
-    worst = float("inf")
-    for centre in (0.0, 1.0):  # a norm that takes the mean away, and one that does not
-        y = x - centre * x.mean(-1, keepdim=True)
-        read = (y / y.pow(2).mean(-1, keepdim=True).sqrt()) @ w
-        read = read - read.mean(-1, keepdim=True)
-        read = read - read.mean(0)
-        factor = (read * logits).sum() / (read * read).sum()
-        worst = min(worst, _share((factor * read).float(), logits.float()))
-    _close("logits through the unembedding", worst, max(30 * case.limit, 0.01))
+    worst = _close("logits of the last block's output", _share(readout(case.model).logits(states[-1]), logits), case.limit)
+    w = unembedding(case.model).double()
     w = w - w.mean(1, keepdim=True)
     draw = torch_rng(derive(0, "lens"), "tokens")
     for token in torch.randint(w.shape[1], (8,), generator=draw).tolist():

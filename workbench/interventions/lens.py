@@ -32,11 +32,12 @@ def top_tokens(model: Any, direction: Direction, k: int = 10, *, through: SpaceM
         seed: Draws the random directions of the control.
 
     Returns:
-        Rows `side` ("towards", "away"), `rank, token, id, cosine` with the column of the unembedding (centred over the vocabulary, the
-        final norm's gain multiplied in), and `chance`: the mean over random directions of the cosine at that rank.
+        Rows `side` ("towards", "away"), `rank, token, id, cosine` with the column of the unembedding (centred over the vocabulary, with
+        the final norm's measured gain; `models.unembedding`), and `chance`: the mean over random directions of the cosine at that rank.
 
     Raises:
         WrongModel: A direction of another model. BadInput: Its width or the map's is another.
+        Disagrees: The model's logits are not what a norm and an unembedding give.
 
     References:
         nostalgebraist 2020 (logit lens); Belrose et al. 2023, arXiv 2303.08112 (tuned lens: an affine map per layer).

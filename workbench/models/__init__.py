@@ -6,9 +6,10 @@ from .hooks import SITES, Fired, edited
 from .known import ModelInfo, info
 from .load import load_model, untrained_copy, wrap
 from .planted import planted
+from .readout import Readout, readout, unembedding
 from .scopes import Scope
 from .source import bundled_models, check_source
-from .weights import Change, head_outputs, reweighted, unembedding, writers
+from .weights import Change, head_outputs, reweighted, writers
 
 __all__ = [
     "SITES",
@@ -20,6 +21,7 @@ __all__ = [
     "Generated",
     "ModelInfo",
     "Read",
+    "Readout",
     "Scope",
     "bundled_models",
     "check_source",
@@ -29,6 +31,7 @@ __all__ = [
     "info",
     "load_model",
     "planted",
+    "readout",
     "reweighted",
     "unembedding",
     "untrained_copy",

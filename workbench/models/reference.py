@@ -126,7 +126,7 @@ def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
             raise LookupError(f"{len(out.hidden_states)} hidden states of {len(layers)} blocks")
         streams.append(torch.stack([s[0].float().cpu() for s in states]))
         logps.append(tail(out.logits[0]))
-        scale = _scale(raw[0][0, -1], out.logits[0, -1], getattr(text, "final_logit_softcapping", None))
+        scale = scale_of(raw[0][0, -1], out.logits[0, -1], getattr(text, "final_logit_softcapping", None))
         if not patterns and getattr(out, "attentions", None) and len(out.attentions) == len(layers):
             patterns = {k: a[0].float().cpu() for k, a in enumerate(out.attentions) if a is not None}
     vector = torch.randn(streams[0].shape[-1], generator=draw)
@@ -146,8 +146,8 @@ def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
     )  # fmt: skip
 
 
-def _scale(raw: Tensor, logits: Tensor, cap: float | None) -> float:
-    """The factor by which a model multiplies what its unembedding gives, by least squares."""
+def scale_of(raw: Tensor, logits: Tensor, cap: float | None) -> float:
+    """Return the factor by which a model multiplies what its unembedding gives, by least squares."""
     raw, logits = raw.double(), logits.double()
     before = torch.atanh((logits / cap).clamp(-0.999, 0.999)) * cap if cap else logits
     steep = before.abs() < 2 * cap if cap else torch.ones_like(before, dtype=torch.bool)  # where a cap is flat it cannot be undone
