@@ -27,7 +27,7 @@ SECONDS = 60.0
 WRITTEN = 2  # one more wherever the files of one and the same figure change: they are then written anew
 # kinds of traces whose maps come from a server
 _MAPS = re.compile(r"(scatter|density|choropleth)map(box)?|scattergeo|choropleth")
-_OUTSIDE = re.compile(r"url\(\s*['\"]?(?!['\"]?(#|data:))|@import|expression\(", re.IGNORECASE)
+_OUTSIDE = re.compile(r"url\((?![\s'\"]*(?:#|data:))|@import|image-set\(|expression\(", re.IGNORECASE)
 
 
 def browser() -> str | None:
