@@ -6,9 +6,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from browser import page
+from labels import as_drawn, every
+from labels import hostile as labels
+from listener import listening
 from test_report import in_browser, own_text, panel, report
 
-from workbench.figures import Finding, style
+from workbench.core.show import visible
+from workbench.figures import Finding, style, udhr
 
 ATTACKS = [
     "<script>window.hacked=1</script>",
@@ -104,3 +108,36 @@ def test_the_policy_stops_what_escaping_would_have_missed(tmp_path):
         assert len(tab.errors) >= 3
         assert tab.requests == [(tmp_path / "index.html").resolve().as_uri()]
         assert tab.evaluate("document.querySelectorAll('.main-svg').length") > 0, "the page's own scripts run"
+
+
+@in_browser
+def test_every_field_of_the_page_reads_as_it_is_written_and_asks_for_nothing(tmp_path):
+    with listening() as server:
+        names = labels(server.address)
+        table = pd.DataFrame({"name": names, "value": 0.5, **dict.fromkeys(names, 0.5)})
+        drawn = udhr.denied(every(identity=names).assign(denied=False), title=names[0], axis=names[1])
+        path = report(
+            tmp_path, title=names[0], subtitle=names[0], convention=names[0], warning=names[0], limits=names, made=names, settings={n: n for n in names},
+            tables=dict.fromkeys(names[:4], table) | {"scores": table}, findings=[Finding(f"{n}: 0.5 [0.4, 0.6]", "scores") for n in names],
+            steps=[{"step": n, "seconds": 1.0, "cached": False} for n in names], panels=[panel(n, "scores", n, drawn) for n in names[:3]],
+            links=[(n, "cells/1.html") for n in names],
+        )  # fmt: skip
+        with page(path, bypass_policy=True) as tab:
+            read = "(css) => [...document.querySelectorAll(css)].map((e) => e.textContent)"
+            for css in (
+                ".limits li",
+                "#made > p",
+                ".further li",
+                "#table-scores tbody td:first-child",
+                "#table-scores th bdi",
+                ".plain tbody code",
+            ):
+                assert [n for n in names if visible(n) not in tab.evaluate(f"({read})({css!r})")] == [], css
+            for css in ("h1", ".sub", ".convention", "figure h3"):
+                assert tab.evaluate(f"({read})({css!r})")[0] == as_drawn(names[0]), css
+            captions = tab.evaluate(f"({read})('figcaption')")
+            assert [n for n, text in zip(names[:3], captions, strict=True) if not text.startswith(as_drawn(n))] == []
+            assert tab.evaluate("document.title") == names[0]
+            assert tab.errors == []
+            assert tab.requests == [path.resolve().as_uri()]
+        assert server.asked == []
