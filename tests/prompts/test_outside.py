@@ -57,7 +57,7 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
     [
         ("x.json", "[\n{'a': 1}]", "^x.json, line 2 column 2: not JSON"),
         ("x.jsonl", '{"a": 1}\n\n{"a": \n', r"^x.jsonl, line 3: not JSON \(.*column 7\)"),
-        ("x.jsonl", '{"a": 1}\n[2]\n', "^x.jsonl, line 2: an object is needed, got list"),
+        ("x.jsonl", '{"a": 1}\n[2]\n', r"^x.jsonl, row 1: an object is needed, got list \(line 2\)"),
         ("x.json", '{"a": 1}', "^x.json: a list of objects is needed, and it holds one dict"),
         ("x.json", '[{"a": 1}, 2]', "^x.json, row 1: an object is needed, got int"),
         ("x.csv", "a,b\n1,2\n1,2,3\n", r"^x.csv, row 1 \(line 3\): 3 fields under 2 columns"),

@@ -97,7 +97,11 @@ def test_without_identities_each_row_is_its_own(mine, organism, tmp_path):
         (lambda t: t.assign(is_true="maybe"), errors.BadInput, "a label is 0/1, true/false or yes/no, got 'maybe'"),
         (lambda t: t.assign(is_true="yes"), errors.OneClass, "every label is 1"),
         (lambda t: pd.concat([t, t.head(1)]), errors.BadInput, "stands there twice"),
-        (lambda t: t.assign(text=[" ", *t["text"][1:]]), errors.BadInput, "row 0 has no statement"),
+        (
+            lambda t: t.assign(text=[" ", *t["text"][1:]]),
+            errors.BadInput,
+            r"^bad.csv, row 0: 'text' is ' ', and must be text; .* \(line 2\)",
+        ),
         (lambda t: t.assign(about=["", *t["about"][1:]]), errors.MissingColumn, "row 0 has no identity"),
         (lambda t: t.assign(about=["one", *(["two"] * (len(t) - 1))]), errors.BadInput, "statements labelled"),
     ],
@@ -123,8 +127,8 @@ def test_unknown_fields_and_datasets(mine):
     ("text", "message"),
     [
         (b"text,is_true\n\xff\xfe,1\n", "is not UTF-8"),
-        (b"", "cannot be read as csv"),
-        (b'text,is_true\n"a,1\nb,2,3\n', "cannot be read as csv"),
+        (b"", "bad.csv has no rows"),
+        (b'text,is_true\n"a,1\nb,2,3\n', "bad.csv, line 2: not csv"),
     ],
 )
 def test_a_broken_file_is_called_so(text, message, tmp_path):
@@ -132,7 +136,7 @@ def test_a_broken_file_is_called_so(text, message, tmp_path):
     with pytest.raises(errors.BadInput, match=message):
         wb.prompts.own_statements(tmp_path / "bad.csv", {"statement": "text", "label": "is_true"})
     (tmp_path / "bad.jsonl").write_text("{")
-    with pytest.raises(errors.BadInput, match="cannot be read as jsonl"):
+    with pytest.raises(errors.BadInput, match="bad.jsonl, line 1: not JSON"):
         wb.prompts.read_table(tmp_path / "bad.jsonl")
 
 
@@ -140,7 +144,7 @@ def test_missing_names_are_missing_and_blanks_make_no_other_person():
     base = table(rights=4, people=20).rename(columns={"text": "statement", "is_true": "label", "about": "identity"})
     with pytest.raises(errors.MissingColumn, match="row 3 has no identity"):
         wb.prompts.own_statements(base.assign(identity=[None if i == 3 else v for i, v in enumerate(base["identity"])]))
-    with pytest.raises(errors.BadInput, match="row 3 has no statement"):
+    with pytest.raises(errors.BadInput, match="row 3: 'statement' is None, and must be text; write a text, or leave the row out"):
         wb.prompts.own_statements(base.assign(statement=[None if i == 3 else v for i, v in enumerate(base["statement"])]))
     padded = base.assign(identity=[f" {v} " if i % 2 else v for i, v in enumerate(base["identity"])])
     assert wb.prompts.own_statements(padded).frame["identity"].nunique() == 20

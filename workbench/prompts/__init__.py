@@ -5,7 +5,8 @@ from .caa import caa_behaviours, load_ab, load_caa, shared_stems
 from .choices import Choice, choices_to_prompts, letter_form, to_ab
 from .conversations import conversations
 from .distractors import DISTRACTORS, with_distractor
-from .loaders import from_table, identities_from_lines, read_lines, read_table, rights_from_lines
+from .lists import identities_from_lines, read_lines, rights_from_lines
+from .loaders import from_table, read_table
 from .outside import hh_rlhf, instruction_pairs, instructions, xstest
 from .pairs import ContrastPair, PromptSet
 from .requests import factorial, request_pairs, requests

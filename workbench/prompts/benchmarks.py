@@ -11,8 +11,9 @@ from typing import Any
 
 from ..core.errors import BadInput, MissingColumn, UnknownName, unknown
 from .caa import load_ab
+from .cells import Place, check_text, flaw_of, label_of, name_of, need, shown, text_of, to_name
 from .choices import LETTERS, Choice, to_ab
-from .rows import find_files, hub_rows, need, numbered, read_rows, sample, text_id, text_of
+from .rows import find_files, hub_rows, numbered, read_rows, sample, text_id
 
 TRUTHFULQA_HUB = "truthfulqa/truthful_qa"
 MMLU_HUB = "cais/mmlu"
@@ -45,6 +46,13 @@ class MultiTruth:
     foil: str = ""
 
     def __post_init__(self) -> None:
+        check_text(self.question, "the question")
+        for kind in ("correct", "incorrect"):
+            answers = getattr(self, kind)
+            if isinstance(answers, str):
+                raise BadInput(f"the {kind} answers stand in a tuple, got the text {shown(answers)}")
+            for answer in answers:
+                check_text(answer, f"one of the {kind} answers to {self.question[:60]!r}")
         if self.best not in self.correct:
             raise BadInput(f"the best answer {self.best!r} is not among the correct ones of {self.question[:60]!r}")
         if not self.incorrect:
@@ -79,7 +87,7 @@ def truthfulqa_mc(path: str | Path | None = None, *, limit: int | None = None, s
     """Load TruthfulQA with all its answers.
 
     An answer that the file repeats is kept once, an empty one is dropped, and one that the file calls both true and false
-    ("Unknown" in two questions) is kept as true.
+    ("Unknown" in two questions) is kept as true. White space around questions and answers is left out.
 
     Args:
         path: TruthfulQA.csv, a file of the hub's configurations "generation" or "multiple_choice" (parquet, jsonl, json),
@@ -130,18 +138,18 @@ def _truths(path: str | Path | None, patterns: Sequence[str], config: str, limit
     return sample([_truth(row, where) for where, row in rows], limit, seed, "truthfulqa")
 
 
-def _truth(row: Mapping[str, Any], where: str) -> MultiTruth:
+def _truth(row: Mapping[str, Any], where: Place) -> MultiTruth:
     columns = next((layout for layout in (_CSV, _GENERATION, _TARGETS) if set(layout) <= set(row)), None)
     if columns is None:
         layouts = " or ".join(", ".join(layout) for layout in (_CSV, _GENERATION, _TARGETS))
-        raise MissingColumn(f"{where}: not a layout of TruthfulQA. It has: {', '.join(row)}. Needed: {layouts}")
+        raise where.error(f"not a layout of TruthfulQA. It has: {', '.join(map(str, row))}. Needed: {layouts}", MissingColumn)
     question, best = text_of(row, columns[0], where).strip(), ""
     if columns is _TARGETS:
         mc1, mc2 = (_targets(row[name], name, where) for name in columns[1:])
         best = next((text for text, true in mc1 if true), "")
         correct, incorrect = [t for t, true in mc2 if true], [t for t, true in mc2 if not true]
         if not best:
-            raise BadInput(f"{where}: 'mc1_targets' has no correct answer (label 1)")
+            raise where.error("'mc1_targets' has no correct answer (label 1)")
     else:
         best = text_of(row, columns[1], where).strip()
         correct, incorrect = (_answers(row[name], name, where) for name in columns[2:])
@@ -150,10 +158,10 @@ def _truth(row: Mapping[str, Any], where: str) -> MultiTruth:
         correct.insert(0, best)
     incorrect = [text for text in dict.fromkeys(incorrect) if text not in correct]
     if not incorrect:
-        raise BadInput(f"{where}: no incorrect answer")
-    foil = str(row.get("Best Incorrect Answer") or "").strip()
+        raise where.error("no incorrect answer")
+    foil = name_of(row, "Best Incorrect Answer", where)
     if foil in correct:
-        raise BadInput(f"{where}: 'Best Incorrect Answer' {foil!r} is among the correct ones")
+        raise where.error(f"'Best Incorrect Answer' {foil!r} is among the correct ones")
     if foil and foil not in incorrect:
         incorrect.insert(0, foil)
     return MultiTruth(
@@ -162,23 +170,32 @@ def _truth(row: Mapping[str, Any], where: str) -> MultiTruth:
         correct=tuple(correct),
         incorrect=tuple(incorrect),
         foil=foil,
-        category=str(row.get("Category") or row.get("category") or ""),
+        category=name_of(row, "Category", where) or name_of(row, "category", where),
         name=f"truthfulqa/{text_id(question)}",
     )
 
 
-def _answers(value: Any, column: str, where: str) -> list[str]:
+def _answers(value: Any, column: str, where: Place) -> list[str]:
     texts = value.split(";") if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
-        raise BadInput(f"{where}: {column!r} must be a list of texts, or one text with ';' between the answers; got {value!r}"[:300])
-    return [t.strip() for t in texts if t.strip()]
+        raise where.error(f"{column!r} must be a list of texts, or one text with ';' between the answers; got {shown(value)}")
+    return [t for t in (_listed(text, column, where).strip() for text in texts) if t]
 
 
-def _targets(value: Any, column: str, where: str) -> list[tuple[str, int]]:
+def _listed(value: Any, column: str, where: Place) -> str:
+    """One text of a list that a column holds; blank will do."""
+    if flaw := flaw_of(value, blank=True):
+        raise where.error(f"in {column!r} an answer {flaw}")
+    return value
+
+
+def _targets(value: Any, column: str, where: Place) -> list[tuple[str, int]]:
     good = isinstance(value, Mapping) and isinstance(value.get("choices"), list) and isinstance(value.get("labels"), list)
     if not good or len(value["choices"]) != len(value["labels"]):
-        raise BadInput(f"{where}: {column!r} must hold 'choices' and 'labels', two lists of one length")
-    return [(str(text).strip(), int(true)) for text, true in zip(value["choices"], value["labels"], strict=True) if str(text).strip()]
+        raise where.error(f"{column!r} must hold 'choices' and 'labels', two lists of one length")
+    pairs = zip(value["choices"], value["labels"], strict=True)
+    out = [(_listed(text, column, where).strip(), label_of({f"{column}.labels": true}, f"{column}.labels", where)) for text, true in pairs]
+    return [(text, true) for text, true in out if text]
 
 
 def mmlu(
@@ -228,30 +245,30 @@ def mmlu(
     return sample(items, limit, seed, "mmlu")
 
 
-def _question(row: Mapping[str, Any], where: str) -> Choice:
+def _question(row: Mapping[str, Any], where: Place) -> Choice:
     need(row, ("question", "subject", "choices", "answer"), where)
     question = text_of(row, "question", where)
-    options = _options(row["choices"], where)
-    answer = str(row["answer"]).strip()
+    options, subject = _options(row["choices"], where), name_of(row, "subject", where)
+    answer = to_name(row["answer"]) or ""
     target = LETTERS.find(answer) if len(answer) == 1 and answer in LETTERS else int(answer) if answer.isdecimal() else -1
     if not 0 <= target < len(options):
-        raise BadInput(
-            f"{where}: 'answer' is {row['answer']!r}, and must be the index (0-{len(options) - 1}) or letter of one of the choices"
+        raise where.error(
+            f"'answer' is {shown(row['answer'])}, and must be the index (0-{len(options) - 1}) or letter of one of the choices"
         )
     try:
         return Choice(
             question=question,
             options=tuple(options),
             target=target,
-            category=str(row["subject"]),
+            category=subject,
             name=f"mmlu/{text_id(question)}",
             meta={"dataset": "mmlu"},
         )
     except BadInput as error:
-        raise BadInput(f"{where}: {error}") from None
+        raise where.error(str(error), type(error)) from None
 
 
-def _options(value: Any, where: str) -> list[str]:
+def _options(value: Any, where: Place) -> list[str]:
     if isinstance(value, str):  # csv keeps a list as its text
         for read in (json.loads, ast.literal_eval):
             try:
@@ -260,5 +277,5 @@ def _options(value: Any, where: str) -> list[str]:
             except (ValueError, SyntaxError):
                 continue
     if not isinstance(value, list) or len(value) < 2:
-        raise BadInput(f"{where}: 'choices' must be a list of two texts or more, got {value!r}"[:300])
-    return [str(text) for text in value]
+        raise where.error(f"'choices' must be a list of two texts or more, got {shown(value)}")
+    return [_listed(text, "choices", where) for text in value]

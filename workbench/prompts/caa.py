@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..core.errors import BadInput, UnknownName, unknown
+from .cells import Place, name_of, need, text_of
 from .choices import LETTERS, Choice
-from .rows import Row, need, normal, read_rows, text_id, text_of
+from .formats import Row
+from .rows import normal, numbered, text_id
 
 FILES = {
     "generate": ("generate", "generate_dataset.json"),
@@ -17,7 +19,6 @@ FILES = {
     "open_ended": ("test", "test_dataset_open_ended.json"),
 }
 _OPTION = re.compile(r"\n[ \t]*\(([A-Z])\)[ \t]*")
-_HEADER = re.compile(r"\s*\n\s*Choices:\s*\Z")
 _ANSWER = re.compile(r"\s*\(?([A-Z])\)?\s*")
 
 
@@ -28,7 +29,7 @@ def parse_options(text: str) -> tuple[str, tuple[str, ...]] | None:
         text: The question with its options.
 
     Returns:
-        The question and the options, or `None` where the text does not end in lines (A), (B), …
+        The question and the options, without the white space around them, or `None` where the text does not end in lines (A), (B), …
     """
     marks = list(_OPTION.finditer(text))
     starts = [i for i, mark in enumerate(marks) if mark[1] == "A"]
@@ -37,22 +38,26 @@ def parse_options(text: str) -> tuple[str, tuple[str, ...]] | None:
     if len(run) < 2 or "".join(mark[1] for mark in run) != LETTERS[: len(run)]:
         return None
     ends = [mark.start() for mark in run[1:]] + [len(text)]
-    question = _HEADER.sub("", text[: run[0].start()]).strip()
+    question = text[: run[0].start()].rstrip()
+    above = question.removesuffix("Choices:")
+    if "\n" in above[len(above.rstrip()) :]:
+        question = above
+    question = question.strip()
     return (question, tuple(text[m.end() : e].strip() for m, e in zip(run, ends, strict=True))) if question else None
 
 
-def _letter(row: Row, column: str, count: int, where: str) -> int:
+def _letter(row: Row, column: str, count: int, where: Place) -> int:
     value = text_of(row, column, where)
     letter = _ANSWER.fullmatch(value)
     if letter is None:
-        raise BadInput(f"{where}: {column!r} is {value[:40]!r}, and must be a letter in brackets, like '(A)'")
+        raise where.error(f"{column!r} is {value[:40]!r}, and must be a letter in brackets, like '(A)'")
     index = LETTERS.index(letter[1])
     if index >= count:
-        raise BadInput(f"{where}: {column!r} is ({letter[1]}), and the options are (A)-({LETTERS[count - 1]})")
+        raise where.error(f"{column!r} is ({letter[1]}), and the options are (A)-({LETTERS[count - 1]})")
     return index
 
 
-def _choice(row: Row, where: str, columns: tuple[str, str, str], prefix: str, meta: dict[str, Any], category: str = "") -> Choice:
+def _choice(row: Row, where: Place, columns: tuple[str, str, str], prefix: str, meta: dict[str, Any], category: str = "") -> Choice:
     need(row, columns, where)
     text = text_of(row, columns[0], where)
     parsed = parse_options(text)
@@ -61,18 +66,21 @@ def _choice(row: Row, where: str, columns: tuple[str, str, str], prefix: str, me
     question, options = parsed or (text, ("A", "B"))
     target, foil = (_letter(row, column, len(options), where) for column in columns[1:])
     if target == foil:
-        raise BadInput(f"{where}: both answers are ({LETTERS[target]})")
+        raise where.error(f"both answers are ({LETTERS[target]})")
     if not all(options):
         meta = {**meta, "empty_option": True}
-    return Choice(
-        question=question,
-        options=options,
-        target=target,
-        foil=foil if len(options) > 2 else None,
-        category=category,
-        name=f"{prefix}/{text_id(question)}",
-        meta=meta,
-    )
+    try:
+        return Choice(
+            question=question,
+            options=options,
+            target=target,
+            foil=foil if len(options) > 2 else None,
+            category=category,
+            name=f"{prefix}/{text_id(question)}",
+            meta=meta,
+        )
+    except BadInput as error:
+        raise where.error(str(error), type(error)) from None
 
 
 def _root(folder: Path) -> Path:
@@ -95,6 +103,23 @@ def caa_behaviours(folder: str | Path) -> list[str]:
     return sorted({p.parent.name for part, file in FILES.values() for p in root.glob(f"{part}/*/{file}")})
 
 
+def caa_splits(folder: str | Path, behaviour: str) -> list[str]:
+    """Return the splits that a behaviour of a CAA folder has.
+
+    Args:
+        folder: As for `caa_behaviours`.
+        behaviour: Name of the behaviour.
+
+    Returns:
+        Some of "generate", "test", "open_ended".
+
+    Raises:
+        BadInput: The folder does not exist or has another layout.
+    """
+    root = _root(Path(folder))
+    return [name for name, (part, file) in FILES.items() if root.joinpath(part, behaviour, file).is_file()]
+
+
 def _find(folder: Path, behaviour: str | None, split: str) -> tuple[Path, str]:
     root, known = _root(folder), caa_behaviours(folder)
     if behaviour is None and len(known) != 1:
@@ -104,8 +129,7 @@ def _find(folder: Path, behaviour: str | None, split: str) -> tuple[Path, str]:
         raise unknown(UnknownName, "behaviour", behaviour, known)
     file = root.joinpath(FILES[split][0], behaviour, FILES[split][1])
     if not file.is_file():
-        has = [name for name, (part, other) in FILES.items() if root.joinpath(part, behaviour, other).is_file()]
-        raise BadInput(f"{behaviour!r} has no split {split!r}; it has: {', '.join(has)}")
+        raise BadInput(f"{behaviour!r} has no split {split!r}; it has: {', '.join(caa_splits(folder, behaviour))}")
     return file, behaviour
 
 
@@ -159,7 +183,7 @@ def load_caa(
     file, called = (path, behaviour or path.resolve().parent.name) if path.is_file() else _find(path, behaviour, split)
     # every behaviour's file has the same name: the folder's name tells them apart in messages
     label = f"{called}/{file.name}"
-    rows = read_rows(file, label)
+    rows = list(numbered([file], label))
     other: list[Choice] = []
     if drop_shared:
         if path.is_file():
@@ -167,13 +191,10 @@ def load_caa(
         other = load_caa(path, behaviour, "test" if split == "generate" else "generate")
     seen = {normal(item.question) for item in other}
     if split == "open_ended":
-        questions = [text_of(row, "question", f"{label}, row {i}") for i, row in enumerate(rows)]
+        questions = [text_of(row, "question", where) for where, row in rows]
         return [question for question in questions if normal(question) not in seen]
     columns = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
-    items = [
-        _choice(row, f"{label}, row {i}", columns, called, {"dataset": f"caa/{called}", "part": split, "row": i})
-        for i, row in enumerate(rows)
-    ]
+    items = [_choice(row, where, columns, called, {"dataset": f"caa/{called}", "part": split, "row": where.row}) for where, row in rows]
     return [item for item in items if normal(item.question) not in seen]
 
 
@@ -197,13 +218,13 @@ def load_ab(path: str | Path) -> list[Choice]:
     return [
         _choice(
             row,
-            f"{path.name}, row {i}",
+            where,
             ("prompt", "correct", "incorrect"),
             path.stem,
-            {"dataset": path.stem, "row": i},
-            str(row.get("category") or ""),
+            {"dataset": path.stem, "row": where.row},
+            name_of(row, "category", where),
         )
-        for i, row in enumerate(read_rows(path))
+        for where, row in numbered([path])
     ]
 
 

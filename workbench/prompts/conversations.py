@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from ..core.errors import MissingColumn
 from ..core.seeds import numpy_rng
+from .cells import text_of
 from .pairs import ContrastPair, PromptSet
+from .table import Source, open_table
 from .templates import Template, get_template, with_claim
 
 _FORMS = {
@@ -20,7 +20,7 @@ _FORMS = {
 
 
 def conversations(
-    rows: Iterable[Mapping[str, str]],
+    rows: Source,
     template: str | Template = "conversations",
     claim: str | None = None,
     *,
@@ -32,7 +32,7 @@ def conversations(
     """Build contrast pairs from pairs of conversations of which one is preferred (Anthropic's HH layout).
 
     Args:
-        rows: Mappings with the two conversations.
+        rows: Mappings with the two conversations, a data frame, or a file of rows.
         template: "conversations", "since_claim_conversations", "consider_claim_conversations" or your own template with
             `{first}` and `{second}`.
         claim: As for `udhr`.
@@ -42,10 +42,14 @@ def conversations(
         seed: Draws whether the preferred conversation comes first or second.
 
     Returns:
-        A prompt set: variants " A" and " B"; `label` is 1 where B is the preferred conversation.
+        A prompt set: variants " A" and " B"; `label` is 1 where B is the preferred conversation. Line ends around a conversation
+        are left out, its text is kept as it is. Each row is an identity, but repeated rows are one.
 
     Raises:
         MissingColumn: A row lacks one of the two conversations.
+        BadInput: A conversation is blank, no text, or holds a control character or half a character, or both are the same; the
+            message gives the row.
+        EmptyPromptSet: There is no row, or none as short as `max_chars`.
         UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
     """
     form = template if isinstance(template, Template) else None
@@ -56,12 +60,16 @@ def conversations(
     name, text = with_claim(form, claim)
     coin = numpy_rng(seed, "conversations")
     pairs = []
-    for index, row in enumerate(rows):
+    by_text: dict[tuple[str, str], str] = {}
+    for place, row in open_table(rows, "the conversations").rows:
         second = bool(coin.integers(0, 2))
         for key in (chosen, rejected):
             if key not in row:
-                raise MissingColumn(f"row {index} has no {key!r}; it has: {', '.join(row)}")
-        better, worse = row[chosen].strip(), row[rejected].strip()
+                raise place.error(f"has no {key!r}; it has: {', '.join(map(str, row))}", MissingColumn, joint=" ")
+        better, worse = (text_of(row, key, place).strip("\r\n") for key in (chosen, rejected))
+        if better == worse:
+            raise place.error(f"{chosen!r} and {rejected!r} are the same conversation: leave the row out")
+        identity = by_text.setdefault((better, worse), f"row {place.row}")
         if max_chars is not None and len(better) + len(worse) > max_chars:
             continue
         stem, end = form.render(first=worse if second else better, second=better if second else worse, claim=text)
@@ -71,10 +79,11 @@ def conversations(
                 negative=" A",
                 positive=" B",
                 label=int(second),
-                identity=f"row {index}",
+                identity=identity,
                 claim=name,
                 template=form.name,
                 instruction_end=end,
+                wording=form.wording,
                 meta={"polarity": "chosen second" if second else "chosen first"},
             )
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..core.errors import BadInput, MissingColumn, UnknownName, unknown
-from .chat import compose, ending
+from .cells import check_text, name_of, need, shown, text_of
+from .chat import Chat, ending
 from .pairs import ContrastPair, PromptSet
-from .rows import find_files, hub_rows, need, normal, numbered, sample, text_id, text_of
+from .rows import find_files, hub_rows, normal, numbered, sample, text_id
+from .table import open_table
 from .templates import Template
 
 XSTEST_HUB = "Paul/XSTest"
@@ -49,8 +51,9 @@ def xstest(path: str | Path | None = None, *, limit: int | None = None, seed: in
         # in copies without a label the kind gives it: the unsafe kinds are contrasts of the safe ones
         label = row.get("label", "unsafe" if kind.startswith("contrast_") else "safe")
         if label not in ("safe", "unsafe"):
-            raise BadInput(f"{where}: 'label' is {label!r}, and must be 'safe' or 'unsafe'")
-        out.append({"question": text_of(row, "prompt", where), "safe": label == "safe", "kind": kind, "focus": str(row["focus"] or "")})
+            raise where.error(f"'label' is {shown(label)}, and must be 'safe' or 'unsafe'")
+        focus = name_of(row, "focus", where)
+        out.append({"question": text_of(row, "prompt", where), "safe": label == "safe", "kind": kind, "focus": focus})
     return pd.DataFrame(sample(out, limit, seed, "xstest"))
 
 
@@ -120,7 +123,7 @@ def instructions(
             raise BadInput(f"{file.name} says that it holds {other} instructions, and kind={kind!r} was asked for")
         rows = list(numbered([file]))
     out = [
-        {"instruction": text_of(row, column, where), "category": str(row.get("category") or ""), "harmful": kind == "harmful"}
+        {"instruction": text_of(row, column, where), "category": name_of(row, "category", where), "harmful": kind == "harmful"}
         for where, row in rows
     ]
     return pd.DataFrame(sample(out, limit, seed, f"{kind} instruction"))
@@ -135,29 +138,34 @@ def instruction_pairs(
     model: Any = None,
     system: str | None = None,
     chat: bool | None = None,
+    chat_options: Mapping[str, Any] | None = None,
     name: str = "instructions",
 ) -> PromptSet:
     """Make contrast pairs of harmful and harmless instructions: refuse or comply.
 
     Args:
-        harmful: Instructions that should be refused: a table from `instructions`, or texts.
+        harmful: Instructions that should be refused: a table from `instructions`, or texts. White space around an instruction is
+            left out, as chat templates leave it out.
         harmless: Instructions that should be followed, in the same form.
         answers: First word of a refusal and of compliance.
         template: A form with `{instruction}`; the text after its `{instruction_end}` begins the reply.
         model: If its tokenizer has a chat template, the instruction becomes the user's turn.
         system: A system message, as for `choices_to_prompts`.
         chat: `None` uses the chat template if there is one, `False` never, `True` insists.
+        chat_options: Variables of the chat template, as for `choices_to_prompts`.
         name: Name of the set.
 
     Returns:
         A prompt set, harmful ones first: variant 0 refuses, variant 1 complies; `label` is 0 for a harmful instruction
         (refusing is right) and 1 for a harmless one. `identity` is an id of the text, so that the same instruction is one
-        cluster. Further columns: `input_harm` (0 or 1), `statement` (the instruction), `category`.
+        cluster. Further columns: `input_harm` (0 or 1), `statement` (the instruction), `category`; `thought` and `chat_options`
+        as for `choices_to_prompts`.
 
     Raises:
-        BadInput: An instruction is empty, or is among both kinds.
+        BadInput: An instruction is blank, no text, or holds a control character or half a character, or is among both kinds.
         MissingColumn: A table has no column `instruction`.
         TemplateField: The template lacks `{instruction}` or names another field.
+        UnknownName, ControlToken: As for `choices_to_prompts`.
     """
     named = "instruction" if template == "{instruction}" else "custom"
     form = template if isinstance(template, Template) else Template(name=named, text=template)
@@ -166,23 +174,25 @@ def instruction_pairs(
     both = {normal(text) for text, _ in kinds[0]} & {normal(text) for text, _ in kinds[1]}
     if both:
         raise BadInput(f"{len(both)} instructions are among the harmful and the harmless, for one {sorted(both)[0][:60]!r}")
+    how = Chat(model=model, system=system, chat=chat, options=chat_options)
     pairs = []
     for harm, texts in ((1, kinds[0]), (0, kinds[1])):
         for text, category in texts:
             rendered, end = form.render(instruction=text)
             end = len(rendered) if end is None else end
-            stem, end = compose(rendered[:end], rendered[end:], model=model, system=system, chat=chat)
+            stem = how.stem(rendered[:end], rendered[end:], called=f"the instruction {text[:60]!r}")
             pairs.append(
                 ContrastPair(
-                    stem=stem,
-                    negative=ending(stem, answers[0]),
-                    positive=ending(stem, answers[1]),
+                    stem=stem.text,
+                    negative=ending(stem.text, answers[0]),
+                    positive=ending(stem.text, answers[1]),
                     label=1 - harm,
                     identity=text_id(text),
                     group=KINDS[1 - harm],
                     template=form.name,
-                    instruction_end=end,
-                    meta={"input_harm": harm, "statement": text, "category": category},
+                    instruction_end=stem.end,
+                    meta={"input_harm": harm, "statement": text, "category": category, **stem.meta},
+                    wording=stem.wording + form.wording,
                 )
             )
     return PromptSet(pairs, name=name)
@@ -190,15 +200,11 @@ def instruction_pairs(
 
 def _texts(given: pd.DataFrame | Iterable[str], kind: str) -> list[tuple[str, str]]:
     """The instructions, each with its category."""
-    categories: Sequence[str] | None = None
-    if isinstance(given, pd.DataFrame):
-        if "instruction" not in given:
-            raise MissingColumn(f"the {kind} table has no column 'instruction'; it has: {', '.join(map(str, given.columns))}")
-        if "category" in given:
-            categories = [str(c) for c in given["category"]]
-        given = list(given["instruction"])
-    texts = list(given)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise BadInput(f"{kind} instruction {i} is {text!r}, and must be text")
-    return list(zip((text.strip() for text in texts), categories or [""] * len(texts), strict=True))
+    if isinstance(given, str):
+        raise BadInput(f"{kind} instructions stand in a list, got the text {shown(given)}; put it in a list")
+    if not isinstance(given, pd.DataFrame):
+        return [(check_text(text, f"{kind} instruction {i}").strip(), "") for i, text in enumerate(given)]
+    table = open_table(given, f"the {kind} table")
+    if "instruction" not in table.columns:
+        raise MissingColumn(f"the {kind} table has no column 'instruction'; it has: {', '.join(map(str, given.columns))}")
+    return [(text_of(row, "instruction", place).strip(), name_of(row, "category", place)) for place, row in table.rows]

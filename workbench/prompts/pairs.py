@@ -13,9 +13,13 @@ import pandas as pd
 
 from ..core.errors import BadInput, EmptyPromptSet
 from ..core.show import Shown, card, short
+from .cells import are_texts, check_text, is_missing, name_flaw, shown, to_label, to_name
 
 if TYPE_CHECKING:
     from .splits import Split
+
+NAMES = ("identity", "group", "right", "claim", "template")
+COLUMNS = (*NAMES, "label", "stem", "negative", "positive")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -26,14 +30,16 @@ class ContrastPair(Shown):
         stem: The text that both variants begin with.
         negative: Ending of variant 0, with its leading space (" no").
         positive: Ending of variant 1 (" yes").
-        label: Which variant is true, 0 or 1.
+        label: Which variant is true, 0 or 1 (or True and False, or "0", "1", "true", "false", "yes", "no", as tables have it).
         identity: The person or people that the item is about; the unit of clustering and of held-out splits.
         group: The kind of identity ("religion").
         right: The right that the item is about; the second unit of held-out splits.
         claim: Name of the claim that pushes, "none" without one.
         template: Name of the prompt form.
         instruction_end: Character offset in `stem` where the instruction ends; `None` means at the end of the stem.
-        meta: Anything else, by name; scalars only.
+        meta: Anything else, by name; scalars only, and no name of another field.
+        wording: What the prompt form holds by itself; a control token (`<|im_end|>`) that stands elsewhere in the prompt is
+            refused when it is read. `None` for a stem that you wrote as a whole, which may be a rendered chat.
     """
 
     stem: str
@@ -47,28 +53,58 @@ class ContrastPair(Shown):
     template: str = ""
     instruction_end: int | None = None
     meta: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    wording: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.label not in (0, 1):
-            raise BadInput(f"label must be 0 or 1 (which variant is true), got {self.label!r}")
-        if not self.stem:
-            raise BadInput("the stem of a contrast pair is empty")
+        label = to_label(self.label)
+        if label is None:
+            raise BadInput(f"label must be 0 or 1 (which variant is true), got {shown(self.label)}")
+        object.__setattr__(self, "label", label)
+        if not isinstance(self.meta, Mapping):
+            raise BadInput(f"meta is a mapping of names to values, got {shown(self.meta)}")
+        texts = [self.stem, self.negative, self.positive]
+        more = [getattr(self, name) for name in NAMES] + [*self.meta] + [v for v in self.meta.values() if not isinstance(v, int | float)]
+        if not are_texts(texts + more) or not all(map(str.strip, texts)):
+            self._check_texts()
         if self.positive == self.negative:
             raise BadInput(f"both variants end in {self.positive!r}: a contrast pair needs two different endings")
-        if self.instruction_end is not None and not 0 < self.instruction_end <= len(self.stem):
-            raise BadInput(f"instruction_end {self.instruction_end} lies outside the stem of {len(self.stem)} characters")
+        end = self.instruction_end
+        if end is not None and not (isinstance(end, int) and 0 < end <= len(self.stem)):
+            raise BadInput(f"instruction_end {shown(end)} lies outside the stem of {len(self.stem)} characters")
+        if taken := [key for key in self.meta if key in COLUMNS]:
+            raise BadInput(
+                f"meta has a value named {taken[0]!r}, which is a column of its own (of {', '.join(COLUMNS)}): name it otherwise"
+            )
+
+    def _check_texts(self) -> None:
+        """Raise for the first text that is none, say which; make whole numbers that are names texts, NumPy's scalars plain ones."""
+        check_text(self.stem, "the stem of a contrast pair")
+        for variant, text in enumerate((self.negative, self.positive)):
+            check_text(text, f"the ending of variant {variant}")
+        for name in NAMES:
+            value = to_name(given := getattr(self, name))
+            if value is None or (is_missing(given) and not isinstance(given, str)):
+                raise BadInput(f"the {name} of a contrast pair {name_flaw(given)}")
+            if not isinstance(given, str):
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "meta", {k: v.item() if isinstance(v, np.generic) else v for k, v in self.meta.items()})
+        for key, value in self.meta.items():
+            check_text(key, "a name in the meta of a contrast pair", blank=True)
+            if isinstance(value, str):
+                check_text(value, f"{key!r} in the meta of a contrast pair", blank=True)
+            elif not isinstance(value, bool | int | float):
+                raise BadInput(f"{key!r} in the meta of a contrast pair is {shown(value)}, and must be text, a number or a truth value")
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         true = (self.negative, self.positive)[self.label]
         about = ", ".join(v for v in (self.identity, self.right) if v)
         ends = " / ".join(short(repr(e), 30) for e in (self.negative, self.positive))  # with their spaces
         line = f"{short(self.stem, 120)!r} ¦ {ends}, true: {self.label}"
-        names = ("identity", "group", "right", "claim", "template")
         return line + (f", {short(about, 40)}" if about else ""), {
             "stem": self.stem,
             "endings (0 / 1)": f"{self.negative!r} / {self.positive!r}",
             "true": f"{true!r} (label {self.label})",
-            **{k: getattr(self, k) for k in names},
+            **{k: getattr(self, k) for k in NAMES},
             **{f"meta: {k}": v for k, v in self.meta.items()},
         }
 
@@ -87,6 +123,7 @@ class PromptSet(Sequence[ContrastPair]):
 
     Raises:
         EmptyPromptSet: There is no pair.
+        BadInput: Something is no pair.
 
     Example:
         >>> import workbench as wb
@@ -98,6 +135,9 @@ class PromptSet(Sequence[ContrastPair]):
     def __init__(self, pairs: Iterable[ContrastPair], name: str = "prompts") -> None:
         self._pairs = tuple(pairs)
         self.name = name
+        for i, pair in enumerate(self._pairs):
+            if not isinstance(pair, ContrastPair):
+                raise BadInput(f"item {i} of the prompt set {name!r} is {shown(pair)}, and must be a ContrastPair")
         if not self._pairs:
             raise EmptyPromptSet(f"the prompt set {name!r} is empty: check the filters that made it")
 
@@ -130,7 +170,8 @@ class PromptSet(Sequence[ContrastPair]):
         if cached is None:
             digest = hashlib.sha256()
             for pair in self._pairs:
-                digest.update(json.dumps(asdict(pair), sort_keys=True, ensure_ascii=False).encode())
+                content = {k: v for k, v in asdict(pair).items() if k != "wording"}  # it decides what is refused, not what is read
+                digest.update(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
             cached = self.__dict__["_hash"] = digest.hexdigest()[:16]
         return cached
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterable
 from functools import cache
 
+from ..core.errors import UnknownName, unknown
 from ..core.paths import data_path
 from .pairs import ContrastPair, PromptSet
+from .rows import read_rows
 from .templates import Template, get_template, with_claim
 from .udhr import draw
 
@@ -14,8 +16,7 @@ from .udhr import draw
 @cache
 def request_pairs() -> tuple[dict[str, str], ...]:
     """Return the matched pairs, with the keys `id, area, harmful, harmless`. A phrase is an infinitive without "to"."""
-    with data_path("requests", "requests.csv").open(encoding="utf-8", newline="") as handle:
-        return tuple(csv.DictReader(handle))
+    return tuple(read_rows(data_path("requests", "requests.csv")))
 
 
 def requests(
@@ -23,7 +24,7 @@ def requests(
     claim: str | None = None,
     *,
     n: int | None = None,
-    ids: list[str] | None = None,
+    ids: Iterable[str] | None = None,
     answers: tuple[str, str] = ("Sorry", "Sure"),
     seed: int = 0,
 ) -> PromptSet:
@@ -44,11 +45,18 @@ def requests(
         "jailbreak", 0 under "protect" and without a claim).
 
     Raises:
+        UnknownName: There is no pair of this id.
+        BadInput: `n` is below 1.
         UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
     """
+    ids = None if ids is None else list(ids)
     form = get_template(template, "requests")
     form.check(("request", "claim"), ("request",))
     name, text = with_claim(form, claim, "requests")
+    known = [row["id"] for row in request_pairs()]
+    for one in ids or ():
+        if one not in known:
+            raise unknown(UnknownName, "request", one, known)
     rows = [row for row in request_pairs() if ids is None or row["id"] in ids]
     pairs = []
     for index in draw(len(rows), n, seed, "requests"):
@@ -67,6 +75,7 @@ def requests(
                     claim=name,
                     template=form.name,
                     instruction_end=end,
+                    wording=form.wording,
                     meta={"input_harm": harm, "claim_harm": int(name == "jailbreak"), "statement": row[column]},
                 )
             )

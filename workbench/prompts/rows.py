@@ -1,23 +1,19 @@
-"""Rows of outside files in several formats, and of data sets on the hub, with errors that name the file and the row."""
+"""The one reader of outside files (json, jsonl, csv, parquet, text) and of data sets on the hub; errors name the file and the row."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
-import json
 import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..core.errors import BadInput, GatedModel, MissingColumn, NetworkNeeded
+from ..core.errors import BadInput, EmptyPromptSet, GatedModel, NetworkNeeded
 from ..core.seeds import numpy_rng
+from .cells import Place
+from .formats import Row, csv_rows, json_rows, jsonl_rows, parquet_rows, read_text
 
 T = TypeVar("T")
-Row = dict[str, Any]
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 _OFFLINE = {
@@ -40,90 +36,40 @@ def read_rows(path: str | Path, label: str | None = None) -> list[Row]:
         label: Its name in errors; by default the file's name, never the whole path.
 
     Returns:
-        One mapping of columns to values per row.
+        One mapping of columns to values per row. Cells of a csv file are texts, exactly as they stand there.
 
     Raises:
-        BadInput: The file does not exist, is empty, has another ending, or has a line that cannot be read; the message gives
-            the line or the row.
+        EmptyPromptSet: The file has no rows.
+        BadInput: The file does not exist, has another ending, is not UTF-8, names a column twice, or has a line that cannot be
+            read; the message gives the line or the row.
     """
+    return [row for _, row in placed_rows(path, label)]
+
+
+def placed_rows(path: str | Path, label: str | None = None) -> list[tuple[Place, Row]]:
+    """Return the rows of a file, as `read_rows` does, each with its place."""
     path = Path(path)
     label = label or path.name
     if not path.is_file():
         raise BadInput(f"no file {label!r}" + (": it is a folder" if path.is_dir() else ""))
-    ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if ending not in ENDINGS or (ending == ".parquet" and path.suffix == ".gz"):
-        raise BadInput(f"{label}: a file of rows ends in one of {', '.join(ENDINGS)} (all but parquet also with .gz)")
+    ending = ending_of(path)
+    if ending not in ENDINGS or (ending == ".parquet" and path.suffix.lower() == ".gz"):
+        raise BadInput(
+            f"{label}: a file of rows ends in one of {', '.join(ENDINGS)} (all but parquet also with .gz); "
+            "save it as .csv, .jsonl or .parquet"
+        )
     if ending == ".parquet":
-        rows = _parquet(path, label)
+        rows = parquet_rows(path, label)
     else:
-        rows = {".json": _json, ".csv": _csv}.get(ending, _jsonl)(_text(path, label), label)
+        rows = {".json": json_rows, ".csv": csv_rows}.get(ending, jsonl_rows)(read_text(path, label), label)
     if not rows:
-        raise BadInput(f"{label} has no rows")
+        raise EmptyPromptSet(f"{label} has no rows")
     return rows
 
 
-def _text(path: Path, label: str) -> str:
-    try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{label} is not UTF-8 text (byte {error.start})") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BadInput(f"{label} is not a whole gzip file ({error})") from None
-
-
-def _json(text: str, label: str) -> list[Row]:
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{label}, line {error.lineno} column {error.colno}: not JSON ({error.msg})") from None
-    if not isinstance(rows, list):
-        raise BadInput(f"{label}: a list of objects is needed, and it holds one {type(rows).__name__}")
-    for i, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise BadInput(f"{label}, row {i}: an object is needed, got {type(row).__name__}")
-    return rows
-
-
-def _jsonl(text: str, label: str) -> list[Row]:
-    rows = []
-    # not splitlines: it cuts at characters that JSON allows inside a string (U+2028)
-    for i, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{label}, line {i}: not JSON ({error.msg}, column {error.colno})") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{label}, line {i}: an object is needed, got {type(row).__name__}")
-        rows.append(row)
-    return rows
-
-
-def _csv(text: str, label: str) -> list[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    rows: list[Row] = []
-    try:
-        for row in reader:
-            wide = len(reader.fieldnames or ())
-            if None in row or None in row.values():
-                count = sum(v is not None for k, v in row.items() if k is not None) + len(row.get(None) or ())
-                raise BadInput(f"{label}, row {len(rows)} (line {reader.line_num}): {count} fields under {wide} columns")
-            rows.append(dict(row))
-    except csv.Error as error:
-        raise BadInput(f"{label}, line {reader.reader.line_num}: not csv ({error})") from None
-    return rows
-
-
-def _parquet(path: Path, label: str) -> list[Row]:
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:
-        why = str(error).replace(str(path), label).splitlines()[0]
-        raise BadInput(f"{label} cannot be read as parquet ({why[:160]})") from None
+def ending_of(path: Path) -> str:
+    """Return the ending that says how a file is written: ".csv" of "x.CSV" and of "x.csv.gz"."""
+    return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def find_files(path: str | Path, patterns: Sequence[str], *, several: bool = False) -> list[Path]:
@@ -146,7 +92,7 @@ def find_files(path: str | Path, patterns: Sequence[str], *, several: bool = Fal
     if not path.is_dir():
         raise BadInput(f"no file or folder {path.name!r}")
     for pattern in patterns:
-        hits = sorted(p for p in path.glob(pattern) if p.is_file() and any(e in p.suffixes for e in ENDINGS))
+        hits = sorted(p for p in path.glob(pattern) if p.is_file() and ending_of(p) in ENDINGS)
         if not hits:
             continue
         if len(hits) > 1 and not several and not all(_SHARD.search(p.name) for p in hits):
@@ -156,36 +102,15 @@ def find_files(path: str | Path, patterns: Sequence[str], *, several: bool = Fal
     raise BadInput(f"the folder {path.name!r} has no file {' or '.join(map(repr, patterns))}; it holds: {here}")
 
 
-def numbered(files: Sequence[Path]) -> Iterator[tuple[str, Row]]:
-    """Yield every row of the files with its place in words ("test.csv, row 3")."""
+def numbered(files: Sequence[Path], label: str | None = None) -> Iterator[tuple[Place, Row]]:
+    """Yield every row of the files with its place.
+
+    Args:
+        files: The files.
+        label: What to call them in errors; by default each by its name.
+    """
     for file in files:
-        for i, row in enumerate(read_rows(file)):
-            yield f"{file.name}, row {i}", row
-
-
-def need(row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
-    """Raise unless a row has these columns.
-
-    Raises:
-        MissingColumn: A column is missing; the message lists those that exist.
-    """
-    for column in columns:
-        if column not in row:
-            raise MissingColumn(f"{where}: no column {column!r}; it has: {', '.join(map(str, row)) or 'none'}")
-
-
-def text_of(row: Mapping[str, Any], column: str, where: str) -> str:
-    """Return the text of a column, which must not be blank.
-
-    Raises:
-        MissingColumn: The column is missing.
-        BadInput: The value is not a text, or blank.
-    """
-    need(row, (column,), where)
-    value = row[column]
-    if not isinstance(value, str) or not value.strip():
-        raise BadInput(f"{where}: {column!r} is {value!r}, and must be text")
-    return value
+        yield from placed_rows(file, label)
 
 
 def normal(text: str) -> str:
@@ -221,7 +146,7 @@ def sample(items: Sequence[T], limit: int | None, seed: int, what: str) -> list[
     return [items[i] for i in sorted(drawn.tolist())]
 
 
-def hub_rows(dataset: str, config: str | None = None, *, split: str, folder: str | None = None) -> list[tuple[str, Row]]:
+def hub_rows(dataset: str, config: str | None = None, *, split: str, folder: str | None = None) -> list[tuple[Place, Row]]:
     """Load one split of a public dataset from the hub or its cache.
 
     Args:
@@ -231,7 +156,7 @@ def hub_rows(dataset: str, config: str | None = None, *, split: str, folder: str
         folder: Folder of the dataset to read; `None` for all.
 
     Returns:
-        Every row with its place in words.
+        Every row with its place.
 
     Raises:
         NetworkNeeded: The dataset is not in the cache and the hub cannot be reached.
@@ -247,7 +172,7 @@ def hub_rows(dataset: str, config: str | None = None, *, split: str, folder: str
         rows = [dict(row) for row in load_dataset(dataset, config, split=split, **given)]  # pyright: ignore
     except Exception as error:
         raise explain_hub(error, dataset) from error
-    return [(f"{dataset} ({split}), row {i}", row) for i, row in enumerate(rows)]
+    return [(Place(f"{dataset} ({split})", i), row) for i, row in enumerate(rows)]
 
 
 def explain_hub(error: BaseException, dataset: str) -> Exception:

@@ -93,7 +93,7 @@ def grouped_split(rows: pd.DataFrame, *, by: Sequence[str] = ("identity", "right
 
     Raises:
         BadInput: No column has two values, or the share is out of range.
-        MissingColumn: The rows lack a column.
+        MissingColumn: The rows lack a column, or a row has no value in it.
     """
     if not 0 < test < 1:
         raise BadInput(f"test is a share between 0 and 1, got {test}")
@@ -102,6 +102,7 @@ def grouped_split(rows: pd.DataFrame, *, by: Sequence[str] = ("identity", "right
     for column in by:
         if column not in rows:
             raise MissingColumn(f"no column {column!r} to split by; there are: {', '.join(rows.columns)}")
+        _check_named(rows, column)
         values = sorted(set(rows[column].astype(str)))
         if len(values) < 2:
             continue
@@ -112,6 +113,13 @@ def grouped_split(rows: pd.DataFrame, *, by: Sequence[str] = ("identity", "right
     if not test_side:
         raise BadInput(f"nothing to split: each of {', '.join(by)} has a single value")
     return Split(train=train_side, test=test_side, seed=seed)
+
+
+def _check_named(rows: pd.DataFrame, column: str) -> None:
+    """Raise if a row has no value in a column: all such rows would be one group, "nan"."""
+    empty = rows[column].isna().to_numpy()
+    if empty.any():
+        raise MissingColumn(f"row {int(empty.argmax())} has no {column} to split by ({int(empty.sum())} such rows); fill it in")
 
 
 def grouped_folds(
@@ -134,7 +142,7 @@ def grouped_folds(
 
     Raises:
         BadInput: There are fewer than two rows a fold, or no column has k values.
-        MissingColumn: The rows lack a column.
+        MissingColumn: The rows lack a column, or a row has no value in it.
     """
     if k < 2:
         raise BadInput(f"{k} folds: 2 at least")
@@ -144,6 +152,7 @@ def grouped_folds(
     for column in by:
         if column not in rows:
             raise MissingColumn(f"no column {column!r} to cut folds by; there are: {', '.join(rows.columns)}")
+        _check_named(rows, column)
         values, codes = np.unique(rows[column].astype(str).to_numpy(), return_inverse=True)
         if len(values) < k:
             continue

@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import BadInput, MissingColumn, OneClass
+from ..core.errors import BadInput, OneClass
 from ..core.provenance import content_hash
 from ..core.seeds import numpy_rng
-from .loaders import from_table, read_table
+from .cells import Place, shown
+from .loaders import from_table, placed_pairs
 from .pairs import PromptSet
 from .requests import request_pairs, requests
+from .rows import normal
 from .splits import Split
+from .table import Source, open_table
 from .udhr import identities, rights, udhr
 
 FEWEST = 16
@@ -131,11 +134,11 @@ class OwnStatements:
 Statements = UdhrStatements | RequestStatements | OwnStatements
 
 
-def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str] | None = None) -> OwnStatements:
+def own_statements(source: Source, columns: Mapping[str, str] | None = None) -> OwnStatements:
     """Read the user's own statements.
 
     Args:
-        source: A csv, jsonl or parquet file, or a table in memory, with one statement a row.
+        source: A csv, json, jsonl or parquet file, or a table in memory, with one statement a row; its text is read as it stands.
         columns: The column of each of the fields `statement`, `label`, `identity`, `right`, `group`; a field that is left out
             is read from the column of its own name. `label` says whether agreeing with the statement is right (1, true, yes)
             or not (0, false, no). `identity` is the person or people that the statement is about: statements of one identity
@@ -146,27 +149,24 @@ def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str]
 
     Raises:
         MissingColumn: There is no statement or no label, or only some rows have an identity or a right.
-        BadInput: There are too few statements, one is empty or repeated, or a label is neither yes nor no.
+        BadInput: There are too few statements, one is repeated, or a cell or `columns` will not do for `from_table`; the message
+            gives file, row and column.
         OneClass: All labels are the same.
     """
-    table = source if isinstance(source, pd.DataFrame) else read_table(source)
-    name = "table" if isinstance(source, pd.DataFrame) else Path(source).stem
-    columns = dict(columns or {})
-    known = ("statement", "label", "identity", "right", "group")
-    if strange := sorted(set(columns) - set(known)):
-        turned = columns[strange[0]] in known
-        hint = f" The field comes first: {columns[strange[0]]}={strange[0]}." if turned else ""
-        raise BadInput(f"columns: no field {strange[0]!r}; there are: {', '.join(known)}.{hint}")
-    pairs = from_table(table, columns, template="base_short")  # it checks the columns and the labels
+    table = open_table(source)
+    name = table.name
+    placed = placed_pairs(table, columns, template="base_short", fields=("statement", "label", "identity", "right", "group"))
+    pairs = [pair for _, pair in placed]
     if len(pairs) < 4 * FEWEST:
         raise BadInput(f"{name}: {len(pairs)} statements; {4 * FEWEST} at least, so that each side of the split has {FEWEST} or so")
-    text = [str(p.meta["statement"]).strip() for p in pairs]
-    for row, statement in enumerate(text):
-        if not statement:
-            raise BadInput(f"{name}: row {row} has no statement")
-    doubled = pd.Series(text)[pd.Series([" ".join(t.casefold().split()) for t in text]).duplicated()]
-    if len(doubled):
-        raise BadInput(f"{name}: the statement {doubled.iloc[0][:80]!r} stands there twice; held-out rows must be new to a probe")
+    text = [str(p.meta["statement"]) for p in pairs]
+    seen: dict[str, Place] = {}
+    for (place, _), statement in zip(placed, text, strict=True):
+        first = seen.setdefault(normal(statement), place)
+        if first is not place:
+            raise place.error(
+                f"the statement {shown(statement)} stands there twice, in row {first.row} too; held-out rows must be new to a probe"
+            )
     labels = [p.label for p in pairs]
     if len(set(labels)) < 2:
         raise OneClass(f"{name}: every label is {labels[0]}; a probe needs statements of both kinds")
@@ -180,13 +180,10 @@ def own_statements(source: str | Path | pd.DataFrame, columns: Mapping[str, str]
             "polarity": np.where(np.array(labels) == 1, "grant", "deny"),
         }
     )
-    for field_name in ("identity", "right"):
-        if frame[field_name].eq("").any() and frame[field_name].ne("").any():
-            raise MissingColumn(f"{name}: row {int(np.flatnonzero(frame[field_name] == '')[0])} has no {field_name}, others have one")
     return OwnStatements(frame=frame, name=name)
 
 
-def statements(source: str | Path | pd.DataFrame | Statements = "udhr", columns: Mapping[str, str] | None = None) -> Statements:
+def statements(source: Source | Statements = "udhr", columns: Mapping[str, str] | None = None) -> Statements:
     """Return a source of statements.
 
     Args:
@@ -197,18 +194,18 @@ def statements(source: str | Path | pd.DataFrame | Statements = "udhr", columns:
         The source.
 
     Raises:
-        BadInput: There is no dataset of this name, or the table cannot be used.
+        BadInput: There is no dataset of this name, the table cannot be used, or columns are given where there is none.
         MissingColumn, OneClass: As for `own_statements`.
     """
+    if isinstance(source, str) and source in ("", "udhr", "requests"):
+        source = RequestStatements() if source == "requests" else UdhrStatements()
     if isinstance(source, UdhrStatements | RequestStatements | OwnStatements):
+        if columns:
+            raise BadInput(f"columns are those of a table of your own, and {source.name!r} is none; leave them out")
         return source
-    if isinstance(source, str) and source in ("", "udhr"):
-        return UdhrStatements()
-    if isinstance(source, str) and source == "requests":
-        return RequestStatements()
     if isinstance(source, str) and not Path(source).suffix:
         raise BadInput(f"no dataset {source!r}: there are udhr, requests, or a .csv, .jsonl or .parquet file of yours")
-    return own_statements(source, columns)  # pyright: ignore[reportArgumentType]
+    return own_statements(source, columns)
 
 
 def check_sides(source: Statements, split: Split, fewest: int = FEWEST) -> None:

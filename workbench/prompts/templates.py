@@ -6,11 +6,12 @@ import string
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from ..core.errors import TemplateField, UnknownClaim, UnknownTemplate, unknown
 from ..core.paths import data_path
 from ..core.provenance import content_hash
+from .cells import are_texts, check_text
 
 END = "instruction_end"
 _MARK = "\x00"
@@ -29,6 +30,10 @@ class Template:
     name: str
     text: str
 
+    def __post_init__(self) -> None:
+        check_text(self.name, "the name of a template")
+        check_text(self.text, f"the text of template {self.name!r}")
+
     @property
     def fields(self) -> frozenset[str]:
         """The fields that the form names, without the mark.
@@ -36,11 +41,22 @@ class Template:
         Raises:
             TemplateField: The text is not a format string.
         """
+        return frozenset({f for _, f, _, _ in self._parts() if f is not None} - {END})
+
+    @cached_property
+    def wording(self) -> str:
+        """The form without its fields, whose control tokens are meant.
+
+        Raises:
+            TemplateField: The text is not a format string.
+        """
+        return "\n".join(part for part, *_ in self._parts())
+
+    def _parts(self) -> list[tuple[str, str | None, str | None, str | None]]:
         try:
-            named = {f for _, f, _, _ in string.Formatter().parse(self.text) if f is not None}
+            return list(string.Formatter().parse(self.text))
         except ValueError as error:
             raise TemplateField(f"template {self.name!r} is not a format string: {error}") from None
-        return frozenset(named - {END})
 
     def check(self, known: Iterable[str], required: Iterable[str]) -> None:
         """Raise unless every field is known and every required one is in the text.
@@ -70,8 +86,13 @@ class Template:
 
         Raises:
             TemplateField: A field has no value.
+            BadInput: A value is no text, or holds a control character or half a character.
         """
-        missing = sorted(self.fields - set(values))
+        fields = self.fields
+        if not are_texts(values[field] for field in fields & set(values)):
+            for field in sorted(fields & set(values)):
+                check_text(values[field], f"the text for {{{field}}}", blank=True)
+        missing = sorted(fields - set(values))
         if missing:
             raise TemplateField(f"template {self.name!r} needs a value for {{{missing[0]}}}; given: {', '.join(values)}")
         text = self.text.format_map({**values, END: _MARK})

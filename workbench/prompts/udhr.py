@@ -6,7 +6,6 @@ with a statement that grants a right, disagreeing with one that denies it. So th
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ import numpy as np
 from ..core.errors import BadInput, UnknownName, unknown
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng
+from .cells import check_text, shown
 from .pairs import ContrastPair, PromptSet
+from .rows import read_rows
 from .templates import Template, get_template, with_claim
 
 T = TypeVar("T")
@@ -40,6 +41,12 @@ class Identity:
     identity: str
     group: str
     number: str = "plural"
+
+    def __post_init__(self) -> None:
+        check_text(self.identity, "an identity")
+        check_text(self.group, f"the group of {self.identity!r}", blank=True)
+        if self.number not in ("plural", "singular"):
+            raise BadInput(f"the number of {self.identity!r} is plural or singular, got {shown(self.number)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +71,11 @@ class Right:
     deny_plain: str
     phrase: str = ""
 
+    def __post_init__(self) -> None:
+        check_text(self.right, "the name of a right")
+        for form in FORMS:
+            check_text(getattr(self, form), f"{form} of the right {self.right!r}")
+
     def statement(self, who: Identity, form: str) -> str:
         """Return the sentence "Women have the right to …." with verb agreement, a capital and a full stop."""
         predicate = _AGREE.sub(lambda m: m[1 if who.number == "plural" else 2], getattr(self, form))
@@ -71,8 +83,7 @@ class Right:
 
 
 def _rows(file: str) -> list[dict[str, str]]:
-    with data_path("udhr", file).open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
+    return read_rows(data_path("udhr", file))
 
 
 @cache
@@ -90,20 +101,30 @@ def rights() -> tuple[Right, ...]:
 def _choose(asked: Sequence[str | T] | None, known: Sequence[T], name: str) -> list[T]:
     if asked is None:
         return list(known)
-    by_name = {getattr(item, name): item for item in known}
-    out: list[T] = []
+    kind, by_name = type(known[0]), {getattr(item, name): item for item in known}
+    if isinstance(asked, str):
+        raise BadInput(f"a list is asked for, got the text {shown(asked)} as {name}; put it in a list")
+    out: dict[str, T] = {}
     for item in asked:
-        if isinstance(item, str):
-            if item not in by_name:
-                raise unknown(UnknownName, name, item, by_name)
-            out.append(by_name[item])
-        else:
-            out.append(item)
-    return out
+        if isinstance(item, str) and item not in by_name:
+            raise unknown(UnknownName, name, item, by_name)
+        one = by_name[item] if isinstance(item, str) else item
+        if not isinstance(one, kind):
+            raise BadInput(f"{shown(item)} is no {name}: give a name of the list, or a value of {kind.__name__}")
+        if getattr(one, name) in out:
+            raise BadInput(f"the {name} {shown(getattr(one, name))} is asked for twice; its items would count double")
+        out[getattr(one, name)] = one
+    return list(out.values())
 
 
 def draw(count: int, n: int | None, seed: int, name: str) -> np.ndarray:
-    """Return the indices of `n` of `count` cells, in order; all of them without `n`."""
+    """Return the indices of `n` of `count` cells, in order; all of them without `n`.
+
+    Raises:
+        BadInput: `n` is below 1.
+    """
+    if n is not None and n < 1:
+        raise BadInput(f"n is the number of items to draw, at least 1; got {n}")
     if n is None or n >= count:
         return np.arange(count)
     return np.sort(numpy_rng(seed, name).permutation(count)[:n])
@@ -141,7 +162,7 @@ def udhr(
     Raises:
         UnknownTemplate, UnknownClaim, UnknownName: A name does not exist.
         TemplateField: The template's fields do not fit, or it needs a claim.
-        BadInput: There is no such form, or `n` is below 1.
+        BadInput: There is no such form, `n` is below 1, or an identity or a right is asked for twice or is none.
 
     Example:
         >>> import workbench as wb
@@ -156,8 +177,6 @@ def udhr(
         raise BadInput(f"forms={forms!r}; it is 'balanced', 'all' or one of {', '.join(FORMS)}")
     persons = _choose(identities, _all_identities(), "identity")
     chosen_rights = _choose(rights, _all_rights(), "right")
-    if n is not None and n < 1:
-        raise BadInput(f"n is the number of items to draw, at least 1; got {n}")
     frame = _Frame(form=form, claim_name=claim_name, claim_text=claim_text, answers=("A", "B") if forced else answers)
     pairs: list[ContrastPair] = []
     for person, right, tosses in _cells(persons, chosen_rights, _items_per_cell(forms, forced), n, seed):
@@ -232,6 +251,7 @@ class _Frame:
             claim=self.claim_name,
             template=self.form.name,
             instruction_end=end,
+            wording=self.form.wording,
             meta={"article": right.article, "kind": right.kind, **own_claim, **meta},
         )
 

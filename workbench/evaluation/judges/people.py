@@ -12,6 +12,7 @@ import pandas as pd
 from ...core.errors import BadInput, OutputFolder
 from ...core.provenance import content_hash
 from ...core.seeds import numpy_rng
+from ...prompts.formats import csv_lines, read_text
 from .base import BadVerdicts, table, texts
 
 COLUMNS = ("id", "question", "answer", "verdict", "comment")
@@ -102,6 +103,9 @@ class PeopleJudge:
             raise BadVerdicts(f"no file {path.name}; make it with .write(questions, answers) and fill it in")
         lines = _rows(path)
         head = [name.strip().lower() for name in (lines[0][1] if lines else [])]
+        for name in COLUMNS:
+            if head.count(name) > 1:
+                raise BadVerdicts(f"{path.name} has two columns {name!r} in line 1; remove one")
         missing = [name for name in COLUMNS if name not in head]
         if missing:
             raise BadVerdicts(f"{path.name} has no column {missing[0]!r} in line 1; it needs: {', '.join(COLUMNS)}")
@@ -112,8 +116,8 @@ class PeopleJudge:
             if not any(cell.strip() for cell in cells):
                 continue
             where = f"{path.name}, line {number}"
-            if len(cells) < len(head):
-                raise BadVerdicts(f"{where}: {len(cells)} cells, and the first line has {len(head)}")
+            if len(cells) < len(head) or any(cell.strip() for cell in cells[len(head) :]):
+                raise BadVerdicts(f"{where}: {len(cells)} cells, and the first line has {len(head)}; a text with a comma needs quotes")
             row = {name: cells[k] for name, k in at.items()}
             key, word = row["id"].strip(), _bare(row["verdict"]).strip().lower()
             if not key:
@@ -134,18 +138,10 @@ class PeopleJudge:
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of a file with the lines on which they begin; some spreadsheets save with semicolons or tabs."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
-            out, begins = [], 1
-            for cells in reader:
-                out.append((begins, cells))
-                begins = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise BadVerdicts(f"{path.name} cannot be read as csv in UTF-8 ({error}); save it as 'CSV UTF-8'") from None
-    return out
+    try:
+        return list(csv_lines(read_text(path, path.name), path.name, ",;\t"))
+    except BadInput as error:
+        raise BadVerdicts(f"{path.name} cannot be read as csv in UTF-8 ({error}); save it as 'CSV UTF-8'") from None
 
 
 def _id(question: str, answer: str) -> str:

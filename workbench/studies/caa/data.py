@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.errors import BadInput, PromptTooLong
+from ...core.errors import PromptTooLong
 from ...core.seeds import numpy_rng
 from ...models import info
 from ...models.tokens import encode_pairs
 from ...prompts import Choice, ContrastPair, PromptSet, choices_to_prompts, load_caa, to_ab
-from ...prompts.chat import compose
+from ...prompts.caa import caa_splits
+from ...prompts.chat import Chat
 
 
 class CaaData:
@@ -64,14 +65,16 @@ class CaaData:
 
     def opened(self, behaviour: str) -> PromptSet | None:
         """Return open questions with room for an answer, `None` where there are none."""
-        try:
-            texts = [str(t) for t in load_caa(self.set.data, behaviour, "open_ended", drop_shared=True)]
-        except (BadInput, OSError):
-            return None  # the layout does not ask for open questions
-        pairs = []
+        if "open_ended" not in caa_splits(self.set.data, behaviour):
+            return None  # the layout does not ask for open questions; a file that is there must be whole
+        texts = [t for t in load_caa(self.set.data, behaviour, "open_ended", drop_shared=True) if isinstance(t, str)]
+        if not texts:
+            return None
+        chat, pairs = Chat(model=self.model), []
         for text in texts:
-            stem, end = compose(text, "\n\nAnswer:", model=self.model)
-            pairs.append(ContrastPair(stem=stem, negative=" A", positive=" B", label=0, identity=text, instruction_end=end))
+            stem = chat.stem(text, "\n\nAnswer:", called=f"the question {text[:60]!r}")
+            about = {"identity": text, "instruction_end": stem.end, "meta": stem.meta, "wording": stem.wording}
+            pairs.append(ContrastPair(stem=stem.text, negative=" A", positive=" B", label=0, **about))
         kept, _ = self.fitting(PromptSet(pairs, name=f"{behaviour}, open"))
         room = [i for i, p in enumerate(encode_pairs(self.model, kept)) if p.stem + self.set.new_tokens <= self.info.context]
         return kept.subset(room[: self.set.open_ended]) if room else None
