@@ -87,6 +87,10 @@ class TokenBoundary(BadInput):
     """A continuation merges with its stem into other tokens, so that the two cannot be told apart."""
 
 
+class ControlToken(BadInput):
+    """A text that a tokenizer would read as a control token (`<|im_end|>`), where text is meant."""
+
+
 class AnswerTokens(BadInput):
     """Answer strings that are not single, distinct tokens of this tokenizer."""
 

@@ -16,7 +16,8 @@ from ..core.stats import Estimate, bootstrap, mean
 from ..models import Edit, edited
 from ..models.forward import run
 from ..models.hooks import active_edits
-from ..models.tokens import encode, pad
+from ..models.spans import cut
+from ..models.tokens import encode, pad, shared
 
 Text = str | tuple[str, str]
 ROWS = 32
@@ -37,6 +38,7 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
 
     Raises:
         PromptTooLong, BadInput: A text does not fit, or has nothing to score.
+        ControlToken: A text holds a control token of the tokenizer, and does not begin as a rendered chat does.
         EmptyScope: An edit could touch nothing that is scored.
         NotFinite: The model gives NaN.
     """
@@ -44,7 +46,7 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
         raise BadInput("no text to score")
     pairs = [t if isinstance(t, tuple) else ("", t) for t in texts]
     rows = encode(model, [a + b for a, b in pairs])
-    starts = _starts(model, [a for a, _ in pairs], rows)
+    starts = [_start(model, a + b, len(a), row) for (a, b), row in zip(pairs, rows, strict=True)]
     out = np.zeros((len(rows), 2))
     acting = list(edits or ())
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -66,19 +68,13 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
     return pd.DataFrame({"nll": out[:, 0], "tokens": out[:, 1].astype(int)})
 
 
-def _starts(model: Any, prompts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[int]:
-    """Where each continuation begins: the first token that the prompt by itself would not have; 0 without a prompt."""
-    heads = iter(encode(model, [p for p in prompts if p]) if any(prompts) else [])
-    starts = []
-    for prompt, row in zip(prompts, rows, strict=True):
-        start = 0
-        if prompt:
-            # where the cut falls inside a token, that token is scored: it holds some of the continuation
-            head = next(heads)
-            while start < len(head) and start < len(row) and head[start] == row[start]:
-                start += 1
-        starts.append(start)
-    return starts
+def _start(model: Any, text: str, prompt: int, row: Sequence[int]) -> int:
+    """Where the continuation of a prompt of so many characters begins: the first token that holds some of it; 0 without a prompt."""
+    if not prompt:
+        return 0
+    at = cut(model.tokenizer, row, text, prompt)
+    # a tokenizer that cannot say where its tokens stand: the first token that the prompt by itself would not have
+    return shared(row, encode(model, [text[:prompt]])[0]) if at is None else at[1]
 
 
 def _check_scopes(model: Any, starts: Sequence[int]) -> None:

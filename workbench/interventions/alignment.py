@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import Alignment, BadInput, ShapeMismatch
+from ..models.spans import spans as spans_of
 from ..models.tokens import encode_pairs
 from ..prompts import ContrastPair, PromptSet, claims
 
@@ -120,11 +121,11 @@ def segments(model: Any, pair: ContrastPair, ids: Sequence[int]) -> list[str]:
     # what stands before the text: a first token of our own; those of a chat template are part of the text
     at = whole.find(text)
     before_text = at if at >= 0 else max(0, len(whole) - len(text))
-    ends = [len(model.tokenizer.decode(list(ids[: k + 1]))) - before_text for k in range(len(ids))]
+    stops = [end - before_text for _, end in spans_of(model.tokenizer, ids, whole)]
     out = []
     for k in range(len(ids)):
         # the character that the token ends on says where it is; a token may begin with a space
-        at = max(0, ends[k] - 1)
+        at = max(0, stops[k] - 1)
         name = next((n for a, b, n in spans if a <= at < b), "")
         if not name:
             before = [n for _, b, n in spans if b <= at]

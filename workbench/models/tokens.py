@@ -15,13 +15,18 @@ import torch
 
 from ..core.errors import AnswerTokens, BadInput, PromptTooLong, TokenBoundary
 from ..core.types import Int, Tensor
+from .control import check_control
 from .known import info
+from .spans import cut
 from .watch import Layout
 
 
 @runtime_checkable
 class PairLike(Protocol):
-    """What a contrast pair must have to become tokens."""
+    """What a contrast pair must have to become tokens.
+
+    It may also have `wording`: what its prompt form holds by itself, whose control tokens are meant.
+    """
 
     @property
     def stem(self) -> str: ...
@@ -56,17 +61,26 @@ def encode(model: Any, texts: Sequence[str]) -> list[list[int]]:
 
     Args:
         model: What `load_model` returns, or a described model.
-        texts: Texts; one that begins with the beginning-of-text token does not get a second one.
+        texts: Texts; one that begins with the beginning-of-text token does not get a second one. Further control tokens are
+            accepted in a text that begins as the model's chat template does.
 
     Returns:
         One row of ids per text, unpadded.
 
     Raises:
         BadInput: A text is empty and the model has no beginning-of-text token.
+        ControlToken: A text holds a control token, and is no chat.
         PromptTooLong: A text does not fit the model's context.
     """
-    known = info(model)
     raw = model.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    named = [(f"text {i}", text) for i, text in enumerate(texts)]
+    check_control(model.tokenizer, named, raw, [None] * len(raw), info(model).first)
+    return _led(model, texts, raw)
+
+
+def _led(model: Any, texts: Sequence[str], raw: Sequence[list[int]]) -> list[list[int]]:
+    """The ids of texts with the model's first tokens in front."""
+    known = info(model)
     first = list(known.first)
     out = [ids if ids[: len(first)] == first else [*first, *ids] for ids in raw]
     for ids, text in zip(out, texts, strict=True):
@@ -93,13 +107,22 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
     Raises:
         TokenBoundary: A token spans the boundary between stem and ending.
         PromptTooLong: A prompt does not fit the model's context.
+        ControlToken: A pair holds a control token that its prompt form does not hold by itself.
     """
-    stems = encode(model, [p.stem for p in pairs])
-    negatives = encode(model, [p.stem + p.negative for p in pairs])
-    positives = encode(model, [p.stem + p.positive for p in pairs])
+    wordings = [getattr(p, "wording", None) for p in pairs]
+
+    def rows(texts: list[str], check: bool = False) -> list[list[int]]:
+        raw = model.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        if check:
+            check_control(model.tokenizer, [(f"item {i}", t) for i, t in enumerate(texts)], raw, wordings, info(model).first)
+        return _led(model, texts, raw)
+
+    negatives = rows([p.stem + p.negative for p in pairs], check=True)
+    positives = rows([p.stem + p.positive for p in pairs], check=True)
+    stems = rows([p.stem for p in pairs])
     ends = [p.instruction_end for p in pairs]
     marked = [i for i, end in enumerate(ends) if end is not None and end < len(pairs[i].stem)]
-    heads = dict(zip(marked, encode(model, [pairs[i].stem[: ends[i]] for i in marked]) if marked else [], strict=True))
+    heads = dict(zip(marked, rows([pairs[i].stem[: ends[i]] for i in marked]), strict=True))
     first = list(info(model).first)
     out = []
     for i, pair in enumerate(pairs):
@@ -111,8 +134,11 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
                     "Let the stem end without a space and the ending begin with one"
                 )
         head = heads.get(i)
-        # where the instruction ends inside a token, that token is its last one
-        instruction = len(stem) if head is None else len(head) if stem[: len(head)] == head else shared(stem, head) + 1
+        instruction = len(stem) if head is None else len(head)
+        if head is not None and stem[: len(head)] != head:
+            # where the instruction ends inside a token, that token is its last one
+            at = cut(model.tokenizer, stem, pair.stem, ends[i] or 0)
+            instruction = shared(stem, head) + 1 if at is None else at[0]
         out.append(
             EncodedPair(
                 negative=negatives[i],

@@ -16,6 +16,7 @@ from .known import first_of
 from .owner import Owner
 from .restore import unhook
 from .scopes import Scope
+from .spans import token_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +169,7 @@ class Watch:
         return real & (columns >= self._marked(scope.text)[:, None])
 
     def _marked(self, text: str) -> Tensor:
-        """The column of the token that holds the last character of a text's last occurrence, per row."""
+        """The column of the token that completes a text's last occurrence, per row."""
         columns = []
         tokenizer, head = self.model.tokenizer, self._head
         assert head is not None
@@ -176,15 +177,10 @@ class Watch:
         assert self._prompt is not None
         for row, (start, end) in enumerate(zip(self._start.tolist(), self._prompt.tolist(), strict=True)):
             ids = head[row, start:end].tolist()
-            whole = tokenizer.decode(ids)
-            at = whole.rfind(text)
-            if at < 0:
-                raise EmptyScope(f"the marker {text!r} is not in row {row}, which ends: {whole[-60:]!r}")
-            low, high = 1, len(ids)  # the fewest tokens whose text reaches the marker's end
-            while low < high:
-                middle = (low + high) // 2
-                low, high = (low, middle) if len(tokenizer.decode(ids[:middle])) >= at + len(text) else (middle + 1, high)
-            columns.append(start + low - 1)
+            token = token_of(tokenizer, ids, text)
+            if token is None:
+                raise EmptyScope(f"the marker {text!r} is not in row {row}, which ends: {tokenizer.decode(ids)[-60:]!r}")
+            columns.append(start + token)
         return torch.tensor(columns, device=head.device)
 
     def prompt_rows(self) -> Bool[Tensor, "row position"] | None:
