@@ -12,7 +12,7 @@ from ..core.errors import AnswerTokens, BadInput, TokenBoundary, UnknownTemplate
 from ..core.seeds import numpy_rng
 from ..models.known import info
 from ..models.tokens import answer_tokens, encode_pairs
-from .chat import compose, ending
+from .chat import Chat, Stem, ending
 from .pairs import ContrastPair, PromptSet
 from .rows import text_id
 from .templates import END, Template
@@ -117,7 +117,14 @@ def to_ab(items: Iterable[Choice], seed: int = 0) -> list[Choice]:
     return out
 
 
-def letter_form(model: Any, *, letters: str = "AB", system: str | None = None, chat: bool | None = None) -> Template:
+def letter_form(
+    model: Any,
+    *,
+    letters: str = "AB",
+    system: str | None = None,
+    chat: bool | None = None,
+    chat_options: Mapping[str, Any] | None = None,
+) -> Template:
     """Choose the form in which this model's tokenizer makes single tokens of the answer letters.
 
     The published form of contrastive activation addition ends the stem in "(", with the letter right after it
@@ -127,34 +134,40 @@ def letter_form(model: Any, *, letters: str = "AB", system: str | None = None, c
     Args:
         model: What `load_model` returns.
         letters: The letters of the options.
-        system, chat: As for `choices_to_prompts`.
+        system, chat, chat_options: As for `choices_to_prompts`.
 
     Returns:
         The first of the two forms that fits.
 
     Raises:
         AnswerTokens: Neither form fits; the message says why.
+        BadInput, UnknownName, ControlToken: As for `choices_to_prompts`.
     """
+    return _letter_form(Chat(model=model, system=system, chat=chat, options=chat_options), letters)
+
+
+def _letter_form(chat: Chat, letters: str) -> Template:
     tried = []
     for form in AB_FORMS.values():
         try:
-            _check_letters(model, form, letters, system, chat)
+            _check_letters(chat, form, letters)
         except (TokenBoundary, AnswerTokens) as error:
             tried.append(f"{form.name} ({str(error).removeprefix('item 0: ')})")
         else:
             return form
     raise AnswerTokens(
-        f"{info(model).name} has answer letters that are not single tokens. Tried: {'; '.join(tried)}. Pass form=… of your own"
+        f"{info(chat.model).name} has answer letters that are not single tokens. Tried: {'; '.join(tried)}. Pass form=… of your own"
     )
 
 
-def _check_letters(model: Any, form: Template, letters: str, system: str | None, chat: bool | None) -> None:
+def _check_letters(chat: Chat, form: Template, letters: str) -> None:
     item = Choice(question="Is it so?", options=("Yes", "No"), target=0)
-    stem, _ = _stem(item, form, model, system, chat)
+    made = _stem(item, form, chat)
+    stem, wording = made.text, made.wording + form.wording
     for letter, following in pairwise(letters):
-        pair = ContrastPair(stem=stem, negative=ending(stem, following), positive=ending(stem, letter), label=1)
-        encoded = encode_pairs(model, [pair])[0]
-        known = answer_tokens(model, (pair.negative, pair.positive))
+        pair = ContrastPair(stem=stem, negative=ending(stem, following), positive=ending(stem, letter), label=1, wording=wording)
+        encoded = encode_pairs(chat.model, [pair])[0]
+        known = answer_tokens(chat.model, (pair.negative, pair.positive))
         for ids, text, forms in zip((encoded.negative, encoded.positive), (pair.negative, pair.positive), known, strict=True):
             # answers are read at the ids of the letter alone, so that these must be its ids in the text too
             if ids[encoded.stem :] != ids[-1:] or ids[-1] not in forms:
@@ -175,14 +188,14 @@ def get_form(form: str | Template) -> Template:
     return template
 
 
-def _stem(item: Choice, form: Template, model: Any, system: str | None, chat: bool | None) -> tuple[str, int]:
+def _stem(item: Choice, form: Template, chat: Chat) -> Stem:
     if item.raw:
         _, mark, tail = form.text.partition("{" + END + "}")
         form = Template(name=form.name, text="{question}" + mark + tail)
     lines = "\n".join(f"({letter}) {text}" for letter, text in zip(LETTERS, item.options, strict=False))
     text, end = form.render(question=item.question, choices=lines)
     end = len(text) if end is None else end
-    return compose(text[:end], text[end:], model=model, system=system, chat=chat)
+    return chat.stem(text[:end], text[end:], called=f"the question {called(item)}")
 
 
 def choices_to_prompts(
@@ -193,6 +206,7 @@ def choices_to_prompts(
     orders: str = "given",
     form: str | Template = "ab",
     chat: bool | None = None,
+    chat_options: Mapping[str, Any] | None = None,
     many: bool = False,
     name: str | None = None,
 ) -> PromptSet:
@@ -208,16 +222,22 @@ def choices_to_prompts(
         form: "ab" (`letter_form` of the model), "ab_paren", "ab_word", or your own text with `{question}` and `{choices}`.
             The text after its `{instruction_end}` begins the assistant's turn in a chat.
         chat: `None` uses the chat template if there is one, `False` never, `True` insists.
+        chat_options: Variables of the chat template, `{"enable_thinking": False}`. A thought that the template opens is closed
+            before the answer begins, with or without them.
         many: Show all options of items that have more than two, and compare the target's letter with the foil's: the
             published form of such items. Only in the given order.
         name: Name of the set; by default from the data set and the form.
 
     Returns:
         A prompt set: `positive` is the target's letter, `negative` the other, `label` is 1. `identity` is the item's name.
-        Columns beside the item's own `meta`: `order`, `letter` (the target's), `category`, `dataset`.
+        Columns beside the item's own `meta`: `order`, `letter` (the target's), `category`, `dataset`; where there is something
+            to say `thought` ("closed" or "skipped", see `prompts.chat.Stem`) and `chat_options` (as JSON).
 
     Raises:
-        BadInput: An item has more than two options, or its layout does not allow these orders.
+        BadInput: An item has more than two options, or its layout does not allow these orders; or there are options for a chat
+            template and none is used.
+        UnknownName: The chat template ignores an option.
+        ControlToken: A question or the system message holds a control token of the tokenizer.
         AnswerTokens: The tokenizer has no single tokens for the letters.
         UnknownTemplate, TemplateField: As for `get_form`.
 
@@ -238,18 +258,20 @@ def choices_to_prompts(
     if orders not in ORDERS:
         raise BadInput(f"orders={orders!r}: one of {', '.join(ORDERS)}")
     _check_shown(items, orders, many)
+    how = Chat(model=model, system=system, chat=chat, options=chat_options)
     letters = LETTERS[: max([2, *(len(item.options) for item in items)])]
     if form != "ab":
         chosen = get_form(form)
         if model is not None:
-            _check_letters(model, chosen, letters, system, chat)
+            _check_letters(how, chosen, letters)
     else:
-        chosen = letter_form(model, letters=letters, system=system, chat=chat) if model is not None else AB_FORMS["ab_paren"]
+        chosen = _letter_form(how, letters) if model is not None else AB_FORMS["ab_paren"]
     pairs = []
     for item in items:
         for order in ORDERS[:2] if orders == "both" else (orders,):
             ordered = item.swapped() if order == "swapped" else item
-            stem, end = _stem(ordered, chosen, model, system, chat)
+            made = _stem(ordered, chosen, how)
+            stem = made.text
             foil = 1 - ordered.target if ordered.foil is None else ordered.foil
             pairs.append(
                 ContrastPair(
@@ -260,8 +282,16 @@ def choices_to_prompts(
                     identity=item.name or text_id(item.question),
                     group=item.category,
                     template=chosen.name,
-                    instruction_end=end,
-                    meta={"dataset": "", **item.meta, "order": order, "letter": LETTERS[ordered.target], "category": item.category},
+                    instruction_end=made.end,
+                    meta={
+                        "dataset": "",
+                        **item.meta,
+                        "order": order,
+                        "letter": LETTERS[ordered.target],
+                        "category": item.category,
+                        **made.meta,
+                    },
+                    wording=made.wording + chosen.wording,
                 )
             )
     sources = {str(item.meta.get("dataset", "")) for item in items}
