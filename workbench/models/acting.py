@@ -56,8 +56,8 @@ class Acting:
             entry: What acts.
         """
         with _LOCK:
-            point = _POINTS.setdefault(module, Point())
             self._attached.append((module, kind, entry))
+            point = _POINTS.setdefault(module, Point())
             setattr(point, kind, [*getattr(point, kind), entry])  # a new list: another thread may be walking along the old one
             if not any(hook is point.hook for hook in module._forward_hooks.values()):
                 point.hook = _hook(point)

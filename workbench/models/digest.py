@@ -16,6 +16,7 @@ import torch
 from xxhash import xxh3_64_digest, xxh3_64_intdigest, xxh3_128
 
 from ..core.types import Int, Tensor
+from .owner import require_weights
 
 WHOLE = 2**18  # bytes of a tensor up to which `weights_state` hashes all of it; of a larger one it hashes a band
 BAND = 64  # bytes of each row in a band: what memory is read in
@@ -58,6 +59,9 @@ def weights_digest(model: Any) -> str:
 
     All content is read at each call (about a tenth of a second per gigabyte on a CPU), except inside `settled`. A buffer counts where it
     is other than when the model was first seen.
+
+    Raises:
+        ModelInUse: Another thread has changed the weights for a while.
     """
     return _once(model, "digest", _digest)
 
@@ -74,14 +78,18 @@ def settled() -> Iterator[None]:
 
 def _once(model: Any, what: str, make: Callable[[Any, list[Tensor], dict[str, Tensor], tuple[int, ...]], Any]) -> Any:
     """Make the state or the digest, or inside `settled` return the one that was made, where torch has written to no tensor since."""
+    turn = require_weights(model)
     parameters, others = _tensors(model)
     written = _written([*parameters, *others.values()])
     made = _SETTLED.get()
-    if made is None:
-        return make(model, parameters, others, written)
-    if made.get((id(model), what), ((), None))[0] != written:
-        made[id(model), what] = written, make(model, parameters, others, written)
-    return made[id(model), what][1]
+    known = None if made is None else made.get((id(model), what))
+    if known is not None and known[0] == written:
+        return known[1]
+    out = make(model, parameters, others, written)
+    require_weights(model, turn)
+    if made is not None:
+        made[id(model), what] = written, out
+    return out
 
 
 def _state(model: Any, parameters: list[Tensor], others: dict[str, Tensor], written: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.errors import ShapeMismatch, WrongModel
@@ -54,12 +53,17 @@ def _key(model: Any) -> dict[str, Any]:
     return seen[1]
 
 
-@contextmanager
-def at_home(model: Any) -> Iterator[None]:
-    """Accept inside the block all edits that were made from the current weights, even after the weights change."""
-    homes = _HOME.setdefault(model, [])
-    homes.append(info(model).key())
-    try:
-        yield
-    finally:
-        homes.pop()
+def come_home(model: Any) -> Mapping[str, Any]:
+    """Accept from now on all edits that were made from the current weights, even after the weights change.
+
+    Returns:
+        What `leave_home` needs to end it.
+    """
+    key = info(model).key()
+    _HOME.setdefault(model, []).append(key)
+    return key
+
+
+def leave_home(model: Any, key: Mapping[str, Any] | None) -> None:
+    """Accept them no longer. It may be called more than once."""
+    _HOME[model] = [k for k in _HOME.get(model, []) if k is not key]

@@ -1,9 +1,11 @@
-"""In whose forward passes a block acts: those of the thread and the asynchronous task that entered it."""
+"""To whom a block belongs: to the thread and the asynchronous task that entered it. Edits act there alone; changed weights are theirs."""
 
 from __future__ import annotations
 
+import weakref
 from contextvars import ContextVar
 from threading import get_ident
+from typing import Any
 
 from ..core.errors import ModelInUse
 
@@ -45,3 +47,27 @@ class Owner:
 
 
 _ENTERED: ContextVar[frozenset[Owner]] = ContextVar("workbench_entered", default=frozenset())
+CHANGED: weakref.WeakKeyDictionary[Any, list[Owner]] = weakref.WeakKeyDictionary()  # blocks that have changed a model's weights
+TURNS: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # how many such blocks there have been
+
+
+def require_weights(model: Any, turn: int | None = None) -> int:
+    """Raise unless a model's weights are its own, or were changed by a block that was entered here.
+
+    Args:
+        model: What `load_model` returns.
+        turn: What an earlier call returned: raise also where another block has changed the weights since, and put them back.
+
+    Returns:
+        The number of blocks that have changed the weights so far.
+
+    Raises:
+        ModelInUse: A block of another thread, or of another asynchronous task, has changed them.
+    """
+    now = TURNS.get(model, 0)
+    if turn not in (None, now) or any(not owner.entered() for owner in CHANGED.get(model, [])):
+        raise ModelInUse(
+            "another thread has changed the weights of this model for a while (`reweighted`). Wait until its block ends, or load the "
+            "model a second time"
+        )
+    return now

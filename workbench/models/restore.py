@@ -25,18 +25,18 @@ def _deferred() -> Iterator[None]:
             signal.signal(number, handler)
 
     try:
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                handler = signal.getsignal(number)
-                if callable(handler):
-                    handlers[number] = handler
-                    signal.signal(number, lambda number, _: came.append(number))
-        yield
-    finally:
         try:
-            back()
+            if threading.current_thread() is threading.main_thread():
+                for number in _SIGNALS:
+                    handler = signal.getsignal(number)
+                    if callable(handler):
+                        handlers[number] = handler
+                        signal.signal(number, lambda number, _: came.append(number))
+            yield
         finally:
-            back()  # a signal may have come when the first handlers were back
+            back()
+    finally:
+        back()  # a signal may have come when the first handlers were back, or before
         for number in dict.fromkeys(came):
             signal.raise_signal(number)
 

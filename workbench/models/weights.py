@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..core.errors import BadInput, NotFinite, ShapeMismatch, UnknownName, unknown
 from ..core.types import Float
 from .digest import weights_digest
+from .hold import Hold
 from .hooks import check_layer
 from .known import info, same_weights, vouch
-from .origin import at_home
+from .origin import come_home, leave_home
+from .restore import surely
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,10 @@ def writers(model: Any) -> list[Writer]:
 
 @contextmanager
 def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = True) -> Iterator[None]:
-    """Change weights of a model inside a `with` block. Afterwards, also after an exception, they are as before, bit for bit.
+    """Change weights of a model inside a `with` block. Afterwards, also after an exception or Ctrl-C, they are as before, bit for bit.
+
+    A model has one set of weights: while one thread has changed them, forward passes of other threads (and of other asynchronous
+    tasks) raise an error. Load the model a second time to use it beside.
 
     Args:
         model: What `load_model` returns.
@@ -108,6 +112,7 @@ def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = 
         BadInput: A parameter is changed twice; before anything changes.
         ShapeMismatch: A function returned values of another shape.
         NotFinite: A function returned NaN or infinity.
+        ModelInUse: Another thread has changed the weights, or is in a forward pass; before anything changes.
     """
     items = [changes] if isinstance(changes, Change) else list(changes)
     known = parameters(model)
@@ -118,35 +123,49 @@ def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = 
     if len(set(names)) < len(names):
         raise BadInput(f"{next(n for n in names if names.count(n) > 1)} is changed twice in one block; nest two blocks instead")
     head = _tied(model, [known[n] for n in names]) if untie else None
-    intact = same_weights(model)
+    hold, home, intact = Hold(model), None, False
     before: list[tuple[nn.Parameter, Tensor]] = []
-    with at_home(model):
-        try:
-            with torch.no_grad():
-                if head is not None:
-                    head[0].weight = nn.Parameter(head[1].detach().clone(), requires_grad=head[1].requires_grad)
-                for item in items:
-                    parameter = known[item.parameter]
-                    old = parameter.detach().clone()
-                    new = item.function(old.clone())
-                    if not isinstance(new, Tensor) or new.shape != old.shape:
-                        raise ShapeMismatch(
-                            f"{item.label} of {item.parameter}: {tuple(old.shape)} became {tuple(getattr(new, 'shape', ()))}"
-                        )
-                    if not bool(new.isfinite().all()):
-                        raise NotFinite(f"{item.label} of {item.parameter} holds NaN or infinity")
-                    before.append((parameter, old))
-                    parameter.copy_(new.to(parameter.dtype))
-            yield
-        finally:
-            with torch.no_grad():
-                for parameter, old in reversed(before):
-                    parameter.copy_(old)
+
+    def undo() -> None:
+        while before:
+            parameter, old = before[-1]
+            parameter.detach().copy_(old)
+            before.pop()
+        if hold.taken:
             if head is not None:
                 head[0].weight = head[1]
             if intact:
                 weights_digest(model)  # the state knows the last content that was read
                 vouch(model)
+        leave_home(model, home)
+        hold.release()
+
+    try:
+        try:
+            hold.take()
+            intact, home = same_weights(model), come_home(model)
+            if head is not None:
+                head[0].weight = nn.Parameter(head[1].detach().clone(), requires_grad=head[1].requires_grad)
+            for item in items:
+                values = known[item.parameter].detach()  # no `no_grad`, whose end an interruption might miss
+                before.append((known[item.parameter], values.clone()))
+                values.copy_(_changed(item, values))
+            yield
+        finally:
+            surely(undo)
+    finally:
+        surely(undo)
+
+
+def _changed(item: Change, values: Tensor) -> Tensor:
+    """The new values of a parameter, checked, in its dtype."""
+    new = item.function(values.clone())
+    if not isinstance(new, Tensor) or new.shape != values.shape:
+        raise ShapeMismatch(f"{item.label} of {item.parameter}: {tuple(values.shape)} became {tuple(getattr(new, 'shape', ()))}")
+    new = new.detach().to(values.dtype)
+    if not bool(new.isfinite().all()):
+        raise NotFinite(f"{item.label} of {item.parameter} holds NaN or infinity, or numbers too large for {values.dtype}")
+    return new
 
 
 def _tied(model: Any, changed: Sequence[nn.Parameter]) -> tuple[Any, nn.Parameter] | None:
@@ -156,32 +175,6 @@ def _tied(model: Any, changed: Sequence[nn.Parameter]) -> tuple[Any, nn.Paramete
     module = getattr(module, "original_component", module)
     weight = getattr(module, "weight", None)
     return (module, weight) if weight is not None and any(weight is p for p in changed) else None
-
-
-def unembedding(model: Any) -> Float[Tensor, "d_model vocabulary"]:
-    """Return the unembedding with the gain of the final norm multiplied in, in float32 on the CPU.
-
-    Raises:
-        BadInput: The model has no unembedding that can be read.
-    """
-    name = info(model).name
-    head = getattr(getattr(model, "unembed", None), "W_U", None)
-    if not isinstance(head, Tensor) or head.ndim != 2:
-        raise BadInput(f"{name} has no unembedding that can be read: no causal metric for it")
-    out = head.detach().float().cpu()
-    d = info(model).d_model
-    if out.shape[0] != d:
-        out = out.T
-    if out.shape[0] != d:
-        raise BadInput(f"{name}: an unembedding of {tuple(head.shape)} for d_model {d}")
-    gain = getattr(getattr(model, "ln_final", None), "weight", None)
-    if not isinstance(gain, Tensor):
-        gain = getattr(getattr(model, "ln_final", None), "w", None)
-    if isinstance(gain, Tensor) and gain.shape == (d,):
-        gemma = "gemma" in type(getattr(model, "original_model", model)).__name__.lower()
-        offset = 1.0 if gemma else 0.0  # Gemma's norms multiply by 1 + w
-        out = out * (gain.detach().float().cpu() + offset)[:, None]
-    return out
 
 
 def head_outputs(model: Any, layer: int) -> Float[Tensor, "head d_head d_model"]:
