@@ -553,8 +553,48 @@ def test_whatever_is_put_into_a_template_is_text(value):
     if isinstance(value, str):
         with pytest.raises(errors.BadInput, match=r"the text for \{choices\} holds"):
             p.choices_to_prompts([Choice(question="Q?", options=("a", value), target=0)])
-        with pytest.raises(errors.BadInput, match=r"the text for \{claim\} holds"):
+        with pytest.raises(errors.BadInput, match="a claim holds"):
             p.udhr("since_claim", f"my {value} claim", n=2)
+
+
+@pytest.mark.parametrize("answers", ["no", ("no",), ("no", None), ("no", ""), ("no", " "), ("no", "no"), ("no", "a\x00"), (0, 1), None])
+def test_answer_words_are_two_texts(answers):
+    rows = [{"statement": "a", "label": 1}]
+    for make in (
+        lambda: p.from_table(rows, template="base_short", answers=answers),
+        lambda: p.udhr(n=2, answers=answers),
+        lambda: p.requests(n=1, answers=answers),
+        lambda: p.instruction_pairs(["a"], ["b"], answers=answers),
+    ):
+        with pytest.raises(errors.BadInput, match=r"^answers are two words|^answer word|^both answer words"):
+            make()
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, "2", True, math.nan])
+def test_counts_are_whole_numbers(count, tmp_path):
+    for draw in (
+        lambda: p.udhr(n=count),
+        lambda: p.requests(n=count),
+        lambda: p.hh_rlhf(jsonl(tmp_path, [PAIR]), limit=count),
+        lambda: p.xstest(jsonl(tmp_path, [XSTEST]), limit=count),
+        lambda: p.mmlu(jsonl(tmp_path, [MMLU]), limit=count),
+    ):
+        with pytest.raises(errors.BadInput, match=r"items to draw, at least 1; got"):
+            draw()
+
+
+@pytest.mark.parametrize("index", [True, np.bool_(False), 1.0, "1", None, 7, -1])
+def test_indices_are_whole_numbers(index):
+    with pytest.raises(errors.BadInput, match=r"an index is a whole number, got .*np.flatnonzero|index -?\d of a prompt set of 4 items"):
+        p.udhr(n=4).subset([0, index])
+
+
+@pytest.mark.parametrize("given", [5, math.nan, ["a"], "a\x00b c {x}"])
+def test_templates_and_claims_are_texts(given):
+    with pytest.raises(errors.BadInput, match=r"^a template (is|holds) "):
+        p.udhr(given)
+    with pytest.raises(errors.BadInput, match=r"^a claim (is|holds) "):
+        p.udhr("since_claim", given)
 
 
 # ------------------------------------------------------------------ files of people's verdicts, and of the CAA study

@@ -111,7 +111,7 @@ def test_samples_nest_and_keep_the_order():
     assert large == sorted(large)
     assert sample(range(100), 10, 1, "x") != small
     assert sample(range(5), 9, 0, "x") == sample(range(5), None, 0, "x") == list(range(5))
-    with pytest.raises(errors.BadInput, match="limit is the number of x items to draw, 1 at least; got 0"):
+    with pytest.raises(errors.BadInput, match="limit is the number of x items to draw, at least 1; got 0"):
         sample(range(5), 0, 0, "x")
 
 

@@ -117,6 +117,7 @@ BROKEN = {
     "two columns, csv": ("x.csv", b"label,label\n1,0\n", r"x.csv has two columns named 'label' \(columns 1 and 2\): rename or remove one"),
     "two columns, jsonl": ("x.jsonl", b'{"a": 1}\n{"a": 1, "a": 2}', r"x.jsonl, row 1: two columns named 'a': .* \(line 2\)"),
     "two columns, json": ("x.json", b'[{"a": 1},\n{"a": 1, "a": 2}]', r"x.json, row 1: two columns named 'a': .* \(line 2\)"),
+    "two keys inside": ("x.jsonl", b'{"a": 1}\n{"a": {"b": {"c": 1, "c": 2}}}', r"x.jsonl, row 1: two columns named 'c'"),
     "a column's name": ("x.csv", b"sta\x1btement,label\na,1\n", r"x.csv: the name of column 1 holds a control character \(U\+001B\)"),
     "ragged": ("x.csv", b"a,b\n1,2\n1,2,3\n", r"x.csv, row 1 \(line 3\): 3 fields under 2 columns; a text with a comma needs quotes"),
     "open quote": ("x.csv", b'a,b\n1,2\n3,"4\n5,6\n', r"x.csv, line 3: not csv \(unexpected end of data\)"),

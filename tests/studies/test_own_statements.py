@@ -136,7 +136,7 @@ def test_a_broken_file_is_called_so(text, message, tmp_path):
     with pytest.raises(errors.BadInput, match=message):
         wb.prompts.own_statements(tmp_path / "bad.csv", {"statement": "text", "label": "is_true"})
     (tmp_path / "bad.jsonl").write_text("{")
-    with pytest.raises(errors.BadInput, match="bad.jsonl, line 1: not JSON"):
+    with pytest.raises(errors.BadInput, match=r"bad\.jsonl, line 1: not JSON"):
         wb.prompts.read_table(tmp_path / "bad.jsonl")
 
 

@@ -97,6 +97,38 @@ def check_text(value: Any, what: str, *, blank: bool = False) -> str:
     return value
 
 
+def check_answers(answers: Any) -> tuple[str, str]:
+    """Return the two answer words, the negative first.
+
+    Raises:
+        BadInput: They are not two different texts.
+    """
+    if isinstance(answers, str) or not isinstance(answers, Sequence) or len(answers) != 2:
+        raise BadInput(f"answers are two words, the negative first; got {shown(answers)}")
+    no, yes = (check_text(word, f"answer word {i} of {shown(answers)}") for i, word in enumerate(answers))
+    if no == yes:
+        raise BadInput(f"both answer words are {no!r}: two different ones are needed")
+    return no, yes
+
+
+def check_count(count: Any, what: str) -> int:
+    """Return a number of things after checking it.
+
+    Args:
+        count: Any value.
+        what: What it counts, for the error ("n is the number of items to draw").
+
+    Returns:
+        The number.
+
+    Raises:
+        BadInput: It is no whole number, or below 1.
+    """
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise BadInput(f"{what}, at least 1; got {shown(count)}")
+    return int(count)
+
+
 def are_texts(values: Iterable[Any]) -> bool:
     """Whether all values are text, blank or not: a quick look before `check_text` says which one is not."""
     held = list(values)

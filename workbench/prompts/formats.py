@@ -118,9 +118,10 @@ class _Doubled(dict[str, Any]):
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
     out = dict(pairs)
-    if len(out) < len(pairs):
+    inner = next((value.key for value in out.values() if isinstance(value, _Doubled)), "")
+    if inner or len(out) < len(pairs):
         out, keys = _Doubled(out), [key for key, _ in pairs]
-        out.key = next(key for key in keys if keys.count(key) > 1)
+        out.key = inner or next(key for key in keys if keys.count(key) > 1)
     return out
 
 

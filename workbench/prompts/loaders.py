@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import BadInput, MissingColumn
-from .cells import Place, flaw_of, label_of, name_of, shown, text_of
+from .cells import Place, check_answers, flaw_of, label_of, name_of, shown, text_of
 from .pairs import COLUMNS, ContrastPair, PromptSet
 from .rows import normal
 from .table import Source, Table, open_table, single
@@ -102,8 +102,7 @@ def placed_pairs(
     Raises:
         MissingColumn, BadInput, UnknownTemplate, UnknownClaim, TemplateField: As for `from_table`.
     """
-    if len(answers) != 2 or isinstance(answers, str):
-        raise BadInput(f"answers are two words, the negative first; got {answers!r}")
+    answers = check_answers(answers)
     form = get_template(template) if template else None
     claim_name, claim_text = "none", ""
     if form:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import BadInput, MissingColumn, UnknownName, unknown
-from .cells import check_text, name_of, need, shown, text_of
+from .cells import check_answers, check_text, name_of, need, shown, text_of
 from .chat import Chat, ending
 from .pairs import ContrastPair, PromptSet
 from .rows import find_files, hub_rows, normal, numbered, sample, text_id
@@ -171,6 +171,7 @@ def instruction_pairs(
     form = template if isinstance(template, Template) else Template(name=named, text=template)
     form.check(("instruction",), ("instruction",))
     kinds = [_texts(given, kind) for given, kind in ((harmful, "harmful"), (harmless, "harmless"))]
+    answers = check_answers(answers)
     both = {normal(text) for text, _ in kinds[0]} & {normal(text) for text, _ in kinds[1]}
     if both:
         raise BadInput(f"{len(both)} instructions are among the harmful and the harmless, for one {sorted(both)[0][:60]!r}")

@@ -184,16 +184,20 @@ class PromptSet(Sequence[ContrastPair]):
         """Return the items at some indices.
 
         Args:
-            indices: Indices counted from 0; one may occur several times.
+            indices: Indices counted from 0; one may occur several times. Of a mask take `np.flatnonzero(mask)`.
 
         Returns:
             The items in the order of the indices.
 
         Raises:
-            BadInput: An index lies outside the set.
+            BadInput: An index is no whole number, or lies outside the set.
             EmptyPromptSet: There is no index.
         """
-        chosen = [int(i) for i in indices]
+        given = list(indices)
+        wrong = [i for i in given if isinstance(i, bool | np.bool_) or not isinstance(i, int | np.integer)]
+        if wrong:
+            raise BadInput(f"an index is a whole number, got {shown(wrong[0])}; of a mask take np.flatnonzero(mask)")
+        chosen = [int(i) for i in given]
         bad = [i for i in chosen if not 0 <= i < len(self)]
         if bad:
             raise BadInput(f"index {bad[0]} of a prompt set of {len(self)} items (0-{len(self) - 1})")

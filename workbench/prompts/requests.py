@@ -7,6 +7,7 @@ from functools import cache
 
 from ..core.errors import UnknownName, unknown
 from ..core.paths import data_path
+from .cells import check_answers
 from .pairs import ContrastPair, PromptSet
 from .rows import read_rows
 from .templates import Template, get_template, with_claim
@@ -46,9 +47,10 @@ def requests(
 
     Raises:
         UnknownName: There is no pair of this id.
-        BadInput: `n` is below 1.
+        BadInput: `n` is below 1, or the answers are not two texts.
         UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
     """
+    answers = check_answers(answers)
     ids = None if ids is None else list(ids)
     form = get_template(template, "requests")
     form.check(("request", "claim"), ("request",))

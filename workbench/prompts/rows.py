@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..core.errors import BadInput, EmptyPromptSet, GatedModel, NetworkNeeded
 from ..core.seeds import numpy_rng
-from .cells import Place
+from .cells import Place, check_count
 from .formats import Row, csv_rows, json_rows, jsonl_rows, parquet_rows, read_text
 
 T = TypeVar("T")
@@ -136,12 +136,11 @@ def sample(items: Sequence[T], limit: int | None, seed: int, what: str) -> list[
         The drawn items, in their order.
 
     Raises:
-        BadInput: The limit is below 1.
+        BadInput: The limit is no whole number, or below 1.
     """
     if limit is None:
         return list(items)
-    if limit < 1:
-        raise BadInput(f"limit is the number of {what} items to draw, 1 at least; got {limit}")
+    limit = check_count(limit, f"limit is the number of {what} items to draw")
     drawn = numpy_rng(seed, "sample", what).permutation(len(items))[:limit]
     return [items[i] for i in sorted(drawn.tolist())]
 

@@ -122,10 +122,12 @@ def get_template(template: str | Template, kind: str = "udhr") -> Template:
 
     Raises:
         UnknownTemplate: No template has this name.
+        BadInput: It is no text.
     """
     if isinstance(template, Template):
         return template
     known = templates(kind)
+    template = check_text(template, "a template", blank=True)
     if template in known:
         return known[template]
     if "{" in template:
@@ -161,6 +163,7 @@ def get_claim(claim: str | None, kind: str = "udhr") -> tuple[str, str]:
     if claim is None or claim == "none":
         return "none", ""
     known = claims(kind)
+    claim = check_text(claim, "a claim", blank=True)
     if claim in known:
         return claim, known[claim]
     if " " in claim:

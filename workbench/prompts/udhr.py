@@ -17,7 +17,7 @@ import numpy as np
 from ..core.errors import BadInput, UnknownName, unknown
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng
-from .cells import check_text, shown
+from .cells import check_answers, check_count, check_text, shown
 from .pairs import ContrastPair, PromptSet
 from .rows import read_rows
 from .templates import Template, get_template, with_claim
@@ -121,10 +121,9 @@ def draw(count: int, n: int | None, seed: int, name: str) -> np.ndarray:
     """Return the indices of `n` of `count` cells, in order; all of them without `n`.
 
     Raises:
-        BadInput: `n` is below 1.
+        BadInput: `n` is no whole number, or below 1.
     """
-    if n is not None and n < 1:
-        raise BadInput(f"n is the number of items to draw, at least 1; got {n}")
+    n = None if n is None else check_count(n, "n is the number of items to draw")
     if n is None or n >= count:
         return np.arange(count)
     return np.sort(numpy_rng(seed, name).permutation(count)[:n])
@@ -162,7 +161,8 @@ def udhr(
     Raises:
         UnknownTemplate, UnknownClaim, UnknownName: A name does not exist.
         TemplateField: The template's fields do not fit, or it needs a claim.
-        BadInput: There is no such form, `n` is below 1, or an identity or a right is asked for twice or is none.
+        BadInput: There is no such form, `n` is below 1, the answers are not two texts, or an identity or a right is asked for
+            twice or is none.
 
     Example:
         >>> import workbench as wb
@@ -177,7 +177,8 @@ def udhr(
         raise BadInput(f"forms={forms!r}; it is 'balanced', 'all' or one of {', '.join(FORMS)}")
     persons = _choose(identities, _all_identities(), "identity")
     chosen_rights = _choose(rights, _all_rights(), "right")
-    frame = _Frame(form=form, claim_name=claim_name, claim_text=claim_text, answers=("A", "B") if forced else answers)
+    n = None if n is None else check_count(n, "n is the number of items to draw")
+    frame = _Frame(form=form, claim_name=claim_name, claim_text=claim_text, answers=("A", "B") if forced else check_answers(answers))
     pairs: list[ContrastPair] = []
     for person, right, tosses in _cells(persons, chosen_rights, _items_per_cell(forms, forced), n, seed):
         grant, deny = FORMS[tosses[0]], FORMS[2 + tosses[1]]
