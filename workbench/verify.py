@@ -20,7 +20,7 @@ from .interventions.lens import top_tokens
 from .interventions.orthogonal import orthogonalised
 from .models import Edit, Read, edited, info, load_model, readout, unembedding
 from .models.beginning import beginning
-from .models.checked import allowed
+from .models.checked import allowed, allowed_nats
 from .models.forward import run
 from .models.generate import generate_texts
 from .models.hooks import hook_point
@@ -43,6 +43,7 @@ class _Case:
     rows: list[list[int]]
     vector: Tensor
     limit: float
+    nats: float
 
 
 class _Wrong(Exception):
@@ -71,7 +72,7 @@ def verify(model: Any, oracle: Untouched, *, seed: int = 0) -> pd.DataFrame:
         rows.append([*known.first, *(plain[i] for i in picked)][: known.context - NEW_TOKENS])
     rows[1][: len(rows[1]) // 2] = rows[0][: len(rows[1]) // 2]
     vector = torch.randn(known.d_model, generator=draw)
-    case = _Case(model, oracle, rows, vector / vector.norm(), allowed(model))
+    case = _Case(model, oracle, rows, vector / vector.norm(), allowed(model), allowed_nats(model))
     return pd.DataFrame([_row(use, _LOOKS[use], case) for use in USES])
 
 
@@ -170,7 +171,7 @@ def _answers(case: _Case) -> float:
     got = choose(case.model).read([Job(ids=row, ask=len(row) - 1) for row in case.rows], [], ids)
     assert got.logp is not None
     apart = max(float((got.logp[int(at)] - logp).abs().max()) for at, logp in zip(got.asked, want, strict=True))
-    return _close("log-probabilities", apart, 30 * case.limit)
+    return _close("log-probabilities", apart, case.nats)
 
 
 def _edits(case: _Case) -> float:
@@ -186,7 +187,7 @@ def _edits(case: _Case) -> float:
             for i, row in enumerate(case.rows):
                 want = case.oracle.pushed(row, layer, push, entry=site == "resid_pre").log_softmax(-1)
                 apart = float((got[i, : len(row)].log_softmax(-1) - want).abs().max())
-                worst = max(worst, _close(f"edit at {site}[{layer}], log-probabilities", apart, 30 * case.limit))
+                worst = max(worst, _close(f"edit at {site}[{layer}], log-probabilities", apart, case.nats))
     return worst
 
 
@@ -194,7 +195,7 @@ def _generation(case: _Case) -> float:
     """Greedy continuations of a batch: each token is the likeliest of a whole pass of Hugging Face's."""
     wrote = generate_texts(case.model, case.rows, max_new_tokens=NEW_TOKENS, progress=False)
     apart = max(float(case.oracle.follow(row, list(w.ids)).max()) for row, w in zip(case.rows, wrote, strict=True))
-    return _close("nats below the likeliest token", apart, 30 * case.limit)
+    return _close("nats below the likeliest token", apart, case.nats)
 
 
 def _steered(case: _Case) -> float:
@@ -204,7 +205,7 @@ def _steered(case: _Case) -> float:
     with edited(case.model, Edit(site="resid_post", layer=layer, function=lambda x: x + push.to(x))):
         wrote = generate_texts(case.model, case.rows, max_new_tokens=NEW_TOKENS, progress=False)
     apart = max(float(case.oracle.follow(row, list(w.ids), (layer, push)).max()) for row, w in zip(case.rows, wrote, strict=True))
-    return _close("nats below the likeliest token", apart, 30 * case.limit)
+    return _close("nats below the likeliest token", apart, case.nats)
 
 
 def _orthogonal(case: _Case) -> float:

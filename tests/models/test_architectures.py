@@ -164,3 +164,13 @@ def test_the_comparison_runs_once_and_is_kept(tokens, monkeypatch):
         run(model, pad(model, [[0, 5, 6]]))
     assert not calls
     assert KNOWN[model].verdict.apart["logits"] < 1e-3
+
+
+@pytest.mark.parametrize("name", ["cohere", "falcon-alibi", "mpt", "glm", "olmo", "llama"])
+def test_half_precision_is_told_from_another_computation(name, tokens):
+    """Rounding moves such weights by a fifth of the largest value; the limit is measured, and the verdict is that of float32."""
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model = wrap(hugging_face(name, len(tokens)).to(dtype), tokens, name=name, bos=0, device="cpu")
+        found[dtype] = (bool(verdict(model).bridge), verdict(model).decoding, verdict(model).padded)
+    assert found[torch.float32] == found[torch.bfloat16]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import BadInput, OutOfMemory
-from ..models.checked import NATS_PER_SHARE, allowed
+from ..models.checked import allowed, allowed_nats
 from ..models.hooks import active_edits, foreign_hooks
 from ..models.known import KNOWN, info, trunk_of
 from ..models.reference import Reference
@@ -110,7 +110,7 @@ def _trial(model: Any, trunk: Trunk, site: str) -> str:
     worst = float(((x - want).flatten(2).abs().amax((0, 2)) / want.flatten(2).abs().amax((0, 2)).clamp(min=1e-12)).max())
     worst_logp = float((logp - torch.stack([p[-1] for p in reference.logp])).abs().max())
     limit = allowed(model)
-    if not (worst <= limit and worst_logp <= NATS_PER_SHARE * limit):
+    if not (worst <= limit and worst_logp <= allowed_nats(model)):
         whose = "Hugging Face's" if site in STREAM else "the Bridge's"
         return (
             f"in a trial the trunk's {site} differed from {whose} by {worst:.1e} of the largest value, "

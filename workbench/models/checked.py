@@ -17,20 +17,35 @@ from .decode import fresh_cache, next_logits
 from .edits import Edit, Read
 from .forward import run
 from .hooks import edited, hook_point
+from .known import KNOWN
 from .reference import TAIL, Reference
 from .tokens import pad
 from .verdict import Verdict
 
-# share of the largest value, and nats: rounding stays far below (1e-5 and 1e-3 in float32), another computation is far above
-SHARE = {torch.float32: 1e-3, torch.float64: 1e-3}  # .1 in half precision
-NATS_PER_SHARE = 30
+SHARE = {torch.float32: 1e-3, torch.float64: 1e-3}  # of the largest value; .01 in half precision
+NATS = 30  # what a share of 1 of the largest value may mean in log-probabilities
+MOST, MOST_NATS = 0.3, 3.0  # another computation is above, in any precision
 READ = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "pattern")
 EDITED = ("resid_pre", "resid_mid", "attn_out", "mlp_out", "resid_post")
 
 
 def allowed(model: Any) -> float:
-    """Return the largest difference that counts as rounding, as a share of the largest value."""
-    return SHARE.get(next(model.parameters()).dtype, 0.1)
+    """Return the largest difference that counts as rounding, as a share of the largest value.
+
+    It is twice what noise of the dtype's precision does to the model; .001 in float32 and .01 in half precision at least, .3 at
+    most.
+    """
+    return min(MOST, max(SHARE.get(next(model.parameters()).dtype, 0.01), 2 * _floor(model, "floor")))
+
+
+def allowed_nats(model: Any) -> float:
+    """Return the largest difference of log-probabilities that counts as rounding, in nats (`allowed`)."""
+    return min(MOST_NATS, max(NATS * SHARE.get(next(model.parameters()).dtype, 0.01), 2 * _floor(model, "floor_nats")))
+
+
+def _floor(model: Any, name: str) -> float:
+    known = KNOWN.get(model)
+    return float(getattr(None if known is None else known.reference, name, 0.0))
 
 
 def apart(got: Tensor, want: Tensor) -> float:
@@ -51,14 +66,14 @@ def check(model: Any, reference: Reference) -> Verdict:
     Returns:
         What agrees, and what must be refused.
     """
-    limit = allowed(model)
+    limit, nats = allowed(model), allowed_nats(model)
     try:
         sums = _Sums(model, reference)
         sums.run()
     except Exception as error:
         return Verdict(bridge=f"TransformerLens's pass fails ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]})")
     found = {"logits": sums.logits, "stream": max(sums.stream)}
-    if not (found["stream"] <= limit and found["logits"] <= NATS_PER_SHARE * limit):
+    if not (found["stream"] <= limit and found["logits"] <= nats):
         layer = next((k for k, a in enumerate(sums.stream) if not a <= limit), len(sums.stream) - 1)
         where = "the embedding" if layer == 0 else f"block {layer - 1}"
         return Verdict(
@@ -66,7 +81,7 @@ def check(model: Any, reference: Reference) -> Verdict:
             f"after {where} by {sums.stream[layer]:.1e} of its largest value",
             apart=found,
         )
-    decoding, padded, why, more = _decoding(model, reference, limit)
+    decoding, padded, why, more = _decoding(model, reference, nats)
     return Verdict(sites=sums.bad(limit), decoding=decoding, padded=padded, why=why, apart=found | sums.worst | more)
 
 
@@ -180,7 +195,8 @@ class _Sums:
                 twin = pushed.get((name, layer)) if name not in self.why and self.worst.get(name, 0.0) <= allowed(self.model) else None
                 other = twin if twin is not None else want.left[layer] if site == "attn_out" else None
             if other is not None and site not in self.why:
-                self._note(f"{site}, edited", _nats(got, other) / NATS_PER_SHARE)
+                # as a share, so that one limit serves all
+                self._note(f"{site}, edited", _nats(got, other) * allowed(self.model) / allowed_nats(self.model))
 
     def _note(self, what: str, difference: float) -> None:
         self.worst[what] = max(self.worst.get(what, 0.0), difference)
@@ -202,7 +218,7 @@ def _nats(got: Tensor, want: Tensor) -> float:
     return float("inf") if got.shape != want.shape or not bool(got.isfinite().all()) else float((got - want).abs().max())
 
 
-def _decoding(model: Any, reference: Reference, limit: float) -> tuple[str, bool, str, dict[str, float]]:
+def _decoding(model: Any, reference: Reference, nats: float) -> tuple[str, bool, str, dict[str, float]]:
     """Find the fastest way to continue rows that gives Hugging Face's numbers: how, in which batches, why, and by how much it differs."""
     found: dict[str, float] = {}
     rows = [row for row in reference.rows if len(row) > TAIL]
@@ -215,8 +231,8 @@ def _decoding(model: Any, reference: Reference, limit: float) -> tuple[str, bool
             except Exception as error:
                 found[name] = float("inf")
                 found.setdefault(f"{type(error).__name__}", float("inf"))
-            if found[name] <= NATS_PER_SHARE * limit:
-                worse = [f"{k} by {v:.1e} nats" for k, v in found.items() if not v <= NATS_PER_SHARE * limit]
+            if found[name] <= nats:
+                worse = [f"{k} by {v:.1e} nats" for k, v in found.items() if not v <= nats]
                 return (
                     decoding,
                     padded,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..core.errors import BadInput, Disagrees
 from ..core.seeds import torch_rng
 from ..core.types import Float
-from .checked import NATS_PER_SHARE, allowed, apart
+from .checked import allowed_nats, apart
 from .edits import Read
 from .forward import run
 from .hooks import edited
@@ -218,7 +218,7 @@ def _compared(model: Any, made: Readout, name: str) -> Readout:
         made = replace(made, scale=scale_of(replace(made, cap=None).logits(states), logits, made.cap))
         got, want = made.logits(states).log_softmax(-1), logits.log_softmax(-1)
     off = float((got - want).abs().max())
-    if not off <= NATS_PER_SHARE * allowed(model):
+    if not off <= allowed_nats(model):
         raise Disagrees(
             f"{name}: its final norm and its unembedding{', with its cap,' if made.cap else ''} do not give its logits (log-probabilities "
             f"are off by {off:.1e} nats). The unembedding cannot be read along the stream"

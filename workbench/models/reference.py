@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,9 @@ class Reference:
             the block's input, and to its output.
         patterns: Per block, the attention pattern of the first row, `head x query x key`; empty where there is none.
         scale: The factor between what the unembedding gives and the logits (before a cap), as measured.
+        floor: How far rounding alone moves the numbers, as a share of the largest value: the change when noise of the dtype's
+            precision is put on every block's input.
+        floor_nats: The same of log-probabilities, in nats.
     """
 
     rows: tuple[tuple[int, ...], ...]
@@ -44,6 +47,8 @@ class Reference:
     left: dict[int, Float[Tensor, "tail sample"]]
     patterns: dict[int, Float[Tensor, "head query key"]]
     scale: float
+    floor: float
+    floor_nats: float
 
     def log_softmax(self, logits: Float[Tensor, "*row vocabulary"]) -> Float[Tensor, "*row sample"]:
         """Return the log-probabilities of the sampled tokens, in float32 on the CPU."""
@@ -140,9 +145,17 @@ def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
         leaves = layers[layer].register_forward_hook(lambda m, a, out: added(out, vector))
         with hooked(leaves):
             left[layer] = tail(hf(torch.tensor([rows[0]], device=device), use_cache=False).logits[0])
+    noisy: list[Tensor] = []
+    with ExitStack() as stack:
+        stack.enter_context(hooked(layers[-1].register_forward_hook(lambda m, a, out: noisy.append(stream_of(out)))))
+        for block in layers:
+            stack.enter_context(hooked(block.register_forward_pre_hook(_rounded(draw), with_kwargs=True)))
+        out = hf(torch.tensor([rows[0]], device=device), use_cache=False)
+    moved = (noisy[0][0].float().cpu() - streams[0][-1]).abs().max() / streams[0][-1].abs().max().clamp(min=1e-12)
+    nats = float((tail(out.logits[0]) - logps[0]).abs().max())
     return Reference(
         rows=rows, stream=tuple(streams), sample=sample, logp=tuple(logps), vector=vector, entered=entered, left=left,
-        patterns=patterns, scale=scale,
+        patterns=patterns, scale=scale, floor=float(moved), floor_nats=nats,
     )  # fmt: skip
 
 
@@ -180,6 +193,21 @@ def added(out: Any, vector: Tensor) -> Any:
     stream = stream_of(out)
     changed = stream + vector.to(stream)
     return changed if isinstance(out, Tensor) else (changed, *out[1:])
+
+
+def _rounded(draw: torch.Generator) -> Callable[..., Any]:
+    """Return a hook that puts noise of the dtype's precision on what a block takes in."""
+
+    def move(x: Tensor) -> Tensor:
+        noise = torch.rand(x.shape, generator=draw).to(x.device) * 2 - 1
+        return (x.float() * (1 + torch.finfo(x.dtype).eps * noise)).to(x.dtype)
+
+    def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (move(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": move(kwargs["hidden_states"])}
+
+    return hook
 
 
 def pushed_in(vector: Tensor) -> Callable[..., Any]:
