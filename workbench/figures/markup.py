@@ -22,7 +22,7 @@ BREAK, _BOLD, _PLAIN = "\ufdd0", "\ufdd1", "\ufdd2"  # noncharacters: Unicode ke
 _MARKS = {BREAK: "<br>", _BOLD: "<b>", _PLAIN: "</b>"}
 LONG = 92  # characters of a label beside an axis or in a legend; the csv beside a figure has all of them
 LONGEST = 600  # characters of any other text
-WIDE = 60  # a label of more characters needs more room than a figure leaves for labels
+WIDE = 44  # a label of more characters may need more room than a figure leaves for labels
 _PLACES = frozenset({"x", "y", "x0", "x1", "y0", "y1", "ticktext", "categoryarray"})
 # what stands in these is no text that is read: an escape would change what is drawn
 _CODES = frozenset({"bdata", "source", "family"})
