@@ -148,7 +148,7 @@ def cases(acts, stored):
         "scope": (Scope("marker", text=HOSTILE), ["from the last token of a text in the prompt on"], True),
         "vectors": (wb.VectorSet({(HOSTILE, 3): d}), ["vector 1 x d_model 6", "reliability", "abcd1234"], True),
         "model": (ModelInfo(name=HOSTILE, revision="", digest="abcd1234", dtype="float32", processing="none", n_layers=6, d_model=128,
-                  context=1024, bos=None, vocabulary="v"), ["layer 6 x d_model 128", "1,024 tokens", "0 to 5", "abcd1234", "none"], True),
+                  context=1024, first=(), vocabulary="v"), ["layer 6 x d_model 128", "1,024 tokens", "0 to 5", "abcd1234", "none"], True),
         "prompts": (PromptSet(pairs(), HOSTILE), ["48 contrast pairs", "8 identities", "6 rights", "' no' / ' yes'", "50%"], True),
         "pair": (pairs(1)[0], ["' no' / ' yes'", "right 0", "label 0"], True),
         "statistics": (Statistics(groups=(HOSTILE,), count=torch.tensor([7]), mean=torch.zeros(1, 2, D), scatter=None, layers=(1, 3), site="resid_post",
