@@ -14,7 +14,7 @@ from ..core.errors import BadInput, DamagedStore, MissingColumn, ShapeMismatch, 
 from ..core.provenance import content_hash
 from ..core.types import Bool, Float, Tensor
 from .display import ShownActivations
-from .manifest import same_model
+from .manifest import model_of, same_model, unfinished
 from .saving import save_activations
 from .sources import InMemory, OnDisk, Source
 from .store import Store
@@ -140,7 +140,12 @@ class Activations(ShownActivations):
 
         Returns:
             Which variant is true, 0 (negative) or 1 (positive), `item`.
+
+        Raises:
+            MissingColumn: The row table has no labels.
         """
+        if "label" not in self.rows:
+            raise MissingColumn(f"no column 'label'. There are: {', '.join(map(str, self.rows.columns))}")
         return self.rows["label"].to_numpy()
 
     def _with(self, **changes: Any) -> Activations:
@@ -224,7 +229,7 @@ class Activations(ShownActivations):
         Raises:
             WrongModel: The models differ.
         """
-        same_model(dict(self.provenance.get("model", {})), dict(other.provenance.get("model", {})))
+        same_model(model_of(self.provenance), model_of(other.provenance))
 
     def save(self, folder: str | Path) -> None:
         """Write the activations, their rows and their provenance to a folder.
@@ -295,16 +300,14 @@ def from_store(store: Store, rows: pd.DataFrame, keys: Sequence[str], parts: Seq
     Raises:
         DamagedStore: A shard is missing or damaged, or the capture did not finish.
     """
-    bad = store.damaged()
+    bad = store.damaged(keys, parts, quick=True)
     if bad:
-        raise DamagedStore(f"{store.folder.name}: shard {bad[0]} is missing or damaged; run the capture again to write it anew")
+        raise store.broken(bad[0])
     lacking = store.missing(keys, parts)
     if lacking:
         count = sum(len(items) for items, _ in lacking)
-        raise DamagedStore(
-            f"{store.folder.name}: the capture did not finish ({count:,} of {len(keys):,} items lack something); run it again with "
-            "the same store to resume"
-        )
+        lack = unfinished(store.manifest, f" ({count:,} of {len(keys):,} items lack something)")
+        raise DamagedStore(f"{store.folder.name}: {lack}")
     settings = store.manifest["settings"]
     layers = [int(p.partition(".")[2]) for p in parts if p.startswith("layer.")]
     return Activations(

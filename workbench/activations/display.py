@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.show import Shown, origin, short, some
+from .manifest import model_of
 from .sources import OnDisk, Source
 
 
@@ -28,7 +29,7 @@ class ShownActivations(Shown):
         last = ["head", "d_head"] if self.site == "z" else ["d_model"]
         names = ["item", "variant", "layer", *(["position"] if "mask" in self.source.names else []), *last]
         axes = " x ".join(names) if len(names) == len(shape) else "item x variant x layer x …"
-        model = dict(self.provenance.get("model", {})).get("name", "?")
+        model = model_of(self.provenance).get("name", "?")
         on_disk = self.source.store.folder.name if isinstance(self.source, OnDisk) else ""
         where = f" in {on_disk!r}" if on_disk else ""
         line = f"{axes} = {shape}, {self.site} at {self.position!r}, layers {some(self.layers, 40)}, of {short(model, 40)!r}{where}"

@@ -9,8 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from ..core.errors import BadInput
 from ..core.provenance import content_hash
 from .files import digest, raw, shard_name
+from .manifest import TABLE_NAME, model_of
 from .sources import Source
 from .store import Store
 
@@ -40,13 +42,17 @@ def save_activations(acts: Saveable, folder: Path) -> None:
 
     Raises:
         OutputFolder: The folder holds something else.
+        BadInput: There are no items, or the rows or the provenance cannot be written.
         DiskFull: The activations do not fit on the disk.
     """
+    if not len(acts):
+        raise BadInput("activations of no items cannot be saved")
     prompts = str(acts.provenance.get("prompts", "")) or content_hash(acts.rows.to_dict("list"))
+    prompts = prompts if TABLE_NAME.fullmatch(prompts) else content_hash(prompts)  # it becomes the name of a file
     settings = {"origin": "saved", "prompts": prompts, "site": acts.site, "position": acts.position, "layers": list(acts.layers)}
-    store = Store.open(folder, model=dict(acts.provenance.get("model", {})), settings=settings)
+    store = Store.open(folder, model=model_of(acts.provenance), settings=settings)
     old = list(store.manifest["shards"])
-    parts = [n for n in acts.source.names if not n.startswith("layer.") or int(n.partition(".")[2]) in acts.layers]
+    parts = [n for n in acts.source.names if not n.startswith(("layer.", "sinks.")) or int(n.partition(".")[2]) in acts.layers]
     keys: list[str] = []
     new = []
     for start in range(0, len(acts), SHARD_ITEMS):
@@ -57,5 +63,5 @@ def save_activations(acts: Saveable, folder: Path) -> None:
         new.append(shard_name(block_keys, parts))
         store.write(new[-1], block_keys, tensors)
         keys += block_keys
-    store.ask(prompts, acts.rows, keys, parts=parts, provenance=acts.provenance)
-    store.strike([name for name in old if name not in new], remove=True)
+    store.ask(prompts, acts.rows, keys, parts=parts, provenance={**acts.provenance, "model": model_of(acts.provenance)})
+    store.remove([name for name in old if name not in new])

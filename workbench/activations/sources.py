@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.errors import DamagedStore
 from .store import Store
 
 
@@ -48,6 +49,8 @@ class OnDisk:
         index = self.store.index(first)
         shapes = {name: self.store.shape(name, first) for name in {index[key][0] for key in self.keys}}
         shape = list(next(iter(shapes.values())))[1:]
+        if len({self._but_width(s) for s in shapes.values()}) > 1:
+            raise self._unlike(first)
         if self.ragged:
             shape[1] = max(s[2] for s in shapes.values())
         self.shape = (len(self.keys), *shape)
@@ -70,6 +73,8 @@ class OnDisk:
                 if widen:
                     shape[1] = self.shape[2]
                 out = torch.zeros(len(self.keys), *shape, dtype=values.dtype)
+            if self._but_width(tuple(values.shape)) != self._but_width(tuple(out.shape)) or values.dtype != out.dtype:
+                raise self._unlike(name)
             if widen:  # a shard is as wide as its own longest row
                 width = min(values.shape[2], out.shape[2])
                 out[torch.tensor(items), :, :width] = values[:, :, :width]
@@ -77,6 +82,15 @@ class OnDisk:
                 out[torch.tensor(items)] = values
         assert out is not None
         return out
+
+    def _but_width(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an item, without the axis of positions, in which shards differ."""
+        return (shape[1], *shape[3:]) if self.ragged and len(shape) > 2 else shape[1:]
+
+    def _unlike(self, part: str) -> DamagedStore:
+        return DamagedStore(
+            f"{self.store.folder.name}: {part} has another shape or dtype in one shard than in others; capture into an empty folder"
+        )
 
     def take(self, items: np.ndarray) -> OnDisk:
         """Return some of the items; nothing is read."""

@@ -1,6 +1,6 @@
 """A store: a folder of activations that grows, survives being killed, and serves several processes at once.
 
-    manifest.json        model, site, position, dtype; the prompt sets asked for; the shards with their checksums
+    manifest.json        model, site, position, dtype; the prompt sets asked for; the shards with their checksums; its own seal
     prompts/H.parquet    the row table of prompt set H, and the key of each item
     H.safetensors        a shard: some items (their keys in its header), one tensor per layer, `item x variant x …`
 
@@ -9,6 +9,14 @@ nothing, and a capture of more prompts or layers computes what is missing. A sha
 synchronised, renamed, and only then entered into the manifest, under a lock. A process claims the shard that it computes by
 a lock that the system frees when the process dies. So several processes may work on one store, and none repeats the work of
 another.
+
+Every byte is covered by a sha256. Compared are
+- the manifest and a row table whenever they are read;
+- the header of a shard when it is opened, a tensor when it is first read and again after its file has changed;
+- all bytes of a shard when a capture goes on from it (`damaged`), or when its size or time is another than it was.
+What differs is never used: reading it raises `DamagedStore`, and the next capture into the store computes it again. Where the
+manifest itself is damaged, that capture begins a new one. Names in a manifest are those of plain files inside the folder; a
+link or a device is refused. A store of an earlier version is read, its shards compared as a whole.
 """
 
 from __future__ import annotations
@@ -21,18 +29,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ..core.errors import DamagedStore, OutputFolder, WrongModel
-from .files import claimed, digest, file_digest, full_disk, part_order, raw, write_file
-from .manifest import MANIFEST, SCHEMA, read_manifest, same_model
+from .files import claimed, digest, locked, part_order, raw, write_file, writing
+from .manifest import SCHEMA, TABLES, again, manifest_to_continue, read_manifest, same_model, sweep, unfinished, write_manifest
+from .shard import HEADER, UNREADABLE, Shard
 from .stamps import Stamps
-
-KEY = "item_key"
-_HEADER = "workbench"
+from .tables import read_table, table_bytes, whole_table, write_table
 
 
 class Store:
@@ -42,9 +47,7 @@ class Store:
         self.folder = folder
         self.manifest = manifest
         self._stamps = Stamps(folder)
-        self._files: dict[str, Any] = {}
-        self._checked: set[tuple[str, str]] = set()
-        self._keys: dict[str, list[str]] = {}
+        self._shards: dict[str, Shard] = {}
         self._index: dict[str, dict[str, tuple[str, int]]] = {}
 
     # ------------------------------------------------------------------ opening
@@ -71,42 +74,41 @@ class Store:
             The store.
 
         Raises:
-            OutputFolder: The folder holds something else, or activations of other settings.
+            OutputFolder: The folder holds something else, or activations of other settings, or cannot be written.
             WrongModel: The folder holds activations of another model.
+            DiskFull: There is no room for the manifest.
+
+        Note:
+            What a killed process left is removed, and a damaged manifest is replaced by an empty one: nothing could be read by it.
         """
-        if folder.exists() and not folder.is_dir():
-            raise OutputFolder(f"{folder.name} is a file; activations go into a folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        with full_disk(folder), FileLock(folder / ".manifest.lock"):
-            if not (folder / MANIFEST).is_file():
-                if any(p.name != ".manifest.lock" for p in folder.iterdir()):
-                    (folder / ".manifest.lock").unlink(missing_ok=True)
-                    raise OutputFolder(f"{folder.name} holds something else; choose an empty folder for activations")
-                store = cls(folder, {"schema": SCHEMA, "model": dict(model), "settings": dict(settings), "requests": {}, "shards": {}})
-                store._write_manifest()
-                return store
-        try:
-            store = cls.existing(folder)
-        except DamagedStore as error:
-            raise OutputFolder(f"{error}; choose an empty folder") from None
-        same_model(store.manifest["model"], model)
+        with writing(folder):
+            if folder.exists() and not folder.is_dir():
+                raise OutputFolder(f"{folder.name} is a file; activations go into a folder")
+            folder.mkdir(parents=True, exist_ok=True)
+            manifest_to_continue(folder)  # a folder that holds something else is left without a lock too
+            with locked(folder):
+                sweep(folder)
+                manifest = manifest_to_continue(folder)
+                if manifest is None:
+                    manifest = {"schema": SCHEMA, "model": dict(model), "settings": dict(settings), "requests": {}, "shards": {}}
+                    write_manifest(folder, manifest)
+        same_model(manifest["model"], model)
         for key, value in settings.items():
-            if (have := store.manifest["settings"].get(key)) != value:
+            if (have := manifest["settings"].get(key)) != value:
                 raise OutputFolder(f"{folder.name} holds activations with {key} {have!r}, not {value!r}; choose another folder")
-        return store
+        return cls(folder, manifest)
 
     # ------------------------------------------------------------------ writing
-
-    def _write_manifest(self) -> None:
-        write_file(self.folder / MANIFEST, json.dumps(self.manifest, indent=1, ensure_ascii=False).encode())
 
     @contextmanager
     def _updating(self) -> Iterator[dict[str, Any]]:
         """Yield the manifest as it is on disk, for one change, under the lock."""
-        with full_disk(self.folder), FileLock(self.folder / ".manifest.lock"):
-            self.manifest = read_manifest(self.folder)
-            yield self.manifest
-            self._write_manifest()
+        with writing(self.folder), locked(self.folder):
+            manifest = read_manifest(self.folder)
+            yield manifest
+            write_manifest(self.folder, manifest)
+            self.manifest = manifest
+            self._index.clear()
 
     def ask(self, prompts: str, rows: pd.DataFrame, keys: Sequence[str], *, parts: Sequence[str], provenance: Mapping[str, Any]) -> None:
         """Enter a prompt set: its rows, and the parts that are wanted (layers, log-probabilities).
@@ -117,17 +119,20 @@ class Store:
             keys: The key of each item, in the order of the rows.
             parts: Names of the parts, added to those of earlier captures of the set.
             provenance: Model, prompts, versions.
+
+        Raises:
+            BadInput: The rows or the provenance hold something that a file cannot keep.
         """
-        path = self.folder / "prompts" / f"{prompts}.parquet"
-        data = rows.assign(**{KEY: list(keys)}).to_parquet()
+        data = table_bytes(rows, keys)
         name, last = next(reversed(self.manifest["requests"].items()), ("", {"parts": [], "sha256": ""}))
-        if name == prompts and set(parts) <= set(last["parts"]) and last["sha256"] == digest(data) and self._rows_good(prompts, last):
+        if name == prompts and set(parts) <= set(last["parts"]) and last["sha256"] == digest(data) and whole_table(self.folder, name, last):
             return
-        with full_disk(self.folder):
-            path.parent.mkdir(exist_ok=True)
         with self._updating() as manifest:
-            write_file(path, data)
             known = manifest["requests"].get(prompts, {"parts": []})["parts"]
+            if prompts in manifest["requests"]:  # if this process dies before the end, the old rows are good, or the new ones
+                manifest["requests"][prompts]["coming"] = digest(data)
+                write_manifest(self.folder, manifest)
+            write_table(self.folder, prompts, data)
             manifest["requests"].pop(prompts, None)  # the latest comes last
             manifest["requests"][prompts] = {
                 "parts": sorted({*known, *parts}, key=part_order),
@@ -148,10 +153,10 @@ class Store:
         Raises:
             DiskFull: The shard does not fit; the shards that were written before stay readable.
         """
-        header = {_HEADER: json.dumps({"items": list(keys)})}
-        data = save({k: t.contiguous() for k, t in tensors.items()}, header)
+        data = save({k: t.contiguous() for k, t in tensors.items()}, {HEADER: json.dumps({"items": list(keys)})})
         entry = {
             "sha256": digest(data),
+            "header": digest(data[: 8 + int.from_bytes(data[:8], "little")]),
             "bytes": len(data),
             "items": len(keys),
             "parts": list(tensors),
@@ -161,8 +166,8 @@ class Store:
         with self._updating() as manifest:
             write_file(self.folder / name, data)
             manifest["shards"][name] = entry
+        self._shards.pop(name, None)
         self._stamps.add([name], self.manifest["shards"])
-        self._forget(name)
 
     def claim(self, name: str, *, wait: bool = False) -> AbstractContextManager[bool]:
         """Claim a shard while computing it (`files.claimed`)."""
@@ -175,37 +180,55 @@ class Store:
         self.manifest = read_manifest(self.folder)
         self._index.clear()
 
-    def damaged(self, names: Sequence[str] | None = None) -> list[str]:
+    def damaged(self, keys: Sequence[str] | None = None, parts: Sequence[str] = (), *, quick: bool = False) -> list[str]:
         """Return the shards that are missing or differ from their checksums.
 
-        A file is not read again if its size and time are those at which its checksum was last compared.
-        """
-        names = list(self.manifest["shards"]) if names is None else list(names)
-        stamps = self._stamps.read()
-        bad, good = [], []
-        for name in names:
-            path, entry = self.folder / name, self.manifest["shards"][name]
-            try:
-                stat = path.stat()
-                if stamps.get(name) == [stat.st_size, stat.st_mtime_ns, entry["sha256"]]:
-                    continue
-                whole = stat.st_size == entry["bytes"] and file_digest(path) == entry["sha256"]
-            except OSError:
-                whole = False
-            (good if whole else bad).append(name)
-        if good:
-            self._stamps.add(good, self.manifest["shards"])
-        return bad
+        Args:
+            keys: Compare all bytes of shards that hold one of these items, and the headers of the others; `None` for all bytes.
+            parts: Of those, shards with one of these parts.
+            quick: Skip shards whose size and time are those at which they were last found whole.
 
-    def strike(self, names: Sequence[str], *, remove: bool = False) -> None:
-        """Remove shards from the manifest, so that they are computed again; with `remove`, delete their files too."""
+        Returns:
+            The names of their files.
+        """
+        shards, wanted = self.manifest["shards"], set(keys or ())
+        bad, names = [], []
+        for name, entry in shards.items():
+            try:
+                if keys is None or (not wanted.isdisjoint(self.keys(name)) and set(parts) & set(entry["parts"])):
+                    names.append(name)
+            except DamagedStore:
+                bad.append(name)
+        names = self._stamps.unknown(names, shards) if quick else names
+        broken = {name for name in names if not self._sound(name, shards[name])}
+        if good := self._stamps.unknown([name for name in names if name not in broken], shards):
+            self._stamps.add(good, shards)
+        return [name for name in shards if name in broken or name in bad]
+
+    def _sound(self, name: str, entry: Mapping[str, Any]) -> bool:
+        """Compare all bytes of a shard."""
+        try:
+            return self._opened(name, entry).whole()
+        except UNREADABLE:
+            return False
+
+    def strike(self, names: Sequence[str]) -> None:
+        """Remove damaged shards from the manifest, so that they are computed again; not those that another process has mended."""
+        if names:
+            with self._updating() as manifest:
+                for name in names:
+                    if name in manifest["shards"] and not self._sound(name, manifest["shards"][name]):
+                        del manifest["shards"][name]
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove shards from the manifest and delete their files."""
         if names:
             with self._updating() as manifest:
                 for name in names:
                     manifest["shards"].pop(name, None)
-            for name in names:
-                self._forget(name)
-                if remove:
+            with writing(self.folder):
+                for name in names:
+                    self._shards.pop(name, None)
                     (self.folder / name).unlink(missing_ok=True)
 
     def ill(self, keys: Sequence[str], parts: Sequence[str]) -> dict[int, list[Any]]:
@@ -235,9 +258,7 @@ class Store:
 
     def keys(self, name: str) -> list[str]:
         """Return the keys of a shard's items, from its header."""
-        if name not in self._keys:
-            self._keys[name] = json.loads(self._open(name).metadata()[_HEADER])["items"]
-        return self._keys[name]
+        return self._shard(name).keys
 
     def missing(self, keys: Sequence[str], parts: Sequence[str]) -> list[tuple[np.ndarray, list[str]]]:
         """Return groups of items (by number) that lack the same parts, and those parts."""
@@ -246,21 +267,16 @@ class Store:
         return [(np.asarray(index), list(lack)) for lack, index in lacks.groupby(lacks, sort=False).indices.items() if lack]  # pyright: ignore
 
     def tensor(self, name: str, part: str) -> Tensor:
-        """Return one tensor of a shard, mapped into memory. Its checksum is compared when it is first read.
+        """Return one tensor of a shard, mapped into memory. Its checksum is compared unless it was since the file last changed.
 
         Raises:
             DamagedStore: The checksum differs, or the file cannot be read.
         """
+        shard = self._shard(name)
         try:
-            tensor = self._open(name).get_tensor(part)
-        except (SafetensorError, OSError) as error:
-            raise self._broken(name) from error
-        if (name, part) not in self._checked:
-            if digest(raw(tensor)) != self.manifest["shards"][name]["tensors"][part]:
-                self._stamps.drop(name)
-                raise self._broken(name)
-            self._checked.add((name, part))
-        return tensor
+            return shard.tensor(part)
+        except UNREADABLE as error:
+            raise self.broken(name) from error
 
     def request(self, prompts: str | None) -> tuple[str, dict[str, Any]]:
         """Return the hash and the manifest's entry of a prompt set, given its hash; `None` for the latest capture.
@@ -271,7 +287,7 @@ class Store:
         """
         requests = self.manifest["requests"]
         if not requests:
-            raise DamagedStore(f"{self.folder.name}: the capture did not finish; run it again with the same store to resume")
+            raise DamagedStore(f"{self.folder.name}: {unfinished(self.manifest)}")
         if prompts is None:
             return list(requests.items())[-1]
         if prompts not in requests:
@@ -286,34 +302,29 @@ class Store:
         Raises:
             DamagedStore: The table is missing or damaged.
         """
-        if not self._rows_good(prompts, self.manifest["requests"][prompts]):
-            raise DamagedStore(
-                f"{self.folder.name}: prompts/{prompts}.parquet is missing or damaged; run the capture again to write it anew"
-            )
-        frame = pd.read_parquet(self.folder / "prompts" / f"{prompts}.parquet")
-        return frame.drop(columns=KEY), frame[KEY].tolist()
+        table = read_table(self.folder, prompts, self.manifest["requests"][prompts])
+        if table is None:
+            raise DamagedStore(f"{self.folder.name}: {TABLES}/{prompts}.parquet is missing or damaged; {again(self.manifest)}")
+        return table
 
-    def _rows_good(self, prompts: str, entry: Mapping[str, Any]) -> bool:
-        path = self.folder / "prompts" / f"{prompts}.parquet"
-        return path.is_file() and file_digest(path) == entry["sha256"]
+    def broken(self, name: str) -> DamagedStore:
+        """Return the error for a shard that is missing or damaged."""
+        self._stamps.drop(name)  # whoever opens the store next compares all of it
+        self._shards.pop(name, None)
+        return DamagedStore(f"{self.folder.name}: shard {name} is missing or damaged; {again(self.manifest)}")
 
-    def _broken(self, name: str) -> DamagedStore:
-        return DamagedStore(f"{self.folder.name}: shard {name} is missing or damaged; run the capture again to write it anew")
+    def _shard(self, name: str) -> Shard:
+        try:
+            return self._opened(name, self.manifest["shards"][name])
+        except UNREADABLE as error:
+            raise self.broken(name) from error
 
-    def _open(self, name: str) -> Any:
-        if name not in self._files:
-            try:
-                self._files[name] = safe_open(self.folder / name, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise self._broken(name) from error
-        return self._files[name]
-
-    def _forget(self, name: str) -> None:
-        self._files.pop(name, None)
-        self._keys.pop(name, None)
-        self._index.clear()
-        self._checked = {c for c in self._checked if c[0] != name}
+    def _opened(self, name: str, entry: Mapping[str, Any]) -> Shard:
+        shard = self._shards.get(name)
+        if shard is None or shard.entry != entry or not shard.same():
+            shard = self._shards[name] = Shard(self.folder / name, entry)
+        return shard
 
     def shape(self, name: str, part: str) -> tuple[int, ...]:
         """Return the shape of a shard's tensor, from its header."""
-        return tuple(self._open(name).get_slice(part).get_shape())
+        return self._shard(name).shape(part)

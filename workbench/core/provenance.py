@@ -42,7 +42,7 @@ def redact(value: Any, name: str = "") -> Any:
 def content_hash(*parts: Any) -> str:
     """Return a hash (16 hex digits) of JSON-like data; equal content, equal hash."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _git(*args: str) -> str | None:
