@@ -403,9 +403,22 @@ def test_columns_are_checked_alike(load, columns, error, match):
         load(OWN, columns)
 
 
-@pytest.mark.parametrize("source", [{"statement": "a"}, ["a"], [["a", 1]]])
+@pytest.mark.parametrize("path", [None, 5, math.nan, "", "a\x00.csv", pd.DataFrame({"a": [1]})])
+def test_what_is_no_path(path):
+    for read in (p.read_table, p.read_lines):
+        with pytest.raises(errors.BadInput, match=r"^the path of a file (is|holds) "):
+            read(path)
+    for given in (path, "Bake"):
+        if not isinstance(given, pd.DataFrame):
+            with pytest.raises(errors.BadInput, match="harmless instructions are a list of texts or a table, got "):
+                p.instruction_pairs(["a"], given)
+
+
+@pytest.mark.parametrize("source", [{"statement": "a"}, ["a"], [["a", 1]], None, 5])
 def test_what_is_no_table(source):
-    with pytest.raises(errors.BadInput, match=r"is a file, a data frame or a list of mappings|a mapping of columns to values is needed"):
+    with pytest.raises(
+        errors.BadInput, match=r"a file, a data frame or a list of mappings is needed|a mapping of columns to values is needed"
+    ):
         p.from_table(source, template="base_short")
 
 

@@ -61,7 +61,7 @@ def test_a_list_without_entries(tmp_path):
         p.read_lines(write(tmp_path / "x.txt", "# nothing\n\n \n"))
     with pytest.raises(errors.BadInput, match=r"x.txt, line 2 holds a control character \(U\+0000\) at character 1"):
         p.read_lines(write(tmp_path / "x.txt", "fine\na\x00b\n"))
-    with pytest.raises(errors.BadInput, match=r"no file .*gone\.txt"):
+    with pytest.raises(errors.BadInput, match=r"^no file \'gone\.txt\'$"):
         p.read_lines(tmp_path / "gone.txt")
 
 

@@ -18,6 +18,15 @@ from .cells import Place, check_text
 Row = dict[str, Any]
 
 
+def checked_path(path: Any) -> Path:
+    """Return the path of a file after checking that it is one.
+
+    Raises:
+        BadInput: It is neither a text nor a path, or holds a control character.
+    """
+    return path if isinstance(path, Path) else Path(check_text(path, "the path of a file"))
+
+
 def read_text(path: Path, label: str) -> str:
     """Return the text of a UTF-8 file (also gzipped, by its ending).
 

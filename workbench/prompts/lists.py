@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..core.errors import BadInput, EmptyPromptSet
 from .cells import check_text
-from .formats import read_text
+from .formats import checked_path, read_text
 from .rows import normal
 from .udhr import Identity, Right
 
@@ -29,9 +29,9 @@ def read_lines(path: str | Path) -> list[str]:
 
 def _numbered(path: str | Path) -> list[tuple[int, str]]:
     """The entries of a text file, each with the number of its line."""
-    path = Path(path)
+    path = checked_path(path)
     if not path.is_file():
-        raise BadInput(f"no file {path}")
+        raise BadInput(f"no file {path.name!r}" + (": it is a folder" if path.is_dir() else ""))
     lines = ((i, line.removesuffix("\r")) for i, line in enumerate(read_text(path, path.name).split("\n"), 1))
     kept = [(i, line) for i, line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not kept:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..core.errors import BadInput, MissingColumn
 from .cells import Place, check_answers, flaw_of, label_of, name_of, shown, text_of
+from .formats import checked_path
 from .pairs import COLUMNS, ContrastPair, PromptSet
 from .rows import normal
 from .table import Source, Table, open_table, single
@@ -35,7 +36,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         BadInput: The file does not exist, has another ending, is not UTF-8, names a column twice, cannot be read, or has a cell
             with a control character or half a character; the message gives the line.
     """
-    table = open_table(Path(path))
+    table = open_table(checked_path(path))
     for place, row in table.rows:
         for column, cell in row.items():
             if isinstance(cell, str) and (flaw := flaw_of(cell, blank=True)):

@@ -201,8 +201,8 @@ def instruction_pairs(
 
 def _texts(given: pd.DataFrame | Iterable[str], kind: str) -> list[tuple[str, str]]:
     """The instructions, each with its category."""
-    if isinstance(given, str):
-        raise BadInput(f"{kind} instructions stand in a list, got the text {shown(given)}; put it in a list")
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise BadInput(f"{kind} instructions are a list of texts or a table, got {shown(given)}")
     if not isinstance(given, pd.DataFrame):
         return [(check_text(text, f"{kind} instruction {i}").strip(), "") for i, text in enumerate(given)]
     table = open_table(given, f"the {kind} table")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..core.errors import BadInput, EmptyPromptSet, GatedModel, NetworkNeeded
 from ..core.seeds import numpy_rng
 from .cells import Place, check_count
-from .formats import Row, csv_rows, json_rows, jsonl_rows, parquet_rows, read_text
+from .formats import Row, checked_path, csv_rows, json_rows, jsonl_rows, parquet_rows, read_text
 
 T = TypeVar("T")
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
@@ -48,7 +48,7 @@ def read_rows(path: str | Path, label: str | None = None) -> list[Row]:
 
 def placed_rows(path: str | Path, label: str | None = None) -> list[tuple[Place, Row]]:
     """Return the rows of a file, as `read_rows` does, each with its place."""
-    path = Path(path)
+    path = checked_path(path)
     label = label or path.name
     if not path.is_file():
         raise BadInput(f"no file {label!r}" + (": it is a folder" if path.is_dir() else ""))

@@ -50,7 +50,7 @@ class Table:
         if not isinstance(columns or {}, Mapping):
             raise BadInput(f"columns is a mapping of fields to columns, {{'{needed[0]}': '…'}}; got {type(columns).__name__}")
         columns = dict(columns or {})
-        listing = ", ".join(map(str, self.columns))
+        listing = ", ".join(repr(c) if str(c) != str(c).strip() else str(c) for c in self.columns)
         for field, column in columns.items():
             if field not in fields:
                 turned = f" The field comes first: {column}={field}." if column in fields else ""
@@ -131,7 +131,7 @@ def open_table(source: Source, what: str = "the table") -> Table:
         rows = [(place, dict(row)) for place, row in zip(places, source.to_dict("records"), strict=True)]
         return Table(name="table", columns=tuple(source.columns), rows=rows)
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
-        raise BadInput(f"{what} is a file, a data frame or a list of mappings; got {type(source).__name__}")
+        raise BadInput(f"{what}: a file, a data frame or a list of mappings is needed, got {type(source).__name__}")
     rows = []
     for i, row in enumerate(source):
         if not isinstance(row, Mapping):
