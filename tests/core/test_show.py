@@ -35,3 +35,5 @@ def test_a_card_is_text_and_sets_no_formula():
     assert not set(page) & {"\u202e", "\x1b"}
     assert page.count("⟪U+202E⟫") >= 6
     assert page.count("&amp;amp;") == 6
+    assert show.framed("<p>no formula</p>") == "<p>no formula</p>"
+    assert show.framed("\\(x\\)").startswith('<div class="tex2jax_ignore')

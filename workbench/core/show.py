@@ -153,17 +153,18 @@ def card(title: object, rows: Mapping[str, Any], *, tables: Iterable[Any] = (), 
 
 
 def framed(page: str) -> str:
-    """Return HTML for a notebook in a frame in which no text is read as a formula, and in which what cannot be seen is written out.
+    r"""Return HTML for a notebook so that no text in it is read as a formula, and with what cannot be seen written out.
 
-    A notebook sets what stands between two dollar signs with MathJax, and a formula can load a picture from a network.
+    A notebook sets what stands between two dollar signs, or after a backslash, with MathJax, and a formula can load a picture from a network.
 
     Args:
         page: HTML, its texts escaped.
 
     Returns:
-        One `<div>`.
+        The page; one `<div>` that MathJax leaves out where it holds a `$` or a backslash.
     """
-    return f'<div class="tex2jax_ignore mathjax_ignore">{visible(page)}</div>'
+    page = visible(page)
+    return f'<div class="tex2jax_ignore mathjax_ignore">{page}</div>' if "$" in page or "\\" in page else page
 
 
 class Shown:
