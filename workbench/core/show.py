@@ -155,7 +155,7 @@ def card(title: object, rows: Mapping[str, Any], *, tables: Iterable[Any] = (), 
 def framed(page: str) -> str:
     r"""Return HTML for a notebook so that no text in it is read as a formula, and with what cannot be seen written out.
 
-    A notebook sets what stands between two dollar signs, or after a backslash, with MathJax, and a formula can load a picture from a network.
+    A notebook sets what stands between two dollar signs, or after a backslash, with MathJax; a formula can load a picture.
 
     Args:
         page: HTML, its texts escaped.
