@@ -155,6 +155,10 @@ class DamagedRun(WorkbenchError):
     """A run folder that cannot be read, or lacks what its record lists."""
 
 
+class AlteredRun(DamagedRun, UserWarning):
+    """Tables or words of a run that are not what it wrote. Given as a warning where the run can still be read."""
+
+
 class WrongModel(WorkbenchError):
     """Activations or a direction of another model, dtype or weight-processing mode."""
 

@@ -3,7 +3,7 @@
 from . import udhr
 from .export import browser, export
 from .markup import BREAK, bold
-from .panel import Drawing, Finding, Panel, read_rows, recipes
+from .panel import Drawing, Finding, Panel, recipes
 from .report import write_report
 from .style import style
 from .theme import THEMES, themed
@@ -18,7 +18,6 @@ __all__ = [
     "bold",
     "browser",
     "export",
-    "read_rows",
     "recipes",
     "reworded",
     "style",

@@ -16,7 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..core.errors import BadInput, MissingTool
-from ..core.whole import replacing, write_whole
+from ..core.tables import write_csv
+from ..core.whole import write_whole
 from .markup import tamed
 from .page import LIBRARY, figure_page, library
 
@@ -89,8 +90,7 @@ def export(
             write_whole(out[-1], figure_page(spec, name, single_file=single_file))
     for name, table in (tables or {}).items():
         out.append(folder / f"{name}.csv")
-        with replacing(out[-1]) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g", errors="backslashreplace")
+        write_csv(out[-1], table)
     kinds = [f for f in formats if f != "html"]
     return [*out, *_stills(specs, folder, kinds, scale, seconds)] if kinds and figures else out
 

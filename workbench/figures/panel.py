@@ -19,8 +19,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..core.errors import BadInput, DamagedRun
-from ..core.whole import replacing
+from ..core.errors import BadInput
+from ..core.tables import read_csv, write_csv
 from .markup import draws
 from .theme import themed
 from .words import reworded
@@ -101,10 +101,13 @@ class Drawing:
     def save(self, folder: Path, name: str) -> Drawing:
         """Write the rows as csv and return the drawing as it is read back: what is drawn now is what is redrawn later."""
         folder.mkdir(parents=True, exist_ok=True)
-        for k, (argument, table) in enumerate(self.rows.items()):
-            with replacing(folder / _file(name, argument, k)) as temporary:
-                table.to_csv(temporary, index=False, float_format="%.6g", errors="backslashreplace")
+        for file, table in zip(self.files(name), self.rows.values(), strict=True):
+            write_csv(folder / file, table)
         return Drawing.load(folder, name, self.spec())
+
+    def files(self, name: str) -> list[str]:
+        """Return the names of the csv files of a figure of this name."""
+        return [_file(name, argument, k) for k, argument in enumerate(self.rows)]
 
     def spec(self) -> dict[str, Any]:
         """What `load` needs beside the csv files."""
@@ -125,34 +128,12 @@ class Drawing:
         Raises:
             DamagedRun: A file is missing.
         """
-        rows = {argument: read_rows(folder / _file(name, argument, k)) for k, argument in enumerate(spec["rows"])}
+        rows = {argument: read_csv(folder / _file(name, argument, k)) for k, argument in enumerate(spec["rows"])}
         return cls(name=spec["draw"], rows=rows, options=dict(spec["options"]))
 
 
 def _file(name: str, argument: str, k: int) -> str:
     return f"{name}.csv" if k == 0 else f"{name}-{argument}.csv"
-
-
-def read_rows(path: Path) -> pd.DataFrame:
-    """Read a table that a run wrote.
-
-    Args:
-        path: The csv file.
-
-    Returns:
-        The table; empty cells of text columns are "", those of numbers nan.
-
-    Raises:
-        DamagedRun: There is no such file.
-    """
-    if not path.is_file():
-        raise DamagedRun(f"{path.name} is missing from {path.parent}: the run was not finished, or the file was deleted; run it again")
-    try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except ValueError as error:  # an empty or broken file
-        raise DamagedRun(f"{path.name} in {path.parent} cannot be read: {str(error).splitlines()[0]}") from None
-    text = [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c]) and not pd.api.types.is_bool_dtype(table[c])]
-    return table.assign(**{c: table[c].fillna("") for c in text})
 
 
 class _Recipes:

@@ -27,11 +27,12 @@ from typing import Any
 
 from ..core.errors import BadInput, BrokenStudy
 from .cache import Cache
+from .document import DOCUMENT
 from .execute import execute, undeclared
 from .handle import ModelHandle, handles
 from .registry import find
 from .rehearsal import rehearse
-from .render import DOCUMENT, redraw
+from .render import redraw
 from .reproduce import Rerun, rerun
 from .roles import roles_of
 from .run import Run

@@ -12,7 +12,8 @@ import pandas as pd
 from ..core.tables import pick, span
 from ..core.whole import write_whole
 from ..figures import Finding, Panel, recipes
-from .render import DOCUMENT, render
+from .document import DOCUMENT
+from .render import render
 from .run import Run
 from .study import Main, Study
 

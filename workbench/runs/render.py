@@ -10,21 +10,24 @@ import difflib
 import json
 import tomllib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput, DamagedRun, MissingTool
+from ..core.errors import AlteredRun, BadInput, MissingTool
 from ..core.provenance import content_hash
-from ..core.whole import write_whole
-from ..figures import THEMES, Drawing, Finding, Panel, browser, export, words_of, write_report
+from ..core.whole import write_whole, writing
+from ..figures import THEMES, Finding, Panel, browser, export, words_of, write_report
 from ..figures.export import LIBRARY, WRITTEN
 from ..figures.words import title_of, wrapped
-from .record import RECORD, check_name
-from .run import Run, write_csv
+from .digests import told
+from .document import DOCUMENT, load_document
+from .inside import check_inside
+from .record import RECORD
+from .run import Run
+from .shape import read_json
 
-DOCUMENT = "report.json"
 FORMATS = ("html", "png", "svg", "pdf")
 _REPORT = ("title", "subtitle", "convention", "warning", "findings", "limits", "made")
 
@@ -95,7 +98,7 @@ def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str], singl
     """Write the figures that have changed since they were last written, each with its caption. Stills take a browser and seconds."""
     seal = folder / ".seal.json"
     try:
-        old = dict(json.loads(seal.read_text(encoding="utf-8")))
+        old = dict(read_json(seal))
     except (OSError, ValueError, TypeError):
         old = {}
     shared = ["single"] if single_file else ["shared", (folder / LIBRARY).is_file()]
@@ -110,46 +113,6 @@ def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str], singl
     write_whole(seal, json.dumps({**old, **new}))
 
 
-def load_document(folder: str | Path) -> tuple[Run, dict[str, Any], list[Panel]]:
-    """Open a finished run with its report and its figures, without a model.
-
-    Raises:
-        DamagedRun: There is none, it was not finished, or something is missing from it.
-    """
-    run = Run.load(folder)
-    try:
-        document = json.loads((run.folder / DOCUMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise DamagedRun(
-            f"{run.folder.name} has no readable {DOCUMENT} (runs before this version have none): run the study again"
-        ) from None
-    try:
-        panels = [
-            Panel(
-                name=check_name(p["name"], run.folder),
-                caption=str(p["caption"]),
-                table=check_name(p["table"], run.folder),
-                drawing=Drawing.load(run.folder / "figures", p["name"], {**p, "rows": [check_name(r, run.folder) for r in p["rows"]]}),
-            )
-            for p in document["panels"]
-        ]
-        whole = [
-            *(str(document[k]) for k in ("title", "subtitle", "convention", "warning")),
-            *(str(f["text"]) for f in document["findings"]),
-        ]
-        lists = [
-            *document["limits"],
-            *document["made"],
-            *(str(t) for f in document["findings"] for t in f["tables"]),
-            *document["settings"],
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedRun(f"{DOCUMENT} in {run.folder.name} is not a report's document ({type(error).__name__}: {error})") from None
-    if not all(isinstance(t, str) for t in (*whole, *lists)):
-        raise DamagedRun(f"{DOCUMENT} in {run.folder.name} is not a report's document")
-    return run, document, panels
-
-
 def redraw(
     folder: str | Path,
     *,
@@ -159,6 +122,7 @@ def redraw(
     formats: Sequence[str] | None = None,
     only: Sequence[str] | None = None,
     single_file: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Draw a run's figures and report again from its tables, without a model.
 
@@ -173,12 +137,15 @@ def redraw(
         only: Names of figures; the report is then left as it is.
         single_file: Put the drawing library (4.8 MB) into each figure's html, so that it can be passed on alone. By default the figures
             of a run share one copy beside them.
+        say: Receives what is to be known of the run, such as that a table was changed after the run; by default a warning is given. The
+            report says it, too.
 
     Returns:
         The report.
 
     Raises:
-        DamagedRun: There is no finished run, or something is missing from it.
+        DamagedRun: There is no finished run, something is missing from it, or it is none that a study could have written.
+        OutputFolder, DiskFull: What is drawn cannot be written.
         BadInput: No such theme, format or figure, or a captions file that names what there is not.
         MissingTool: A format needs Chrome and there is none.
     """
@@ -202,35 +169,53 @@ def redraw(
         if "title" in own:
             mine[title_of(panel.figure)] = own["title"]
         shown.append(replace(panel, caption=own.get("caption", panel.caption), theme=theme, words=mine))
+    altered = told(run.folder.name, run.altered)
+    if altered and say is None:
+        warnings.warn(altered, AlteredRun, stacklevel=2)
+    elif altered and say is not None:
+        say(f"note: {altered}")
     target = Path(out) if out else run.folder
-    target.mkdir(parents=True, exist_ok=True)
-    if only:
-        chosen = [p for p in shown if p.name in only]
-        for panel in chosen:
-            panel.drawing.save(target / "figures", panel.name)
-        _export(target / "figures", chosen, tuple(formats) if formats is not None else _default_formats(), single_file)
-        return run.report
+    check_inside(target)
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+        if only:
+            chosen = [p for p in shown if p.name in only]
+            _copy(run, [p for name in chosen for p in _rows(name)], target)
+            _export(target / "figures", chosen, tuple(formats) if formats is not None else _default_formats(), single_file)
+            return run.report
+        return _redrawn(run, document, shown, words, altered, target, formats=formats, theme=theme, single_file=single_file)
+
+
+def _redrawn(
+    run: Run, document: dict[str, Any], shown: Sequence[Panel], words: Mapping[str, Any], altered: str, target: Path, **how: Any
+) -> Path:
+    """Write figures and report to a folder, with all that it takes to draw them there again."""
     for key, value in words.get("report", {}).items():
         document[key] = (
             [{"text": t, "tables": f["tables"]} for t, f in zip(value, document["findings"], strict=True)] if key == "findings" else value
         )
     # pages of a sweep's cells lie in its own folder only
-    document["links"] = [(text, link) for text, link in document.get("links", ()) if (target / link).exists()]
-    if target.resolve() != run.folder.resolve():
-        _copy_tables(run, panels, target)
-        for name in (RECORD, DOCUMENT):  # so that the copy can be drawn again and compared, too
-            write_whole(target / name, (run.folder / name).read_bytes())
-    render(run, document, shown, out=target, formats=formats, theme=theme, single_file=single_file)
+    document["links"] = [(text, link) for text, link in document["links"] if (target / link).exists()]
+    if altered:
+        document["warning"] = f"{altered}. {document['warning']}".strip()
+    tables = [f"tables/{name}.csv" for name in run.tables]  # the report links to them
+    _copy(run, [*tables, *(p for panel in shown for p in _rows(panel)), RECORD, DOCUMENT], target)
+    render(run, document, shown, out=target, **how)
     return target / "index.html"
 
 
-def _copy_tables(run: Run, panels: Sequence[Panel], target: Path) -> None:
-    """The report links to the tables: take them along."""
-    for name, table in run.tables.items():
-        (target / "tables").mkdir(exist_ok=True)
-        write_csv(target / "tables" / f"{name}.csv", table)
-    for panel in panels:
-        panel.drawing.save(target / "figures", panel.name)
+def _rows(panel: Panel) -> list[str]:
+    """Where a figure's rows lie in a run."""
+    return [f"figures/{name}" for name in panel.drawing.files(panel.name)]
+
+
+def _copy(run: Run, names: Sequence[str], target: Path) -> None:
+    """Take files along to another folder, byte for byte: their digests are those in the record."""
+    if target.resolve() == run.folder.resolve():
+        return
+    for name in names:
+        (target / name).parent.mkdir(exist_ok=True)
+        write_whole(target / name, (run.folder / name).read_bytes())
 
 
 def _captions(given: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:

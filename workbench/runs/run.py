@@ -13,10 +13,8 @@ Every step that fills it is cached by content (`steps`), so a rerun repeats noth
 from __future__ import annotations
 
 import html
-import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,12 @@ import pandas as pd
 
 from ..core.errors import DamagedRun
 from ..core.provenance import provenance, source_hash
-from ..core.whole import replacing, write_whole
-from ..figures.panel import read_rows
+from ..core.show import visible
+from ..core.tables import read_csv, write_csv
 from .cache import Cache
-from .record import RECORD, SCHEMA, check_output, read_record
+from .digests import altered, digests_of
+from .inside import check_inside
+from .record import SCHEMA, check_output, end_record, read_record, write_record
 
 
 class Run:
@@ -39,6 +39,7 @@ class Run:
         tables: The result tables by name, once made.
         findings: The findings in words, once made.
         formats: Of its figures; `None` for html, and stills where a browser is found.
+        altered: Of a run that was loaded: published files (`tables/NAME.csv`, …) that are not what it wrote.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Run:
         self.tables: dict[str, pd.DataFrame] = {}
         self.findings: list[str] = []
         self.formats: tuple[str, ...] | None = None
+        self.altered: tuple[str, ...] = ()
         self.cache = cache or Cache()
         self.say = say
         self._started = time.perf_counter()
@@ -101,7 +103,7 @@ class Run:
             The run.
 
         Raises:
-            DamagedRun: There is no such run, or it was not finished.
+            DamagedRun: There is no such run, it was not finished, something is missing from it, or there are links in it.
         """
         folder = Path(folder)
         record = read_record(folder)
@@ -109,14 +111,15 @@ class Run:
             raise DamagedRun(
                 f"the run in {folder.name} is {record.get('status', 'of no known status')}, not finished; run it again to go on"
             )
+        check_inside(folder)
         run = cls(folder, record)
-        run.findings = list(record.get("findings", []))
-        run.tables = {name: read_rows(folder / "tables" / f"{name}.csv") for name in record.get("tables", [])}
+        run.findings = list(record["findings"])
+        run.tables = {name: read_csv(folder / "tables" / f"{name}.csv") for name in record["tables"]}
+        run.altered = altered(folder, record)
         return run
 
     def _write(self) -> None:
-        text = json.dumps(self.record, indent=1, ensure_ascii=False, default=str)
-        write_whole(self.folder / RECORD, text + "\n")
+        write_record(self.folder, self.record)
 
     def log(self, name: str, started: float, cached: bool, items: int = 0) -> None:
         """Note that a step is done, in the record and in the cache's journal.
@@ -160,6 +163,7 @@ class Run:
             "findings": self.findings,
             "seconds": round(time.perf_counter() - self._started, 1),
             "tables": sorted(self.tables),
+            "digests": digests_of(self.folder),
         }
         self._write()
 
@@ -167,8 +171,7 @@ class Run:
         """Write the record of a run that an error ended; running it again resumes."""
         stopped = isinstance(error, KeyboardInterrupt)
         self.record |= {"status": "stopped" if stopped else "failed", "error": "" if stopped else f"{type(error).__name__}: {error}"}
-        with suppress(OSError):  # a full or read-only disk is the error that is being reported
-            self._write()
+        end_record(self.folder, self.record)
 
     @property
     def report(self) -> Path:
@@ -176,7 +179,8 @@ class Run:
         return self.folder / "index.html"
 
     def __repr__(self) -> str:
-        return f"Run({self.record['study']!r}, {self.record['status']}, tables: {', '.join(self.tables) or 'none'}, report: {self.report})"
+        tables = ", ".join(self.tables) or "none"
+        return visible(f"Run({self.record['study']!r}, {self.record['status']}, tables: {tables}, report: {self.report})")
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(f)}</li>" for f in self.findings)
@@ -184,9 +188,3 @@ class Run:
             f"<p><b>{html.escape(str(self.record['study']))}</b>, {self.record['status']}, report: "
             f"<code>{html.escape(str(self.report))}</code>; tables: {html.escape(', '.join(self.tables))}</p><ul>{items}</ul>"
         )
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as csv with six significant digits, whole or not at all."""
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
