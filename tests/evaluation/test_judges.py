@@ -72,8 +72,7 @@ def test_judge_all_refuses():
         judge_all([], ["q"], ["a"])
     with pytest.raises(errors.ShapeMismatch, match="returned 1 rows for 2 answers"):
         judge_all([one], ["q", "q"], ["a", "b"])
-    with pytest.raises(errors.BadInput, match="lone surrogate"):
-        judge_all([one], ["q"], ["\ud800"])
+    assert judge_all([one], ["q"], ["a\ud800"])["answers"].tolist() == ["a\ufffd"]
     strange = Fixed("strange", [True])
     strange.judge = lambda q, a: one.judge(q, a).assign(judge="strange", score=7.0)
     with pytest.raises(errors.BadInput, match=r"a score of 7\.0"):

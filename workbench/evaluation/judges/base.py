@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from string import Formatter
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 from ...core.errors import BadInput, MissingColumn, ShapeMismatch, TemplateField, TooFew, UnknownName, WorkbenchError
 from ...core.provenance import provenance
+from ...models.thoughts import answer_of
 
 COLUMNS = ("judge", "score", "verdict", "note")
 BLANK = "blank answer"
@@ -51,7 +53,8 @@ class Judge(Protocol):
 
     `judge` returns one row per answer, in order, with the columns `judge` (its name), `score` (0 to 1, `nan` where it gave
     no verdict), `verdict` (nullable boolean: True where the answer shows the behaviour, NA where there is no verdict) and
-    `note` (why there is none, or the judge's reason).
+    `note` (why there is none, or the judge's reason). What is judged is what follows a thought (`models.thoughts.answer_of`); a
+    thought without an end gets no verdict.
     """
 
     name: str
@@ -72,6 +75,9 @@ class Judge(Protocol):
 def texts(questions: Sequence[str], answers: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return questions and answers as lists after checking them.
 
+    Half a character (a lone surrogate), which can be neither sent nor written, is replaced by U+FFFD; two halves that belong
+    together are joined.
+
     Raises:
         ShapeMismatch: Not one question per answer.
         BadInput: Something that is not a text.
@@ -85,11 +91,47 @@ def texts(questions: Sequence[str], answers: Sequence[str]) -> tuple[list[str], 
         for i, item in enumerate(items):
             if not isinstance(item, str):
                 raise BadInput(f"{kind} {i} is {item!r}, of type {type(item).__name__}; a text is a string, '' for an empty one")
-            try:
-                item.encode()
-            except UnicodeEncodeError:
-                raise BadInput(f"{kind} {i} holds half a character (a lone surrogate) and cannot be written or sent; repair it") from None
-    return q, a
+    return [whole(text) for text in q], [whole(text) for text in a]
+
+
+def whole(text: str) -> str:
+    """Return a text with U+FFFD for half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """Questions, and what was answered to them apart from what was thought.
+
+    Attributes:
+        questions: One per answer.
+        answers: What follows each thought; "" where a thought has no end.
+        notes: Why there is nothing to judge: a blank answer, or a thought without an answer; "" where there is something.
+        thoughts: "" for none, "closed" or "unfinished".
+    """
+
+    questions: list[str]
+    answers: list[str]
+    notes: list[str]
+    thoughts: list[str]
+
+
+def heard(questions: Sequence[str], answers: Sequence[str]) -> Heard:
+    """Return questions and answers after checking them, the answers without thoughts (`models.thoughts.answer_of`).
+
+    A question that is the whole prompt and ends inside a thought begins the answer there.
+
+    Raises:
+        ShapeMismatch, BadInput: As for `texts`.
+    """
+    q, a = texts(questions, answers)
+    found = [answer_of(answer, question) for question, answer in zip(q, a, strict=True)]
+    notes = [f.missing or (BLANK if blank(f.text) else "") for f in found]
+    return Heard(questions=q, answers=[f.text for f in found], notes=notes, thoughts=[f.thought for f in found])
 
 
 def blank(answer: str) -> bool:
@@ -103,6 +145,8 @@ def table(
     verdicts: Sequence[bool | None],
     notes: Sequence[str],
     facts: Mapping[str, Any] | None = None,
+    *,
+    thoughts: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return a judge's answer in the common form.
 
@@ -112,9 +156,10 @@ def table(
         verdicts: True, False or `None` per answer.
         notes: One text per answer.
         facts: What else decides the verdicts; goes into the provenance.
+        thoughts: Per answer "" or what became of its thought, "closed" or "unfinished".
 
     Returns:
-        One row per answer: `judge, score, verdict` (nullable boolean), `note`.
+        One row per answer: `judge, score, verdict` (nullable boolean), `note`; and `thought`, if any answer has one.
     """
     frame = pd.DataFrame(
         {
@@ -124,6 +169,8 @@ def table(
             "note": list(notes),
         }
     )
+    if any(thoughts):
+        frame["thought"] = list(thoughts)
     frame.attrs["provenance"] = provenance(judge={"name": name, **(facts or {})})
     return frame
 
@@ -137,8 +184,9 @@ def judge_all(judges: Sequence[Judge], questions: Sequence[str], answers: Sequen
         answers: The answers, in order.
 
     Returns:
-        One row per judge and answer: `judge, item` (0 to n - 1, the answer's place), `questions, answers, score, verdict,
-        note`; `attrs["provenance"]` holds the facts of every judge.
+        One row per judge and answer: `judge, item` (0 to n - 1, the answer's place), `questions, answers` (with U+FFFD for half a
+        character), `score, verdict, note`, and `thought` ("closed", "unfinished" or "") if any answer has one;
+        `attrs["provenance"]` holds the facts of every judge.
 
     Raises:
         ShapeMismatch: Not one question per answer, or a judge returned another number of rows.
@@ -170,6 +218,9 @@ def judge_all(judges: Sequence[Judge], questions: Sequence[str], answers: Sequen
         frame.attrs = {}
         frames.append(frame.assign(verdict=frame["verdict"].astype("boolean"), item=range(len(q)), questions=q, answers=a))
     out = pd.concat(frames, ignore_index=True)[["judge", "item", "questions", "answers", "score", "verdict", "note"]]
+    thoughts = heard(q, a).thoughts
+    if any(thoughts):
+        out["thought"] = thoughts * len(judges)
     out.attrs["provenance"] = provenance(judges=facts)
     return out
 

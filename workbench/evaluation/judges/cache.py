@@ -53,7 +53,7 @@ class RatingCache:
             if record["key"] != key or isinstance(record["rating"], bool | None):
                 return None
             return Rated(rating=float(record["rating"]), reason=str(record["reason"]), model=str(record["model"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def put(self, key: str, rated: Rated, asked: Mapping[str, object]) -> None:
@@ -78,9 +78,10 @@ class RatingCache:
     def _write(self, key: str, text: str) -> None:
         assert self.folder is not None
         # a name of its own: another process may write the same rating at the same time
+        # half a character (a lone surrogate) is written as JSON escapes it, and read back as it was
         handle, temporary = tempfile.mkstemp(prefix=f".{key}.", suffix=".tmp", dir=self.folder)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
             Path(temporary).replace(self.folder / f"{key}.json")
         except BaseException:
