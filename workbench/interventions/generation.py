@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..core.errors import BadInput
 from ..models import Edit, Edits, edited, generate_texts
+from ..models.thoughts import answer_of
 from ..models.tokens import encode_pairs
 from ..prompts import PromptSet
 
@@ -44,11 +45,14 @@ def generate(
 
     Returns:
         One row per prompt and sample: `prompt, sample`, a column of continuations per condition ("unsteered" first, then the names, or
-        "steered"), and `stopped: NAME` for why each ended.
+        "steered"), `stopped: NAME` for why each ended, and `thought: NAME`: "closed" where a thought stands before the answer (in
+        the continuation, or begun by the prompt), "unfinished" where it has no end and there is no answer, else "". Continuations
+        are whole; `models.thoughts.answer_of` gives the answer, which is what judges read.
 
     Raises:
         NotFinite: Under some edit the model gives NaN; the message says which edit and after which block.
         EmptyScope, WrongModel, PromptTooLong, BadInput: As elsewhere.
+        ControlToken: A prompt holds a control token that its form does not mean, and is no rendered chat.
     """
     if samples < 1 or (samples > 1 and temperature == 0):
         raise BadInput(f"samples={samples} at temperature {temperature}: at temperature 0 every sample is the same")
@@ -72,6 +76,7 @@ def generate(
         rows = [t for t in texts for _ in range(samples)]
     out = pd.DataFrame({"prompt": [t for t in texts for _ in range(samples)], "sample": list(range(samples)) * len(texts)})
     why: dict[str, list[str]] = {}
+    thoughts: dict[str, list[str]] = {}
     for name, acting in named.items():
         with edited(model, acting) if len(acting) else nullcontext():
             written = generate_texts(
@@ -89,4 +94,5 @@ def generate(
             )
         out[name] = [g.text for g in written]
         why[f"stopped: {name}"] = [g.stopped for g in written]
-    return out.assign(**why)
+        thoughts[f"thought: {name}"] = [answer_of(g.text, prompt).thought for g, prompt in zip(written, out["prompt"], strict=True)]
+    return out.assign(**why, **thoughts)

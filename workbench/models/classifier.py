@@ -133,7 +133,8 @@ def classify(classifier: TextClassifier, texts: Sequence[str], *, batch_size: in
     out = np.full((len(texts), len(classifier.labels)), np.nan)
     if not len(texts):
         return out, []
-    lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+    plain: dict[str, Any] = {"split_special_tokens": True}  # "[SEP]" in a text is text
+    lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False, **plain)["input_ids"]]
     takes = inspect.signature(model.forward).parameters
     if tokenizer.pad_token_id is None:
         batch_size = 1  # nothing to fill shorter rows with
@@ -141,7 +142,12 @@ def classify(classifier: TextClassifier, texts: Sequence[str], *, batch_size: in
     for start in range(0, len(order), batch_size):
         chunk = order[start : start + batch_size]
         batch = tokenizer(
-            [texts[i] for i in chunk], padding=len(chunk) > 1, truncation=True, max_length=classifier.context, return_tensors="pt"
+            [texts[i] for i in chunk],
+            padding=len(chunk) > 1,
+            truncation=True,
+            max_length=classifier.context,
+            return_tensors="pt",
+            **plain,
         )
         logits = model(**{k: v.to(model.device) for k, v in batch.items() if k in takes}).logits.float()
         out[chunk] = (logits.sigmoid() if classifier.independent else logits.softmax(-1)).cpu().numpy()

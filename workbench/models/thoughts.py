@@ -26,7 +26,7 @@ _CHANNEL = re.compile(r"<\|channel\|>\s*+(analysis|commentary|final)\b(?:[^<]*+(
 _MESSAGE_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 # where special tokens were left out of a text, the names of its channels stand bare
 _BARE, _BARE_FINAL = re.compile(r"\s*+(?:analysis|commentary)(?=[A-Z\"“'])"), "assistantfinal"
-_QUOTES = "\"'`“”‘’«»"
+_QUOTED = frozenset("\"'`“”‘’«»")
 
 FINAL = "<|channel|>final<|message|>"
 UNFINISHED = "the thought has no end, so that there is no answer"
@@ -124,41 +124,31 @@ def _scan(text: str, opened: _Opened | None) -> tuple[str, _Opened | None, bool]
     kept: list[str] = []
     at, thought = 0, False
     for found in _MARKER.finditer(text):
-        if _quoted(text, found):
+        start, end = found.span()
+        if text[max(0, start - 1) : start] in _QUOTED and text[end : end + 1] in _QUOTED:
             continue
-        family, shuts = _kind(found)
-        if not shuts:
-            following = text[found.end() : found.end() + 1]
-            sure = _begins(text, found.start()) or following.isalpha() or following == "\n"
-            if opened is None or (sure and not opened.sure):
-                opened = _Opened(at=found.start(), family=family, shut=_shut(found[0], family), sure=sure)
+        word, kind = found["word"], str(found.lastgroup)
+        # models take <thinking> for <think>
+        family = kind.removesuffix("_shut") if not word else "think" if word[:5].lower() in ("think", "thoug") else word.lower()
+        if not (found["shut"] or kind.endswith("_shut")):
+            if opened is None or not opened.sure:
+                following = text[end : end + 1]
+                sure = following.isalpha() or following == "\n" or _begins(text, start)
+                if opened is None or sure:
+                    opened = _Opened(at=start, family=family, shut=_shut(found[0], family), sure=sure)
         elif opened is None or opened.family == family:
             if opened is None:
                 kept.clear()
             else:
                 kept.append(text[at : opened.at])
-            at, opened, thought = found.end(), None, True
+            at, opened, thought = end, None, True
     return "".join([*kept, text[at:]]), opened, thought
-
-
-def _kind(found: re.Match[str]) -> tuple[str, bool]:
-    """The kind of a marker, and whether it closes. Models take `<thinking>` for `<think>`."""
-    if found["word"]:
-        word = found["word"].lower()
-        return "think" if word in ("think", "thinking", "thought", "thoughts") else word, bool(found["shut"])
-    kind = str(found.lastgroup)
-    return kind.removesuffix("_shut"), kind.endswith("_shut")
 
 
 def _shut(marker: str, family: str) -> str:
     if family == "piped":
         return re.sub("begin|start", "end", marker) if marker.islower() else re.sub("BEGIN|START", "END", marker)
     return _SHUT.get(family) or f"</{marker[1:]}"
-
-
-def _quoted(text: str, found: re.Match[str]) -> bool:
-    before, after = text[max(0, found.start() - 1) : found.start()], text[found.end() : found.end() + 1]
-    return bool(before and after) and before in _QUOTES and after in _QUOTES
 
 
 def _begins(text: str, at: int, after: str = "\n>].!?:;…。！？▷)") -> bool:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...core.errors import BadInput, unknown
 from ...models.classifier import TextClassifier, classify, load_classifier
-from .base import BLANK, UnknownLabel, blank, check_template, table, texts
+from .base import UnknownLabel, check_template, heard, table
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +68,18 @@ class ClassifierJudge:
         """Judge answers by the classifier's probability.
 
         Returns:
-            The table of a `Judge`; the note warns where a text was cut to what the classifier reads. A blank answer gets no
-            verdict.
+            The table of a `Judge`; the note warns where a text was cut to what the classifier reads. A thought is not read; an
+            answer that is blank, or that a thought without an end leaves out, gets no verdict.
         """
-        q, a = texts(questions, answers)
+        said = heard(questions, answers)
+        q, a = said.questions, said.answers
         reader = self._classifier
-        full = [i for i, answer in enumerate(a) if not blank(answer)]
+        full = [i for i, none in enumerate(said.notes) if not none]
         probabilities, lengths = classify(
             reader, [self.template.format(question=q[i], answer=a[i]) for i in full], batch_size=self.batch_size
         )
         column = reader.labels.index(self.label)
-        scores, notes = [math.nan] * len(a), [BLANK] * len(a)
+        scores, notes = [math.nan] * len(a), list(said.notes)
         verdicts: list[bool | None] = [None] * len(a)
         for row, i in enumerate(full):
             scores[i] = float(probabilities[row, column])
@@ -93,4 +94,4 @@ class ClassifierJudge:
             "threshold": self.threshold,
             "template": self.template,
         }
-        return table(self.name, scores, verdicts, notes, facts)
+        return table(self.name, scores, verdicts, notes, facts, thoughts=said.thoughts)

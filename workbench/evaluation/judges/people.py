@@ -13,7 +13,7 @@ from ...core.errors import BadInput, OutputFolder
 from ...core.provenance import content_hash
 from ...core.seeds import numpy_rng
 from ...prompts.formats import csv_lines, read_text
-from .base import BadVerdicts, table, texts
+from .base import BadVerdicts, Heard, heard, table
 
 COLUMNS = ("id", "question", "answer", "verdict", "comment")
 _WORDS: dict[str, bool | None] = {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False, "": None}
@@ -38,7 +38,9 @@ class PeopleJudge:
     name: str = "people"
 
     def write(self, questions: Sequence[str], answers: Sequence[str], *, seed: int = 0, overwrite: bool = False) -> Path:
-        """Write the file to fill in: one row per distinct question and answer, shuffled.
+        """Write the file to fill in: one row per distinct question and answer, shuffled. Thoughts are not shown.
+
+        An answer that a thought leaves out (one without an end, or with nothing behind it) has no row.
 
         `verdict` takes yes or no (or 1/0, true/false), blank for none; `comment` anything. A cell that a spreadsheet would run
         as a formula begins with an apostrophe, which reading takes away again.
@@ -56,8 +58,8 @@ class PeopleJudge:
             OutputFolder: The file is there already.
             BadInput: There is nothing to judge.
         """
-        q, a = texts(questions, answers)
-        rows = list({_id(*pair): pair for pair in zip(q, a, strict=True)}.items())
+        said = heard(questions, answers)
+        rows = list({_id(*pair): pair for pair in _asked(said)}.items())
         if not rows:
             raise BadInput("no answers to write")
         path = Path(self.path)
@@ -76,26 +78,31 @@ class PeopleJudge:
         """Read the verdicts back; rows about other answers are left alone.
 
         Returns:
-            The table of a `Judge`: score 1 or 0, the comment as the note.
+            The table of a `Judge`: score 1 or 0, the comment as the note. An answer that a thought leaves out gets no verdict.
 
         Raises:
             BadVerdicts: No such file or column, a verdict that is neither yes nor no, a missing or doubled id, a row whose
                 text is not the one of its id (columns sorted apart), each with its line number; or no row for an answer.
         """
-        q, a = texts(questions, answers)
-        found = self._read({_id(*pair): pair for pair in zip(q, a, strict=True)})
+        said = heard(questions, answers)
+        found = self._read({_id(*pair): pair for pair in _asked(said)})
         verdicts, notes = [], []
-        for i, pair in enumerate(zip(q, a, strict=True)):
+        for i, pair in enumerate(zip(said.questions, said.answers, strict=True)):
+            if _left_out(said, i):
+                verdicts.append(None)
+                notes.append(said.notes[i])
+                continue
             if _id(*pair) not in found:
                 raise BadVerdicts(
-                    f"{Path(self.path).name} has no row for answer {i} ({a[i][:60]!r}); write the file anew with all answers, or judge "
+                    f"{Path(self.path).name} has no row for answer {i} ({pair[1][:60]!r}); write the file anew with all answers, or judge "
                     "those that it holds"
                 )
             verdict, comment = found[_id(*pair)]
             verdicts.append(verdict)
             notes.append(comment or ("left blank" if verdict is None else ""))
         scores = [float("nan") if v is None else float(v) for v in verdicts]
-        return table(self.name, scores, verdicts, notes, {"kind": "people", "file": Path(self.path).name})
+        facts = {"kind": "people", "file": Path(self.path).name}
+        return table(self.name, scores, verdicts, notes, facts, thoughts=said.thoughts)
 
     def _read(self, asked: dict[str, tuple[str, str]]) -> dict[str, tuple[bool | None, str]]:
         path = Path(self.path)
@@ -134,6 +141,15 @@ class PeopleJudge:
                 )
             out[key] = _WORDS[word], _bare(row["comment"]).strip()
         return out
+
+
+def _left_out(said: Heard, i: int) -> bool:
+    return bool(said.thoughts[i] and said.notes[i])
+
+
+def _asked(said: Heard) -> list[tuple[str, str]]:
+    """What people are shown: blank answers too, but none that a thought leaves out."""
+    return [(q, a) for i, (q, a) in enumerate(zip(said.questions, said.answers, strict=True)) if not _left_out(said, i)]
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:

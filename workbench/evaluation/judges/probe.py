@@ -13,13 +13,16 @@ from scipy.special import expit
 from torch import Tensor
 
 from ...core.direction import Direction
-from ...core.errors import BadInput, NotFinite, PromptTooLong, ShapeMismatch
+from ...core.errors import BadInput, ControlToken, NotFinite, PromptTooLong, ShapeMismatch
 from ...models.forward import residuals
 from ...models.hooks import hook_point
 from ...models.known import info
+from ...models.sinks import STREAM, outliers
+from ...models.spans import cut
+from ...models.thoughts import closing
 from ...models.tokens import encode, pad, shared
 from ...probes.linear import LinearProbe
-from .base import BLANK, blank, check_template, table, texts
+from .base import check_template, heard, table
 
 _NOT_VECTORS = ("z", "pattern")
 
@@ -29,8 +32,8 @@ class ProbeJudge:
     """A judge that projects what a model computes while it reads question and answer.
 
     The value v of an answer is, for a probe, its score (log-odds of class 1) and, for a direction, the coordinate in raw
-    units of the activations, averaged over the answer's tokens or read at the last one. The first special token and the
-    question are never among them. The verdict is v > threshold. The score is 1 / (1 + exp(-v)) for a probe and
+    units of the activations, averaged over the answer's tokens or read at the last one. The first special token, the
+    question and attention sinks are never among them. The verdict is v > threshold. The score is 1 / (1 + exp(-v)) for a probe and
     1 / (1 + exp(-(v - threshold) / scale)) for a direction.
 
     Attributes:
@@ -102,27 +105,26 @@ class ProbeJudge:
         """Judge answers by what the model computes over them.
 
         Returns:
-            The table of a `Judge`; the note holds v. A blank answer, or one that does not fit the model's context, gets no
-            verdict.
+            The table of a `Judge`; the note holds v. Thoughts are not read. An answer that is blank, that a thought without an end
+            leaves out, that does not fit the model's context or holds a control token gets no verdict.
 
         Raises:
             NotFinite: Activations are NaN or infinite.
         """
-        q, a = texts(questions, answers)
-        notes = [BLANK if blank(answer) else "" for answer in a]
+        said = heard(questions, answers)
+        # a prompt that ends inside a thought: what is read is the answer behind it
+        q, a, notes = [q + closing(q) for q in said.questions], said.answers, list(said.notes)
         known = info(self.model)
         full = [i for i, note in enumerate(notes) if not note]
-        prompts = self._ids([self.template.format(question=q[i], answer=a[i]) for i in full])
+        prompts = [self.template.format(question=q[i], answer=a[i]) for i in full]
         rows: dict[int, tuple[list[int], int]] = {}
-        for i, ids in zip(full, prompts, strict=True):
-            if ids is None:
-                notes[i] = f"no verdict: question and answer are longer than the model's context of {known.context} tokens"
+        for i, prompt, ids in zip(full, prompts, self._ids(prompts), strict=True):
+            if isinstance(ids, str):
+                notes[i] = f"no verdict: {ids}"
                 continue
-            head = self.model.tokenizer(self.template.removesuffix("{answer}").format(question=q[i]), add_special_tokens=False)["input_ids"]
-            # a token that merges the end of the question's part with the answer's beginning counts as the answer's
-            own = len(_bare(ids, known.first)) - shared(_bare(ids, known.first), _bare(head, known.first))
-            if own:
-                rows[i] = ids, len(ids) - own
+            first = self._first(prompt, self.template.removesuffix("{answer}").format(question=q[i]), ids)
+            if first < len(ids):
+                rows[i] = ids, first
             else:
                 notes[i] = "no verdict: the answer has no token of its own"
         values = dict(zip(rows, self._values(list(rows.values())), strict=True)) if rows else {}
@@ -140,28 +142,35 @@ class ProbeJudge:
             "scale": self.scale,
             "template": self.template,
         }
-        return table(self.name, scores, verdicts, notes, facts)
+        return table(self.name, scores, verdicts, notes, facts, thoughts=said.thoughts)
 
     def _score(self, value: float) -> float:
         if isinstance(self.probe, Direction):
             return float(expit((value - self.threshold) / (self.scale or self.probe.scale)))
         return float(expit(value))
 
-    def _ids(self, prompts: list[str]) -> list[list[int] | None]:
-        """The ids of prompts, `None` for one that does not fit; one by one, which takes longer, only where one does not."""
+    def _ids(self, prompts: list[str]) -> list[list[int] | str]:
+        """The ids of prompts, or why one has none; one by one, which takes longer, only where one does not."""
         if not prompts:
             return []
         try:
             return [*encode(self.model, prompts)]
-        except PromptTooLong:
+        except (PromptTooLong, ControlToken):
             pass
-        out: list[list[int] | None] = []
+        out: list[list[int] | str] = []
         for prompt in prompts:
             try:
                 out.append(encode(self.model, [prompt])[0])
             except PromptTooLong:
-                out.append(None)
+                out.append(f"question and answer are longer than the model's context of {info(self.model).context} tokens")
+            except ControlToken as error:
+                out.append(str(error).removeprefix("text 0 "))
         return out
+
+    def _first(self, prompt: str, head: str, ids: list[int]) -> int:
+        """The first token of the answer; one that holds the end of what stands before it too counts as the answer's."""
+        at = cut(self.model.tokenizer, ids, prompt, len(head))
+        return shared(ids, encode(self.model, [head])[0] if head else []) if at is None else at[1]
 
     def _values(self, rows: list[tuple[list[int], int]]) -> list[float]:
         vectors = torch.empty(len(rows), info(self.model).d_model)
@@ -186,9 +195,8 @@ class ProbeJudge:
         columns = batch.starts[:, None] + index.minimum(last).to(batch.starts.device)
         values, _ = residuals(self.model, batch, columns, site=self.site, layers=[self.layer])
         assert values is not None
+        vectors = values[:, :, 0].float().cpu()
+        if self.site in STREAM:
+            real = real & ~outliers(vectors.norm(dim=-1), real)
         weight = real[:, :, None].float()
-        return (values[:, :, 0].float().cpu() * weight).sum(1) / weight.sum(1)
-
-
-def _bare(ids: Sequence[int], first: Sequence[int]) -> list[int]:
-    return list(ids[len(first) :] if list(ids[: len(first)]) == list(first) else ids)
+        return (vectors * weight).sum(1) / weight.sum(1)
