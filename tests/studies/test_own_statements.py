@@ -144,7 +144,7 @@ def test_missing_names_are_missing_and_blanks_make_no_other_person():
     base = table(rights=4, people=20).rename(columns={"text": "statement", "is_true": "label", "about": "identity"})
     with pytest.raises(errors.MissingColumn, match="row 3 has no identity"):
         wb.prompts.own_statements(base.assign(identity=[None if i == 3 else v for i, v in enumerate(base["identity"])]))
-    with pytest.raises(errors.BadInput, match="row 3: 'statement' is None, and must be text; write a text, or leave the row out"):
+    with pytest.raises(errors.BadInput, match="row 3: 'statement' is nan, and must be text; write a text, or leave the row out"):
         wb.prompts.own_statements(base.assign(statement=[None if i == 3 else v for i, v in enumerate(base["statement"])]))
     padded = base.assign(identity=[f" {v} " if i % 2 else v for i, v in enumerate(base["identity"])])
     assert wb.prompts.own_statements(padded).frame["identity"].nunique() == 20

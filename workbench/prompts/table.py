@@ -51,10 +51,10 @@ class Table:
             raise BadInput(f"columns is a mapping of fields to columns, {{'{needed[0]}': '…'}}; got {type(columns).__name__}")
         columns = dict(columns or {})
         listing = ", ".join(repr(c) if str(c) != str(c).strip() else str(c) for c in self.columns)
+        for field in sorted(set(columns) - set(fields), key=str):
+            turned = f" The field comes first: {columns[field]}={field}." if columns[field] in fields else ""
+            raise BadInput(f"columns: no field {field!r}; there are: {', '.join(fields)}.{turned}")
         for field, column in columns.items():
-            if field not in fields:
-                turned = f" The field comes first: {column}={field}." if column in fields else ""
-                raise BadInput(f"columns: no field {field!r}; there are: {', '.join(fields)}.{turned}")
             if column not in self.columns:
                 raise MissingColumn(f"no column {column!r} for {field!r}; the table has: {listing}.{self._hint()}")
             other = next(f for f, c in columns.items() if c == column)
