@@ -115,12 +115,14 @@ def test_a_table_that_will_not_do_says_why(change, error, message, organism, tmp
         )  # fmt: skip
 
 
-def test_unknown_fields_and_datasets(mine):
+def test_unknown_fields_and_datasets(mine, capsys):
     with pytest.raises(errors.BadInput, match="no field 'sentence'"):
         wb.prompts.own_statements(mine, {"sentence": "text"})
     with pytest.raises(errors.BadInput, match="no dataset 'rights'"):
         wb.prompts.statements("rights")
     assert main(["run", "udhr", "--data", str(mine), "--columns", "statement"]) == 2
+    assert main(["run", "udhr", "--data", str(mine), "--columns", "statement=text", "statement=about"]) == 2
+    assert "columns: 'statement' is given twice (statement=text statement=about); keep one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,10 @@ def _pairs(name: str, words: Sequence[str]) -> dict[str, str]:
     for word in words:
         if "=" not in word:
             raise BadInput(f"{name}: {word!r} is not FIELD=COLUMN, as in statement=text label=is_true")
+    fields = [word.split("=", 1)[0] for word in words]
+    twice = [field for field in fields if fields.count(field) > 1]
+    if twice:
+        raise BadInput(f"{name}: {twice[0]!r} is given twice ({' '.join(words)}); keep one")
     return dict(word.split("=", 1) for word in words)
 
 
