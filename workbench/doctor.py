@@ -23,7 +23,12 @@ from .core.show import short
 
 State = Literal["good", "note", "bad"]
 DISTRIBUTION = "workbench-interp"
-EXTRAS = {"notebooks": "the notebooks in Jupyter", "ray": "capture by several processes", "gguf": "control vectors of llama.cpp"}
+EXTRAS = {
+    "notebooks": "the notebooks in Jupyter",
+    "ray": "capture by several processes",
+    "gguf": "control vectors of llama.cpp",
+    "judge": "a judge behind an endpoint",
+}
 FEWEST_GB = 2.0
 HEADROOM = 0.8
 _COLOURS = {"good": "32", "note": "33", "bad": "31"}

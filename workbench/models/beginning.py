@@ -38,6 +38,9 @@ def beginning(model: Any) -> Beginning:
     Args:
         model: What `load_model` returns; it is read through TransformerLens's pass.
 
+    Returns:
+        What the tokenizer declares and does, and the nats of the sentence after each.
+
     Raises:
         Disagrees: That pass is not Hugging Face's.
     """
