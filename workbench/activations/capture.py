@@ -16,16 +16,17 @@ from ..core.types import Float, Tensor
 from ..models.digest import settled
 from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
 from ..models.known import info
+from ..models.sinks import RULE, first_is_sink
 from ..models.tokens import EncodedPair, answer_tokens, encode_pairs
 from ..prompts import PromptSet
 from .activations import Activations, from_store
 from .choose import choose
 from .engine import Engine
-from .files import shard_name
+from .files import part_order, shard_name
 from .planner import count
 from .reading import POSITIONS, Question, item_key, jobs, read_items, refuse, summary
 from .saving import SHARD_ITEMS
-from .sources import InMemory
+from .sources import InMemory, Source
 from .store import Store
 
 ASK_ITEMS = 2048  # items whose stems make one trie, where only answers are read
@@ -124,16 +125,35 @@ def capture(
         with _Bar(reader, encoded, question, title, progress):
             parts, ill = read_items(reader, encoded, question, on_nan=on_nan)
         record |= {"not_finite": summary(ill)} if ill else {}
+        record |= left_out(InMemory(parts=parts), model)
         return Activations(values=InMemory(parts=parts), layers=question.layers, site=site, position=position, rows=rows, provenance=record)
 
     disk = Store.open(Path(store), model=info(model).key(), settings={"origin": "captured", **settings})
-    disk.strike(disk.damaged())
+    disk.strike(disk.damaged(keys, question.parts))
     disk.ask(prompts.hash, rows, keys, parts=question.parts, provenance=record)
     _fill(disk, reader, encoded, keys, question, on_nan, shard_items, title, progress)
     ill = disk.ill(keys, question.parts)
     if ill and on_nan == "raise":
         refuse(ill)
-    return from_store(disk, rows, keys, question.parts, record | ({"not_finite": summary(ill)} if ill else {}))
+    acts = from_store(disk, rows, keys, question.parts, record | ({"not_finite": summary(ill)} if ill else {}))
+    acts.provenance = {**acts.provenance, **left_out(acts.source, model)}
+    return acts
+
+
+def left_out(source: Source, model: Any) -> dict[str, Any]:
+    """Return how many attention sinks there are in each layer, for a record; nothing where single tokens were read.
+
+    Args:
+        source: The values, by part.
+        model: What `load_model` returns.
+
+    Returns:
+        `sinks`: the `rule`, whether it holds for the first token of every text in all layers (`first`), and by layer the number of
+        `tokens`, both variants together: those that means leave out, or at position "all" those among the tokens.
+    """
+    parts = sorted((p for p in source.names if p.startswith("sinks.")), key=part_order)
+    tokens = {p.partition(".")[2]: int(source.part(p).sum()) for p in parts}
+    return {"sinks": {"rule": RULE, "first": first_is_sink(model), "tokens": tokens}} if parts else {}
 
 
 def _check_options(prompts: PromptSet, dtype: str, on_nan: str, shard_items: int) -> None:
@@ -282,7 +302,7 @@ def _part_of(question: Question, items: np.ndarray, parts: list[str]) -> Questio
     with_logp = any(p.startswith("logp.") for p in parts)
     return Question(
         position=question.position,
-        layers=[int(p.partition(".")[2]) for p in parts if p.startswith("layer.")],
+        layers=sorted({int(p.partition(".")[2]) for p in parts if p.startswith(("layer.", "sinks."))}),
         dtype=question.dtype,
         answers=[question.answers[i] for i in items] if question.answers and with_logp else None,
         tokens=question.tokens if with_logp else (),

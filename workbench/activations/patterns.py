@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..core.errors import BadInput
 from ..core.show import Shown, axes, short, some
-from ..core.types import Float
+from ..core.types import Bool, Float
 from ..models.forward import run
 from ..models.hooks import Read, check_layers, edited, hook_point
+from ..models.sinks import first_is_sink, lengths, outliers
 from ..models.tokens import encode_pairs, pad
 from ..prompts import PromptSet
 
@@ -30,6 +31,8 @@ class AttentionPattern(Shown):
         tokens: The prompt's tokens as text.
         values: `layer x head x query x key`, each row summing to 1.
         layers: The block of each entry of the layer axis.
+        sinks: Which tokens are attention sinks in each layer, `layer x key`: the beginning-of-text token, and those found by the
+            norm of the stream that enters the block. `None` where that was not looked for.
     """
 
     item: int
@@ -37,15 +40,29 @@ class AttentionPattern(Shown):
     tokens: tuple[str, ...]
     values: Float[Tensor, "layer head query key"]
     layers: tuple[int, ...]
+    sinks: Bool[Tensor, "layer key"] | None = None
+
+    def without_sinks(self) -> Float[Tensor, "layer head query key"]:
+        """Return the attention to other tokens than sinks.
+
+        Returns:
+            `layer x head x query x key`; each row sums to 1 over the tokens that are no sinks. A query that looks at sinks only, as a
+            sink itself does, has a row of zeros.
+        """
+        rest = self.values if self.sinks is None else self.values.masked_fill(self.sinks[:, None, None], 0.0)
+        total = rest.sum(-1, keepdim=True)
+        return torch.where(total > 1e-12, rest / total.clamp(min=1e-12), 0.0)
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
         layer, head, query, key = self.values.shape
         shape = axes(layer=layer, head=head, query=query, key=key)
+        sinks = [] if self.sinks is None else self.sinks.any(0).nonzero().flatten().tolist()
         return f"item {self.item}, variant {self.variant}, {shape}, layers {some(self.layers, 12)}", {
             "item": self.item,
             "variant": f"{self.variant} ({('negative', 'positive')[self.variant]})",
             "shape": shape,
             "layers": some(self.layers, 40),
+            "attention sinks": some((f"{k}: {self.tokens[k]!r}" for k in sinks), 10) if sinks else "",
             "text": short("".join(self.tokens), 300),
             "values": "each row over keys sums to 1",
         }
@@ -84,25 +101,41 @@ def attention_patterns(
         hook_point(model, "pattern", layer)
     if not list(items):
         raise BadInput("no item was named")
-    rows = [(x.negative, x.positive)[variant] for x in encode_pairs(model, prompts.subset(items))]
+    pairs = encode_pairs(model, prompts.subset(items))
+    rows = [(x.negative, x.positive)[variant] for x in pairs]
     size = sum(len(row) ** 2 for row in rows) * len(chosen) * int(model.cfg.n_heads) * 4
     if size > MOST_BYTES:
         raise BadInput(f"these patterns take {size / 2**30:.1f} GiB; name fewer items or layers")
     out = []
-    for item, row in zip(items, rows, strict=True):
-        by_layer = _read(model, row, chosen)
-        tokens = tuple(model.tokenizer.decode([i]) for i in row)
-        values = torch.stack([by_layer[layer] for layer in chosen])
-        out.append(AttentionPattern(item=int(item), variant=variant, tokens=tokens, values=values, layers=tuple(chosen)))
+    for item, row, pair in zip(items, rows, pairs, strict=True):
+        by_layer, norms = _read(model, row, chosen)
+        counted = torch.arange(len(row)) >= pair.bos
+        sinks = ~counted | outliers(torch.stack([norms[layer] for layer in chosen]), counted.expand(len(chosen), -1))
+        sinks[:, 0] |= first_is_sink(model)
+        out.append(
+            AttentionPattern(
+                item=int(item),
+                variant=variant,
+                tokens=tuple(model.tokenizer.decode([i]) for i in row),
+                values=torch.stack([by_layer[layer] for layer in chosen]),
+                layers=tuple(chosen),
+                sinks=sinks,
+            )
+        )
     return out
 
 
-def _read(model: Any, row: list[int], layers: list[int]) -> dict[int, Tensor]:
+def _read(model: Any, row: list[int], layers: list[int]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """The pattern of each layer, and the norms of the stream that enters it."""
     by_layer: dict[int, Tensor] = {}
+    norms: dict[int, Tensor] = {}
 
-    def keep(layer: int) -> Read:
-        return Read(site="pattern", layer=layer, function=lambda x: by_layer.update({layer: x[0].float().cpu()}), label="pattern")
+    def keep(layer: int) -> list[Read]:
+        return [
+            Read(site="pattern", layer=layer, function=lambda x: by_layer.update({layer: x[0].float().cpu()}), label="pattern"),
+            Read(site="resid_pre", layer=layer, function=lambda x: norms.update({layer: lengths(x)[0].cpu()}), label="norms"),
+        ]
 
-    with edited(model, [keep(layer) for layer in layers], times=1):
+    with edited(model, [read for layer in layers for read in keep(layer)], times=1):
         run(model, pad(model, [row]), stop=layers[-1] + 1)
-    return by_layer
+    return by_layer, norms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,20 @@ import torch
 from ..core.errors import NotFinite, Overflow
 from ..core.provenance import content_hash
 from ..core.types import Tensor
+from ..models.sinks import RULE, STREAM, first_is_sink, lengths, outliers
 from ..models.tokens import EncodedPair
+from .choose import choose
 from .engine import Engine, Job, Reading
 
 POSITIONS = {
     "last": "last token of the continuation",
     "stem_last": "last token of the stem, where the answer is predicted",
     "instruction_last": "last token of the instruction",
-    "mean": "mean over all tokens of the variant but the first special one",
+    "mean": "mean over all tokens of the variant but the first special one and other attention sinks",
     "all": "every token of the variant, padded on the right, with a mask",
 }
 SHARED = ("stem_last", "instruction_last")  # the same for both variants: nothing after the stem is read
+WHOLE = ("mean", "all")  # every token of a variant is read
 BLOCK_BYTES = 256 * 2**20  # of single tokens that are held at a time, where averages or whole sequences are read
 
 
@@ -51,9 +54,14 @@ class Question:
 
     @property
     def parts(self) -> list[str]:
-        """The names of the parts that are kept."""
+        """The names of the parts that are kept.
+
+        Beside the layers: at "mean" `sinks.N`, the number of sinks that each variant's mean leaves out in that layer, and at "all"
+        which tokens are sinks there.
+        """
         logp = ["logp.answers"] if self.answers else [f"logp.{content_hash(self.tokens)}"] if self.tokens else []
-        return [*(f"layer.{layer}" for layer in self.layers), *(["mask"] if self.position == "all" else []), *logp]
+        sinks = [f"sinks.{layer}" for layer in self.layers] if self.position in WHOLE else []
+        return [*(f"layer.{layer}" for layer in self.layers), *(["mask"] if self.position == "all" else []), *sinks, *logp]
 
 
 def item_key(item: EncodedPair, position: str) -> str:
@@ -66,7 +74,7 @@ def item_key(item: EncodedPair, position: str) -> str:
     Returns:
         A key that items share if and only if the model reads the same tokens at the same place.
     """
-    place = item.instruction if position == "instruction_last" else item.bos if position == "mean" else 0
+    place = item.instruction if position == "instruction_last" else f"{item.bos}, sinks: {RULE}" if position == "mean" else 0
     return content_hash(item.negative, item.positive, item.stem, place)
 
 
@@ -102,7 +110,9 @@ def read_items(
         block_items = [items[i] for i in block]
         answers = None if question.answers is None else [question.answers[i] for i in block]
         reading = reader.read(jobs(block_items, question), question.layers, ids)
-        for name, part in _assemble(reading, block_items, question, answers, ids).items():
+        entering = _entering(reader, block_items, question)
+        first = question.position in WHOLE and first_is_sink(reader.model)
+        for name, part in _assemble(reading, block_items, question, answers, ids, entering, first).items():
             out.setdefault(name, []).append(part)
     whole = {name: _join(parts) for name, parts in out.items()}
     ill = {int(numbers[item]): place for item, place in _not_finite(whole).items()}
@@ -122,7 +132,7 @@ def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
         Both variants of each item (or their shared stem, once), then one job per item for the log-probabilities.
     """
     out = []
-    whole = question.position in ("mean", "all")
+    whole = question.position in WHOLE
     for x in items if question.layers else ():
         lengths = {"prompt": x.stem, "instruction": x.instruction}
         if question.position in SHARED:
@@ -143,7 +153,7 @@ def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
 def _blocks(reader: Engine, items: Sequence[EncodedPair], question: Question) -> Iterator[range]:
     """Cut items into runs whose single tokens fit into `BLOCK_BYTES`; one run where one token per variant is read."""
     size = len(items)
-    if question.layers and question.position in ("mean", "all"):
+    if question.layers and question.position in WHOLE:
         token = len(question.layers) * int(reader.model.cfg.d_model) * 4
         longest = max(max(len(x.negative), len(x.positive)) for x in items)
         size = max(1, BLOCK_BYTES // (token * 2 * longest))
@@ -151,26 +161,54 @@ def _blocks(reader: Engine, items: Sequence[EncodedPair], question: Question) ->
         yield range(start, min(start + size, len(items)))
 
 
+def _entering(reader: Engine, items: Sequence[EncodedPair], question: Question) -> Reading | None:
+    """Read the stream that enters the blocks, where sinks must be known at a site that is not the stream."""
+    if not question.layers or question.position not in WHOLE or reader.site in STREAM:
+        return None
+    stream = choose(reader.model, site="resid_pre", way="auto" if reader.trunk else "bridge", budget=reader.budget)
+    return stream.read(jobs(items, replace(question, answers=None, tokens=())), question.layers, [])
+
+
 def _assemble(
-    reading: Reading, items: Sequence[EncodedPair], question: Question, answers: list[list[list[int]]] | None, ids: list[int]
+    reading: Reading,
+    items: Sequence[EncodedPair],
+    question: Question,
+    answers: list[list[list[int]]] | None,
+    ids: list[int],
+    entering: Reading | None,
+    first: bool,
 ) -> dict[str, Tensor]:
-    """Gather the slots of a reading by item, in the model's dtype."""
+    """Gather the slots of a reading by item, in the model's dtype.
+
+    Args:
+        reading: Of the items' jobs.
+        items, question, answers, ids: As they were asked.
+        entering: The stream that enters the blocks, at a site that is not the stream.
+        first: Whether the model makes the first token of every text a sink.
+
+    Returns:
+        The parts, each `item x …`.
+    """
     out: dict[str, Tensor] = {}
     variants = 1 if question.position in SHARED else 2
     at = reading.at[: variants * len(items)]
-    width = max(map(len, at), default=0)
-    index = torch.from_numpy(np.stack([np.pad(a, (0, width - len(a))) for a in at])) if at else torch.empty(0)
-    real = torch.from_numpy(np.arange(width) < np.array([[len(a)] for a in at])) if at else torch.empty(0)
+    index, real = _rectangle(at) if at else (torch.empty(0), torch.empty(0))
+    counted = real
     if question.layers and question.position == "all":
         out["mask"] = real.unflatten(0, (-1, 2))
+    elif question.layers and question.position == "mean":
+        # the beginning-of-text token, an attention sink, is left out whatever its norm
+        counted = real & (torch.arange(real.shape[1]) >= torch.tensor([[x.bos] for x in items for _ in range(2)]))
     for k, layer in enumerate(question.layers):
         slots = reading.values[:, k]  # pyright: ignore[reportOptionalSubscript]
-        if question.position == "all":
-            values = slots[index].masked_fill_(~real.reshape(*real.shape, *[1] * (slots.ndim - 1)), 0.0)
-        elif question.position == "mean":
-            # the beginning-of-text token, an attention sink, is left out
-            skip = [x.bos for x in items for _ in range(2)]
-            values = torch.stack([slots[torch.from_numpy(a[s:])].float().mean(0) for a, s in zip(at, skip, strict=True)])
+        if question.position in WHOLE:
+            sinks = _sinks(slots, index, counted, _stream(entering, k), first)
+            out[f"sinks.{layer}"] = (sinks.sum(1).to(torch.int32) if question.position == "mean" else sinks).unflatten(0, (-1, 2))
+            values = (
+                slots[index].masked_fill_(~real.reshape(*real.shape, *[1] * (slots.ndim - 1)), 0.0)
+                if question.position == "all"
+                else torch.stack([slots[i[used]].float().mean(0) for i, used in zip(index, counted & ~sinks, strict=True)])
+            )
         else:
             values = slots[index[:, 0]]
         values = values.unflatten(0, (-1, variants))
@@ -186,6 +224,26 @@ def _assemble(
     return out
 
 
+def _sinks(slots: Tensor, index: Tensor, among: Tensor, stream: Tensor | None, first: bool) -> Tensor:
+    """Which tokens of each row are attention sinks in a layer, `row x position`."""
+    norms = lengths(slots.flatten(1))[index]
+    sinks = outliers(norms if stream is None else torch.maximum(norms, lengths(stream)), among)
+    sinks[:, 0] |= among[:, 0] & first
+    return sinks
+
+
+def _stream(entering: Reading | None, k: int) -> Tensor | None:
+    """The stream that enters the k-th layer, `row x position x d_model`."""
+    return None if entering is None or entering.values is None else entering.values[:, k][_rectangle(entering.at)[0]]
+
+
+def _rectangle(at: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Slots of each row as a rectangle, `row x position`, and which of its entries are real."""
+    width = max(map(len, at))
+    real = np.arange(width) < np.array([[len(a)] for a in at])
+    return torch.from_numpy(np.stack([np.pad(a, (0, width - len(a))) for a in at])), torch.from_numpy(real)
+
+
 def _join(parts: list[Tensor]) -> Tensor:
     """Join blocks along items, the position axis (the third, if any) padded to the widest block."""
     if len(parts) == 1:
@@ -198,7 +256,7 @@ def _not_finite(parts: dict[str, Tensor]) -> dict[int, list[Any]]:
     """Per item with NaN or infinity: how many there are, and the variant and part of the first."""
     ill: dict[int, list[Any]] = {}
     for name, value in parts.items():
-        if name == "mask" or bool(torch.isfinite(value).all()):
+        if name == "mask" or name.startswith("sinks.") or bool(torch.isfinite(value).all()):
             continue
         wrong = ~torch.isfinite(value)
         for item in wrong.flatten(1).any(1).nonzero().flatten().tolist():

@@ -22,6 +22,7 @@ from ..core.show import Shown, axes, origin, some
 from ..core.types import Float
 from ..models.hooks import active_edits
 from ..models.known import info
+from ..models.sinks import RULE, first_is_sink
 from ..prompts import PromptSet
 from .capture import ask
 from .choose import choose
@@ -34,12 +35,13 @@ class Statistics(Shown):
 
     Attributes:
         groups: Names of the groups.
-        count: Number of rows in each group, `group`.
+        count: Number of rows in each group, `group`; at position="all" attention sinks are among them.
         mean: `group x layer x d_model`, float64.
         scatter: Sum over rows of (x - mean)(x - mean)', `group x layer x d_model x d_model`, float64; `None` where second
             moments were not kept.
         layers, site, position: The layers, site and token position that were read.
         provenance: Model, prompt hash, versions.
+        sinks: Number of these rows that are attention sinks and enter no statistic, `group x layer`; `None` for none.
     """
 
     groups: tuple[str, ...]
@@ -50,10 +52,21 @@ class Statistics(Shown):
     site: str
     position: str
     provenance: dict[str, Any]
+    sinks: Float[Tensor, "group layer"] | None = None
 
     def __post_init__(self) -> None:
         if self.mean.shape[:2] != (len(self.groups), len(self.layers)) or self.count.shape != (len(self.groups),):
             raise ShapeMismatch(f"{len(self.groups)} groups, {len(self.layers)} layers and means of {tuple(self.mean.shape)}")
+
+    @property
+    def used(self) -> Float[Tensor, "group layer"]:
+        """Number of rows that enter the statistics of each group and layer: all but the attention sinks.
+
+        Returns:
+            At least 0, float64.
+        """
+        every = self.count.double()[:, None].expand(-1, len(self.layers))
+        return every if self.sinks is None else every - self.sinks
 
     def at(self, layer: int, group: str) -> tuple[int, int]:
         """Return the indices of a group and a layer.
@@ -85,7 +98,7 @@ class Statistics(Shown):
             raise BadInput("second moments were not kept; call stream_statistics with second=True")
         names = self.groups if group is None else (group,)
         at = [self.at(layer, name) for name in names]
-        free = int(sum(int(self.count[g]) for g, _ in at)) - len(names)
+        free = sum(int(self.used[g, k]) for g, k in at) - len(names)
         if free < 1:
             raise BadInput("a covariance needs at least two rows of a group")
         return torch.stack([self.scatter[g, k] for g, k in at]).sum(0) / free
@@ -106,7 +119,7 @@ class Statistics(Shown):
         if self.scatter is None:
             raise BadInput("second moments were not kept; call stream_statistics with second=True")
         g, k = self.at(layer, group)
-        return self.scatter[g, k] + self.count[g] * torch.outer(self.mean[g, k], self.mean[g, k])
+        return self.scatter[g, k] + self.used[g, k] * torch.outer(self.mean[g, k], self.mean[g, k])
 
     def __add__(self, other: Statistics) -> Statistics:
         """Join the statistics of two disjoint sets of rows read from the same model in the same way.
@@ -119,22 +132,24 @@ class Statistics(Shown):
                 raise WrongModel(f"statistics of {name} {getattr(self, name)!r} and of {getattr(other, name)!r} cannot be joined")
         if self.provenance.get("model") != other.provenance.get("model") or (self.scatter is None) != (other.scatter is None):
             raise WrongModel("statistics of two models, or with and without second moments, cannot be joined")
-        total = self.count + other.count
-        share = (other.count / total.clamp(min=1))[:, None, None]
+        mine, theirs = self.used, other.used
+        total = (mine + theirs).clamp(min=1)
+        share = (theirs / total)[..., None]
         apart = other.mean - self.mean
         scatter = None
         if self.scatter is not None and other.scatter is not None:
-            weight = (self.count * other.count / total.clamp(min=1))[:, None, None, None]
+            weight = (mine * theirs / total)[..., None, None]
             scatter = self.scatter + other.scatter + weight * apart[..., :, None] * apart[..., None, :]
         return Statistics(
             groups=self.groups,
-            count=total,
+            count=self.count + other.count,
             mean=self.mean + share * apart,
             scatter=scatter,
             layers=self.layers,
             site=self.site,
             position=self.position,
             provenance={**self.provenance, "prompts": [self.provenance["prompts"], other.provenance["prompts"]]},
+            sinks=None if self.sinks is None and other.sinks is None else (self.count + other.count)[:, None] - mine - theirs,
         )
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
@@ -142,6 +157,7 @@ class Statistics(Shown):
         return f"{self.site} at {self.position!r}, layers {some(self.layers, 40)}, rows {counts}", {
             "shape of the means": axes(**dict(zip(("group", "layer", "d_model"), self.mean.shape, strict=True))),
             "rows by group": counts,
+            "attention sinks, left out": "" if self.sinks is None else f"{int(self.sinks.max())} at most in a group and layer",
             "covariances": "no" if self.scatter is None else "yes",
             "layers": some(self.layers, 40),
             **origin({"site": self.site, "position": self.position, **self.provenance}),
@@ -167,7 +183,7 @@ def stream_statistics(
         prompts: Contrast pairs.
         by: The groups: "variant" (negative, positive), "truth" (the false and the true variant) or a column of the row table
             (both variants of an item count as rows of its group).
-        site, layers, position: As for `capture`; at position="all" every token is a row.
+        site, layers, position: As for `capture`; at position="all" every token is a row, and attention sinks enter no statistic.
         second: Keep second moments too; they take group x layer x d_model x d_model float64 numbers.
         block_items: Items read at a time; raising it takes more memory.
         progress: Show a progress bar; by default only in a terminal or a notebook.
@@ -207,6 +223,9 @@ def stream_statistics(
             out = block if out is None else out + block
             bar.update(len(items))
     assert out is not None
+    if out.sinks is not None:
+        tokens = {str(layer): int(n) for layer, n in zip(out.layers, out.sinks.sum(0), strict=True)}
+        record |= {"sinks": {"rule": RULE, "first": first_is_sink(model), "tokens": tokens}}
     return Statistics(**{**out.__dict__, "provenance": record})
 
 
@@ -224,14 +243,22 @@ def _groups(rows: pd.DataFrame, by: str) -> tuple[tuple[str, ...], np.ndarray]:
 
 def _moments(parts: dict[str, Tensor], member: np.ndarray, layers: list[int], groups: tuple[str, ...], second: bool) -> dict[str, Any]:
     inside = [torch.from_numpy(member == g) for g in range(len(groups))]
-    if "mask" in parts:
+    tokens = "mask" in parts
+    if tokens:
         inside = [m[..., None] & parts["mask"] for m in inside]
     count = torch.tensor([int(m.sum()) for m in inside], dtype=torch.float64)
-    means, scatters = [], []
+    means, scatters, sinks = [], [], []
     for m in inside:
-        rows = [parts[f"layer.{layer}"][m].flatten(1).double() for layer in layers]
+        used = [m & ~parts[f"sinks.{layer}"] if tokens else m for layer in layers]
+        rows = [parts[f"layer.{layer}"][u].flatten(1).double() for layer, u in zip(layers, used, strict=True)]
         mean = torch.stack([x.mean(0) if len(x) else x.new_zeros(x.shape[1]) for x in rows])
         means.append(mean)
+        sinks.append([float(m.sum() - u.sum()) for u in used])
         if second:
             scatters.append(torch.stack([(x - mu).T @ (x - mu) for x, mu in zip(rows, mean, strict=True)]))
-    return {"count": count, "mean": torch.stack(means), "scatter": torch.stack(scatters) if second else None}
+    return {
+        "count": count,
+        "mean": torch.stack(means),
+        "scatter": torch.stack(scatters) if second else None,
+        "sinks": torch.tensor(sinks, dtype=torch.float64) if tokens else None,
+    }

@@ -120,7 +120,7 @@ def from_statistics(statistics: Statistics, layer: int, positive: str, negative:
     if whitened:
         pooled = (statistics.covariance(layer, positive) + statistics.covariance(layer, negative)).double() / 2
         vector = torch.linalg.lstsq(pooled, vector[:, None], driver="gelsd").solution[:, 0]
-    n = int(min(statistics.count[first], statistics.count[second]))
+    n = int(statistics.used[[first, second], k].min())
     name = "whitened_mean_difference, streamed" if whitened else "mean_difference, streamed"
     return Direction.of(
         vector,

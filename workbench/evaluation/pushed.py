@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..core.types import Bool, Float, Int
 from ..interventions.cost import sought
-from ..models import Edit, edited
+from ..models import Edit, Scope, edited
 from ..models.forward import residuals
+from ..models.sinks import first_is_sink, outliers
 from ..models.tokens import encode_pairs, pad
 from ..prompts import PromptSet
 
@@ -32,12 +33,14 @@ class _Batch:
         last: Column of the last token, `row x 1`.
         place: Columns that are pushed, `row x k`; a shorter row names its last column again.
         own: Which of them are not such repetitions.
+        whole: All of the stem is pushed, attention sinks left out, and not one column per row.
     """
 
     batch: Any
     last: Int[Tensor, "row 1"]
     place: Int[Tensor, "row k"]
     own: Bool[Tensor, "row k"]
+    whole: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,8 @@ class Pushed:
         for b in self._batches:
             values, _ = residuals(self.model, b.batch, b.place, site="resid_post", layers=[layer])
             assert values is not None
-            x = values[:, :, 0].float().cpu()[b.own]
+            x = values[:, :, 0].float().cpu()
+            x = x[b.own & ~outliers(x.norm(dim=-1), b.own)]
             norms.append(x.norm(dim=-1))
             along.append(x @ unit)
         return float(torch.cat(norms).mean()), float(torch.cat(along).mean())
@@ -114,7 +118,8 @@ class Pushed:
     def _say(self, batches: Sequence[_Batch], edits: Sequence[Edit] = ()) -> Said:
         logp, stream = [], []
         for b in batches:
-            here = [replace(e, positions=b.place, scope=None) for e in edits]
+            where: dict[str, Any] = {"positions": None, "scope": Scope("prompt")} if b.whole else {"positions": b.place, "scope": None}
+            here = [replace(e, **where) for e in edits]
             with edited(self.model, here) if here else nullcontext():
                 values, logits = residuals(self.model, b.batch, b.last, site="resid_post", layers=[self.read_layer], ask=b.last)
             assert values is not None
@@ -135,12 +140,13 @@ def _batches(model: Any, prompts: PromptSet, position: str) -> Iterator[_Batch]:
         elif position == "instruction_last":
             place = batch.place(torch.tensor([i.instruction - 1 for i in chunk], device=batch.ids.device))[:, None]
         else:  # rows of unequal length name their last token again
-            width = max(i.stem for i in chunk)
-            columns = [[min(c, i.stem - 1) for c in range(i.bos, width)] for i in chunk]
+            begin = max(chunk[0].bos, int(first_is_sink(model)))
+            width = max(begin + 1, *(i.stem for i in chunk))
+            columns = [[min(c, i.stem - 1) for c in range(begin, width)] for i in chunk]
             place = batch.starts[:, None] + torch.tensor(columns, device=batch.ids.device)
         own = torch.ones(place.shape, dtype=torch.bool)
         own[:, 1:] = (place[:, 1:] != place[:, :-1]).cpu()  # a repeated column is the same token again
-        yield _Batch(batch=batch, last=last, place=place, own=own)
+        yield _Batch(batch=batch, last=last, place=place, own=own, whole=position == "stem")
 
 
 def _distance(base: Said, said: Said) -> float:

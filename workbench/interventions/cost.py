@@ -167,8 +167,8 @@ def mean_norm(
         prompts: Whose stems are read.
         direction: Whose place, where `site` and `layer` are not given.
         site, layer: The place; by default the direction's own.
-        scope: Which tokens, as for `wb.add`; "all" is taken as "prompt". The beginning-of-text token, whose norm can be hundreds of times
-            the others', is never among them.
+        scope: Which tokens, as for `wb.add`; "all" is taken as "prompt". Attention sinks, whose norm can be hundreds of times that of the
+            others, are never among them.
 
     Returns:
         The mean of |x| over all these tokens of all prompts, in raw activation units.
@@ -191,11 +191,9 @@ def mean_norm(
         torch.no_grad(),
         edited(model, [spy, Read(site=site, layer=layer, function=lambda x: kept.append(x.float().norm(dim=-1).cpu()))]) as fired,
     ):
-        watch = fired.entries[0].watch
         for batch in asker._batches:
             run(model, batch)
-            mask = watch.mask(chosen) if watch is not None else None
-            norms = kept.pop()
+            mask, norms = fired.entries[0].chosen, kept.pop()
             if mask is None:
                 raise BadInput(f"the scope {chosen} says nothing of which tokens")
             total += float(norms[mask.cpu()].sum())

@@ -14,7 +14,8 @@ from ..core.seeds import torch_rng
 from ..directions.spaces import SpaceMap
 from ..models import Read, Scope, edited, info, unembedding
 from ..models.forward import run
-from ..models.known import bos_of
+from ..models.known import first_of
+from ..models.sinks import STREAM, first_is_sink, lengths, outliers
 from ..models.tokens import encode, pad
 from ..models.watch import Watch
 from .placing import ScopeLike, place
@@ -89,8 +90,8 @@ def project_tokens(
 
     Returns:
         One row per token: `position, token, id, projection` (x . u, raw units; above 0 along the direction), `cosine` (-1 to 1), `steered`,
-        and `read`: where the direction's own rows were read, as far as its provenance says ("stem_last" is the last token, "mean" all but
-        the first special one).
+        `read`: where the direction's own rows were read, as far as its provenance says ("stem_last" is the last token, "mean" all but the
+        first special one and other attention sinks), and `sink`: the tokens that such means leave out.
 
     Raises:
         WrongModel: A direction of another model. BadInput: no place.
@@ -99,24 +100,28 @@ def project_tokens(
     where, (block, *_) = place(direction, site, layer, True)
     (ids,) = encode(model, [text])
     kept: dict[str, Any] = {}
+    reads = [Read(site=where, layer=block, function=lambda x: kept.update(x=x.float().cpu()))]
+    if where not in STREAM:
+        reads.append(Read(site="resid_pre", layer=block, function=lambda x: kept.update(entering=lengths(x).cpu())))
     watch = Watch(model)
     try:
         watch.open()
-        with edited(model, Read(site=where, layer=block, function=lambda x: kept.update(x=x.float().cpu()))):
+        with edited(model, reads):
             run(model, pad(model, [ids], prompt=[len(ids)]))
+        norms = lengths(kept["x"], kept.get("entering"))
         mask = watch.mask(Scope.of(scope))
+        mask = None if mask is None else watch.spare(mask, norms)
     finally:
         watch.close()
     x = kept["x"][0]
     along = x @ direction.unit
     steered = np.ones(len(ids), bool) if mask is None else mask[0].cpu().numpy()
-    position = direction.provenance.get("position")
-    read = np.array(
-        [
-            (position == "mean" and (k > 0 or ids[0] != bos_of(model))) or (position in ("stem_last", "last") and k == len(ids) - 1)
-            for k in range(len(ids))
-        ]
-    )
+    position, first = direction.provenance.get("position"), list(first_of(model))
+    counted = torch.arange(len(ids)) >= (len(first) if ids[: len(first)] == first else 0)
+    sink = ~counted | outliers(norms[0], counted)
+    sink[0] |= first_is_sink(model)
+    last = np.arange(len(ids)) == len(ids) - 1
+    read = ~sink.numpy() if position == "mean" else last if position in ("stem_last", "last") else ~np.ones_like(last)
     return pd.DataFrame(
         {
             "position": range(len(ids)),
@@ -126,5 +131,6 @@ def project_tokens(
             "cosine": (along / x.norm(dim=-1).clamp(min=1e-12)).numpy(),
             "steered": steered if scope is not None else False,
             "read": read,
+            "sink": sink.numpy(),
         }
     )

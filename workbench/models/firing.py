@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..core.errors import BadInput, ShapeMismatch
 from .edits import Edit, Gate
 from .owner import Owner
+from .sinks import lengths
 from .watch import Watch
 
 
@@ -24,6 +25,9 @@ class Entry:
         watch: Knows the rows of the current forward pass; `None` where nothing needs to know.
         fired: How often it fired.
         touched: Number of tokens that it changed; one per firing where it changes all.
+        sinks: Number of tokens that its scope selects and that it left alone, because they are attention sinks there.
+        entering: At a site that is not the stream, the norms of the stream that entered the block, `row x position`.
+        chosen: The tokens of the last firing that it changed, `row x position`; `None` for all.
         holder: The state of an edit's gate.
         open: Of a gate, the rows that it lets through, `row`; `None` before it has read a prompt.
         carry: The Bridge's `resid_mid` is the entry of the MLP's norm: a change there reaches the MLP, not the stream beside
@@ -36,10 +40,24 @@ class Entry:
     watch: Watch | None = None
     fired: int = 0
     touched: int = 0
+    sinks: int = 0
+    entering: Tensor | None = None
+    chosen: Tensor | None = None
     holder: Entry | None = None
     open: Tensor | None = None
     carry: bool = False
     delta: Tensor | None = None
+
+    def enter(self, stream: Tensor) -> None:
+        """Note how long the stream is that enters the block."""
+        self.entering = lengths(stream)
+
+    def spare(self, mask: Tensor, value: Tensor) -> Tensor:
+        """Leave attention sinks out of a mask of tokens; `value` are the activations before any edit here."""
+        if self.watch is None or self.watch.past:
+            return mask
+        entering = self.entering if self.entering is not None and self.entering.shape == value.shape[:2] else None
+        return self.watch.spare(mask, lengths(value.flatten(2), entering))
 
 
 @dataclass
@@ -59,9 +77,9 @@ class Point:
     listed: Any = None
 
 
-def _merge(entry: Entry, before: Tensor) -> Tensor:
+def _merge(entry: Entry, before: Tensor, stream: Tensor) -> Tensor:
     edit: Edit = entry.item
-    keep = _kept(entry, before)
+    keep = _kept(entry, before, stream)
     if keep is not None and not bool(keep.any()):
         return before
     after = edit.function(before)
@@ -72,8 +90,8 @@ def _merge(entry: Entry, before: Tensor) -> Tensor:
     return after if keep is None else torch.where(keep.reshape(*keep.shape, *[1] * (before.ndim - 2)), after, before)
 
 
-def _kept(entry: Entry, value: Tensor) -> Tensor | None:
-    """Which tokens the edit touches, `batch x position`; `None` for all."""
+def _kept(entry: Entry, value: Tensor, stream: Tensor) -> Tensor | None:
+    """Which tokens the edit touches, `batch x position`; `None` for all. `stream` is the value before any edit here."""
     edit: Edit = entry.item
     keep = None
     if edit.positions is not None:
@@ -86,7 +104,12 @@ def _kept(entry: Entry, value: Tensor) -> Tensor | None:
         keep = torch.zeros(value.shape[:2], dtype=torch.bool, device=value.device).scatter_(1, rows.to(value.device), True)
     elif edit.scope is not None and entry.watch is not None:
         keep = entry.watch.mask(edit.scope)
-        keep = None if keep is None else keep.to(value.device)
+        if keep is not None:
+            keep = keep.to(value.device)
+            spared = entry.spare(keep, stream)
+            entry.sinks += int(keep.sum() - spared.sum())
+            keep = spared
+    entry.chosen = keep
     entry.touched += 1 if keep is None else int(keep.sum())
     if entry.holder is not None:
         rows = entry.holder.open
@@ -111,6 +134,7 @@ def _decide(entry: Entry, value: Tensor) -> None:
         last = torch.where(prompt, torch.arange(prompt.shape[1], device=prompt.device), -1).amax(1, keepdim=True)
         pooled = scores.gather(1, last)[:, 0]
     else:
+        prompt = entry.spare(prompt, value)
         pooled = (scores * prompt).sum(1) / prompt.sum(1).clamp(min=1)
     entry.open = pooled > gate.threshold if gate.above else pooled < gate.threshold
 
@@ -136,13 +160,14 @@ def fire(module: nn.Module, point: Point, value: Tensor) -> Tensor | None:
     for entry in carried:
         if entry.delta is not None:
             seen, entry.delta = seen + entry.delta, None
+    stream = seen
     for entry in gates:
         entry.fired += 1
-        _decide(entry, seen)
+        _decide(entry, stream)
     for entry in edits:
         entry.fired += 1
         before = seen
-        seen = _merge(entry, seen)
+        seen = _merge(entry, seen, stream)
         if entry.carry:
             entry.delta = None if seen is before else seen - before
     for entry in reads:

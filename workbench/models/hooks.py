@@ -19,11 +19,13 @@ from ..core.errors import BadInput, EmptyScope, HookNotFired, UnknownLayer, Unkn
 from ..core.types import Bool, Tensor
 from .acting import Acting, acting_edits
 from .acting import attached_hooks as attached_hooks
-from .edits import Edit, Read
+from .edits import Edit, Gate, Read
 from .firing import Entry
 from .known import info, n_layers
 from .origin import check_origin
 from .restore import surely
+from .scopes import Scope
+from .sinks import STREAM
 from .verdict import require
 
 SITES = {
@@ -122,6 +124,16 @@ class Fired:
         return (e.fired for e in self.entries)
 
     @property
+    def sinks(self) -> tuple[int, ...]:
+        """Tokens that an edit's scope selects and that the edit left alone, because they are attention sinks at its place.
+
+        Returns:
+            Per edit and reading, their number over all passes so far. The beginning-of-text token, and a first token that the model
+            always makes a sink, belong to no scope but "all" and are not counted.
+        """
+        return tuple(e.sinks for e in self.entries)
+
+    @property
     def open(self) -> list[Bool[Tensor, " row"] | None]:
         """The rows that each edit's gate lets through.
 
@@ -186,9 +198,11 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
                 if id(item.gate) not in holders:
                     holders[id(item.gate)] = Entry(item.gate, acting.owner, watch)
                     acting.attach(gates[id(item.gate)], "gates", holders[id(item.gate)])
+                    _follow_stream(model, acting, holders[id(item.gate)])
             for entry, module in zip(entries, points, strict=True):
                 entry.holder = holders.get(id(getattr(entry.item, "gate", None)))
                 acting.attach(module, "edits" if isinstance(entry.item, Edit) else "reads", entry)
+                _follow_stream(model, acting, entry)
                 if isinstance(entry.item, Edit) and _beside(model, entry.item, module):
                     entry.carry = True
                     acting.attach(hook_point(model, "resid_post", entry.item.layer), "carried", entry)
@@ -199,6 +213,16 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
     finally:
         surely(acting.close)
     _check_fired(entries, times)
+
+
+def _follow_stream(model: Any, acting: Acting, entry: Entry) -> None:
+    """Let an entry that chooses tokens at a site beside the stream know how long the stream is that enters the block."""
+    item = entry.item
+    if entry.watch is None or item.site in (*STREAM, "pattern") or (isinstance(item, Edit) and (item.scope or Scope()).kind == "all"):
+        return
+    if isinstance(item, Edit | Gate):
+        reading = Read(site="resid_pre", layer=item.layer, function=entry.enter, label="norms")
+        acting.attach(hook_point(model, "resid_pre", item.layer), "reads", Entry(reading, acting.owner))
 
 
 def _check_fired(entries: list[Entry], times: int | None) -> None:

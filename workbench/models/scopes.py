@@ -13,7 +13,7 @@ from ..core.errors import BadInput, UnknownName, unknown
 from ..core.show import Shown
 
 KINDS = {
-    "all": "every token, the beginning-of-text token included",
+    "all": "every token, the beginning-of-text token and other attention sinks included",
     "prompt": "every token of the prompt",
     "after_instruction": "every token after the instruction's last, the continuation included",
     "generated": "the prompt's last token, from which the first new one is written, and all that follows (generated or scored)",
@@ -24,7 +24,10 @@ KINDS = {
 
 @dataclass(frozen=True, repr=False)
 class Scope(Shown):
-    """A rule for choosing tokens. All kinds but "all" leave out the beginning-of-text token, which is an attention sink.
+    """A rule for choosing tokens. All kinds but "all" leave out attention sinks: the beginning-of-text token, and those found in a prompt.
+
+    A token of the prompt is a sink where its stream is more than `sinks.TIMES` times as long as the median of the prompt's tokens that
+    the rule selects, at the place of the edit. A first token that the model always makes a sink is left out at every place.
 
     Attributes:
         kind: One of `KINDS`.

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from ..core.errors import BadInput, EmptyScope, ShapeMismatch
-from ..core.types import Bool, Tensor
+from ..core.types import Bool, Float, Tensor
 from .known import first_of
 from .owner import Owner
 from .restore import unhook
 from .scopes import Scope
+from .sinks import first_is_sink, outliers
 from .spans import token_of
 
 
@@ -153,6 +154,8 @@ class Watch:
             place = (self._start + k).clamp(max=self._head.shape[1] - 1)[:, None]
             leads = leads & (self._head.gather(1, place)[:, 0] == token)
             real = real & ~((columns == place) & leads[:, None])
+        if first_is_sink(self.model):  # a prompt of one token keeps it
+            real = real & ~((columns == self._start[:, None]) & (prompt - self._start[:, None] > 1))
         if scope.kind == "prompt":
             return real & (columns < prompt)
         if scope.kind == "generated":
@@ -183,11 +186,28 @@ class Watch:
             columns.append(start + token)
         return torch.tensor(columns, device=head.device)
 
+    def spare(self, mask: Bool[Tensor, "row position"], norms: Float[Tensor, "row position"]) -> Bool[Tensor, "row position"]:
+        """Leave attention sinks out of the tokens that a scope selects.
+
+        Args:
+            mask: The tokens of this pass that the scope selects.
+            norms: Norms of the stream at the place in question (`sinks.lengths`).
+
+        Returns:
+            The mask without tokens of the prompt that are sinks among those it selects. In a pass that continues from a cache, and
+            for tokens after the prompt, nothing is left out: a step of generation has no other tokens to compare with.
+        """
+        if self.past or self._prompt is None or norms.shape != mask.shape:
+            return mask
+        prompt = torch.arange(mask.shape[1], device=mask.device) < self._prompt[:, None].to(mask.device)
+        return mask & ~outliers(norms.to(mask.device), mask & prompt)
+
     def prompt_rows(self) -> Bool[Tensor, "row position"] | None:
         """Return which tokens of the current forward pass are prompt.
 
         Returns:
-            True for each token of a prompt but its beginning-of-text token; `None` in a pass that continues from a cache.
+            True for each token of a prompt but its beginning-of-text token (and a first token that is always a sink); `None` in a
+            pass that continues from a cache.
         """
         return None if self.past else self._select(Scope("prompt"))
 
