@@ -1,10 +1,13 @@
 """Batch generation against Hugging Face's, seeds and stops; weights that are changed for a while."""
 
+import copy
+
 import pytest
 import torch
+from zoo import hugging_face
 
 from workbench.core import errors
-from workbench.models import Change, Edit, Scope, edited, generate_texts, info, reweighted, writers
+from workbench.models import Change, Edit, Scope, edited, generate_texts, info, reweighted, wrap, writers
 from workbench.models.forward import run
 from workbench.models.known import trunk_of
 from workbench.models.tokens import encode, pad
@@ -132,3 +135,51 @@ def test_writers_cover_what_is_written(tiny_pair):
     assert len(found) == len(writers(model))
     weights = [n for n in found if n.endswith("weight")]
     assert len(weights) == 2 * 3 + (2 if name == "gpt2" else 1), "attention and MLP of three blocks, and the embeddings"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2",
+        "llama",
+        "gpt_neox",
+        "phi3",
+        *(pytest.param(n, marks=pytest.mark.more) for n in ("bloom", "mpt", "falcon", "codegen", "granite")),
+    ],
+)
+def test_a_changed_parameter_acts_as_in_hugging_face_or_is_refused(name, words):
+    hf = hugging_face(name, len(words))
+    oracle = copy.deepcopy(hf)
+    model = wrap(hf, words, name=name, bos=0, device="cpu")
+    theirs, ids = dict(oracle.named_parameters()), torch.randint(3, len(words), (1, 16), generator=torch.Generator().manual_seed(0))
+    compared, refused = 0, []
+
+    def stronger(w):
+        return w * 1.5 + 0.05
+
+    def logits():
+        with torch.no_grad():
+            return model(ids)
+
+    for ours, parameter in parameters(model).items():
+        same = [n for n, p in theirs.items() if p.shape == parameter.shape and torch.equal(p, parameter)]
+        same = [ours] if ours in theirs else same
+        try:
+            with reweighted(model, Change(parameter=ours, function=stronger), untie=False):
+                got = logits()
+        except errors.BadInput as error:
+            refused.append(str(error))
+            continue
+        if same:
+            kept = theirs[same[0]].data.clone()
+            theirs[same[0]].data = stronger(kept)
+            with torch.no_grad():
+                want = oracle(ids).logits
+            theirs[same[0]].data = kept
+            assert torch.allclose(got, want, atol=1e-4 * float(want.abs().max())), ours
+            compared += 1
+    assert compared > 10
+    assert all("copies of its parts" in message for message in refused)
+    assert bool(refused) == (name in ("gpt_neox", "bloom", "mpt", "falcon", "codegen")), (
+        "fused queries, keys and values, of which there are copies"
+    )

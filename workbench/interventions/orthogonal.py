@@ -11,14 +11,17 @@ from torch import Tensor
 from ..core.direction import Direction
 from ..core.errors import ShapeMismatch
 from ..models import Change, info, reweighted, writers
+from ..models.writing import check_removed
 from .placing import span
 
 
 def orthogonalised(model: Any, direction: Direction | Sequence[Direction]) -> AbstractContextManager[None]:
     """Return a context in which nothing in the model writes along some directions.
 
-    W' = W - U U^T W for every matrix that writes into the residual stream, and likewise for biases and embeddings. On the way out the
-    weights are as before, bit for bit.
+    W' = W - U U^T W for every matrix that writes into the residual stream, and likewise for biases and embeddings. It is measured on a
+    few tokens, not taken from names: that these weights write into the stream as they are, and, after the change, that the stream holds
+    nothing of the directions after the embedding, in and after every block, and before the final norm. On the way out the weights are as
+    before, bit for bit.
 
     Args:
         model: What `load_model` returns.
@@ -29,7 +32,10 @@ def orthogonalised(model: Any, direction: Direction | Sequence[Direction]) -> Ab
 
     Raises:
         WrongModel, ShapeMismatch: A direction of another model or width.
-        BadInput: An architecture of which this would not be true (a norm between block and stream, mixtures of experts).
+        BadInput: An architecture of which this would not be true: a norm between block and stream, mixtures of experts. Also on
+            entering the block, with the weights as before, where something else writes along the directions: a bias of a norm, a
+            buffer, a hook. The message says at which site and layer, and how much.
+        Disagrees: TransformerLens's pass over this model is not Hugging Face's.
 
     Note:
         The same as `ablate_everywhere` on every token, up to rounding; it costs nothing per token. Where the embedding is the unembedding
@@ -53,4 +59,4 @@ def orthogonalised(model: Any, direction: Direction | Sequence[Direction]) -> Ab
     changes = [
         Change(parameter=w.parameter, function=lambda x, a=w.axis: without(x, a).to(x.dtype), label="orthogonalise") for w in writers(model)
     ]
-    return reweighted(model, changes)
+    return reweighted(model, changes, check=lambda: check_removed(model, basis))

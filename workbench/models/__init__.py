@@ -9,7 +9,8 @@ from .planted import planted
 from .readout import Readout, readout, unembedding
 from .scopes import Scope
 from .source import bundled_models, check_source
-from .weights import Change, head_outputs, reweighted, writers
+from .weights import Change, head_outputs, reweighted
+from .writing import writers
 
 __all__ = [
     "SITES",

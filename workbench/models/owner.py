@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.errors import ModelInUse
+
+T = TypeVar("T")
 
 
 class Owner:
@@ -71,3 +74,21 @@ def require_weights(model: Any, turn: int | None = None) -> int:
             "model a second time"
         )
     return now
+
+
+def undisturbed(model: Any, what: Callable[[], T]) -> T:
+    """Call a function in which no block acts that was entered here, but those that have changed this model's weights.
+
+    Args:
+        model: What `load_model` returns.
+        what: Takes nothing.
+
+    Returns:
+        Its result.
+    """
+
+    def apart() -> T:
+        _ENTERED.set(_ENTERED.get() & frozenset(CHANGED.get(model, [])))
+        return what()
+
+    return copy_context().run(apart)

@@ -35,68 +35,17 @@ class Change:
 
 
 def parameters(model: Any) -> dict[str, nn.Parameter]:
-    """Return a model's parameters by name, as Hugging Face names them, each once."""
+    """Return a model's parameters by name, as Hugging Face or TransformerLens names them, each once."""
     out: dict[str, nn.Parameter] = {}
     for name, parameter in nn.Module.named_parameters(getattr(model, "original_model", None) or model):
         out[name.replace("_original_component.", "")] = parameter
     return out
 
 
-@dataclass(frozen=True, kw_only=True)
-class Writer:
-    """A parameter that writes into the residual stream.
-
-    Attributes:
-        parameter: Its name, as `parameters` lists it.
-        axis: The axis that has the width of the stream.
-    """
-
-    parameter: str
-    axis: int
-
-
-def writers(model: Any) -> list[Writer]:
-    """Return every parameter that writes into the residual stream.
-
-    These are the embeddings, and the output weights and biases of attention and MLPs.
-
-    Raises:
-        BadInput: The parameters cannot be identified (mixtures of experts), or a norm stands between them and the stream
-            (Gemma 2), so that changing them does not change the stream in the same way.
-    """
-    name, names = info(model).name, {id(p): n for n, p in parameters(model).items()}
-    if not hasattr(model, "original_model"):
-        ends = ("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")
-        return [Writer(parameter=n, axis=-1) for n in names.values() if n.rsplit(".", 1)[-1] in ends]
-    parts = [("embed", model.embed), *([("pos_embed", model.pos_embed)] if hasattr(model, "pos_embed") else [])]
-    if hasattr(model, "embed_ln"):
-        raise BadInput(
-            f"{name} has a norm after its embeddings: what they write cannot be changed by their weights. "
-            "Ablate with hooks: wb.ablate_everywhere"
-        )
-    for layer, block in enumerate(model.blocks):
-        if hasattr(block, "ln1_post") or hasattr(block, "ln2_post"):
-            raise BadInput(
-                f"{name} has a norm between its blocks' outputs and the stream: what they write cannot be changed by their weights. "
-                "Ablate with hooks: wb.ablate_everywhere"
-            )
-        parts += [(f"attention output {layer}", getattr(block.attn, "o", None)), (f"MLP output {layer}", getattr(block.mlp, "out", None))]
-    out: list[Writer] = []
-    for described, part in parts:
-        module = getattr(part, "original_component", part)
-        weight = getattr(module, "weight", None)
-        if part is None or not isinstance(weight, Tensor) or id(weight) not in names or weight.ndim != 2:
-            raise BadInput(f"{name}: the weights of its {described} cannot be read, so it cannot be orthogonalised")
-        # nn.Linear keeps `out x in`; an embedding and GPT-2's Conv1D keep the stream last
-        out.append(Writer(parameter=names[id(weight)], axis=0 if isinstance(module, nn.Linear) else -1))
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, Tensor) and id(bias) in names:
-            out.append(Writer(parameter=names[id(bias)], axis=-1))
-    return out
-
-
 @contextmanager
-def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = True) -> Iterator[None]:
+def reweighted(
+    model: Any, changes: Change | Sequence[Change], *, untie: bool = True, check: Callable[[], object] | None = None
+) -> Iterator[None]:
     """Change weights of a model inside a `with` block. Afterwards, also after an exception or Ctrl-C, they are as before, bit for bit.
 
     A model has one set of weights: while one thread has changed them, forward passes of other threads (and of other asynchronous
@@ -105,11 +54,13 @@ def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = 
     Args:
         model: What `load_model` returns.
         changes: One or several, of different parameters.
+        check: Called when all is changed, before the block; what it raises ends the block, with the weights as before.
         untie: Where a changed embedding is the unembedding too, give the unembedding a copy of its own inside the block.
 
     Raises:
         UnknownName: A parameter does not exist; before anything changes.
-        BadInput: A parameter is changed twice; before anything changes.
+        BadInput: A parameter is changed twice, or is one that the model does not compute with, because TransformerLens keeps copies of
+            its parts; before anything changes.
         ShapeMismatch: A function returned values of another shape.
         NotFinite: A function returned NaN or infinity.
         ModelInUse: Another thread has changed the weights, or is in a forward pass; before anything changes.
@@ -122,6 +73,7 @@ def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = 
     names = [item.parameter for item in items]
     if len(set(names)) < len(names):
         raise BadInput(f"{next(n for n in names if names.count(n) > 1)} is changed twice in one block; nest two blocks instead")
+    _check_used(names, known)
     head = _tied(model, [known[n] for n in names]) if untie else None
     hold, home, intact = Hold(model), None, False
     before: list[tuple[nn.Parameter, Tensor]] = []
@@ -150,11 +102,25 @@ def reweighted(model: Any, changes: Change | Sequence[Change], *, untie: bool = 
                 values = known[item.parameter].detach()  # no `no_grad`, whose end an interruption might miss
                 before.append((known[item.parameter], values.clone()))
                 values.copy_(_changed(item, values))
+            if check is not None:
+                check()
             yield
         finally:
             surely(undo)
     finally:
         surely(undo)
+
+
+def _check_used(names: Sequence[str], known: dict[str, nn.Parameter]) -> None:
+    """Raise where queries, keys and values are computed with copies of what a fused matrix or bias holds."""
+    for name in names:
+        module, _, kind = name.rpartition(".")
+        copies = [f"{module.removesuffix('qkv')}{part}.{kind}" for part in "qkv"]
+        if not module.endswith(".qkv") or any(copy not in known for copy in copies):
+            continue
+        stored = known[name].untyped_storage().data_ptr()
+        if any(known[copy].untyped_storage().data_ptr() != stored for copy in copies):
+            raise BadInput(f"{name} is not what the model computes with: it has copies of its parts. Change {', '.join(copies)}")
 
 
 def _changed(item: Change, values: Tensor) -> Tensor:
