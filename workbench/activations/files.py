@@ -118,6 +118,9 @@ def write_file(path: Path, data: bytes) -> None:
 def writing(folder: Path) -> Iterator[None]:
     """Turn the system's errors while a store is written into errors that say what to do.
 
+    Args:
+        folder: The store's folder.
+
     Raises:
         DiskFull: No room is left to write.
         OutputFolder: The folder cannot be written, or holds a link where the store keeps a file.
