@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerFast
 import workbench as wb
 from workbench.core import errors
 from workbench.core.direction import Direction
-from workbench.evaluation.judges import PeopleJudge, ProbeJudge, RefusalPhrases, judge_all
+from workbench.evaluation.judges import ClassifierJudge, PeopleJudge, ProbeJudge, RefusalPhrases, judge_all
 from workbench.models import Edit, wrap
+from workbench.models.classifier import classify
 from workbench.models.thoughts import ONLY_THOUGHT, UNFINISHED, Answer, answer_of
 from workbench.models.tokens import encode, encode_pairs
 from workbench.prompts import Choice, choices_to_prompts, instruction_pairs, letter_form
@@ -359,6 +360,27 @@ def test_a_probe_reads_the_answer(tiny):
     control = judge.judge([q] * 2, ["yes </s> yes", a])
     assert control["verdict"].isna().tolist() == [True, False]
     assert control["note"][0].startswith("no verdict: holds '</s>'")
+
+
+def test_a_classifier_reads_the_answer_as_text(tmp_path, words):
+    import transformers as tf
+
+    config = tf.BertConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, id2label={0: "a", 1: "b"}
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tf.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    judge = ClassifierJudge(tmp_path, label="b", device="cpu")
+    plain = judge.judge(["q"], ["women rest"])["score"][0]
+    got = judge.judge(["q"] * 3, ["<think>yes no</think>women rest", "yes no\n</think>\nwomen rest", "<think>women rest"])
+    assert got["score"].tolist()[:2] == pytest.approx([plain] * 2)
+    assert got["note"].tolist() == ["", "", UNFINISHED]
+    (control,) = classify(judge._classifier, ["a </s> b"])[1]
+    assert control == len(words("a ")["input_ids"]) + len(words("</s", add_special_tokens=False)["input_ids"]) + len(
+        words("> b", add_special_tokens=False)["input_ids"]
+    ), "letters, not the end of the text"
 
 
 # ---- what a model writes

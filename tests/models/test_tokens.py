@@ -52,6 +52,8 @@ def test_answer_tokens(tiny):
         answer_tokens(tiny, (" xylophone", " yes"))
     with pytest.raises(errors.AnswerTokens, match="share their first token"):
         answer_tokens(tiny, (" yes", " yesq"))
+    with pytest.raises(errors.ControlToken, match="the answer '</s>' holds '</s>'"):
+        answer_tokens(tiny, ("</s>", " yes"))
 
 
 def test_too_long(tiny):

@@ -262,8 +262,10 @@ def answer_tokens(model: Any, answers: Sequence[str]) -> list[list[int]]:
 
     Raises:
         AnswerTokens: An answer is not a single known token, or two answers share their first token.
+        ControlToken: An answer is a control token of the tokenizer.
     """
     pieces = {a: model.tokenizer(a, add_special_tokens=False)["input_ids"] for a in answers}
+    check_control(model.tokenizer, [(f"the answer {a!r}", a) for a in pieces], list(pieces.values()), [""] * len(pieces))
     first = [ids[0] for ids in pieces.values()]
     if len(set(first)) < len(first):
         raise AnswerTokens(f"the answers {', '.join(map(repr, answers))} share their first token: choose other words")
