@@ -194,6 +194,7 @@ class Caa:
         for name in ("unsteered", *edits):
             judged = RefusalPhrases().judge(questions, got[name].tolist())["verdict"].astype("boolean")
             answered = {"behaviour": behaviour, "question": questions, "coefficient": name, "answer": got[name], "refusal_phrase": judged}
+            answered["thought"] = got[f"thought: {name}"]
             parts.append(pd.DataFrame(answered))
         return pd.concat(parts, ignore_index=True)
 
@@ -267,7 +268,7 @@ STUDY = Study(
         "vectors": "behaviour layer site method | length reliability n clusters",
         "similarity": "first first_layer second second_layer | cosine chance reliability_first reliability_second",
         "components": "behaviour layer item variant letter | component_1 explained_1 component_2 explained_2",
-        "open_ended": "behaviour question coefficient | answer refusal_phrase",
+        "open_ended": "behaviour question coefficient | answer refusal_phrase thought",
         "fluency": "behaviour coefficient metric | value low high n",
         "data": "behaviour split | in_file used prompts too_long",
     },
