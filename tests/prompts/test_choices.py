@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import SHARED, tiny_model
+from jaxtyping import config as shapes
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -542,3 +543,22 @@ def test_published_items_in_the_bundled_model(caa, organism):
 def test_forms_are_what_the_docs_say():
     assert list(AB_FORMS) == ["ab_paren", "ab_word"]
     assert all(get_form(name) is form for name, form in AB_FORMS.items())
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"question": None}, "the question of a choice"),
+        ({"question": "a\x00b"}, "the question of a choice"),
+        ({"options": "ab"}, "a tuple of texts, got str"),
+        ({"options": ["a", "b"]}, "a tuple of texts, got list"),
+        ({"options": ("a", None)}, "an option of a choice"),
+        ({"options": ("a", 3)}, "an option of a choice"),
+        ({"target": "0"}, "the target of a choice is the number"),
+        ({"foil": 0.5}, "the foil of a choice is the number"),
+    ],
+)
+def test_a_choice_is_made_of_texts_and_numbers(fields, match, monkeypatch):
+    monkeypatch.setattr(shapes, "jaxtyping_disable", True)  # as for users, who have no checks of types
+    with pytest.raises(errors.BadInput, match=match):
+        Choice(**({"question": "which?", "options": ("a", "b"), "target": 1} | fields))

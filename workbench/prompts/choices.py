@@ -12,6 +12,7 @@ from ..core.errors import AnswerTokens, BadInput, TokenBoundary, UnknownTemplate
 from ..core.seeds import numpy_rng
 from ..models.known import info
 from ..models.tokens import answer_tokens, encode_pairs
+from .cells import check_text
 from .chat import Chat, Stem, ending
 from .pairs import ContrastPair, PromptSet
 from .rows import text_id
@@ -50,6 +51,14 @@ class Choice:
     foil: int | None = None
 
     def __post_init__(self) -> None:
+        check_text(self.question, "the question of a choice", blank=True)
+        if not isinstance(self.options, tuple):
+            raise BadInput(f"the options of a choice are a tuple of texts, got {type(self.options).__name__}: {self.options!r:.60}")
+        for option in self.options:
+            check_text(option, "an option of a choice", blank=True)
+        for name, number in (("target", self.target), ("foil", self.foil)):
+            if not isinstance(number, int) and not (name == "foil" and number is None):
+                raise BadInput(f"the {name} of a choice is the number of an option, got {number!r}")
         count = len(self.options)
         if not self.question.strip():
             raise BadInput("a choice has an empty question")
