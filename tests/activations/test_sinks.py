@@ -132,14 +132,16 @@ def test_means_leave_sinks_out(sunk, prompts):
         rest[:, :, :begin] = 0
         want = (x[:, :, layer] * rest).sum(2) / rest.sum(2)
         assert apart(mean.layer(layer), want) < 1e-5
-        assert (mean.source.part(f"sinks.{layer}") == begin).all()
-        found = acts.source.part(f"sinks.{layer}")
+        assert (mean.sinks(layer) == begin).all()
+        found = acts.sinks(layer)
         assert bool(found[:, :, 0].all()) is bool(begin)
         assert not found[:, :, 1:].any()
     cosine = torch.nn.functional.cosine_similarity(mean.layer(2), x[:, :, 2, 0], dim=-1)
     assert float(cosine.abs().max()) < 0.7
     assert mean.provenance["sinks"]["tokens"] == {"0": 8 * always, "1": 8, "2": 8}
     assert mean.provenance["sinks"]["first"] is always
+    assert "8 tokens at most in a layer, left out" in mean._repr_html_()
+    assert wb.capture(sunk, prompts, layers=[1], position="last", progress=False).sinks(1) is None
     assert f"above {TIMES:g} times the median" in mean.provenance["sinks"]["rule"]
 
 
@@ -147,7 +149,7 @@ def test_the_decision_needs_no_other_layer_and_no_other_row(sunk, prompts):
     whole = wb.capture(sunk, prompts, layers=[0, 1, 2], position="mean", progress=False)
     for layer in (0, 1, 2):
         alone = wb.capture(sunk, prompts, layers=[layer], position="mean", progress=False)
-        assert torch.equal(alone.source.part(f"sinks.{layer}"), whole.source.part(f"sinks.{layer}"))
+        assert torch.equal(alone.sinks(layer), whole.sinks(layer))
         assert apart(alone.layer(layer), whole.layer(layer)) < 1e-6
     ways = {
         "one": wb.capture(sunk, prompts.subset([2]), layers=[0, 1, 2], position="mean", progress=False),
@@ -156,7 +158,7 @@ def test_the_decision_needs_no_other_layer_and_no_other_row(sunk, prompts):
     }
     for name, acts in ways.items():
         for layer in (0, 1, 2):
-            assert torch.equal(acts.source.part(f"sinks.{layer}"), whole.source.part(f"sinks.{layer}")[[2]]), name
+            assert torch.equal(acts.sinks(layer), whole.sinks(layer)[[2]]), name
             assert apart(acts.layer(layer), whole.layer(layer)[[2]]) < 1e-5, name
 
 
@@ -172,7 +174,7 @@ def test_at_every_site(delimiter, prompts, site):
         rest[:, :, :begin] = 0
         want = (x[:, :, layer] * rest).sum(2) / rest.sum(2)
         assert apart(mean.layer(layer), want) < 1e-5, layer
-        assert (mean.source.part(f"sinks.{layer}") == begin).all(), layer
+        assert (mean.sinks(layer) == begin).all(), layer
 
 
 def test_stores_keep_the_counts(sunk, prompts, tmp_path):
@@ -181,11 +183,11 @@ def test_stores_keep_the_counts(sunk, prompts, tmp_path):
         acts = wb.capture(sunk, prompts, layers=layers, position="mean", store=tmp_path / "s", progress=False)
         assert acts.provenance["sinks"]["tokens"]["2"] == fresh.provenance["sinks"]["tokens"]["2"] == 8
         assert torch.equal(acts.layer(2), fresh.layer(2))
-    assert (wb.Activations.load(tmp_path / "s").source.part("sinks.1") == 1).all()
+    assert (wb.Activations.load(tmp_path / "s").sinks(1) == 1).all()
     fresh.save(tmp_path / "saved")
-    assert (wb.Activations.load(tmp_path / "saved").source.part("sinks.2") == 1).all()
+    assert (wb.Activations.load(tmp_path / "saved").sinks(2) == 1).all()
     ragged = wb.capture(sunk, prompts, layers=[2], position="all", store=tmp_path / "all", shard_items=2, progress=False)
-    assert int(ragged.source.part("sinks.2").sum()) == ragged.provenance["sinks"]["tokens"]["2"] == 8
+    assert int(ragged.sinks(2).sum()) == ragged.provenance["sinks"]["tokens"]["2"] == 8
 
 
 def test_statistics_leave_sinks_out(sunk, prompts):

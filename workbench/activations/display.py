@@ -45,6 +45,15 @@ class ShownActivations(Shown):
             ),
             "row table": some(self.rows.columns, 20),
             "answers": "captured" if "logp.answers" in self.source.names else "",
+            "attention sinks": _sinks(self.provenance.get("sinks"), self.position),
             "not finite": short(self.provenance.get("not_finite", ""), 200),
             "read under": some(map(str, edits)) if isinstance(edits, list | tuple) else "",
         }
+
+
+def _sinks(found: Any, position: str) -> str:
+    tokens = found.get("tokens") if isinstance(found, Mapping) else None
+    if not isinstance(tokens, Mapping) or not tokens:
+        return ""
+    most = max(tokens.values(), key=lambda n: int(n) if str(n).isdigit() else 0)
+    return f"{most} tokens at most in a layer{', left out' if position == 'mean' else ''}"
