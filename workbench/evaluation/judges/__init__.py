@@ -1,5 +1,6 @@
 """Judges: what says of an answer whether it shows a behaviour, how wrong it is, and how far several agree."""
 
+from ...models.thoughts import Answer, answer_of
 from .base import (
     BadVerdicts,
     BudgetExceeded,
@@ -23,6 +24,7 @@ __all__ = [
     "HARM_RUBRIC",
     "PHRASES",
     "REFUSAL_RUBRIC",
+    "Answer",
     "BadVerdicts",
     "BudgetExceeded",
     "ClassifierJudge",
@@ -37,6 +39,7 @@ __all__ = [
     "RefusalPhrases",
     "UnknownLabel",
     "agreement_between",
+    "answer_of",
     "judge_all",
     "known_errors",
     "labelled_refusals",
