@@ -12,7 +12,7 @@ import torch
 
 from ..core.errors import BadInput, DamagedStore, MissingColumn, ShapeMismatch, UnknownLayer
 from ..core.provenance import content_hash
-from ..core.types import Bool, Float, Tensor
+from ..core.types import Bool, Float, Int, Tensor
 from .display import ShownActivations
 from .manifest import model_of, same_model, unfinished
 from .saving import save_activations
@@ -112,6 +112,18 @@ class Activations(ShownActivations):
             True for tokens and false for padding; `None` without a position axis.
         """
         return self.source.part("mask") if "mask" in self.source.names else None
+
+    def sinks(self, layer: int) -> Bool[Tensor, "item variant position"] | Int[Tensor, "item variant"] | None:
+        """Return the attention sinks of one block.
+
+        Args:
+            layer: The block, counted from 0.
+
+        Returns:
+            At position "all", true for tokens that are sinks there (averages should leave them out). At "mean", the number of sinks
+            that each mean left out beside the first special token. `None` where single tokens were read, or the store is older.
+        """
+        return self.source.part(f"sinks.{layer}") if f"sinks.{layer}" in self.source.names else None
 
     @property
     def logp(self) -> Float[Tensor, "item token"] | None:
