@@ -89,7 +89,7 @@ def test_swapping_twice_is_the_identity_and_keeps_the_target():
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        ({"question": " "}, "empty question"),
+        ({"question": " "}, "the question of a choice"),
         ({"options": ("Yes",)}, "two options at least, got 1: 'Is ice cold"),
         ({"target": 2}, r"target 2 of 2 options \(0-1\)"),
         ({"target": -1}, "target -1 of 2"),
@@ -554,8 +554,8 @@ def test_forms_are_what_the_docs_say():
         ({"options": ["a", "b"]}, "a tuple of texts, got list"),
         ({"options": ("a", None)}, "an option of a choice"),
         ({"options": ("a", 3)}, "an option of a choice"),
-        ({"target": "0"}, "the target of a choice is the number"),
-        ({"foil": 0.5}, "the foil of a choice is the number"),
+        ({"target": "0"}, "numbers of options, got '0'"),
+        ({"foil": 0.5}, "numbers of options, got 1 and 0.5"),
     ],
 )
 def test_a_choice_is_made_of_texts_and_numbers(fields, match, monkeypatch):

@@ -51,17 +51,14 @@ class Choice:
     foil: int | None = None
 
     def __post_init__(self) -> None:
-        check_text(self.question, "the question of a choice", blank=True)
+        check_text(self.question, "the question of a choice")
         if not isinstance(self.options, tuple):
             raise BadInput(f"the options of a choice are a tuple of texts, got {type(self.options).__name__}: {self.options!r:.60}")
         for option in self.options:
             check_text(option, "an option of a choice", blank=True)
-        for name, number in (("target", self.target), ("foil", self.foil)):
-            if not isinstance(number, int) and not (name == "foil" and number is None):
-                raise BadInput(f"the {name} of a choice is the number of an option, got {number!r}")
         count = len(self.options)
-        if not self.question.strip():
-            raise BadInput("a choice has an empty question")
+        if not isinstance(self.target, int) or not isinstance(self.foil, int | None):
+            raise BadInput(f"target and foil of a choice are numbers of options, got {self.target!r} and {self.foil!r}")
         if count < 2:
             raise BadInput(f"a choice needs two options at least, got {count}: {self.question[:60]!r}")
         if not 0 <= self.target < count:
@@ -280,7 +277,7 @@ def choices_to_prompts(
         for order in ORDERS[:2] if orders == "both" else (orders,):
             ordered = item.swapped() if order == "swapped" else item
             made = _stem(ordered, chosen, how)
-            stem = made.text
+            stem, about = made.text, {"order": order, "letter": LETTERS[ordered.target]}
             foil = 1 - ordered.target if ordered.foil is None else ordered.foil
             pairs.append(
                 ContrastPair(
@@ -292,14 +289,7 @@ def choices_to_prompts(
                     group=item.category,
                     template=chosen.name,
                     instruction_end=made.end,
-                    meta={
-                        "dataset": "",
-                        **item.meta,
-                        "order": order,
-                        "letter": LETTERS[ordered.target],
-                        "category": item.category,
-                        **made.meta,
-                    },
+                    meta={"dataset": "", **item.meta, **about, "category": item.category, **made.meta},
                     wording=made.wording + chosen.wording,
                 )
             )

@@ -125,6 +125,13 @@ def heard(questions: Sequence[str], answers: Sequence[str]) -> Heard:
 
     A question that is the whole prompt and ends inside a thought begins the answer there.
 
+    Args:
+        questions: One per answer.
+        answers: What a model wrote.
+
+    Returns:
+        The questions, and the answers apart from thoughts.
+
     Raises:
         ShapeMismatch, BadInput: As for `texts`.
     """
