@@ -117,7 +117,7 @@ def check_writable(folder: Path) -> None:
         folder: It need not be there; nothing is written.
 
     Raises:
-        OutputFolder: It is a file, lies under one, or cannot be written.
+        OutputFolder: It is a file, lies under one (NotADirectoryError), or cannot be written (PermissionError).
     """
     with writing(folder):
         there = Path(folder).absolute()
