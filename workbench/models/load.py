@@ -289,7 +289,7 @@ def _check_map(spread: Any) -> None:
     for place in spread.values():
         if place == "disk":
             raise BadInput("device_map: weights on the disk are not read. Use a smaller dtype or model")
-        device_of(f"cuda:{place}" if isinstance(place, int) and not isinstance(place, bool) else place)
+        device_of(f"cuda:{place}" if isinstance(place, int) else place)
     if find_spec("accelerate") is None:
         raise BadInput("device_map needs a package: pip install accelerate. Or pass device=…")
 

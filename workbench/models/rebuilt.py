@@ -73,9 +73,12 @@ def compare(model: Any) -> None:
         KNOWN[model] = replace(KNOWN[model], reference="it was booted elsewhere, and its weights are not Hugging Face's any more")
         return
     reference = refer(hf, first=known.first, special=set(model.tokenizer.all_special_ids))
-    found = verdict.Verdict(bridge=f"its comparison with Hugging Face's pass failed ({reference})") if isinstance(reference, str) else None
     KNOWN[model] = replace(KNOWN[model], reference=reference)
-    KNOWN[model] = replace(KNOWN[model], verdict=found or check(model, reference))
+    if isinstance(reference, str):
+        found = verdict.Verdict(bridge=f"its comparison with Hugging Face's pass failed ({reference})")
+    else:
+        found = check(model, reference)
+    KNOWN[model] = replace(KNOWN[model], verdict=found)
     verdict.guard(model)
 
 

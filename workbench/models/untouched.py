@@ -61,7 +61,9 @@ class Untouched:
             return self.hf(self._ids(row), use_cache=False).logits[0].float().cpu()
 
     @torch.no_grad()
-    def follow(self, row: list[int], written: list[int], push: tuple[int, Float[Tensor, " d_model"]] | None = None) -> Float[Tensor, " written"]:
+    def follow(
+        self, row: list[int], written: list[int], push: tuple[int, Float[Tensor, " d_model"]] | None = None
+    ) -> Float[Tensor, " written"]:
         """Judge a continuation token by token.
 
         Args:
