@@ -299,6 +299,10 @@ def test_options_that_cannot_be_used():
         with pytest.raises(errors.BadInput, match=match):
             instruction_pairs(["Steal"], ["Bake"], chat_options={"enable_thinking": False}, **how)
     assert instruction_pairs(["Steal"], ["Bake"], chat_options={})[0].stem == "Steal"
+    strict = HARMONY + "{% if reasoning_effort == 'none' %}{{ raise_exception('no such effort') }}{% endif %}"
+    for system in (None, "Be brief."):
+        with pytest.raises(errors.BadInput, match=r"refuses this chat with \{'reasoning_effort': 'none'\}: no such effort"):
+            compose("Hi", "", model=chat(strict), system=system, chat_options={"reasoning_effort": "none"})
     low = compose("Hi", "", model=chat(HARMONY), chat_options={"reasoning_effort": "low"})[0]
     assert "Reasoning: low" in low
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -124,7 +125,7 @@ class Chat:
             The stem.
 
         Raises:
-            BadInput: The chat template changes the user's text, so that its end cannot be found.
+            BadInput: The chat template changes the user's text, so that its end cannot be found, or it refuses the chat.
             ControlToken: The text holds a control token.
         """
         if not self.used:
@@ -191,14 +192,16 @@ class Chat:
             messages = [{"role": role, "content": content} for role, content in turns]
             return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **given)
 
-        if not system:
-            return apply(("user", user))
+        if system:
+            with suppress(TemplateError):  # "System role not supported"
+                text = apply(("system", system), ("user", user))
+                if system.strip() in text:  # a template without a system role may also leave the message out in silence
+                    return text
+            user = f"{system}\n\n{user}"
         try:
-            text = apply(("system", system), ("user", user))
-        except TemplateError:  # "System role not supported"
-            text = ""
-        # a template without a system role may also leave the message out in silence
-        return text if system.strip() in text else apply(("user", f"{system}\n\n{user}"))
+            return apply(("user", user))
+        except TemplateError as error:
+            raise BadInput(f"the chat template refuses this chat{f' with {dict(options)}' if options else ''}: {error}") from None
 
 
 def has_chat(model: Any, chat: bool | None = None) -> bool:
