@@ -86,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("--out", help="folder of the new run (default: FOLDER-rerun)")
     again.add_argument("--model", action="append", help="where the model lies now; of a run of several models ROLE=NAME, once for each")
     again.add_argument("--study", help="the study's .py file, for a study that is not installed")
+    again.add_argument(
+        "--input",
+        metavar="SETTING=PATH",
+        action="append",
+        help="where a file or folder lies that the run was made from and holds no copy of; a record is not trusted to name it",
+    )
     again.add_argument("--tolerance", type=float, default=1e-3, help="largest relative error that counts as agreement (default: 0.001)")
     draw = commands.add_parser("redraw", help="draw a run's figures and report again from its tables, without a model")
     draw.add_argument("folder")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .arguments import parser, run_parser, with_settings
+from .core.terminal import screens
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 1 where cells failed or numbers differ; 2 for an error that says what to do; 130 when stopped.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with screens() as out:
+        status = _main(list(sys.argv[1:] if arguments is None else arguments))
+        out.flush()
+        if out.failed is not None:
+            print(f"workbench: what was printed is not whole: {out.failed}", file=sys.stderr)
+            return 2
+        return status
+
+
+def _main(words: list[str]) -> int:
     running = words[:1] == ["run"]
     args = None if running else parser().parse_args(words)
     from .core.errors import WorkbenchError
@@ -137,17 +147,14 @@ def _settings(study: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 def _models(study: Any, words: Sequence[str] | None) -> dict[str, str]:
     """Models by role, from NAME or ROLE=NAME."""
-    from .core.errors import BadInput
     from .runs.roles import roles_of
 
     if not words:
         return {}
     if len(words) == 1 and words[0].partition("=")[0] not in study.models:
         return roles_of(study, words[0])
-    for word in words:
-        if "=" not in word:
-            raise BadInput(f"--model {word!r}: ROLE=NAME for a study of several models; its roles: {', '.join(study.models) or 'none'}")
-    return roles_of(study, models=dict(word.split("=", 1) for word in words))
+    roles = f"ROLE=NAME for a study of several models; its roles: {', '.join(study.models) or 'none'}"
+    return roles_of(study, models=_pairs("--model", words, roles))
 
 
 def _sayer(args: argparse.Namespace) -> Any:
@@ -187,7 +194,7 @@ def _afterwards(args: argparse.Namespace) -> int:
     elif args.command == "compare":
         comparison = runs.compare_runs(args.first, args.second)
         if args.out:
-            comparison.rows.to_csv(args.out, index=False, float_format="%.6g")
+            _write_csv(args.out, comparison.rows)
         print(comparison)
     else:
         cache = runs.Cache()
@@ -205,23 +212,44 @@ def _rerun(args: argparse.Namespace) -> int:
     named = [w.split("=", 1) for w in args.model or [] if "=" in w]
     model = args.model[0] if args.model and not named else None
     models = dict(named) or None
-    how = {"out": args.out, "model": model, "models": models, "study": args.study, "tolerance": args.tolerance}
+    inputs = _pairs("--input", args.input or [], "SETTING=PATH")
+    how = {"out": args.out, "model": model, "models": models, "study": args.study, "tolerance": args.tolerance, "inputs": inputs}
     agreement = runs.rerun(args.folder, **how, say=lambda line: print(line, file=sys.stderr, flush=True))
     print(agreement)
     return 0 if agreement.agrees else 1
+
+
+def _pairs(flag: str, words: Sequence[str], wanted: str) -> dict[str, str]:
+    from .core.errors import BadInput
+
+    for word in words:
+        if "=" not in word:
+            raise BadInput(f"{flag} {word!r}: {wanted}")
+    return dict(word.split("=", 1) for word in words)
+
+
+def _write_csv(path: str, table: Any) -> None:
+    from .core.tables import write_csv
+    from .core.whole import file_for
+
+    with file_for(path) as file:
+        write_csv(file, table)
 
 
 def _redraw(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from . import runs
+    from .core.whole import file_for, write_whole
 
     if args.write_captions:
-        Path(args.write_captions).write_text(runs.captions_of(args.folder), encoding="utf-8")
+        words = runs.captions_of(args.folder)
+        with file_for(args.write_captions) as file:
+            write_whole(file, words)
         print(f"wrote {args.write_captions}; change it, then: workbench redraw {args.folder} --captions {args.write_captions}")
         return 0
     how = {"theme": args.theme, "captions": args.captions, "formats": args.formats, "only": args.only, "single_file": args.single_file}
-    page = runs.redraw(args.folder, out=args.out, **how)
+    page = runs.redraw(args.folder, out=args.out, **how, say=lambda line: print(line, file=sys.stderr))
     if args.only:
         written = [f for name in args.only for f in sorted((Path(args.out or args.folder) / "figures").glob(f"{name}[.-]*"))]
         print("\n".join(map(str, written)))
@@ -253,11 +281,16 @@ def _dispatch(args: argparse.Namespace) -> int:
         measure = "run geometry" if args.organism.startswith("harm-safety") else "check"
         print(f"known organisms: {', '.join(SPECS)}; measure it with: workbench {measure} --model {args.out}")
     elif args.command == "check":
+        from pathlib import Path
+
+        from .core.whole import check_writable
         from .organism import check
 
+        if args.out:
+            check_writable(Path(args.out).parent)
         table, passed = check(args.model, n=args.n, log=lambda line: print(line, flush=True))
         if args.out:
-            table.to_csv(args.out, index=False, float_format="%.6g")
+            _write_csv(args.out, table)
         return 0 if passed else 1
     return 0
 

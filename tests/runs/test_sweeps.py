@@ -135,7 +135,7 @@ def test_toml_there_and_back():
         ("seeds = [0.5]", errors.BadInput, "whole numbers"),
         ('sites = ["resid_pots"]', errors.UnknownSite, "resid_pots"),
         ('methods = ["logistik"]', errors.UnknownName, "logistik"),
-        ('datasets = ["nothing.csv"]', errors.BadInput, "no file nothing.csv"),
+        ('datasets = ["nothing.csv"]', errors.BadInput, "no file 'nothing.csv'"),
         ('datasets = ["udrh"]', errors.BadInput, "no dataset 'udrh'"),
         ('claims = ["evil"]', errors.UnknownClaim, "evil"),
         ('templates = ["base_short"]', errors.UnknownTemplate, "base_short"),

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 
 from . import notebook
+from .show import visible
 
 
 def whole_traceback(show: bool = True) -> None:
@@ -22,6 +23,10 @@ def whole_traceback(show: bool = True) -> None:
 
 class WorkbenchError(Exception):
     """Base of every error that the workbench raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message; what cannot be seen but acts on a terminal, in a name or a file that it quotes, is written out."""
+        return visible(super().__str__())
 
     @property
     def _render_traceback_(self) -> Callable[[], list[str]]:

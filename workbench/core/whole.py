@@ -82,6 +82,21 @@ def writing(*places: str | Path) -> Iterator[None]:
         raise told from error
 
 
+@contextmanager
+def file_for(path: str | Path) -> Iterator[Path]:
+    """Give the path of a file that a user wants, its folder made; raises like `writing`.
+
+    Args:
+        path: Where the user wants it.
+
+    Yields:
+        The path.
+    """
+    with writing(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        yield Path(path)
+
+
 def _told(error: Exception, places: list[Path]) -> WorkbenchError | None:
     """The error in our words, `None` for one that is not about writing there."""
     named = getattr(error, "filename", None)

@@ -1,19 +1,20 @@
 """What studies have computed, by content, for all of them: a step is never repeated.
 
     ROOT/acts/HASH/          activations of one model, site and position: every prompt set that any study read there
-    ROOT/tables/HASH.parquet tables, each with the digest of its bytes in HASH.sha256
+    ROOT/tables/HASH.parquet tables, each with a digest of its name and its bytes in HASH.sha256
     ROOT/folders/HASH/       anything else that a step wrote to files (vectors, adapters, dictionaries), sealed by seal.json
     ROOT/models/HASH.json    what a model's files load as, by the content of the files
     ROOT/journal.jsonl       how long each step took, for `--plan`
 
 ROOT is `WORKBENCH_CACHE`, or `~/.cache/workbench`. Keys hold a hash of the code that computes the thing: activations depend on `core`,
 `models` and `activations`; tables and folders on every room below the studies and on the study's own folder. Versions of the packages are
-in both.
+in both. A digest is of the name and the content: neither a changed file nor the whole one of another step is taken for a result.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -28,13 +29,24 @@ from filelock import FileLock
 
 from ..core.errors import DamagedStore
 from ..core.provenance import content_hash, source_hash, versions
-from ..core.whole import replacing, write_whole
+from ..core.whole import write_whole
+from .digests import file_digest
+from .shape import Maybe, misfit, read_json
 
 READS = ("core/", "models/", "activations/")
 SHOWS = ("core/show.py", "core/notebook.py", "core/machine.py")  # how things look in a notebook, and the doctor
 KINDS = ("acts", "tables", "folders", "models")
 SEAL = "seal.json"
 _KEPT = 4000
+_TOLD = {
+    "study": str,
+    "step": str,
+    "seconds": float,
+    "items": Maybe(float),
+    "size": Maybe((float, None)),
+    "fast": Maybe((bool, None)),
+    "source": Maybe((str, None)),
+}
 
 
 def cache_root() -> Path:
@@ -84,22 +96,35 @@ class Cache:
     def write(self, path: Path, table: pd.DataFrame) -> None:
         """Write a table whole or not at all; several processes may write the same one."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            table.to_parquet(temporary)
-            write_whole(path.with_suffix(".sha256"), _digest(temporary))
+        buffer = io.BytesIO()
+        table.to_parquet(buffer)
+        with FileLock(path.with_suffix(".lock")):  # two files that belong together
+            _clear_away(path, folder=False)
+            write_whole(path, buffer.getvalue())
+            write_whole(path.with_suffix(".sha256"), _seal(path.stem, buffer.getvalue()))
 
     def read(self, path: Path) -> pd.DataFrame:
         """Return a cached table.
 
         Raises:
-            DamagedStore: Its bytes are not those that were written.
+            DamagedStore: It is not what was written under this name.
         """
         try:
-            if path.with_suffix(".sha256").read_text(encoding="utf-8") != _digest(path):
-                raise DamagedStore(f"the cached table {path.name} is not what was written")
-            return pd.read_parquet(path)
+            data = self._sealed(path)
+            return pd.read_parquet(io.BytesIO(data))
+        except FileNotFoundError as error:
+            raise DamagedStore(f"the cached table {path.name} lacks {Path(error.filename).name}") from None
         except (OSError, ValueError) as error:
             raise DamagedStore(f"the cached table {path.name} cannot be read ({type(error).__name__})") from None
+
+    def _sealed(self, path: Path) -> bytes:
+        data, seal = path.read_bytes(), path.with_suffix(".sha256").read_text(encoding="utf-8")
+        if seal != _seal(path.stem, data):
+            with suppress(OSError), FileLock(path.with_suffix(".lock")):  # another process may have been between the two files
+                data, seal = path.read_bytes(), path.with_suffix(".sha256").read_text(encoding="utf-8")
+        if seal != _seal(path.stem, data):
+            raise DamagedStore(f"the cached table {path.name} is not what was written: its digest is another")
+        return data
 
     # ------------------------------------------------------------------ folders
 
@@ -109,10 +134,10 @@ class Cache:
         temporary = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent))
         try:
             make(temporary)
-            (temporary / SEAL).write_text(json.dumps(_digests(temporary)), encoding="utf-8")
+            (temporary / SEAL).write_text(json.dumps(_sealed_files(temporary, path.name)), encoding="utf-8")
             with FileLock(path.with_suffix(".lock")):
                 if not self._made_meanwhile(path):
-                    shutil.rmtree(path, ignore_errors=True)
+                    _clear_away(path, folder=True)
                     temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -139,11 +164,11 @@ class Cache:
         if not path.is_dir():
             return False
         try:
-            sealed = json.loads((path / SEAL).read_text(encoding="utf-8"))
+            good = read_json(path / SEAL) == _sealed_files(path, path.name)
         except (OSError, ValueError):
             raise DamagedStore(f"the cached folder {path.name} has no readable seal") from None
-        if sealed != _digests(path):
-            raise DamagedStore(f"the cached folder {path.name} is not what was written")
+        if not good:
+            raise DamagedStore(f"the cached folder {path.name} is not what was written: its digests are others")
         return True
 
     # ------------------------------------------------------------------ models
@@ -158,12 +183,15 @@ class Cache:
         path = self.root / "models" / f"{content}.json"
         with suppress(OSError):  # a convenience: without it the model is loaded once more
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(entry))
+            text = json.dumps(entry)
+            write_whole(path, json.dumps({"entry": text, "seal": _seal(content, text.encode())}))
 
     def recall(self, content: str) -> Any:
-        """Return what was remembered of a model's files, `None` for nothing."""
+        """Return what was remembered of a model's files, `None` for nothing, or for something else than what was written."""
         with suppress(OSError, ValueError):
-            return json.loads((self.root / "models" / f"{content}.json").read_text(encoding="utf-8"))
+            kept = read_json(self.root / "models" / f"{content}.json")
+            if not misfit(kept, {"entry": str, "seal": str}) and kept["seal"] == _seal(content, kept["entry"].encode()):
+                return json.loads(kept["entry"])
         return None
 
     # ------------------------------------------------------------------ the journal
@@ -178,14 +206,12 @@ class Cache:
 
     def journal(self) -> list[dict[str, Any]]:
         """Return the journal's latest lines."""
-        path = self.root / "journal.jsonl"
-        if not path.is_file():
-            return []
-        out = []
-        for line in path.read_text(encoding="utf-8").splitlines()[-_KEPT:]:
-            with suppress(ValueError):  # a line that was cut off when a process was killed
-                out.append(json.loads(line))
-        return [entry for entry in out if isinstance(entry, dict) and {"study", "step", "seconds"} <= set(entry)]
+        out: list[dict[str, Any]] = []
+        with suppress(OSError):
+            for line in (self.root / "journal.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()[-_KEPT:]:
+                with suppress(ValueError, RecursionError):  # a line that was cut off when a process was killed
+                    out.append(json.loads(line))
+        return [entry for entry in out if not misfit(entry, _TOLD)]
 
     # ------------------------------------------------------------------ all of it
 
@@ -201,13 +227,22 @@ class Cache:
         return freed
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _seal(name: str, data: bytes) -> str:
+    return hashlib.sha256(f"{name}\n".encode() + data).hexdigest()
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    return {p.relative_to(folder).as_posix(): _digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != SEAL}
+def _sealed_files(folder: Path, name: str) -> dict[str, Any]:
+    """The digests of a folder's files, and a digest of these and the folder's name."""
+    files = {p.relative_to(folder).as_posix(): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p != folder / SEAL}
+    return {"files": files, "seal": _seal(name, json.dumps(files).encode())}
+
+
+def _clear_away(path: Path, *, folder: bool) -> None:
+    """Delete what stands in the place of a file or a folder that is to be renamed there, where renaming would not replace it."""
+    if path.is_symlink() or (folder and path.is_file()):
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -120,7 +120,8 @@ def check_study(
     _check_redrawn(run, place)
     _check_report(run)
     say("tables, figures and report are what was declared")
-    again = rerun(run.folder, out=place / "again", models=given, study=study, progress=False)
+    mine = {name: one for name in study.inputs if (one := getattr(settings, name)) and not run.record["inputs"].get(name, {}).get("kept")}
+    again = rerun(run.folder, out=place / "again", models=given, study=study, progress=False, inputs=mine)
     if not again.agrees:
         raise BrokenStudy(f"{study.name}: run again from its own folder, numbers differ:\n{again}")
     _same_bytes(study, run.folder, place / "again", "an uninterrupted run", figures=False)

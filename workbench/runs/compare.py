@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import BadInput
+from ..core.show import visible
+from .digests import told
 from .run import Run
 
 # of tables whose columns nobody declared: what a row says, not what it is about
@@ -70,6 +72,7 @@ class Comparison:
         skipped: Tables of both that hold no value to compare.
         names: The folders.
         mains: The main tables of the two studies.
+        altered: In words, which tables are not what their run wrote.
     """
 
     rows: pd.DataFrame
@@ -79,6 +82,7 @@ class Comparison:
     skipped: tuple[str, ...]
     names: tuple[str, str]
     mains: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
 
     @property
     def changed(self) -> pd.DataFrame:
@@ -97,7 +101,8 @@ class Comparison:
     def __str__(self) -> str:
         """Return the comparison in words."""
         counts = self.rows["verdict"].value_counts()
-        lines = [f"set otherwise: {row['what']}: {row['first']} -> {row['second']}" for row in self.settings.to_dict("records")]
+        lines = [f"note: {sentence}" for sentence in self.altered]
+        lines += [f"set otherwise: {row['what']}: {row['first']} -> {row['second']}" for row in self.settings.to_dict("records")]
         lines += _listed(self.main, "more of the main table", MOST, verdict=True)
         lines += [
             f"{self.names[0]} and {self.names[1]}: {len(self.rows)} numbers in both, {counts.get('changed', 0)} changed beyond their "
@@ -118,7 +123,7 @@ class Comparison:
             lines.append(f"only in {name}: {len(some)} rows ({tables})")
         if self.skipped:
             lines.append(f"not compared, for want of a column value or of common rows: {', '.join(self.skipped)}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
     def _moved(self) -> pd.Series:
         bare = self.rows["verdict"] == "no interval"
@@ -127,7 +132,8 @@ class Comparison:
     def _repr_html_(self) -> str:
         head = html.escape(next(line for line in str(self).splitlines() if " numbers in both" in line))
         shown = pd.concat([self.main, self.changed]).drop_duplicates()
-        return f"<p>{head}</p>{shown.to_html(index=False, escape=True, float_format='{:.4g}'.format)}"
+        notes = "".join(f"<p><b>{html.escape(sentence)}</b></p>" for sentence in self.altered)
+        return f"{notes}<p>{head}</p>{shown.to_html(index=False, escape=True, float_format='{:.4g}'.format)}"
 
 
 def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Comparison:
@@ -162,6 +168,9 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
         if "value" not in one or "value" not in two:
             skipped.append(name)
             continue
+        if odd := [c for c in ("value", "low", "high") for t in (one, two) if c in t and not pd.api.types.is_numeric_dtype(t[c])]:
+            skipped.append(f"{name} (not every {odd[0]} is a number)")
+            continue
         if not _alike(name, a, b):
             skipped.append(f"{name} (its rows are about other columns)")
             continue
@@ -187,6 +196,7 @@ def compare_runs(first: str | Path | Run, second: str | Path | Run) -> Compariso
         names=names,
         words=pd.DataFrame(words, columns=["table", "row", "column", "first", "second"]),
         skipped=tuple(skipped),
+        altered=tuple(told(name, run.altered) for name, run in zip(names, (a, b), strict=True) if run.altered),
         mains=tuple(dict.fromkeys(m["table"] for run in (a, b) if isinstance(m := run.record.get("main"), dict) and "table" in m)),
     )
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import DamagedRun, OutputFolder
+from ..core.terminal import heard
+from ..core.whole import writing
 from ..models import bundled_models
 from .cache import Cache
 from .handle import ModelHandle
-from .keys import content_of
+from .inputs import keep_inputs, same_inputs
 from .publish import by_main_table, publish
 from .record import read_record
 from .run import Run
@@ -49,34 +50,42 @@ def execute(
         The finished run.
 
     Raises:
-        OutputFolder: The folder holds a finished run of other models or other data, or something else.
+        OutputFolder: The folder holds a finished run of other models or other data, or something else, or cannot be written.
+        DiskFull: There is no room for what was computed.
     """
-    say = say or (lambda _: None)
+    say = heard(say)
     say(f"study {study.name}{''.join(f' on {m.info.name}' for m in models.values())} -> {folder}")
     _same_subject(folder, study, models, settings)
-    run = Run.open(
-        folder,
-        study=study.name,
-        settings=asdict(settings) | {r: m.info.key() for r, m in models.items()},
-        say=say,
-        cache=cache,
-        **_facts(study, models, fast),
-    )
+    store = cache or Cache()
+    with writing(folder, store.root):
+        run = Run.open(
+            folder,
+            study=study.name,
+            settings=asdict(settings) | {r: m.info.key() for r, m in models.items()},
+            say=say,
+            cache=store,
+            **_facts(study, models, fast),
+        )
     run.formats = formats
     try:
-        _keep_inputs(run, study, settings)
-        steps = Steps(run, study, settings, models, progress=progress)
-        computed = study.compute(models, settings, steps)
-        run.record["columns"] = _columns(study, run)
-        for fault in undeclared(study, run):
-            say(f"note: {fault}")
-        report = study.report(run, computed) if study.report else by_main_table(study, run)
-        publish(run, report, _decided(run, models, settings))
+        with writing(folder, store.root):
+            _fill(run, study, models, settings, progress)
     except BaseException as error:
         run.fail(error)
         raise
-    run.finish()
     return run
+
+
+def _fill(run: Run, study: Study, models: Mapping[str, ModelHandle], settings: Any, progress: bool | None) -> None:
+    keep_inputs(run.folder, run.record, study, settings)
+    steps = Steps(run, study, settings, models, progress=progress)
+    computed = study.compute(models, settings, steps)
+    run.record["columns"] = _columns(study, run)
+    for fault in undeclared(study, run):
+        run.say(f"note: {fault}")
+    report = study.report(run, computed) if study.report else by_main_table(study, run)
+    publish(run, report, _decided(run, models, settings))
+    run.finish()
 
 
 def _facts(study: Study, models: Mapping[str, ModelHandle], fast: bool) -> dict[str, Any]:
@@ -149,44 +158,5 @@ def _same_subject(folder: Path, study: Study, models: Mapping[str, ModelHandle],
                 f"{folder.name} holds a finished run of the model {was.get('name')!r}, not of {models[role].info.name!r}; choose another "
                 "folder"
             )
-    if record.get("input") != _input(study, settings):
+    if not same_inputs(record, study, settings):
         raise OutputFolder(f"{folder.name} holds a finished run on other statements; choose another folder")
-
-
-def given_file(study: Study, settings: Any) -> Path | None:
-    """Return the user's own file that a run is made from, `None` where there is none.
-
-    Args:
-        study: The study; its `inputs` name files and folders.
-        settings: Its settings.
-
-    Returns:
-        The first of them that is a file.
-    """
-    paths = [Path(str(value)).expanduser() for name in study.inputs if (value := getattr(settings, name, ""))]
-    return next((p for p in paths if p.is_file()), None)
-
-
-def _input(study: Study, settings: Any) -> str | None:
-    path = given_file(study, settings)
-    return None if path is None else input_digest(path)
-
-
-def input_digest(path: Path) -> str:
-    """Return a hash of a file's bytes (16 hex digits)."""
-    return content_of(path)[1][:16]
-
-
-def _keep_inputs(run: Run, study: Study, settings: Any) -> None:
-    """Copy the user's own table into the run, so that it can be run again from itself."""
-    folder, path = run.folder / "inputs", given_file(study, settings)
-    if path is None:
-        return
-    run.record["input"] = input_digest(path)
-    if path.resolve().parent == folder.resolve():
-        return
-    if folder.is_symlink():
-        raise OutputFolder(f"inputs in {run.folder.name} is a link; a run writes inside its own folder only")
-    shutil.rmtree(folder, ignore_errors=True)  # that of an earlier run into this folder
-    folder.mkdir()
-    shutil.copyfile(path, folder / path.name)

@@ -34,7 +34,7 @@ _SHAPE: Mapping[str, Any] = {
     "main": Maybe(({"table": str}, None)),
     "digests": Maybe({str: str}),
     "input": Maybe((str, None)),
-    "inputs": Maybe({str: {"name": str, "digest": str}}),
+    "inputs": Maybe({str: {"name": str, "digest": str, "kept": bool}}),
     "fast": Maybe((bool, None)),
     "source": Maybe((str, None)),
     "started": Maybe(str),

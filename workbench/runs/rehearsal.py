@@ -93,7 +93,7 @@ class RehearsedSteps(Steps):
         self.run.tables |= tables
 
     def _tables(self, paths: Mapping[str, Path], make: Any, doing: str, items: int, *, single: bool) -> Any:
-        tables = self._cached(paths)
+        tables = self._cached(paths, doing)
         self.seen.append(Step(name=doing, cached=tables is not None, items=items, key=content_hash(*(p.name for p in paths.values()))))
         return tables if tables is not None else {name: Later(pd.DataFrame) for name in paths}
 
@@ -125,7 +125,7 @@ class RehearsedSteps(Steps):
         """Return a cached folder, or a stand-in."""
         self._begin(doing or name, "folder", (name,) if keep else (), make)
         path = self.run.cache.folder(name, self._key(key), self.source)
-        cached = self._whole(path)
+        cached = self._whole(path, doing or name)
         self.seen.append(Step(name=doing or name, cached=cached, key=path.name))
         return path if cached else Later(Path)
 

@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import BadInput, DamagedRun, WrongModel
+from ..core.errors import BadInput, DamagedRun, OutputFolder, WrongModel
 from ..core.provenance import source_hash, versions
+from ..core.show import visible
 from .cache import Cache
-from .execute import execute, input_digest
+from .digests import told
+from .execute import execute
 from .handle import handles
-from .record import check_output
+from .inputs import inputs_again
+from .record import RECORD, check_output
 from .registry import find, names
 from .run import Run
+from .settings import check_kind
 from .study import Study
 
 # what is measured in seconds, or says when
@@ -49,7 +53,7 @@ class Rerun:
             for r in self.table.to_dict("records")
         ]
         verdict = "every number agrees" if self.agrees else "NOT every number agrees"
-        return "\n".join([*(f"note: {w}" for w in self.warnings), *lines, f"{verdict}; the new run is in {self.folder}"])
+        return visible("\n".join([*(f"note: {w}" for w in self.warnings), *lines, f"{verdict}; the new run is in {self.folder}"]))
 
 
 def rerun(
@@ -63,6 +67,7 @@ def rerun(
     cache: str | Path | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] | None = None,
+    inputs: Mapping[str, str | Path] | None = None,
 ) -> Rerun:
     """Run a run again from its own folder, computing everything anew, and compare every number.
 
@@ -76,19 +81,24 @@ def rerun(
             tolerance of one). Threads and processors change last digits.
         cache: A cache to use; by default an empty one, which is deleted after: nothing is taken from earlier runs.
         progress, say: As for `run_study`.
+        inputs: Where files and folders lie that the run was made from and that it holds no copy of, by setting. A record is not trusted
+            to name them.
 
     Returns:
         Whether the numbers agree, table by table.
 
     Raises:
-        DamagedRun: There is no finished run, or a sweep's folder was given.
-        BadInput: The record names no model (a loaded one was given) or a study that is not installed: name it.
+        DamagedRun: There is no finished run, it is damaged, or a sweep's folder was given.
+        BadInput: The record names no model (a loaded one was given), a study that is not installed, or a file that does not lie in the
+            run's folder: name it.
         WrongModel: A model's weights are others.
     """
     old = Run.load(folder)
     declared = _study_of(old, study)
-    settings = _settings_of(old, declared)
+    settings, notes = _settings_of(old, declared, inputs or {})
     target = Path(out) if out else old.folder.resolve().parent / f"{old.folder.resolve().name}-rerun"
+    if not out and target.is_symlink():
+        raise OutputFolder(f"{target.name}, where the new run would go, is a link; choose another folder with --out")
     check_output(target, declared.name)
     with tempfile.TemporaryDirectory(prefix="workbench-rerun-") as empty:
         store = Cache(cache if cache is not None else empty)
@@ -103,7 +113,9 @@ def rerun(
     again = Run.load(target)
     table = pd.DataFrame([_agree(name, old.tables[name], again.tables.get(name), tolerance) for name in old.tables])
     stray = [t for t in again.tables if t not in old.tables]
-    notes = [*_otherwise(old), *(f"the rerun made a table that the run has not: {t}" for t in stray)]
+    if old.altered:
+        notes.insert(0, told(old.folder.name, old.altered))
+    notes += [*_otherwise(old), *(f"the rerun made a table that the run has not: {t}" for t in stray)]
     good = len(table) > 0 and not stray and bool((table["differing"] == 0).all()) and bool((table["note"] == "").all())
     return Rerun(agrees=good, table=table, warnings=tuple(notes), folder=again.folder)
 
@@ -122,19 +134,21 @@ def _study_of(run: Run, given: Any) -> Study:
     return study
 
 
-def _settings_of(run: Run, study: Study) -> Any:
-    kept = {k: v for k, v in run.record["settings"].items() if k in study.fields}
-    if run.record.get("input"):  # the user's own table: only its copy in the run, and only as it was
-        inputs = run.folder / "inputs"
-        copies = [p for p in inputs.glob("*") if p.is_file() and not p.is_symlink()] if not inputs.is_symlink() else []
-        if len(copies) != 1 or input_digest(copies[0]) != run.record["input"]:
-            raise DamagedRun(f"{run.folder.name}/inputs does not hold the table that the run was made from, as it was")
-        named = [n for n in study.inputs if kept.get(n)]
-        kept |= {named[0]: str(copies[0])} if named else {}
+def _settings_of(run: Run, study: Study, inputs: Mapping[str, str | Path]) -> tuple[Any, list[str]]:
+    """The settings of a run, and in words where they cannot be those that it had."""
+    was = run.record["settings"]
+    kept = {k: tuple(v) if isinstance(v, list) else v for k, v in was.items() if k in study.fields}
+    kept |= inputs_again(run, study, kept, inputs)
     try:
-        return study.settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
-    except TypeError as error:
-        raise DamagedRun(f"the settings in {run.folder.name}/run.json are not those of the study: {error}") from None
+        for name, value in kept.items():
+            check_kind(name, value, study.fields[name])
+        settings = study.settings(**kept)
+    except Exception as error:
+        raise DamagedRun(f"the settings in {run.folder.name}/{RECORD} are not those of the study {study.name!r}: {error}") from error
+    notes = [f"run.json does not say {k}; it is {getattr(settings, k)!r}, as by default" for k in study.fields if k not in was]
+    return settings, notes + [
+        f"run.json has a setting {k}, which the study has not: left out" for k in was if k not in (*study.fields, *study.models)
+    ]
 
 
 def _models_of(run: Run, study: Study, model: Any, models: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Steps:
 
     def _tables(self, paths: Mapping[str, Path], make: Any, doing: str, items: int, *, single: bool) -> dict[str, pd.DataFrame]:
         started = time.perf_counter()
-        tables = self._cached(paths)
+        tables = self._cached(paths, doing)
         cached = tables is not None
         if tables is None:
             self.run.say(f"  {doing} …")
@@ -123,13 +123,13 @@ class Steps:
         self.run.log(doing, started, cached, items)
         return tables
 
-    def _cached(self, paths: Mapping[str, Path]) -> dict[str, pd.DataFrame] | None:
+    def _cached(self, paths: Mapping[str, Path], doing: str) -> dict[str, pd.DataFrame] | None:
         if not all(path.is_file() for path in paths.values()):
             return None
         try:
             return {name: self.run.cache.read(path) for name, path in paths.items()}
         except DamagedStore as error:
-            self.run.say(f"  {error}: computed anew")
+            self.run.say(f"  {doing}: {error}: computed anew")
             return None
 
     def activations(
@@ -235,7 +235,7 @@ class Steps:
         self._begin(doing or name, "folder", (name,) if keep else (), make)
         started = time.perf_counter()
         path = self.run.cache.folder(name, self._key(key), self.source)
-        cached = self._whole(path)
+        cached = self._whole(path, doing or name)
         if not cached:
             self.run.say(f"  {doing or name} …")
             with inside_step(doing or name):
@@ -246,11 +246,11 @@ class Steps:
         self.run.log(doing or name, started, cached)
         return path
 
-    def _whole(self, path: Path) -> bool:
+    def _whole(self, path: Path, doing: str) -> bool:
         try:
             return self.run.cache.whole(path)
         except DamagedStore as error:
-            self.run.say(f"  {error}: computed anew")
+            self.run.say(f"  {doing}: {error}: computed anew")
             return False
 
     def _copy(self, path: Path, name: str) -> None:
@@ -259,7 +259,7 @@ class Steps:
             raise DamagedRun(f"{name} in {self.run.folder.name} is a link; a run writes inside its own folder only")
         with self.run.cache.lock(target):
             shutil.rmtree(target, ignore_errors=True)  # that of an earlier run into this folder
-            shutil.copytree(path, target, ignore=shutil.ignore_patterns(SEAL))
+            shutil.copytree(path, target, ignore=lambda folder, _: {SEAL} if Path(folder) == path else set())
         self.run.record["folders"] = sorted({*self.run.record.get("folders", []), name})
 
     def _key(self, key: Any) -> Any:

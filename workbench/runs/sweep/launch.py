@@ -16,20 +16,35 @@ from tqdm.auto import tqdm
 from ...core.errors import MissingTool, WorkerLost
 from .document import TOML, Cell
 from .load import load_sweep
-from .worker import MOST_TRIES, open_cells, status_of, work
+from .worker import MOST_TRIES, STOPS, open_cells, status_of, work
 
 
 def in_processes(folder: Path, cache: Path, workers: int, cells: list[Cell], progress: bool | None, say: Callable[[str], None]) -> None:
-    """Start workers as processes of their own, and new ones for those that die, until every cell has ended."""
+    """Start workers as processes of their own, and new ones for those that die, until every cell has ended.
+
+    Raises:
+        WorkerLost: They died again and again.
+        DiskFull, OutputFolder: One of them cannot write.
+    """
     workers = min(workers, len(cells))
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-W", "ignore", "-m", "workbench.runs.sweep.worker", str(folder.resolve()), str(Path(cache).resolve())]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "workbench.runs.sweep.worker",
+        str(folder.resolve()),
+        str(Path(cache).resolve()),
+        "watch",
+    ]
 
     said = folder / "workers.log"  # not a pipe: one that nobody reads fills up, and the worker stands still
 
     def start() -> subprocess.Popen[bytes]:
         with said.open("ab") as log:
-            return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
+            # nothing is sent: a worker ends when this end of the pipe is closed, however this process ends
+            return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
 
     alive, left = [start() for _ in range(workers)], workers * MOST_TRIES + len(cells) * MOST_TRIES
     told: dict[str, str] = {}
@@ -47,7 +62,10 @@ def in_processes(folder: Path, cache: Path, workers: int, cells: list[Cell], pro
                         )
                 for process in [p for p in alive if p.poll() is not None]:
                     alive.remove(process)
+                    _close(process)
                     words = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+                    if process.returncode in STOPS:
+                        raise STOPS[process.returncode](words[-1] if words else "a worker could not write")
                     if process.returncode and open_cells(folder, cells):
                         say(f"a worker died (exit {process.returncode}{': ' + words[-1][:200] if words else ''})")
                         left -= 1
@@ -61,6 +79,12 @@ def in_processes(folder: Path, cache: Path, workers: int, cells: list[Cell], pro
             process.kill()
         for process in alive:
             process.wait()
+            _close(process)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def on_ray(folder: Path, cache: Path, workers: int, address: str, say: Callable[[str], None]) -> None:

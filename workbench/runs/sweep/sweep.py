@@ -21,7 +21,8 @@ from typing import Any
 import pandas as pd
 
 from ...core.errors import BadInput, WorkbenchError
-from ...core.whole import write_whole
+from ...core.terminal import heard
+from ...core.whole import write_whole, writing
 from ..cache import Cache
 from ..record import check_output
 from ..registry import find
@@ -94,6 +95,7 @@ def run_sweep(
         BadInput, UnknownStudy, UnknownModel: Before anything runs.
         OutputFolder: The folder holds something else.
         WorkerLost: No worker could be kept alive.
+        DiskFull: There is no room for what was computed.
         MissingTool: `address` without Ray.
     """
     sweep, folder = placed(sweep, out)
@@ -101,34 +103,36 @@ def run_sweep(
         raise BadInput(f"workers {workers}: 1 at least")
     if strange := sorted(set(formats or ()) - set(FORMATS)):
         raise BadInput(f"format {strange[0]!r}: there are {', '.join(FORMATS)}")
-    say = say or (lambda _: None)
+    say = heard(say)
     study = f"sweep {sweep.name}"
     if resume and not (folder / TOML).is_file():
         raise BadInput(f"nothing to resume in {str(folder)!r}: no {TOML} there; run it without --resume")
     check_output(folder, study)
     cells = sweep.cells()
     store = Cache(cache)
-    run: Any = SweepRun.open(
-        folder, study=study, settings={"sweep": sweep.to_toml()}, say=say, cache=store, cells=len(cells), main=_main(sweep)
-    )
-    run.formats = None if formats is None else tuple(formats)
-    write_whole(folder / TOML, sweep.to_toml())
-    for cell in cells:
-        shutil.rmtree(folder / "cells" / cell.name / ".tries", ignore_errors=True)
+    with writing(folder, store.root):
+        run: Any = SweepRun.open(
+            folder, study=study, settings={"sweep": sweep.to_toml()}, say=say, cache=store, cells=len(cells), main=_main(sweep)
+        )
+        run.formats = None if formats is None else tuple(formats)
+        write_whole(folder / TOML, sweep.to_toml())
+        for cell in cells:
+            shutil.rmtree(folder / "cells" / cell.name / ".tries", ignore_errors=True)
     say(f"{study}: {len(cells)} cells, {len(finished_cells(folder, sweep))} finished -> {folder}")
     try:
-        if address is not None:
-            on_ray(folder, store.root, workers, address, say)
-        elif workers > 1:
-            in_processes(folder, store.root, workers, cells, progress, say)
-        else:
-            work(folder, store.root, progress=progress, say=say)
-        _gather(run, sweep, cells)
-        write(run, sweep)
+        with writing(folder, store.root):
+            if address is not None:
+                on_ray(folder, store.root, workers, address, say)
+            elif workers > 1:
+                in_processes(folder, store.root, workers, cells, progress, say)
+            else:
+                work(folder, store.root, progress=progress, say=say)
+            _gather(run, sweep, cells)
+            write(run, sweep)
+            run.finish()
     except BaseException as error:
         run.fail(error)
         raise
-    run.finish()
     return run
 
 

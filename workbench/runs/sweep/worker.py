@@ -1,4 +1,7 @@
-"""A worker of a sweep: the loop that each runs, also as a process of its own, `python -m workbench.runs.sweep.worker FOLDER CACHE`."""
+"""A worker of a sweep: the loop that each runs, also as a process of its own, `python -m workbench.runs.sweep.worker FOLDER CACHE [watch]`.
+
+With "watch" it ends when its standard input is closed, that is, when the process that started it has ended in whatever way.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -18,23 +22,37 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ...core.errors import DamagedRun
-from ...core.whole import write_whole
+from ...core.errors import DamagedRun, DiskFull, OutputFolder, WorkbenchError
+from ...core.whole import write_whole, writing
 from ..cache import Cache
+from ..digests import told
 from ..execute import execute
 from ..handle import ModelHandle, handles
 from ..record import read_record
 from ..registry import find
 from ..run import Run
 from ..settings import settings_of
+from ..shape import Maybe, misfit, read_json
 from .document import TOML, Cell, Sweep
 from .load import load_sweep
 
 MOST_TRIES = 3
+# a worker that ends for these is not replaced: another one would end in the same way
+STOPS: Mapping[int, type[WorkbenchError]] = {74: DiskFull, 73: OutputFolder}
+_ENDED = {"key": str, "source": str, "status": str, "error": str, "seconds": float, "session": Maybe(str)}
 
 
 def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Callable[[str], None] = lambda _: None) -> int:
-    """Run every cell of a sweep's folder that is neither finished nor taken, and return how many. What each worker does."""
+    """Run every cell of a sweep's folder that is neither finished nor taken, and return how many. What each worker does.
+
+    Raises:
+        DiskFull, OutputFolder: How a cell ended cannot be written.
+    """
+    with writing(folder, cache):
+        return _work(folder, cache, progress, say)
+
+
+def _work(folder: Path, cache: Path, progress: bool | None, say: Callable[[str], None]) -> int:
     sweep = load_sweep(folder / TOML)
     cells = sweep.cells()
     current: Mapping[str, str] | None = None
@@ -55,7 +73,7 @@ def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Calla
         bar.update()
         with lock:
             ended = status_of(place, cell)["status"]
-            if ended == "failed now" or (ended == "finished" and is_whole(place)):
+            if ended == "failed now" or (ended == "finished" and is_whole(place, say)):
                 continue
             started = time.perf_counter()
             if not _try(place):
@@ -73,7 +91,7 @@ def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Calla
                 _end(place, cell, "finished", "", started)
             except Exception as error:
                 first = str(error).strip().splitlines() or [""]
-                (place / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                write_whole(place / "error.txt", traceback.format_exc())
                 _end(place, cell, "failed", f"{type(error).__name__}: {first[0]}", started)
                 say(f"{cell.name}: failed: {type(error).__name__}: {first[0]}")
             count += 1
@@ -81,13 +99,15 @@ def work(folder: Path, cache: Path, *, progress: bool | None = False, say: Calla
     return count
 
 
-def is_whole(place: Path) -> bool:
-    """Whether a finished cell's run can be read."""
+def is_whole(place: Path, say: Callable[[str], None] = lambda _: None) -> bool:
+    """Whether a finished cell's run can be read and is what the cell wrote; where it is not, `say` is told."""
     try:
-        Run.load(place / "run")
-    except DamagedRun:
-        return False
-    return True
+        damage = told(place.name, Run.load(place / "run").altered)
+    except DamagedRun as error:
+        damage = str(error)
+    if damage:
+        say(f"{place.name}: {damage}: run again")
+    return not damage
 
 
 def _run(sweep: Sweep, cell: Cell, models: Mapping[str, ModelHandle], place: Path, cache: Cache, say: Callable[[str], None]) -> None:
@@ -140,8 +160,9 @@ def status_of(place: Path, cell: Cell) -> dict[str, Any]:
     """
     record: Any = None
     with suppress(OSError, ValueError):
-        record = json.loads((place / "cell.json").read_text(encoding="utf-8"))
-    if not isinstance(record, dict) or record.get("key") != cell.key or record.get("source") != cell.code:
+        record = read_json(place / "cell.json")
+    known = not misfit(record, _ENDED) and record["status"] in ("running", "finished", "failed")
+    if not known or record["key"] != cell.key or record["source"] != cell.code:
         return {"status": "open", "error": "", "seconds": 0.0}
     if record["status"] == "failed" and record.get("session") == _session(place):
         record["status"] = "failed now"
@@ -159,6 +180,29 @@ def open_cells(folder: Path, cells: list[Cell]) -> int:
     return sum(status_of(folder / "cells" / c.name, c)["status"] in ("open", "running", "failed") for c in cells)
 
 
-if __name__ == "__main__":
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended: the system then closes the other end of standard input."""
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(0, 1):
+                pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _main(words: list[str]) -> int:
     warnings.filterwarnings("ignore")
-    work(Path(sys.argv[1]), Path(sys.argv[2]))
+    if words[2:] == ["watch"]:
+        _end_with_parent()
+    try:
+        work(Path(words[0]), Path(words[1]))
+    except tuple(STOPS.values()) as error:
+        sys.stderr.write(f"{error}\n")
+        return next(code for code, kind in STOPS.items() if isinstance(error, kind))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))
