@@ -92,6 +92,7 @@ def rerun(
         BadInput: The record names no model (a loaded one was given), a study that is not installed, or a file that does not lie in the
             run's folder: name it.
         WrongModel: A model's weights are others.
+        OutputFolder: The folder of the new run is a link.
     """
     old = Run.load(folder)
     declared = _study_of(old, study)
