@@ -99,7 +99,8 @@ class Cache:
         buffer = io.BytesIO()
         table.to_parquet(buffer)
         with FileLock(path.with_suffix(".lock")):  # two files that belong together
-            _clear_away(path, folder=False)
+            for one in (path, path.with_suffix(".sha256")):
+                _clear_away(one, folder=False)
             write_whole(path, buffer.getvalue())
             write_whole(path.with_suffix(".sha256"), _seal(path.stem, buffer.getvalue()))
 

@@ -94,6 +94,8 @@ def find(name: Any) -> Study:
     if isinstance(name, Study):
         return name if name.file else replace(name, file=_file_of(name))
     text = str(name)
+    if "\0" in text:
+        raise BadInput(f"a study named {text[:60]!r}: no file and no study has such a name")
     if text in own_names():
         return _load_own(text)
     if text in (entries := _entries()):

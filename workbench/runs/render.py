@@ -19,7 +19,7 @@ from ..core.errors import AlteredRun, BadInput, MissingTool
 from ..core.provenance import content_hash
 from ..core.whole import write_whole, writing
 from ..figures import THEMES, Finding, Panel, browser, export, words_of, write_report
-from ..figures.export import LIBRARY, WRITTEN
+from ..figures.export import WRITTEN
 from ..figures.words import title_of, wrapped
 from .digests import told
 from .document import DOCUMENT, load_document
@@ -41,6 +41,7 @@ def render(
     formats: Sequence[str] | None = None,
     theme: str = "light",
     single_file: bool = False,
+    anew: bool = False,
 ) -> str:
     """Write figures and report of a run.
 
@@ -52,6 +53,7 @@ def render(
         formats: Of the figures; by default html, and png and svg where a browser is found.
         theme: "light" or "dark".
         single_file: Whether each figure's html carries the drawing library.
+        anew: Draw stills again that lie there: the folder may be a stranger's.
 
     Returns:
         What the reader should know about the figures, or "".
@@ -60,7 +62,7 @@ def render(
     asked = tuple(formats) if formats is not None else _default_formats()
     note = "" if formats is not None or browser() else "html only: no Chrome or Chromium found"
     try:
-        _export(folder / "figures", panels, asked, single_file)
+        _export(folder / "figures", panels, asked, single_file, anew=anew)
     except MissingTool as error:
         if formats is not None:
             raise
@@ -94,22 +96,23 @@ def _findings(document: Mapping[str, Any]) -> list[Finding]:
     return [Finding(f["text"], *f.get("tables", ())) for f in document["findings"]]
 
 
-def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str], single_file: bool = False) -> None:
-    """Write the figures that have changed since they were last written, each with its caption. Stills take a browser and seconds."""
+def _export(folder: Path, panels: Sequence[Panel], formats: Sequence[str], single_file: bool = False, *, anew: bool = False) -> None:
+    """Write figures, each with its caption. Stills, which take a browser and seconds, only where they changed, or all of them `anew`."""
     seal = folder / ".seal.json"
     try:
         old = dict(read_json(seal))
     except (OSError, ValueError, TypeError):
         old = {}
-    shared = ["single"] if single_file else ["shared", (folder / LIBRARY).is_file()]
-    new = {p.name: content_hash(p.figure.to_json(), sorted(formats), shared[0], WRITTEN) for p in panels}
-    if shared[-1] is False:  # pages without their library are blank
-        old = {}
-    fresh = [p for p in panels if old.get(p.name) != new[p.name] or not all((folder / f"{p.name}.{kind}").is_file() for kind in formats)]
+    new = {p.name: content_hash(p.figure.to_json(), sorted(formats), "single" if single_file else "shared", WRITTEN) for p in panels}
+    stills = tuple(f for f in formats if f != "html")
+    there = {p.name for p in panels if not anew and old.get(p.name) == new[p.name]}
+    there = {name for name in there if all((folder / f"{name}.{kind}").is_file() for kind in stills)}
     folder.mkdir(parents=True, exist_ok=True)
     for panel in panels:  # a picture that travels alone does not say its n
         write_whole(folder / f"{panel.name}.txt", panel.caption + "\n")
-    export({p.name: p.figure for p in fresh}, folder, formats=tuple(formats), single_file=single_file)
+    pages = tuple(f for f in formats if f == "html")
+    export({p.name: p.figure for p in panels}, folder, formats=pages, single_file=single_file)
+    export({p.name: p.figure for p in panels if p.name not in there}, folder, formats=stills)
     write_whole(seal, json.dumps({**old, **new}))
 
 
@@ -181,7 +184,7 @@ def redraw(
         if only:
             chosen = [p for p in shown if p.name in only]
             _copy(run, [p for name in chosen for p in _rows(name)], target)
-            _export(target / "figures", chosen, tuple(formats) if formats is not None else _default_formats(), single_file)
+            _export(target / "figures", chosen, tuple(formats) if formats is not None else _default_formats(), single_file, anew=True)
             return run.report
         return _redrawn(run, document, shown, words, altered, target, formats=formats, theme=theme, single_file=single_file)
 
@@ -200,7 +203,7 @@ def _redrawn(
         document["warning"] = f"{altered}. {document['warning']}".strip()
     tables = [f"tables/{name}.csv" for name in run.tables]  # the report links to them
     _copy(run, [*tables, *(p for panel in shown for p in _rows(panel)), RECORD, DOCUMENT], target)
-    render(run, document, shown, out=target, **how)
+    render(run, document, shown, out=target, anew=True, **how)
     return target / "index.html"
 
 
@@ -225,7 +228,7 @@ def _captions(given: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]
         return tomllib.loads(Path(given).read_text(encoding="utf-8"))
     except OSError:
         raise BadInput(f"no captions file {str(given)!r}; `workbench redraw FOLDER --write-captions FILE` writes one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{Path(given).name} is not a toml file: {error}") from None
 
 

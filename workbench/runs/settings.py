@@ -15,7 +15,7 @@ from .study import Study
 
 _WORDS = {
     int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
-    float: ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
+    float: ("a number", lambda v: isinstance(v, float) or (isinstance(v, int) and not isinstance(v, bool) and abs(v) < 10**300)),
     bool: ("true or false", lambda v: isinstance(v, bool)),
     str: ("a text", lambda v: isinstance(v, str | Path)),
     Path: ("a path", lambda v: isinstance(v, str | Path)),
@@ -173,5 +173,5 @@ def _toml(word: str) -> Any:
     text = {"True": "true", "False": "false"}.get(word, word)
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return float(word) if re.fullmatch(r"[+-]?\.\d+(e[+-]?\d+)?", word) else None  # .5 is no toml

@@ -30,7 +30,7 @@ def load_sweep(path: str | Path) -> Sweep:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise BadInput(f"no file {str(path)!r}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path.name} is not a toml file: {error}") from None
     known = [f.name for f in fields(Sweep)]
     if isinstance(name := given.get("study"), str):
