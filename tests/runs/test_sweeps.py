@@ -4,9 +4,12 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -439,3 +442,54 @@ def test_a_study_of_one_s_own_is_found_from_where_the_file_lies(tmp_path, monkey
     (tmp_path / "sub" / "t.toml").write_text('study = "mine.py"\ncolour = ["x"]\n')
     with pytest.raises(errors.BadInput, match="a sweep has no 'colour'"):
         load_sweep("sub/t.toml")
+
+
+# ------------------------------------------------------------------ workers and the process that started them
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def children(pid):
+    """The processes that a process has started."""
+    out = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                out.append(int(path.parent.name))
+    return out
+
+
+def until(true, seconds=60):
+    for _ in range(seconds * 20):
+        if got := true():
+            return got
+        time.sleep(0.05)
+    return true()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGHUP"])
+def test_workers_end_with_the_process_that_started_them(how, tmp_path):
+    (tmp_path / "s.toml").write_text(f'name = "toys"\nstudy = "{TOY}"\nseeds = [0, 1, 2, 3]\n[settings]\nwait = 600.0\n')
+    words = [sys.executable, "-m", "workbench.cli", "run", "s.toml", "--out", "sweep", "--workers", "2", "--cache", "cache", "--quiet"]
+    workers = []
+    parent = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        records = until(lambda: [p for p in (tmp_path / "sweep" / "cells").glob("*/cell.json") if '"running"' in p.read_text()][1:])
+        workers = children(parent.pid)
+        assert len(records) == 1
+        assert len(workers) == 2
+        parent.send_signal(getattr(signal, how))
+        parent.wait()
+        assert until(lambda: not any(map(alive, workers))), "a worker lives on"
+    finally:
+        parent.kill()
+        parent.wait()
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)

@@ -143,6 +143,9 @@ def test_bad_input_before_any_forward(organism, tmp_path, monkeypatch):
     with pytest.raises(errors.OutputFolder, match="mine holds something else"):
         wb.run_study("udhr", model=organism, out=tmp_path / "mine")
     (tmp_path / "mine" / "run.json").write_text('{"study": "geometry"}')
+    with pytest.raises(errors.OutputFolder, match="not a record: status is missing"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "mine")
+    (tmp_path / "mine" / "run.json").write_text('{"study": "geometry", "status": "done"}')
     with pytest.raises(errors.OutputFolder, match="a run of the study 'geometry'"):
         wb.run_study("udhr", model=organism, out=tmp_path / "mine")
     assert not (tmp_path / "a").exists()
