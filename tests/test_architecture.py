@@ -136,3 +136,9 @@ def test_importing_the_package_is_light():
     code = "import sys, workbench; print([m for m in ('torch', 'transformers', 'transformer_lens', 'plotly', 'sklearn', 'pandas') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_names_of_test_files_differ():
+    """pytest imports a test file by its base name, and of two with one name it reads only the first."""
+    names = [path.name for path in (ROOT.parent / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

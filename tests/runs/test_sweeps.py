@@ -479,14 +479,20 @@ def test_workers_end_with_the_process_that_started_them(how, tmp_path):
     (tmp_path / "s.toml").write_text(f'name = "toys"\nstudy = "{TOY}"\nseeds = [0, 1, 2, 3]\n[settings]\nwait = 600.0\n')
     words = [sys.executable, "-m", "workbench.cli", "run", "s.toml", "--out", "sweep", "--workers", "2", "--cache", "cache", "--quiet"]
     workers = []
-    parent = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    # under nohup SIGHUP is ignored, and a child inherits that
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        parent = subprocess.Popen(words, cwd=tmp_path, **quiet)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     try:
         records = until(lambda: [p for p in (tmp_path / "sweep" / "cells").glob("*/cell.json") if '"running"' in p.read_text()][1:])
         workers = children(parent.pid)
         assert len(records) == 1
         assert len(workers) == 2
         parent.send_signal(getattr(signal, how))
-        parent.wait()
+        parent.wait(60)
         assert until(lambda: not any(map(alive, workers))), "a worker lives on"
     finally:
         parent.kill()
