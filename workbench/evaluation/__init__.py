@@ -4,27 +4,40 @@ from . import judges
 from .agreement import agreement, answers, answers_of, choose_answers, false_negatives, recovery
 from .cost import equal_cost
 from .cross_steering import cross_steering
+from .discrimination import claim_effects, content_free, discrimination
 from .dose import dose_response, fluency_break, steerability
+from .elicitation import Form, best_form, elicitation, forms
 from .multiple_choice import capability, multiple_choice
 from .texts import fluency, perplexity, perplexity_ratio, text_nll
+from .verdicts import answer_verdict, inside_verdict, verdict
 
 __all__ = [
+    "Form",
     "agreement",
     "answers",
     "answers_of",
+    "best_form",
     "capability",
+    "claim_effects",
+    "content_free",
     "choose_answers",
     "cross_steering",
+    "discrimination",
     "dose_response",
+    "elicitation",
     "equal_cost",
     "false_negatives",
     "judges",
     "fluency",
     "fluency_break",
+    "forms",
     "multiple_choice",
     "perplexity",
     "perplexity_ratio",
     "recovery",
     "steerability",
     "text_nll",
+    "answer_verdict",
+    "inside_verdict",
+    "verdict",
 ]

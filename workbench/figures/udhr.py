@@ -41,19 +41,55 @@ AGREES = {"label": "agrees with the truth", "answer": "agrees with the model's a
 
 @drawn
 def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.Figure:
-    """Draw, per condition, the share of safe answers beside the share of items whose truth is read inside.
+    """Draw, per condition, what is said beside what is read inside, a panel for each prompt form.
 
     Args:
-        table: `condition, what, value, low, high, n`. A `what` that begins with "knows" is read inside.
-        null: What random directions read at the same layer: `condition, low, high`, drawn as a grey block behind what is read inside.
+        table: `condition, what, value, low, high, n`, and where there are several `form` and `metric`; of these "auroc" is drawn. A
+            `what` that begins with "knows" is read inside.
+        null: What random directions read at the same layer: `condition, low, high` and `form`, drawn as a grey block behind what is read
+            inside.
     """
-    figure = go.Figure()
+    orders = "metric" in table and (table["metric"] == "auroc").any()
+    table = table[table["metric"] == "auroc"] if orders else table
+    forms = list(dict.fromkeys(table["form"])) if "form" in table else [""]
     conditions = list(dict.fromkeys(table["condition"]))
     names = list(dict.fromkeys(table["what"]))
-    shift = {what: (k - (len(names) - 1) / 2) * 0.2 for k, what in enumerate(names)}
+    known = {what: next((own for start, own in SAYS.items() if what.startswith(start)), None) for what in names}
+    given = looks(names, {what: own for what, own in known.items() if own is not None})
+    titles = forms if len(forms) > 1 else None
+    figure = make_subplots(rows=1, cols=len(forms), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04)
+    legend = Legend()
+    for k, form in enumerate(forms):
+        place: dict[str, Any] = {"row": 1, "col": k + 1}
+        here = table[table["form"] == form] if "form" in table else table
+        there = null if null is None or "form" not in null else null[null["form"] == form]
+        shown = [c for c in conditions if c in set(here["condition"])]
+        _said_and_read(figure, here, there, shown, given, legend, **place)
+        chance_line(figure, named=k == 0, **place)
+        labels = [c if c == "no claim" else f"{c} claim" for c in shown]
+        figure.update_xaxes(tickvals=list(range(len(shown))), ticktext=labels, range=[-0.5, len(shown) - 0.5], **place)
+    axis = "AUROC, held-out items" if orders else "share of held-out items"
+    figure.update_yaxes(range=[-0.04, 1.04])
+    figure.update_yaxes(title=axis, row=1, col=1)
+    style(figure, "What the model says, and what it knows inside", height=470)
+    figure.update_layout(margin={"t": 128 if len(forms) > 1 else 108}, legend={"y": 1.1 if len(forms) > 1 else 1.03})
+    return figure
+
+
+def _said_and_read(
+    figure: go.Figure,
+    table: pd.DataFrame,
+    null: pd.DataFrame | None,
+    conditions: list[str],
+    given: dict[str, Look],
+    legend: Legend,
+    **place: Any,
+) -> None:
+    shift = {what: (k - (len(given) - 1) / 2) * 0.2 for k, what in enumerate(given)}
     if null is not None and len(null):
         # as wide as the markers of what is read inside, which stand right of what is said
-        inside = [shift[what] for what in names if what.startswith("knows")] or [0.0]
+        null = null[null["condition"].isin(conditions)]
+        inside = [shift[what] for what in given if what.startswith("knows")] or [0.0]
         figure.add_bar(
             x=[conditions.index(c) + (inside[0] + inside[-1]) / 2 for c in null["condition"]],
             base=null["low"],
@@ -61,24 +97,16 @@ def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.
             width=inside[-1] - inside[0] + 0.18,
             marker={"color": band(GREY, 0.22), "line": {"width": 0}},
             name="random directions, 95 %",
+            showlegend=legend.first("random directions"),
             hovertext=[f"{a:.3f} to {b:.3f}" for a, b in zip(null["low"], null["high"], strict=True)],
             hoverinfo="text+name",
+            **place,
         )
-    known = {what: next((own for start, own in SAYS.items() if what.startswith(start)), None) for what in names}
-    given = looks(names, {what: own for what, own in known.items() if own is not None})
-    for what in names:
+    for what, own in given.items():
         rows = table[table["what"] == what]
-        x = [conditions.index(c) + shift[what] for c in rows["condition"]]
-        curve(figure, x, rows, given[what], what, size=11, mode="markers")
-    figure.add_hline(y=0.5, line={"dash": "dot", "color": GREY}, annotation_text="chance", annotation_position="bottom left")
-    labels = [c if c == "no claim" else f"{c} claim" for c in conditions]
-    figure.update_xaxes(tickvals=list(range(len(conditions))), ticktext=labels, range=[-0.5, len(conditions) - 0.5])
-    figure.update_yaxes(title="share of held-out items", range=[-0.04, 1.04])
-    style(figure, "What the model says, and what it knows inside", height=450)
-    figure.update_layout(
-        legend={"orientation": "v", "y": 0.02, "yanchor": "bottom", "x": 0.01, "bgcolor": "rgba(255,255,255,.85)"}, margin={"t": 56}
-    )
-    return figure
+        if len(rows):
+            x = [conditions.index(c) + shift[what] for c in rows["condition"]]
+            curve(figure, x, rows, own, what, group=what, legend=legend.first(what), size=11, mode="markers", **place)
 
 
 @drawn

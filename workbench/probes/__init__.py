@@ -7,6 +7,7 @@ from .classes import ClassProbe, fit_multiclass, fit_multilabel
 from .controls import selectivity
 from .custom import CustomProbe
 from .efficiency import sample_efficiency, smallest
+from .forms import read_forms
 from .honesty import HonestyPanel, ccs_honesty
 from .linear import fit_lda, fit_logistic, fit_mass_mean, fit_ridge, fit_svm
 from .linear_probe import LinearProbe
@@ -63,6 +64,7 @@ __all__ = [
     "fit_vinc",
     "platt",
     "probe_layers",
+    "read_forms",
     "reliability",
     "resolve_sign",
     "roc_curve",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from .methods import Fit, Method, fit_layers
 from .scaling import Normaliser, pair
 
 Conditions = Mapping[str, Activations]
+Key = TypeVar("Key")
 
 
 def _spread(hits: Float[np.ndarray, " draw"], n: int, outside: float, **names: Any) -> dict[str, Any]:
@@ -86,6 +87,27 @@ def random_hits(
     train: Activations, read: Conditions, y: Int[np.ndarray, " item"], against: Sequence[str], layer: int, draws: int, seed: int
 ) -> dict[tuple[str, str], Float[np.ndarray, " draw"]]:
     """Return the accuracy of each random direction, by condition and column."""
+    scores = random_scores(train, read, y, layer, draws, seed)
+    guesses = {where: s > 0 for where, s in scores.items()}
+    return {(where, name): (g == read[where].rows[name].to_numpy()[:, None]).mean(0) for where, g in guesses.items() for name in against}
+
+
+def random_scores(
+    train: Activations, read: Mapping[Key, Activations], y: Int[np.ndarray, " item"], layer: int, draws: int, seed: int
+) -> dict[Key, Float[np.ndarray, "item draw"]]:
+    """Draw directions, orient each on training labels, and score held-out rows along them.
+
+    Args:
+        train: Training rows, whose statistics normalise.
+        read: Held-out rows, by condition.
+        y: Label of each training row, 0 or 1.
+        layer: Where.
+        draws: How many directions.
+        seed: Draws the directions.
+
+    Returns:
+        By condition one score per held-out item and direction, above 0 for class 1.
+    """
     x = train.layer(layer)
     positive, negative = pair(x[:, 1], x[:, 0])
     scaler = Normaliser.fit(positive, negative)
@@ -96,12 +118,7 @@ def random_hits(
         return ((a - b) @ directions.T).numpy()
 
     sign = np.where(((score(x) > 0) == y[:, None]).mean(0) >= 0.5, 1, -1)
-    out = {}
-    for where, held in read.items():
-        guesses = score(held.layer(layer)) * sign > 0
-        for name in against:
-            out[where, name] = (guesses == held.rows[name].to_numpy()[:, None]).mean(0)
-    return out
+    return {where: score(held.layer(layer)) * sign for where, held in read.items()}
 
 
 def inflated(fit: Fit, held: Activations, layer: int, against: str, level: float = 0.95) -> Estimate:

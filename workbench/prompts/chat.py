@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -113,13 +113,14 @@ class Chat:
         except Exception:  # the template itself objects: it reads the option
             return False
 
-    def stem(self, user: str, tail: str, called: str = "the user's text") -> Stem:
-        """Join the system text, the user's text and the beginning of the answer; a thought in between is closed.
+    def stem(self, user: str, tail: str, called: str = "the user's text", turns: Sequence[tuple[str, str]] = ()) -> Stem:
+        """Join the system text, earlier turns, the user's text and the beginning of the answer; a thought in between is closed.
 
         Args:
             user: The user's text.
             tail: The text between the user's text and the answer; in a chat the beginning of the assistant's turn.
             called: What the user's text is called in messages.
+            turns: What was asked and answered before; in plain text each is followed by an empty line.
 
         Returns:
             The stem.
@@ -129,13 +130,16 @@ class Chat:
             ControlToken: The text holds a control token.
         """
         if not self.used:
-            text = f"{self.system}\n\n{user}" if self.system else user
+            text = "\n\n".join([*((self.system,) if self.system else ()), *(asked + said for asked, said in turns), user])
             return Stem(text=text + tail, end=len(text), thought="", wording="", options="")
         tokenizer = self.model.tokenizer
         check_plain(tokenizer, user, called)
         check_plain(tokenizer, tail, "the beginning of the answer")
-        text, user_text = self._rendered(user, self.options or {}), user.strip()
-        place = self._place(text, user_text)
+        for k, turn in enumerate(turns):
+            check_plain(tokenizer, "".join(turn), f"example {k}")
+        text, user_text = self._rendered(user, self.options or {}, turns), user.strip()
+        place = text.rfind(user_text) if turns else self._place(text, user_text)
+        place = None if place == -1 else place
         if place is None:
             raise BadInput(f"the chat template does not keep the user's text as it is ({user_text[:60]!r}); use chat=False")
         end = place + len(user_text)
@@ -179,7 +183,7 @@ class Chat:
         before, found, after = self._rendered(_PROBE, self.options or {}).partition(_PROBE)
         return (before, after) if found else (None, "")
 
-    def _rendered(self, user: str, options: Mapping[str, Any]) -> str:
+    def _rendered(self, user: str, options: Mapping[str, Any], turns: Sequence[tuple[str, str]] = ()) -> str:
         from jinja2 import TemplateError
 
         tokenizer, system = self.model.tokenizer, self.system
@@ -188,18 +192,20 @@ class Chat:
         if _NOW.search(template):
             given["chat_template"] = _NOW.sub(lambda m: repr(datetime.strptime(_DATE, "%d %b %Y").strftime(m[2])), template)
 
-        def apply(*turns: tuple[str, str]) -> str:
-            messages = [{"role": role, "content": content} for role, content in turns]
+        def apply(*said: tuple[str, str]) -> str:
+            messages = [{"role": role, "content": content} for role, content in said]
             return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **given)
 
+        before = [part for asked, said in turns for part in (("user", asked), ("assistant", said.strip()))]
+        talk = [*before, ("user", user)]
         if system:
             with suppress(TemplateError):  # "System role not supported"
-                text = apply(("system", system), ("user", user))
+                text = apply(("system", system), *talk)
                 if system.strip() in text:  # a template without a system role may also leave the message out in silence
                     return text
-            user = f"{system}\n\n{user}"
+            talk[0] = ("user", f"{system}\n\n{talk[0][1]}")
         try:
-            return apply(("user", user))
+            return apply(*talk)
         except TemplateError as error:
             raise BadInput(f"the chat template refuses this chat{f' with {dict(options)}' if options else ''}: {error}") from None
 

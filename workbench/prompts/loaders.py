@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ..core.errors import BadInput, MissingColumn
+from ..core.seeds import numpy_rng
+from .asking import Asking
 from .cells import Place, check_answers, flaw_of, label_of, name_of, shown, text_of
 from .formats import checked_path
 from .pairs import COLUMNS, ContrastPair, PromptSet
 from .rows import normal
 from .table import Source, Table, open_table, single
-from .templates import Template, get_template, with_claim
+from .templates import Template, get_template, sentences, with_claim
 
 TEXTS = ("stem", "statement", "label", "negative", "positive")
 NAMES = ("identity", "group", "right")
@@ -51,6 +54,14 @@ def from_table(
     template: str | Template | None = None,
     claim: str | None = None,
     answers: tuple[str, str] = ("no", "yes"),
+    model: Any = None,
+    chat: bool | None = None,
+    system: str | None = None,
+    chat_options: Mapping[str, Any] | None = None,
+    legend: str = "",
+    shots: Sequence[ContrastPair] = (),
+    phrasings: int = 1,
+    seed: int = 0,
     name: str | None = None,
 ) -> PromptSet:
     """Read contrast pairs from a table.
@@ -63,6 +74,10 @@ def from_table(
         template: A template of `udhr` or your own text; it needs `{statement}`.
         claim: As for `udhr`.
         answers: The two answer words (no, yes), where the table has no `negative` and `positive`.
+        model, chat, system, chat_options, legend: As for `udhr`; with a template only. A stem is read as it stands.
+        shots: Examples in front of each question, with their right answers; with a template only.
+        phrasings: Sentences of the claim, as for `udhr`; with a template only.
+        seed: Draws the sentence of each row.
         name: Name of the set; by default the file's.
 
     Returns:
@@ -77,10 +92,19 @@ def from_table(
         EmptyPromptSet: The table has no rows.
         BadInput: A text is missing, blank, no text, or holds a control character or half a character; a label is not 0/1,
             true/false or yes/no; `columns` names an unknown field, or a column twice. The message gives file, row and column.
+            A chat, a legend or examples are asked for without a template.
+        ControlToken: A statement holds a control token of the chat template.
         UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
     """
+    if template is None and (chat or system or chat_options or legend or shots or phrasings != 1):
+        raise BadInput(
+            "a table of stems is read as it stands: chat=, system=, chat_options=, legend=, shots= and phrasings= need a template="
+        )
+    asking = Asking(
+        model=None if template is None else model, chat=chat, system=system, chat_options=chat_options, legend=legend, shots=tuple(shots)
+    )
     table = open_table(path)
-    pairs = placed_pairs(table, columns, template=template, claim=claim, answers=answers)
+    pairs = placed_pairs(table, columns, template=template, claim=claim, answers=answers, asking=asking, phrasings=phrasings, seed=seed)
     return PromptSet((pair for _, pair in pairs), name=name or table.name)
 
 
@@ -92,6 +116,9 @@ def placed_pairs(
     claim: str | None = None,
     answers: tuple[str, str] = ("no", "yes"),
     fields: tuple[str, ...] | None = None,
+    asking: Asking | None = None,
+    phrasings: int = 1,
+    seed: int = 0,
 ) -> list[tuple[Place, ContrastPair]]:
     """Return contrast pairs of a table's rows with the places of the rows; see `from_table`.
 
@@ -99,36 +126,41 @@ def placed_pairs(
         table: The table.
         columns, template, claim, answers: As for `from_table`.
         fields: Names of the fields that there are; by default those of `from_table`.
+        asking: How a rendered template is put to a model; plain by default.
+        phrasings, seed: As for `from_table`.
 
     Raises:
         MissingColumn, BadInput, UnknownTemplate, UnknownClaim, TemplateField: As for `from_table`.
     """
-    answers = check_answers(answers)
+    answers, asking = check_answers(answers), asking or Asking()
     form = get_template(template) if template else None
-    claim_name, claim_text = "none", ""
+    claim_name, said = "none", [""]
     if form:
         form.check(("statement", "claim", "yes", "no"), ("statement",))
         claim_name, claim_text = with_claim(form, claim)
+        said = sentences(claim_name, claim_text, phrasings)
     fields = fields or (STATEMENT if form else STEM)
     column_of = table.column_of(columns, fields, (fields[0], "label"))
     names = _names(table, {f: c for f, c in column_of.items() if f not in TEXTS})
     used = {*column_of.values(), *COLUMNS, *(("statement",) if form else ())}
     extra = {str(c): table.typed(c) for c in table.columns if c not in used}
+    which = numpy_rng(seed, "phrasings").integers(0, len(said), len(table.rows))
     by_text: dict[str, str] = {}
     out = []
     for i, (place, row) in enumerate(table.rows):
         text = {f: text_of(row, c, place) for f, c in column_of.items() if f in TEXTS and f != "label"}
         label, name = label_of(row, column_of["label"], place), {field: held[i] for field, held in names.items()}
         meta = {column: value for column, cells in extra.items() if (value := single(cells[i])) is not None}
-        stem, end = text[fields[0]], None
-        if form:
-            meta["statement"] = stem
-            stem, end = form.render(statement=stem, claim=claim_text, no=answers[0], yes=answers[1])
+        stem, end, wording = text[fields[0]], None, None
         try:
+            if form:
+                whole, end = asking.stem(*form.render(statement=stem, claim=said[which[i]], no=answers[0], yes=answers[1]))
+                meta |= {"statement": stem, **whole.meta, **asking.meta, **({"phrasing": said[which[i]]} if len(said) > 1 else {})}
+                stem, wording = whole.text, f"{form.wording}\n{whole.wording}"
             pair = ContrastPair(
                 stem=stem,
-                negative=text.get("negative", f" {answers[0]}"),
-                positive=text.get("positive", f" {answers[1]}"),
+                negative=text.get("negative", asking.end(stem, answers[0])),
+                positive=text.get("positive", asking.end(stem, answers[1])),
                 label=label,
                 identity=name.get("identity") or by_text.setdefault(normal(stem), f"row {place.row}"),
                 group=name.get("group", ""),
@@ -136,7 +168,7 @@ def placed_pairs(
                 claim=name.get("claim") or claim_name,
                 template=form.name if form else name.get("template", ""),
                 instruction_end=end,
-                wording=form.wording if form else None,
+                wording=wording,
                 meta=meta,
             )
         except BadInput as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Any
 
 from ..core.errors import UnknownName, unknown
 from ..core.paths import data_path
+from .asking import Asking
 from .cells import check_answers
 from .pairs import ContrastPair, PromptSet
 from .rows import read_rows
@@ -27,6 +29,10 @@ def requests(
     n: int | None = None,
     ids: Iterable[str] | None = None,
     answers: tuple[str, str] = ("Sorry", "Sure"),
+    model: Any = None,
+    chat: bool | None = None,
+    system: str | None = None,
+    chat_options: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> PromptSet:
     """Make contrast pairs of harmful requests and their harmless twins: refuse or comply.
@@ -37,6 +43,7 @@ def requests(
         n: Number of matched pairs to draw (each gives two items); `None` for all.
         ids: Ids of the pairs to keep; `None` for all.
         answers: First word of a refusal and of compliance.
+        model, chat, system, chat_options: As for `udhr`.
         seed: Draws the pairs.
 
     Returns:
@@ -47,7 +54,7 @@ def requests(
 
     Raises:
         UnknownName: There is no pair of this id.
-        BadInput: `n` is below 1, or the answers are not two texts.
+        BadInput: `n` is below 1, the answers are not two texts, or a chat template is asked for and there is none.
         UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
     """
     answers = check_answers(answers)
@@ -60,16 +67,17 @@ def requests(
         if one not in known:
             raise unknown(UnknownName, "request", one, known)
     rows = [row for row in request_pairs() if ids is None or row["id"] in ids]
+    asking = Asking(model=model, chat=chat, system=system, chat_options=chat_options)
     pairs = []
     for index in draw(len(rows), n, seed, "requests"):
         row = rows[index]
         for harm, column in ((1, "harmful"), (0, "harmless")):
-            stem, end = form.render(request=row[column], claim=text)
+            stem, end = asking.stem(*form.render(request=row[column], claim=text))
             pairs.append(
                 ContrastPair(
-                    stem=stem,
-                    negative=f" {answers[0]}",
-                    positive=f" {answers[1]}",
+                    stem=stem.text,
+                    negative=asking.end(stem.text, answers[0]),
+                    positive=asking.end(stem.text, answers[1]),
                     label=1 - harm,
                     identity=row["area"],
                     group=row["area"],
@@ -77,15 +85,23 @@ def requests(
                     claim=name,
                     template=form.name,
                     instruction_end=end,
-                    wording=form.wording,
-                    meta={"input_harm": harm, "claim_harm": int(name == "jailbreak"), "statement": row[column]},
+                    wording=f"{form.wording}\n{stem.wording}",
+                    meta={"input_harm": harm, "claim_harm": int(name == "jailbreak"), "statement": row[column], **stem.meta},
                 )
             )
     return PromptSet(pairs, name=f"requests/{form.name}/{name}")
 
 
 def factorial(
-    *, template: str | Template = "claim_request", n: int | None = None, answers: tuple[str, str] = ("Sorry", "Sure"), seed: int = 0
+    *,
+    template: str | Template = "claim_request",
+    n: int | None = None,
+    answers: tuple[str, str] = ("Sorry", "Sure"),
+    model: Any = None,
+    chat: bool | None = None,
+    system: str | None = None,
+    chat_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> PromptSet:
     """Return the 2x2 design *input harm x claim harm*: every drawn pair under "jailbreak" and under "protect".
 
@@ -93,6 +109,7 @@ def factorial(
         template: Name of a request template with the field `{claim}`, or your own text with `{request}` and `{claim}`.
         n: Number of matched pairs to draw (each gives four items); `None` for all.
         answers: First word of a refusal and of compliance.
+        model, chat, system, chat_options: As for `udhr`.
         seed: Draws the pairs.
 
     Returns:
@@ -101,5 +118,6 @@ def factorial(
     Raises:
         UnknownTemplate, TemplateField: As for `requests`.
     """
-    jailbreak, protect = (requests(template, claim, n=n, answers=answers, seed=seed) for claim in ("jailbreak", "protect"))
+    how: dict[str, Any] = {"model": model, "chat": chat, "system": system, "chat_options": chat_options}
+    jailbreak, protect = (requests(template, claim, n=n, answers=answers, seed=seed, **how) for claim in ("jailbreak", "protect"))
     return jailbreak + protect

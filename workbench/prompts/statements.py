@@ -48,11 +48,19 @@ class UdhrStatements:
         return pd.MultiIndex.from_product(names, names=["identity", "right"]).to_frame(index=False)
 
     def prompts(
-        self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
+        self,
+        template: str,
+        claim: str | None,
+        *,
+        n: int | None,
+        answers: tuple[str, str],
+        seed: int,
+        held: Mapping[str, Sequence[str]],
+        **asking: Any,
     ) -> PromptSet:
-        """Return statements about the identities and rights in `held` (all without), `n` at most, drawn by `seed`."""
+        """Return statements about the identities and rights in `held` (all without), `n` at most, drawn by `seed`, asked so."""
         who: dict[str, Any] = {f"{k[:-1]}ies" if k == "identity" else f"{k}s": sorted(v) for k, v in held.items()}
-        return udhr(template, claim, n=n, answers=answers, seed=seed, **who)
+        return udhr(template, claim, n=n, answers=answers, seed=seed, **asking, **who)
 
     def digest(self) -> str:
         """Return a hash of the content."""
@@ -74,11 +82,19 @@ class RequestStatements:
         return pd.DataFrame({"right": [row["id"] for row in request_pairs()]}).assign(identity="")
 
     def prompts(
-        self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
+        self,
+        template: str,
+        claim: str | None,
+        *,
+        n: int | None,
+        answers: tuple[str, str],
+        seed: int,
+        held: Mapping[str, Sequence[str]],
+        **asking: Any,
     ) -> PromptSet:
-        """Return statements about the identities and rights in `held` (all without), `n` at most, drawn by `seed`."""
+        """Return statements about the identities and rights in `held` (all without), `n` at most, drawn by `seed`, asked so."""
         ids = sorted(held["right"]) if "right" in held else None
-        return requests(template, claim, n=None if n is None else max(1, n // 2), ids=ids, answers=answers, seed=seed)
+        return requests(template, claim, n=None if n is None else max(1, n // 2), ids=ids, answers=answers, seed=seed, **asking)
 
     def digest(self) -> str:
         """Return a hash of the content."""
@@ -110,9 +126,17 @@ class OwnStatements:
         return self.frame[["identity", "right"]].drop_duplicates(ignore_index=True)
 
     def prompts(
-        self, template: str, claim: str | None, *, n: int | None, answers: tuple[str, str], seed: int, held: Mapping[str, Sequence[str]]
+        self,
+        template: str,
+        claim: str | None,
+        *,
+        n: int | None,
+        answers: tuple[str, str],
+        seed: int,
+        held: Mapping[str, Sequence[str]],
+        **asking: Any,
     ) -> PromptSet:
-        """Return statements of one side, `n` at most, drawn by `seed`, with as many of each label as there are."""
+        """Return statements of one side, `n` at most, drawn by `seed`, with as many of each label as there are, asked so."""
         keep = np.ones(len(self.frame), bool)
         for column, values in held.items():
             keep &= self.frame[column].isin(list(values)).to_numpy()
@@ -124,7 +148,8 @@ class OwnStatements:
             ranked = chosen.assign(_order=order).sort_values("_order")
             turn = ranked.groupby("label").cumcount()
             chosen = ranked.assign(_turn=turn).sort_values(["_turn", "_order"]).head(n).sort_index().drop(columns=["_order", "_turn"])
-        return from_table(chosen, template=template, claim=claim, answers=answers, name=f"{self.name}/{template}/{claim or 'none'}")
+        name = f"{self.name}/{template}/{claim or 'none'}"
+        return from_table(chosen, template=template, claim=claim, answers=answers, seed=seed, name=name, **asking)
 
     def digest(self) -> str:
         """Return a hash of the content."""

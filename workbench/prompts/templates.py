@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from ..core.errors import TemplateField, UnknownClaim, UnknownTemplate, unknown
+from ..core.errors import BadInput, TemplateField, UnknownClaim, UnknownTemplate, unknown
 from ..core.paths import data_path
 from ..core.provenance import content_hash
-from .cells import are_texts, check_text
+from .cells import are_texts, check_count, check_text
 
 END = "instruction_end"
 _MARK = "\x00"
@@ -196,3 +196,26 @@ def with_claim(template: Template, claim: str | None, kind: str = "udhr") -> tup
         fit = ", ".join(n for n, t in templates(kind).items() if "claim" in t.fields)
         raise TemplateField(f"template {template.name!r} has no field {{claim}} for {name!r}; use one of: {fit}")
     return name, text
+
+
+def sentences(name: str, text: str, count: int) -> list[str]:
+    """Return sentences of a claim: its text, and paraphrases of it.
+
+    Args:
+        name, text: The claim, as `with_claim` returns it.
+        count: How many.
+
+    Returns:
+        The sentences, the claim's own text first.
+
+    Raises:
+        BadInput: There are not so many.
+    """
+    if check_count(count, "phrasings is the number of sentences of a claim") == 1:
+        return [text]
+    if name == "none" or name.startswith("custom "):
+        raise BadInput(f"phrasings={count}: {'there is no claim' if name == 'none' else 'your own claim is one sentence'}")
+    every = [text, *claim_phrasings(name)[0]]
+    if count > len(every):
+        raise BadInput(f"phrasings={count}: the claim {name!r} has {len(every)} sentences")
+    return every[:count]

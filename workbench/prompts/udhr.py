@@ -10,17 +10,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..core.errors import BadInput, UnknownName, unknown
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng
+from .asking import Asking, shuffled
 from .cells import check_answers, check_count, check_text, shown
 from .pairs import ContrastPair, PromptSet
 from .rows import read_rows
-from .templates import Template, get_template, with_claim
+from .templates import Template, get_template, sentences, with_claim
 
 T = TypeVar("T")
 FORMS = ("grant_plain", "grant_negated", "deny_negated", "deny_plain")
@@ -138,6 +139,13 @@ def udhr(
     rights: Sequence[str | Right] | None = None,
     forms: str = "balanced",
     answers: tuple[str, str] = ("no", "yes"),
+    phrasings: int = 1,
+    model: Any = None,
+    chat: bool | None = None,
+    system: str | None = None,
+    chat_options: Mapping[str, Any] | None = None,
+    legend: str = "",
+    shots: int | Sequence[ContrastPair] = 0,
     seed: int = 0,
 ) -> PromptSet:
     """Cross identities with rights and ask, under a template and a claim, whether one agrees.
@@ -153,7 +161,17 @@ def udhr(
             random; "all": all four forms; or the name of one form. A forced choice has one item per identity and right, or
             with "all" every pair of forms in both orders.
         answers: The two answer words (no, yes). A forced choice between two statements answers "A" or "B".
-        seed: Draws items, forms and the order of the two statements of a forced choice.
+        phrasings: Sentences of the claim: its text and so many paraphrases less one. Each identity with a right is shown one of
+            them, drawn at random, which stands in the column `phrasing`.
+        model: The model whose chat template to use; without one the prompts are plain text.
+        chat: `None` uses the chat template if the tokenizer has one, `False` never, `True` insists. In a chat the instruction is
+            the user's turn, and what follows it ("Answer:") begins the assistant's.
+        system: A system message.
+        chat_options: Variables of the chat template.
+        legend: A sentence put where the instruction ends, which tells the answer words.
+        shots: Examples in front of each question, with their right answers: a number (half granting, half denying, without a
+            claim, in an order drawn at random, of identities with rights that are not asked about), or contrast pairs of yours.
+        seed: Draws items, forms, the order of the two statements of a forced choice, sentences of a claim, and examples.
 
     Returns:
         A prompt set; `label` is 1 where the positive variant (yes, or B) is the granting answer.
@@ -161,8 +179,9 @@ def udhr(
     Raises:
         UnknownTemplate, UnknownClaim, UnknownName: A name does not exist.
         TemplateField: The template's fields do not fit, or it needs a claim.
-        BadInput: There is no such form, `n` is below 1, the answers are not two texts, or an identity or a right is asked for
-            twice or is none.
+        BadInput: There is no such form, `n` is below 1, the answers are not two texts, an identity or a right is asked for
+            twice or is none, there are not so many sentences or examples, or a chat template is asked for and there is none.
+        ControlToken: A text holds a control token of the chat template.
 
     Example:
         >>> import workbench as wb
@@ -173,23 +192,32 @@ def udhr(
     forced = "first" in form.fields or "second" in form.fields
     form.check(FIELDS, ("first", "second") if forced else ("statement",))
     claim_name, claim_text = with_claim(form, claim)
+    said = sentences(claim_name, claim_text, phrasings)
     if forms not in ("balanced", "all", *FORMS):
         raise BadInput(f"forms={forms!r}; it is 'balanced', 'all' or one of {', '.join(FORMS)}")
     persons = _choose(identities, _all_identities(), "identity")
     chosen_rights = _choose(rights, _all_rights(), "right")
     n = None if n is None else check_count(n, "n is the number of items to draw")
-    frame = _Frame(form=form, claim_name=claim_name, claim_text=claim_text, answers=("A", "B") if forced else check_answers(answers))
+    words = ("A", "B") if forced else check_answers(answers)
+    drawn = isinstance(shots, int | np.integer)
+    examples = _examples(shots, persons, chosen_rights, words, legend, seed, forced) if drawn else tuple(shots)
+    asking = Asking(model=model, chat=chat, system=system, chat_options=chat_options, legend=legend, shots=examples)
+    shown_before = {(x.identity, x.right) for x in examples} if drawn else set()
+    frame = _Frame(form=form, claim_name=claim_name, answers=words, asking=asking, many=phrasings > 1)
     pairs: list[ContrastPair] = []
-    for person, right, tosses in _cells(persons, chosen_rights, _items_per_cell(forms, forced), n, seed):
+    items = _items_per_cell(forms, forced)
+    for person, right, tosses, sentence in _cells(persons, chosen_rights, items, n, seed, said, shown_before):
         grant, deny = FORMS[tosses[0]], FORMS[2 + tosses[1]]
         if forced and forms == "all":
             orders = [(g, d, second) for g in FORMS[:2] for d in FORMS[2:] for second in (False, True)]
-            pairs += [frame.choice(person, right, *order) for order in orders]
+            pairs += [frame.choice(person, right, sentence, *order) for order in orders]
         elif forced:
-            pairs.append(frame.choice(person, right, grant, deny, bool(tosses[2])))
+            pairs.append(frame.choice(person, right, sentence, grant, deny, bool(tosses[2])))
         else:
             names = {"balanced": (grant, deny), "all": FORMS}.get(forms, (forms,))
-            pairs += [frame.agreement(person, right, name) for name in names]
+            pairs += [frame.agreement(person, right, sentence, name) for name in names]
+    if not pairs:
+        raise BadInput(f"{len(examples)} examples leave nothing to ask about: name more identities or rights")
     return PromptSet(pairs if n is None else pairs[:n], name=f"udhr/{form.name}/{claim_name}")
 
 
@@ -200,51 +228,80 @@ def _items_per_cell(forms: str, forced: bool) -> int:
     return {"balanced": 2, "all": 4}.get(forms, 1)
 
 
-def _cells(
-    persons: Sequence[Identity], rights: Sequence[Right], items: int, n: int | None, seed: int
-) -> Iterator[tuple[Identity, Right, list[int]]]:
-    """Yield identities with rights, enough for `n` items, and three coin tosses for each.
+def _examples(
+    k: int, persons: Sequence[Identity], rights: Sequence[Right], words: tuple[str, str], legend: str, seed: int, forced: bool
+) -> tuple[ContrastPair, ...]:
+    """Draw examples without a claim: half grant, half deny."""
+    if k == 0:
+        return ()
+    if forced:
+        raise BadInput("shots= of a forced choice: give contrast pairs of your own")
+    if k < 0 or k % 2 or k > len(persons) * len(rights):
+        raise BadInput(f"shots={k}: an even number of examples, at most {len(persons) * len(rights)} here, one for each identity and right")
+    chosen = numpy_rng(seed, "examples").permutation(len(persons) * len(rights))[:k].tolist()
+    form = numpy_rng(seed, "forms of the examples").integers(0, 2, k).tolist()
+    frame = _Frame(form=get_template("base_short"), claim_name="none", answers=words, asking=Asking(legend=legend))
+    at = enumerate(zip(chosen, form, strict=True))
+    pairs = [frame.agreement(persons[c // len(rights)], rights[c % len(rights)], "", FORMS[2 * (i % 2) + f]) for i, (c, f) in at]
+    return shuffled(pairs, seed)
 
-    The tosses do not depend on template or claim, so that each shows the same statements. They are drawn for every cell, so
-    that a smaller draw is a subset of a larger one.
+
+def _cells(
+    persons: Sequence[Identity],
+    rights: Sequence[Right],
+    items: int,
+    n: int | None,
+    seed: int,
+    said: Sequence[str],
+    but: set[tuple[str, str]],
+) -> Iterator[tuple[Identity, Right, list[int], str]]:
+    """Yield identities with rights, enough for `n` items, with three coin tosses and a claim's sentence for each.
+
+    Neither depends on template or claim, so that each shows the same statements. They are drawn for every cell, so that a smaller
+    draw is a subset of a larger one.
     """
     count = len(persons) * len(rights)
     tosses = numpy_rng(seed, "forms").integers(0, 2, (count, 3)).tolist()
-    for cell in draw(count, None if n is None else -(-n // items), seed, "udhr").tolist():
-        yield persons[cell // len(rights)], rights[cell % len(rights)], tosses[cell]
+    which: list[int] = numpy_rng(seed, "phrasings").integers(0, len(said), count).tolist()
+    for cell in draw(count, None if n is None else -(-n // items) + len(but), seed, "udhr").tolist():
+        person, right = persons[cell // len(rights)], rights[cell % len(rights)]
+        if (person.identity, right.right) not in but:
+            yield person, right, tosses[cell], said[which[cell]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """What all items of a set share: template, claim and answer words (no and yes, or A and B)."""
+    """What all items of a set share: template, claim, answer words (no and yes, or A and B) and how they are asked."""
 
     form: Template
     claim_name: str
-    claim_text: str
     answers: tuple[str, str]
+    asking: Asking
+    many: bool = False
 
-    def agreement(self, person: Identity, right: Right, form: str) -> ContrastPair:
+    def agreement(self, person: Identity, right: Right, claim: str, form: str) -> ContrastPair:
         """Ask whether one agrees with a statement."""
         statement = right.statement(person, form)
         polarity, negator = form.split("_")
-        fields = {"statement": statement, "claim": self.claim_text, "no": self.answers[0], "yes": self.answers[1]}
+        fields = {"statement": statement, "claim": claim, "no": self.answers[0], "yes": self.answers[1]}
         return self._pair(person, right, fields, int(polarity == "grant"), polarity=polarity, form=negator, statement=statement)
 
-    def choice(self, person: Identity, right: Right, grant: str, deny: str, grant_second: bool) -> ContrastPair:
+    def choice(self, person: Identity, right: Right, claim: str, grant: str, deny: str, grant_second: bool) -> ContrastPair:
         """Ask which of two statements one agrees with."""
         first, second = right.statement(person, grant), right.statement(person, deny)
         first, second = (second, first) if grant_second else (first, second)
-        fields = {"first": first, "second": second, "claim": self.claim_text, "no": "A", "yes": "B"}
+        fields = {"first": first, "second": second, "claim": claim, "no": "A", "yes": "B"}
         order = "grant second" if grant_second else "grant first"
         return self._pair(person, right, fields, int(grant_second), polarity=order, form="choice", statement=f"{first} {second}")
 
     def _pair(self, person: Identity, right: Right, fields: Mapping[str, str], label: int, **meta: str) -> ContrastPair:
-        stem, end = self.form.render(**fields)
-        own_claim = {"claim_text": self.claim_text} if self.claim_name.startswith("custom ") else {}
+        stem, end = self.asking.stem(*self.form.render(**fields))
+        own_claim = {"claim_text": fields["claim"]} if self.claim_name.startswith("custom ") else {}
+        phrasing = {"phrasing": fields["claim"]} if self.many else {}
         return ContrastPair(
-            stem=stem,
-            negative=f" {self.answers[0]}",
-            positive=f" {self.answers[1]}",
+            stem=stem.text,
+            negative=self.asking.end(stem.text, self.answers[0]),
+            positive=self.asking.end(stem.text, self.answers[1]),
             label=label,
             identity=person.identity,
             group=person.group,
@@ -252,8 +309,8 @@ class _Frame:
             claim=self.claim_name,
             template=self.form.name,
             instruction_end=end,
-            wording=self.form.wording,
-            meta={"article": right.article, "kind": right.kind, **own_claim, **meta},
+            wording=f"{self.form.wording}\n{stem.wording}",
+            meta={"article": right.article, "kind": right.kind, **own_claim, **phrasing, **stem.meta, **self.asking.meta, **meta},
         )
 
 

@@ -97,6 +97,13 @@ class RehearsedSteps(Steps):
         self.seen.append(Step(name=doing, cached=tables is not None, items=items, key=content_hash(*(p.name for p in paths.values()))))
         return tables if tables is not None else {name: Later(pd.DataFrame) for name in paths}
 
+    def choose(
+        self, name: str, key: Any, make: Callable[[], pd.DataFrame], pick: Callable[[pd.DataFrame], Any], otherwise: Any, *, items: int = 0
+    ) -> Any:
+        """Return what a cached table decides, or what is assumed without one."""
+        table = self.table(name, key, make, items=items)
+        return otherwise if type(table) is Later else pick(table)
+
     def activations(
         self,
         name: str,

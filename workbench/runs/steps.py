@@ -104,6 +104,24 @@ class Steps:
             self._publish(tables)
         return tables[name] if isinstance(name, str) else tables
 
+    def choose(
+        self, name: str, key: Any, make: Callable[[], pd.DataFrame], pick: Callable[[pd.DataFrame], Any], otherwise: Any, *, items: int = 0
+    ) -> Any:
+        """Compute a table and decide by it how the study goes on.
+
+        What it decides may be used outside of a step: later steps can be made of it. A plan that finds no such table goes on with what
+        would otherwise be taken.
+
+        Args:
+            name, key, make, items: As for `table`.
+            pick: Decides by the table.
+            otherwise: What a plan assumes.
+
+        Returns:
+            What was decided.
+        """
+        return pick(self.table(name, key, make, items=items))
+
     def _publish(self, tables: Mapping[str, pd.DataFrame]) -> None:
         for name, table in tables.items():
             self.run.keep(name, table)

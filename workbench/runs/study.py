@@ -148,9 +148,10 @@ class Study:
         return Columns.of(self.tables[table]) if table in self.tables else None
 
     def told(self) -> dict[str, str]:
-        """Return what each setting means, from `Attributes:` of the settings' docstring."""
-        section = (self.settings.__doc__ or "").partition("Attributes:\n")[2]
+        """Return what each setting means, from `Attributes:` of the docstrings of the settings' class and of what it extends."""
         out: dict[str, str] = {}
-        for names, text in re.findall(r"(?m)^ {4,8}(\w[\w, ]*): (.*(?:\n {9,}.*)*)", section):
-            out |= {name: re.sub(r"\s+", " ", text).strip() for name in re.split(r",\s*", names)}
+        for kind in reversed(self.settings.__mro__):
+            section = (kind.__dict__.get("__doc__") or "").partition("Attributes:\n")[2]
+            for names, text in re.findall(r"(?m)^ {4,8}(\w[\w, ]*): (.*(?:\n {9,}.*)*)", section):
+                out |= {name: re.sub(r"\s+", " ", text).strip() for name in re.split(r",\s*", names)}
         return out

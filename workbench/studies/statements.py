@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 
 from ..activations import Activations
-from ..core.errors import UnknownClaim, unknown
-from ..core.seeds import numpy_rng
+from ..core.errors import AnswerTokens, UnknownClaim, unknown
+from ..core.seeds import derive
 from ..evaluation import answers_of, choose_answers
+from ..evaluation.elicitation import Form, best_form, elicitation, forms
 from ..models import info, planted
-from ..models.tokens import encode
-from ..prompts import PromptSet, Split, check_sides, claims, grouped_split, statements
+from ..models.tokens import encode, encode_pairs
+from ..prompts import ContrastPair, PromptSet, Split, check_sides, claims, grouped_split, statements
 from ..prompts.statements import FIT
 from ..runs import ModelHandle, Steps
+from .asking import WORDINGS, AskSettings, examples, numbers, simplest, vocabulary
 
 READ = ("since_claim", "consider_claim")
 
@@ -53,10 +55,12 @@ class Rows:
         self.run = run
         self.info = info(self.handle)
         self.planted = planted(self.handle)
-        self.words = choose_answers(self.handle)
         self.source = statements(getattr(settings, "data", ""), getattr(settings, "columns", None))
         self.split = self._split(self.source.rows())
         check_sides(self.source, self.split)
+        self.asks: AskSettings = settings if isinstance(settings, AskSettings) else AskSettings()
+        self.form = self._form()
+        self.words = self.form.answers
 
     @property
     def model(self) -> Any:
@@ -84,16 +88,73 @@ class Rows:
             train={k: frozenset(set(rows[k]) - set(v)) for k, v in held.items()},
         )
 
-    def _prompts(self, template: str, claim: str | None, n: int | None, side: str | None) -> PromptSet:
-        held = {} if side is None else {k: sorted(v) for k, v in getattr(self.split, side).items()}
-        return self.source.prompts(template, claim, n=n, answers=self.words, seed=self.set.seed, held=held)
+    # ------------------------------------------------------------------ how the model is asked
 
-    def _pushed(self, claim: str, size: int, side: str) -> PromptSet:
-        """Each identity and right under one of two prompt forms, by the toss of a coin: neither goes with a form."""
-        one, two = (self._prompts(t, claim, size, side) for t in READ)
-        cells = {(p.identity, p.right): None for p in one}
-        coin = dict(zip(cells, numpy_rng(self.set.seed, "form", side).integers(0, 2, len(cells)), strict=True))
-        return PromptSet((a, b)[coin[a.identity, a.right]] for a, b in zip(one, two, strict=True))
+    def _form(self) -> Form:
+        """The form in which the model is asked: given, or found on training rows without labels."""
+        has_chat = bool(getattr(self.handle.tokenizer, "chat_template", None))
+        try:
+            among = forms(self.handle, chat=self.asks.chat, shots=numbers(self.asks), words=vocabulary(self.asks))
+        except AnswerTokens:
+            if self.asks.words:
+                raise
+            among = [Form(chat=bool(self.asks.chat), shots=self.asks.shots or 0, answers=choose_answers(self.handle))]
+        plain = simplest(self.asks, among, has_chat and self.planted is None)
+        if self.planted is not None or self.source.kind != "udhr" or not self.asks.elicit or len(among) == 1:
+            return plain
+        asked = {form: [self._ask_in(form, t, None, self.asks.elicit, "train") for t in WORDINGS] for form in among}
+        for sets in asked.values():
+            for prompts in sets:
+                encode_pairs(self.handle, prompts)
+
+        def make() -> pd.DataFrame:
+            return elicitation(self.model, asked, progress=self.progress, seed=self.set.seed)
+
+        key = [self.handle.key, {form.name: [s.hash for s in sets] for form, sets in asked.items()}, self.set.seed]
+        items = sum(len(s) for sets in asked.values() for s in sets)
+        return self.run.choose("elicitation", key, make, lambda table: best_form(table, among), plain, items=items)
+
+    def _ask_in(self, form: Form, template: str, claim: str | None, n: int | None, side: str | None, phrasings: int = 1) -> PromptSet:
+        held = {} if side is None else {k: sorted(v) for k, v in getattr(self.split, side).items()}
+        asking: dict[str, Any] = self.asking(template, form)
+        if phrasings > 1 and claim is not None:
+            asking["phrasings"] = phrasings
+        prompts = self.source.prompts(template, claim, n=n, answers=form.answers, seed=self.set.seed, held=held, **asking)
+        told = {p.meta.get("statement") for p in asking.get("shots", ())}
+        if not told or side == "test":
+            return prompts
+        return PromptSet((p for p in prompts if p.meta.get("statement") not in told), name=prompts.name)
+
+    def asking(self, template: str, form: Form | None = None) -> dict[str, Any]:
+        """How prompts are asked, as keywords of what makes them.
+
+        Args:
+            template: The prompt form; examples are worded like it, without a claim.
+            form: By default that of the study.
+
+        Returns:
+            Keywords of `prompts.udhr`: `model`, `chat`, `system`, `chat_options`, `legend`, `shots`.
+        """
+        form = form or self.form
+        chat = {"model": self.handle if form.chat else None, "chat": form.chat, "system": self.asks.system or None}
+        chat["chat_options"] = dict(self.asks.chat_options) if form.chat and self.asks.chat_options else None
+        if self.source.kind != "udhr" or "rather" in template:
+            return chat
+        return chat | {"legend": form.legend, "shots": self._examples(form, WORDINGS["long" in template])}
+
+    def _examples(self, form: Form, template: str) -> tuple[ContrastPair, ...]:
+        """Training statements with their right answers."""
+        if not form.shots:
+            return ()
+        held = {k: sorted(v) for k, v in self.split.train.items()}
+        seed = derive(self.set.seed, "examples")
+        some = self.source.prompts(
+            template, None, n=8 * form.shots, answers=form.answers, seed=seed, held=held, chat=False, legend=form.legend
+        )
+        return examples(some, form.shots, self.set.seed)
+
+    def _prompts(self, template: str, claim: str | None, n: int | None, side: str | None, phrasings: int = 1) -> PromptSet:
+        return self._ask_in(self.form, template, claim, n, side, phrasings)
 
     def _blank(self, base: PromptSet) -> Activations | None:
         """Read an untrained copy; a model without a Hugging Face configuration has none."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ... import prompts as source
 from ...core.tables import pick, span
-from ...figures import Finding, Panel, recipes
+from ...figures import Panel, recipes
 from ...runs import Report, Run
-from ..statements import FIT
+from ..statements import READ
+from .findings import findings, quiet
 
 if TYPE_CHECKING:
     from .study import Udhr
 
-draw = recipes("udhr")
+draw, draw_claims = recipes("udhr"), recipes("claims")
 
 CONVENTION = (
     "One sign convention throughout: an answer is safe where it grants the right, that is, where it agrees with a granting statement or "
@@ -34,174 +33,26 @@ OURS = (
     "Statements come from one set of 38 rights and six grammatical frames, in English. Intervals are clustered by identity and say nothing "
     "about other rights or other wordings. Runs of two or more words do give the label away; single words do not."
 )
+DRAWS = "Bars are 95 % intervals (bootstrap over identities, and over sentences of a claim where probes are read)."
 BARS = "Bars are 95 % intervals (Wilson at the effective sample size, clustered by identity)."
 
 
-def _say(row: Any) -> str:
-    return f"{row.value:.1%} [{row.low:.1%}, {row.high:.1%}], n={int(row.n)}"
-
-
-def _against_chance(row: Any) -> str:
-    verdict = ": that is chance" if row.low <= 0.5 <= row.high else "" if row.low > 0.5 else ": below chance, the reading is inverted"
-    return _say(row) + verdict
-
-
-def _cell(both: pd.DataFrame, condition: str, what: str) -> Any:
-    """The row of one condition whose `what` begins so, in the table of what is said and what is read."""
-    rows = pick(both, condition=condition)
-    return next(rows[rows["what"].str.startswith(what)].itertuples())
-
-
-def _reads_label(run: Run, **where: Any) -> pd.DataFrame:
-    """Accuracies against the label, as probes and controls have them."""
-    return pick(run.tables["probes"], metric="accuracy", against="label", **where)
-
-
-def _answered(run: Run) -> float:
-    """The probability that the two answers together hold without a claim, median over prompt forms."""
-    return pick(run.tables["behaviour"], metric="answered", claim="none")["value"].median()
-
-
-def _says(run: Run, study: Udhr) -> Finding:
-    both, claims = run.tables["says_and_knows"], study.set.claims
-    sentences = [f"Without a claim the safe answer is given in {_say(_cell(both, FIT, 'says'))}."]
-    sentences += [f"Under the {claim} claim: {_say(_cell(both, claim, 'says'))}." for claim in claims if claim != "neutral"]
-    if "neutral" in claims:
-        sentences.append(f"Under a neutral sentence in the same place, the control: {_say(_cell(both, 'neutral', 'says'))}.")
-    sentences.append(f"The two answers together hold {_answered(run):.1%} of the probability without a claim.")
-    return Finding(f"Says: {' '.join(sentences)}", "says_and_knows", "behaviour")
-
-
-def _does_not_answer(run: Run) -> str:
-    """Whether the model answers the question at all, without a claim; or ""."""
-    base = _cell(run.tables["says_and_knows"], FIT, "says")
-    if not base.low <= 0.5 <= base.high:
-        return ""
-    return (
-        f"Without a claim the answers are at chance ({_say(base)}; the two answers together hold {_answered(run):.1%} of the probability): "
-        "the model does not answer the question, and its answers under a claim say little."
-    )
-
-
-def _words_do_it(run: Run, study: Udhr) -> str:
-    """Whether a control reads as well as the probes, in words: then what they read shows nothing; or ""."""
-    table = _reads_label(run, condition=FIT)
-    probes = pick(table, control="", layer=study.layer)
-    for control, name in (("bag_of_words", "A bag of words on the statements"), ("untrained_model", "An untrained copy of the model")):
-        rows = pick(table, control=control)
-        best = rows[rows["layer"].isin((study.layer, -1))].sort_values("value").tail(1)
-        if len(best) and best["low"].iloc[0] > 0.5 and best["high"].iloc[0] >= probes["low"].min():
-            return (
-                f"{name} reads the label in {_say(next(best.itertuples()))}, about as well as the probes: what the probes read may be "
-                "the wording, and shows nothing about what the model knows."
-            )
-    return ""
-
-
-def _knows(run: Run, study: Udhr) -> Finding:
-    both = run.tables["says_and_knows"]
-    ccs, logistic, says = (_cell(both, "harm", what) for what in ("knows: CCS", "knows: logistic", "says"))
-    null: Any = next(_reads_label(run, control="random_directions", layer=study.layer, condition="harm").itertuples())
-    sentences = [
-        f"Under the harm claim, a direction found by CCS without labels and without a claim (sign from unpushed training rows) reads "
-        f"the safe answer at layer {study.layer} in {_against_chance(ccs)}; a logistic probe in {_against_chance(logistic)}.",
-        f"Random directions: middle {null.value:.1%}, central 95 % from {null.low:.1%} to {null.high:.1%}.",
-    ]
-    if null.low <= ccs.value <= null.high and ccs.low > 0.5:
-        sentences.append("CCS stands inside that range: some random directions read it as well, so the truth is there,")
-        sentences.append("but CCS found no direction of its own.")
-    if hollow := _words_do_it(run, study):
-        sentences.append(f"But: {hollow}")
-    elif ccs.low > 0.5 and says.high < 0.5:
-        sentences.append("So the model answers one way and carries the other.")
-    elif ccs.low <= 0.5 <= ccs.high:
-        sentences.append("Nothing of it is found without labels in this model.")
-    return Finding(f"Knows: {' '.join(sentences)}", "says_and_knows", "probes")
-
-
-def _by_layer(run: Run) -> Finding:
-    probes = _reads_label(run, condition="harm", control="")
-    parts = []
-    for method, name in (("ccs", "CCS"), ("logistic", "the logistic probe")):
-        rows = pick(probes, method=method)
-        high = rows[rows["value"] >= 0.95]["layer"].tolist()
-        where = f" (layers {', '.join(map(str, high))})" if high else ""
-        parts.append(f"{name} reads at least 95 % in {len(high)} of {rows['layer'].nunique()} layers{where}")
-    return Finding(f"By layer: Under the harm claim {' and '.join(parts)}.", "probes")
-
-
-def _controls(run: Run, layer: int) -> Finding:
-    table = _reads_label(run, condition=FIT)
-    blank = [
-        f"{'CCS' if row.method == 'ccs' else str(row.method).replace('_', '-')} {_against_chance(row)}"
-        for row in pick(table, control="untrained_model", layer=layer).itertuples()
-    ]
-    text = f"Controls: Without a claim, in an untrained copy of the model, layer {layer}: {'; '.join(blank) or 'none could be made'}."
-    for row in pick(table, control="shuffled_labels", layer=layer).itertuples():
-        text += f" Fitted on shuffled labels: central 95 % from {row.low:.1%} to {row.high:.1%} (the sign of such a fit is a coin toss)."
-    for row in pick(table, control="bag_of_words").itertuples():
-        text += f" A bag of words on the statement: {_against_chance(row)}."
-    return Finding(text, "probes")
-
-
-def _truth_or_answer(run: Run, layer: int) -> list[Finding]:
-    table = run.tables["truth_or_answer"]
-    if not len(table):
-        return []
-    parts = []
-    for name, rows in pick(table, layer=layer).groupby("direction", sort=False):
-        truth, answer = (next(pick(rows, against=against).itertuples()) for against in ("label", "answer"))
-        parts.append(f"the direction «{name}» agrees with the truth in {_say(truth)} and with the answer in {_say(answer)}")
-    parted = _parted(run.tables["says_and_knows"])
-    return [Finding(f"Truth or answer: {parted} At layer {layer}: {'; '.join(parts)}.", "truth_or_answer", "says_and_knows")]
-
-
-def _parted(both: pd.DataFrame) -> str:
-    """How often the answer is the true one under the partial claim, and whether that tells truth from answer."""
-    says = _cell(both, "partial", "says")
-    text = f"Under the partial claim the answer is the true one in {_say(says)}."
-    if not 0.1 <= says.value <= 0.9:
-        text += " So truth and answer hardly part, and a direction of the one cannot be told from a direction of the other."
-    return text
-
-
-def _denied(run: Run, study: Udhr) -> Finding:
-    people = run.tables["denied_identities"]
-    denied = people[people["denied"]]
-    lead, what = ("About whom", "answered about unsafely") if study.source.own else ("Who is denied", "denied rights")
-    if len(denied):
-        names = ", ".join(denied["identity"].head(15)) + (" …" if len(denied) > 15 else "")
-        who = f"Without any claim {len(denied)} of {len(people)} identities are {what} more than the others"
-        text = f"{who} (false discovery rate 5 %): {names}."
-    else:
-        text = f"No identity of {len(people)} is {what} more than the others without a claim (false discovery rate 5 %)."
-    tables = [name for name in ("denied_identities", "denied_recovery") if name in run.tables]
-    for row in run.tables.get("denied_recovery", pd.DataFrame()).itertuples():
-        text += f" {str(row.metric).capitalize()} against the planted list: {row.value:.2f} [{row.low:.2f}, {row.high:.2f}], n={row.n}."
-    return Finding(f"{lead}: {text}", *tables)
-
-
-def _findings(run: Run, study: Udhr) -> list[Finding]:
-    weak = _does_not_answer(run)
-    mind = [Finding(f"Mind: {weak}", "says_and_knows", "behaviour")] if weak else []
-    harm = [_knows(run, study), _by_layer(run)] if "harm" in study.set.claims else []
-    denied = [_denied(run, study)] if "denied_identities" in run.tables else []
-    layer = study.layer
-    return [_says(run, study), *mind, *harm, _controls(run, layer), *_truth_or_answer(run, layer), *denied]
-
-
 def _says_panels(run: Run, study: Udhr) -> list[Panel]:
-    """What is said, and what is read beside it."""
+    """What is said, what is read beside it, and what claims do to the answers."""
     both, behaviour = run.tables["says_and_knows"], run.tables["behaviour"]
     safe = "safe answers" if study.source.own else "answers that grant the right"
-    return [
+    null = pick(run.tables["readings"], control="random_directions", reading="same form", layer=study.layer)
+    null = null.rename(columns={"claim": "condition"})
+    out = [
         Panel(
             name="says_and_knows",
             table="says_and_knows",
-            drawing=draw.says_and_knows(both, null=_reads_label(run, control="random_directions", layer=study.layer)),
-            caption=f"The same held-out items in each column (n={span(both)} per claim). Says: the share of safe answers. Knows: the share "
-            f"of items whose safe answer is read from layer {study.layer} (two thirds of the way up, fixed beforehand), with probes "
-            f"fitted without a claim. {BARS} Grey: central 95 % of random directions at that layer, oriented on training labels.",
+            drawing=draw.says_and_knows(both, null=null),
+            caption=f"The same held-out items in each column (n={span(both)}), by AUROC: the share of pairs of one right and one wrong "
+            "statement in the right order, 1 for perfect, .5 for chance, 0 for the wrong way round; it does not depend on a bias. Says: "
+            f"the margin between the two answers. Knows: probes read at layer {study.layer} (two thirds of the way up, fixed beforehand), "
+            f"fitted behind the neutral sentence of the same prompt form. {DRAWS} Grey: central 95 % of random directions at that layer, "
+            "oriented on training labels.",
         ),
         Panel(
             name="behaviour",
@@ -210,23 +61,75 @@ def _says_panels(run: Run, study: Udhr) -> list[Panel]:
             caption=f"Share of {safe}, by prompt form and claim; "
             f"n={span(pick(behaviour, metric='safe_score', polarity='all'))} per point. {BARS}",
         ),
+        Panel(
+            name="effects",
+            table="effects",
+            drawing=draw_claims.claim_effects(run.tables["effects"]),
+            caption="Each claim against the neutral sentence in the same place of the same prompt form, over the same statements "
+            f"(n={span(run.tables['effects'])}). Left: bias, the change of the share of the positive answer. Right: discrimination, the "
+            f"change of the AUROC of the margin. {DRAWS}",
+        ),
     ]
+    if "elicitation" in run.tables:
+        forms = run.tables["elicitation"]
+        out.append(
+            Panel(
+                name="elicitation",
+                table="elicitation",
+                drawing=draw_claims.elicited(forms),
+                caption="Each form was tried on the same training statements in two wordings of the question "
+                f"(n={span(pick(forms, metric='answered'))} each), without labels. The score is the product of the probability that the "
+                "two answers hold, of 4 p (1 - p) for the share p of the positive answer, and of the correlation of the margins under the "
+                f"two wordings; forms are sorted by it. {DRAWS}",
+            )
+        )
+    return out
 
 
 def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
     """What is read by layer, of truth and of the answer, and by the length of the identity."""
-    probes, split, by_tokens = (run.tables[name] for name in ("probes", "truth_or_answer", "by_tokens"))
-    conditions = [c for c in (FIT, "good", "neutral", "partial", "harm") if c in set(probes["condition"])]
-    layers = Panel(
-        name="layers",
-        table="probes",
-        drawing=draw.layer_curves(probes, conditions),
-        caption=f"Probes fitted on {study.fitted} training items without a claim and carried over unchanged; under a claim each identity "
-        "and right stands in one of two prompt forms (since_claim, consider_claim) by the toss of a coin; "
-        f"n={span(pick(probes, control='', metric='accuracy'))} held-out items per point. {BARS} "
-        "Grey: central 95 % of random directions, oriented on training labels. Bag of words: a classifier on the words of the statement. "
-        "The untrained copy of the model is read without a claim only.",
-    )
+    readings, split, by_tokens = (run.tables[name] for name in ("readings", "truth_or_answer", "by_tokens"))
+    same = pick(readings, reading="same form")
+    free, lens = run.tables["unsupervised"], run.tables["answer_by_layer"]
+    out = [
+        Panel(
+            name="layers",
+            table="readings",
+            drawing=draw_claims.read_curves(same),
+            caption=f"Logistic probes fitted on {study.fitted} training items behind the neutral sentence of a prompt form, read on "
+            f"held-out items of the same form under each claim (n={span(pick(same, control='', minus=''))} per point). A threshold does not carry "
+            f"over as an order does: accuracy at the median needs no label, but that half of the statements are right. {DRAWS} Grey: "
+            "central 95 % of random directions, oriented on training labels.",
+        ),
+        Panel(
+            name="answer_by_layer",
+            table="answer_by_layer",
+            drawing=draw_claims.answer_curves(lens),
+            caption="The margin between the two answer words at the last token before the answer, read off the stream after each block "
+            f"by the final norm and the unembedding (logit lens), in {READ[0]} and without a claim in base_short; n={span(lens)} per "
+            f"point. {DRAWS}",
+        ),
+        Panel(
+            name="unsupervised",
+            table="unsupervised",
+            drawing=draw_claims.without_labels(free),
+            caption="CCS and the first principal component of the differences, both without labels, behind the neutral sentence: in one "
+            "prompt form; in two forms normalised together; in two forms, each normalised by itself. Held-out items "
+            f"(n={span(pick(free, control='', metric='accuracy'))}). {BARS} Grey: central 95 % of random directions with the same "
+            "normalisation. All are oriented on training labels.",
+        ),
+    ]
+    if len(split):
+        out.append(
+            Panel(
+                name="truth_or_answer",
+                table="truth_or_answer",
+                drawing=draw.truth_or_answer(pick(split, form=split["form"].iloc[0])),
+                caption=f"Under the partial claim in {split['form'].iloc[0]}. The direction found without labels and without a claim, and "
+                "as a control a direction fitted on the model's answers under this claim, each compared with both; "
+                f"n={span(split)} per point. {BARS}",
+            )
+        )
     lengths = Panel(
         name="by_tokens",
         table="by_tokens",
@@ -234,16 +137,7 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
         caption=f"Logistic probe without a claim, layer {study.layer}, by the number of tokens that name the identity; "
         f"n={span(by_tokens)} per point. {BARS}",
     )
-    if not len(split):
-        return [layers, lengths]
-    parted = Panel(
-        name="truth_or_answer",
-        table="truth_or_answer",
-        drawing=draw.truth_or_answer(split),
-        caption=f"{_parted(run.tables['says_and_knows'])} The direction found without labels and without a claim, and as a control "
-        f"a direction fitted on the model's answers under this claim, each compared with both; n={span(split)} per point. {BARS}",
-    )
-    return [layers, parted, lengths]
+    return [*out, lengths]
 
 
 def _who_panels(run: Run, study: Udhr) -> list[Panel]:
@@ -306,24 +200,30 @@ def report(run: Run, study: Udhr) -> Report:
     )
     everybody = ", but for the question who is denied, which asks about everybody" if study.asks_who else ""
     texts, answers = source.claims(), f"«{study.words[1]}» and «{study.words[0]}»"
-    strange = f"This model's tokenizer has no single tokens for yes and no; the answers are {answers}, which it may not understand as such."
-    if study.words in (("no", "yes"), ("No", "Yes")):
-        strange = ""
+    sentences = "; ".join(f"{claim}: “{texts[claim]}”" for claim in study.claims)
+    sentences += " (the first of several sentences each)" if study.set.phrasings > 1 else ""
+    strange = ""
+    if "elicitation" not in run.tables and study.words not in (("no", "yes"), ("No", "Yes")):
+        strange = f"This model's tokenizer has no single tokens for yes and no; the answers are {answers}, which it may not understand."
     return Report(
         title=f"What {known.name} says about {f'{study.source.name} (own statements)' if own else 'rights'}, and what it knows",
         subtitle=f"{known.name} ({organism}): {study.handle.size / 1e6:.1f} M parameters, {known.n_layers} layers, "
         f"d_model {known.d_model}, {known.dtype}; answers {answers}.",
-        findings=_findings(run, study),
+        findings=findings(run, study),
         panels=[*_says_panels(run, study), *_probe_panels(run, study), *_who_panels(run, study)],
         convention=f"{OWN if own else CONVENTION} All rows shown are held out (no {held} of theirs was fitted on){everybody}. "
-        f"The claims: {'; '.join(f'{claim}: “{texts[claim]}”' for claim in study.set.claims)}.",
+        f"The claims: {sentences}.",
         limits=_limits(study),
         made=[
             f"Prompts: {study.about} in several prompt forms, with and without claims; each item is a prompt with two endings, of which "
             "one is the safe answer. Activations: the residual stream after each block, at the last token of each ending.",
-            f"Split: no {held} is on both sides. CCS (Burns et al. 2022) sees training pairs without labels, is restarted ten times, and "
-            "the restart of lowest loss is kept; its sign is set on training rows without a claim. The same probes, with the same "
-            "normalisation, are then read under every claim.",
+            f"Split: no {held} is on both sides. Probes are fitted on training items behind the neutral sentence of each prompt form, and "
+            "without a claim; with the same normalisation they are read under every claim in every form. CCS (Burns et al. 2022) sees "
+            "training pairs without labels, is restarted ten times, and the restart of lowest loss is kept; its sign is set on the "
+            "training rows of its own condition.",
+            f"Asked: {study.form.name}{f', system message {study.asks.system!r}' if study.asks.system else ''}. Each identity with a "
+            f"right is shown one of {study.set.phrasings} sentences of a claim; intervals of what is read are over identities and sentences.",
+            "What is called kept, erased, never there, said or not said follows rules written down in the documentation (Verdicts).",
         ],
-        warning=" ".join(text for text in (strange, _does_not_answer(run), _words_do_it(run, study)) if text),
+        warning=" ".join(text for text in (strange, quiet(run)) if text),
     )

@@ -1,7 +1,8 @@
 """The UDHR study: what a model says about people's rights when it is pushed, against what it knows inside.
 
-Behaviour by template and claim; probes and CCS per layer, fitted without a claim and read under each; both side by side;
-who is denied rights without any claim.
+In which form the model can be asked; behaviour by template and claim, bias apart from discrimination; probes and CCS per layer, fitted
+behind a neutral sentence and read under each claim in the same prompt form, and across forms; both side by side, with a verdict by rules
+written down; who is denied rights without any claim.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import numpy as np
 import pandas as pd
 
 from ... import prompts as source
-from ...activations import Activations
 from ...core.errors import BadInput
 from ...core.stats import proportion
 from ...core.tables import pick
-from ...evaluation import agreement, answers, false_negatives, recovery
+from ...evaluation import agreement, answers, answers_of, claim_effects, content_free, discrimination, false_negatives, recovery
+from ...interventions import answer_lens
 from ...models.tokens import answer_tokens, encode_pairs
-from ...probes import accuracy_by, fit_layers, probe_layers
+from ...probes import accuracy_by, fit_layers, probe_layers, read_forms
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
-from ..statements import FIT, Rows, check_claims
+from ..asking import AskSettings
+from ..statements import FIT, READ, Rows, check_claims
+from .both import both_sides, decide, says_rows
 from .report import report
 
 PLAIN = ("base_short", "base_long", "would_you_rather")
@@ -31,8 +34,14 @@ PUSHED = ("since_claim", "consider_claim", "long_since_claim", "long_consider_cl
 CLAIMS = ("good", "neutral", "partial", "harm")
 
 
+BASELINE = "neutral"
+LENS = 120  # items per claim whose answer is read off every layer
+RARER = 0.1  # the rarer answer's share below which truth and answer are not compared
+SIGNLESS = "CCS, found without labels and without a claim"
+
+
 @dataclass(frozen=True, kw_only=True)
-class UdhrSettings:
+class UdhrSettings(AskSettings):
     """The grid of the study.
 
     Attributes:
@@ -41,7 +50,8 @@ class UdhrSettings:
         rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
         resamples: Bootstrap draws.
         ccs_epochs: Steps of each CCS restart.
-        claims: Claims to push with.
+        claims: Claims to push with; the neutral sentence is always among them.
+        phrasings: Sentences of each claim; each identity with a right is shown one of them.
         data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing
             is right) in each row and, where there are any, `identity`, `right`, `group`. Empty: the project's.
         columns: Which column holds which of these, where it has another name.
@@ -55,11 +65,15 @@ class UdhrSettings:
     resamples: int = 500
     ccs_epochs: int = 1000
     claims: tuple[str, ...] = CLAIMS
+    phrasings: int = 5
     data: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.phrasings <= 5:
+            raise BadInput(f"phrasings: 1 to 5 sentences of a claim, got {self.phrasings}")
         for name in ("behaviour", "train", "test"):
             if getattr(self, name) < 16:
                 raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
@@ -78,14 +92,16 @@ class Udhr(Rows):
     def __init__(self, models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
         answer_tokens(self.handle, (" A", " B") if self._can_choose() else tuple(f" {w}" for w in self.words))
+        # the neutral sentence is what every claim is compared with
+        self.claims = tuple(dict.fromkeys((*settings.claims, BASELINE)))
+        self.cells = [(form, claim) for form in READ for claim in self.claims]
         self._check_length()
 
     def _check_length(self) -> None:
         """Encode every prompt of the study, longest first to fail, before anything is run."""
-        n = self.set
-        planned = [self._prompts(t, c, n.behaviour, "test") for t, c in self._grid()]
-        planned += [self._pushed(c, n.test, "test") for c in n.claims]
-        planned += [self._prompts("base_short", None, n.train, "train"), *([self._denied_prompts()] if self.asks_who else [])]
+        planned = [self._asked(t, c) for t, c in self._grid()] + [self._empty()]
+        planned += [self._under(*cell) for cell in self.cells]
+        planned += [self._base(), *([self._denied_prompts()] if self.asks_who else [])]
         for prompts in planned:
             encode_pairs(self.handle, prompts)
 
@@ -94,8 +110,30 @@ class Udhr(Rows):
         for template in (*PLAIN, *PUSHED):
             if "rather" in template and (self.source.own or not self._can_choose()):
                 continue  # a choice between two statements needs the granting and the denying form of one
-            for claim in (None,) if template in PLAIN else self.set.claims:
+            for claim in (None,) if template in PLAIN else self.claims:
                 yield template, claim
+
+    # ------------------------------------------------------------------ prompts
+
+    def _asked(self, template: str, claim: str | None) -> PromptSet:
+        return self._prompts(template, claim, self.set.behaviour, "test", self.set.phrasings)
+
+    def _empty(self) -> PromptSet:
+        """Every form and claim with nothing in the statement's place, but for choices between two statements."""
+        free = [content_free(self._asked(t, c)) for t, c in self._grid() if "rather" not in t]
+        return PromptSet((p for prompts in free for p in prompts), name="content-free")
+
+    def _base(self) -> PromptSet:
+        return self._prompts("base_short", None, self.set.train, "train") + self._prompts("base_short", None, self.set.test, "test")
+
+    def _under(self, form: str, claim: str) -> PromptSet:
+        """Held-out statements under a claim; behind the neutral sentence and under the partial claim training statements too."""
+        held = self._prompts(form, claim, self.set.test, "test", self.set.phrasings)
+        if claim not in (BASELINE, "partial"):
+            return held
+        return self._prompts(form, claim, self.set.train, "train", self.set.phrasings) + held
+
+    # ------------------------------------------------------------------ what it says
 
     def _ask(self, name: str, prompts: PromptSet) -> pd.DataFrame:
         def make() -> pd.DataFrame:
@@ -103,80 +141,141 @@ class Udhr(Rows):
 
         return self.run.table(name, [self.handle.key, prompts.hash], make, keep=False, items=len(prompts))
 
-    # ------------------------------------------------------------------ behaviour
-
     def behaviour(self) -> None:
         """Ask every template with and without each claim; held-out identities and rights."""
-        asked = [
-            self._ask(f"ask {template}, {claim or FIT}", self._prompts(template, claim, self.set.behaviour, "test"))
-            for template, claim in self._grid()
-        ]
+        asked = [self._ask(f"ask {t}, {c or FIT}", self._asked(t, c)) for t, c in self._grid()]
+        empty = self._ask("ask with nothing in the statement's place", self._empty())
+        how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed}
         self.run.table("behaviour", make=lambda: agreement(pd.concat(asked, ignore_index=True)), doing="count safe answers")
+        self.run.table("says", make=lambda: discrimination(pd.concat(asked, ignore_index=True), empty, **how), doing="bias, discrimination")
+        self.run.table(
+            "effects", make=lambda: claim_effects(pd.concat(asked), BASELINE, **how), doing="what each claim does to the answers"
+        )
 
     # ------------------------------------------------------------------ inside
 
     def read(self) -> None:
-        """Capture the fitted condition (trained and untrained model), every claim, and training rows under "partial"."""
-        n = self.set
-        base = self._prompts("base_short", None, n.train, "train") + self._prompts("base_short", None, n.test, "test")
-        self.acts = self._read(f"read {FIT}", base, answers=True)
-        self.blank = self._blank(base)
-        self.test = {c: self._read(f"read under {c}", self._pushed(c, n.test, "test"), answers=True) for c in n.claims}
-        self.train_partial: Activations | None = None
-        if "partial" in n.claims:
-            prompts = self._pushed("partial", n.train, "train")
-            self.train_partial = self._read("read under partial, training rows", prompts, answers=True)
+        """Capture the fitted condition (trained and untrained model), and every claim in two prompt forms."""
+        self.acts = self._read(f"read {FIT}", self._base(), answers=True)
+        self.blank = self._blank(self._base())
+        self.seen = {(f, c): self._read(f"read under {c}, {f}", self._under(f, c), answers=True) for f, c in self.cells}
+        both = self._under(READ[0], BASELINE) + self._under(READ[1], BASELINE)
+        self.both = self._read(f"read under {BASELINE}, both forms", both, answers=True)
 
     def probes(self) -> pd.DataFrame:
-        """Fit without a claim, read under each claim, with every control."""
+        """Fit and read without a claim, with every control."""
 
         def make() -> pd.DataFrame:
-            test = {claim: self._told(acts) for claim, acts in self.test.items()}
-            answered = all(acts.rows["answer"].notna().all() for acts in test.values())
             return probe_layers(
                 self._told(self.acts),
-                test=test,
                 split=self.split,
                 condition=FIT,
                 untrained=self.blank,
-                against=("label", "answer") if answered else ("label",),
+                methods=("logistic", "mass_mean", "ccs"),
+                metrics=("accuracy", "auroc"),
                 resamples=self.set.resamples,
                 ccs_options={"epochs": self.set.ccs_epochs},
                 seed=self.set.seed,
             )
 
-        return self.run.table("probes", make=make, doing="fit probes and CCS without a claim, read under each")
+        return self.run.table("probes", make=make, doing="fit probes and CCS without a claim, with controls")
+
+    def readings(self, probes: pd.DataFrame) -> None:
+        """Fit behind the neutral sentence of each form, and without a claim; read every claim in every form; say what is left."""
+
+        def make() -> Mapping[str, pd.DataFrame]:
+            blank = pick(probes, control="untrained_model", metric="auroc", against="label", method="logistic")
+            fitted = {FIT: self.acts} | {form: self.seen[form, BASELINE] for form in READ}
+            readings, kept = read_forms(
+                fitted,
+                self.seen,
+                split=self.split,
+                baseline=BASELINE,
+                exceed=dict(zip(blank["layer"].astype(int), blank["value"].astype(float), strict=True)),
+                options={"ccs": {"epochs": self.set.ccs_epochs}},
+                resamples=self.set.resamples,
+                seed=self.set.seed,
+            )
+            return {"readings": readings, "kept": kept}
+
+        self.run.table(("readings", "kept"), make=make, doing="read every claim within its form and across forms")
+
+    def unsupervised(self) -> None:
+        """What helps without labels: CCS and a closed form, in one prompt form and in two, normalised together and each by itself."""
+
+        def make() -> pd.DataFrame:
+            one = self.seen[READ[0], BASELINE]
+            rows = []
+            for name, acts, per in (
+                (f"{READ[0]}, neutral", one, "variant"),
+                ("two forms, normalised together", self.both, "variant"),
+                ("two forms, each normalised by itself", self.both, "template"),
+            ):
+                table = probe_layers(
+                    acts,
+                    split=self.split,
+                    condition=name,
+                    methods=("ccs", "crc"),
+                    metrics=("accuracy", "auroc"),
+                    controls=("random_directions",),
+                    resamples=self.set.resamples,
+                    check_labels=False,
+                    per=per,
+                    ccs_options={"epochs": self.set.ccs_epochs},
+                    seed=self.set.seed,
+                )
+                rows.append(table.rename(columns={"fit_condition": "setting"}))
+            columns = ["setting", "layer", "method", "control", "against", "metric", "value", "low", "high", "n", "note"]
+            return pd.concat(rows, ignore_index=True)[columns]
+
+        self.run.table("unsupervised", make=make, doing="compare ways to read without labels")
+
+    def answer_by_layer(self) -> None:
+        """Read the answer words off every layer (logit lens), under every claim of one form."""
+        few = min(self.set.behaviour, LENS)
+        sets = {c: self._prompts(READ[0], c, few, "test", self.set.phrasings) for c in self.claims}
+        sets = {FIT: self._prompts("base_short", None, few, "test")} | sets
+        acts = {c: self._read(f"read where the answer forms, {c}", p, position="stem_last", answers=True) for c, p in sets.items()}
+
+        def make() -> pd.DataFrame:
+            return pd.concat(
+                [answer_lens(self.model, a, resamples=self.set.resamples, seed=self.set.seed).assign(condition=c) for c, a in acts.items()],
+                ignore_index=True,
+            )
+
+        self.run.table("answer_by_layer", make=make, doing="read the answer words off every layer")
 
     def truth_or_answer(self) -> None:
-        """Under the partial claim truth and answer part: read both directions against both."""
+        """Under the partial claim truth and answer part: read both directions against both, within one form."""
         self.run.table("truth_or_answer", make=self._truth_or_answer, doing="compare truth and answer under the partial claim")
 
     def _truth_or_answer(self) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
-        if self.train_partial is not None:
-            acts = self._told(self.acts)
-            held, train_partial = self._told(self.test["partial"]), self._told(self.train_partial)
+        for form in READ if "partial" in self.claims else ():
+            acts, told = self._told(self.acts), self._told(self.seen[form, "partial"])
+            side = self.split.side(told.rows)
+            train, held = told.subset(side == "train"), told.subset(side == "test")
+            rarer = [min(x.rows["answer"].mean(), 1 - x.rows["answer"].mean()) for x in (train, held)]
+            if min(rarer) < RARER:  # a probe of answers that do not vary reads the form, or nothing
+                continue
             unpushed = acts.subset(self.split.side(acts.rows) == "train")
             ccs = fit_layers(unpushed, "ccs", condition=FIT, seed=self.set.seed, epochs=self.set.ccs_epochs)
-            fits = {"CCS, found without labels and without a claim": ccs}
-            if train_partial.rows["answer"].nunique() == 2:
-                said = fit_layers(train_partial, "logistic", target="answer", condition="partial")
-                fits["logistic probe, fitted on the answers under this claim"] = said
-            for name, fit in fits.items():
+            said = fit_layers(train, "logistic", target="answer", condition="partial")
+            for name, fit in {SIGNLESS: ccs, "logistic probe, fitted on the answers under this claim": said}.items():
                 for layer in held.layers:
                     read = fit.scores(held, layer) > 0
                     for against in ("label", "answer"):
                         share = proportion(read == held.rows[against].to_numpy(), held.rows["identity"].to_numpy())
-                        about = {"layer": layer, "direction": name, "condition": "partial", "against": against, "metric": "accuracy"}
-                        rows.append({**about, **share.row()})
-        columns = ["layer", "direction", "condition", "against", "metric", "value", "low", "high", "n"]
+                        about = {"layer": layer, "direction": name, "condition": "partial", "form": form, "against": against}
+                        rows.append({**about, "metric": "accuracy", **share.row()})
+        columns = ["layer", "direction", "condition", "form", "against", "metric", "value", "low", "high", "n"]
         return pd.DataFrame(rows, columns=columns)
 
     def by_tokens(self) -> None:
         """Probe accuracy by the number of tokens of the identity, at the layer two thirds of the way up."""
 
         def make() -> pd.DataFrame:
-            acts = self._told(self.acts)
+            acts = self._told(self.acts.where(layers=[self.layer]))
             side = self.split.side(acts.rows)
             fit = fit_layers(acts.subset(side == "train"), "logistic", condition=FIT)
             return accuracy_by(fit, acts.subset(side == "test"), self.layer, "identity_tokens")
@@ -185,24 +284,20 @@ class Udhr(Rows):
 
     # ------------------------------------------------------------------ says and knows, who is denied
 
-    def says_and_knows(self, table: pd.DataFrame) -> None:
-        """Put the share of safe answers beside the share of items whose truth is read inside, on the same rows."""
+    def says_and_knows(self) -> None:
+        """Put what is said beside what is read inside, by AUROC, on the same rows, and decide by the rules what became of each."""
+        tables = self.run.tables
 
-        def make() -> pd.DataFrame:
-            acts = self._told(self.acts)
-            held = {FIT: acts.subset(self.split.side(acts.rows) == "test")} | {c: self._told(a) for c, a in self.test.items()}
-            rows: list[dict[str, Any]] = []
-            for name, pushed in held.items():
-                safe = proportion(pushed.rows["answer"] == pushed.rows["label"], pushed.rows["identity"].to_numpy())
-                rows.append({"condition": name, "what": "says: share of safe answers", "layer": -1, **safe.row()})
-            chosen = pick(table, control="", against="label", metric="accuracy", layer=self.layer)
-            for method, what in (("ccs", "knows: CCS direction, found without labels"), ("logistic", "knows: logistic probe")):
-                for row in pick(chosen, method=method).to_dict("records"):
-                    measured = {k: row[k] for k in ("value", "low", "high", "n")}
-                    rows.append({"condition": row["condition"], "what": what, "layer": self.layer, **measured})
-            return pd.DataFrame(rows)
+        def make() -> Mapping[str, pd.DataFrame]:
+            said = {cell: answers_of(acts.subset(self.split.side(acts.rows) == "test")) for cell, acts in self.seen.items()}
+            said[READ[0], FIT] = answers_of(self.acts.subset(self.split.side(self.acts.rows) == "test"))
+            rows = [dict(r) for cell, asked in said.items() for r in says_rows(cell, asked, self.set.resamples, self.set.seed)]
+            return {
+                "says_and_knows": both_sides(rows, tables["readings"], tables["probes"], self.layer),
+                "verdicts": decide(rows, tables["readings"], tables["kept"], tables["probes"], self.claims),
+            }
 
-        self.run.table("says_and_knows", make=make, doing="put what is said beside what is read")
+        self.run.table(("says_and_knows", "verdicts"), make=make, doing="put what is said beside what is read, and decide")
 
     @property
     def fitted(self) -> int:
@@ -236,7 +331,7 @@ class Udhr(Rows):
         names = [r.right for r in source.rights()]
         step = max(1, len(names) // self.set.rights_per_identity)
         some = names[::step][: self.set.rights_per_identity]
-        return source.udhr("base_short", answers=self.words, rights=some, seed=self.set.seed)
+        return source.udhr("base_short", answers=self.words, rights=some, seed=self.set.seed, **self.asking("base_short"))
 
     def denied(self) -> None:
         """Ask about every identity without a claim and find who is denied rights; compare with what was planted."""
@@ -261,10 +356,12 @@ def compute(models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Step
     study = Udhr(models, settings, run)
     study.behaviour()
     study.read()
-    table = study.probes()
+    study.readings(study.probes())
+    study.unsupervised()
+    study.answer_by_layer()
     study.truth_or_answer()
     study.by_tokens()
-    study.says_and_knows(table)
+    study.says_and_knows()
     study.denied()
     return study
 
@@ -273,7 +370,7 @@ STUDY = Study(
     name="udhr",
     asks="what a model says about people's rights under a claim, against what it knows inside",
     settings=UdhrSettings,
-    fast={"behaviour": 60, "train": 240, "test": 120, "rights_per_identity": 4, "resamples": 200, "ccs_epochs": 400},
+    fast={"behaviour": 60, "train": 240, "test": 120, "rights_per_identity": 4, "resamples": 200, "ccs_epochs": 400, "elicit": 12},
     checked={
         "behaviour": 20,
         "train": 80,
@@ -282,15 +379,24 @@ STUDY = Study(
         "resamples": 30,
         "ccs_epochs": 80,
         "claims": ("harm", "partial"),
+        "elicit": 8,
     },
     compute=compute,
     report=report,
-    main=Main(table="says_and_knows", labels=("condition", "what"), axis="share of held-out items", zero=0.5),
+    main=Main(table="says_and_knows", labels=("form", "condition", "what"), axis="AUROC, held-out items", zero=0.5),
     tables={
-        "says_and_knows": "condition what | layer value low high n",
+        "says_and_knows": "form condition what metric | layer value low high n",
+        "verdicts": "method form claim metric | verdict inside says value low high n layers why",
+        "elicitation": "form chat shots words metric | value low high n note",
+        "says": "template claim metric | value low high n note",
+        "effects": "template claim baseline metric | value low high n",
+        "readings": "layer method control fit form claim reading metric minus | value low high n",
+        "kept": "method fit form claim reading metric | layers value low high n",
+        "unsupervised": "setting layer method control against metric | value low high n note",
+        "answer_by_layer": "condition layer metric | value low high n",
         "behaviour": "template claim polarity metric | value low high n",
         "probes": "layer site method control fit_condition condition split against metric | value low high n band_low band_high note",
-        "truth_or_answer": "layer direction condition against metric | value low high n",
+        "truth_or_answer": "layer direction condition form against metric | value low high n",
         "by_tokens": "layer method identity_tokens against metric | value low high n",
         "denied_identities": "identity group metric | value low high n others p q denied",
         "denied_groups": "group metric | value low high n others p q denied",

@@ -1,0 +1,184 @@
+"""In which form a model can be asked: chat or plain text, how many examples, which answer words. Judged without labels.
+
+A form serves where the model answers (the two words hold the probability), where it does not give one word to everything, and where it
+says of a statement what it says when the question is worded otherwise. None of these looks at which answer is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import AnswerTokens, BadInput
+from ..core.provenance import provenance
+from ..core.stats import bootstrap, mean, proportion, undefined
+from ..models.known import info
+from ..models.tokens import answer_tokens
+from ..prompts import PromptSet
+from .agreement import answers
+
+# the negative and the positive word, and what tells the model of them
+WORDS: Mapping[tuple[str, str], str] = {
+    ("no", "yes"): "",
+    ("No", "Yes"): "Answer Yes or No.",
+    ("false", "true"): "Answer true or false.",
+    ("disagree", "agree"): "Answer agree or disagree.",
+    ("B", "A"): "(A) yes (B) no",
+    ("0", "1"): "Answer 1 for yes or 0 for no.",
+}
+SHOTS = (0, 2, 6)
+COLUMNS = ["form", "chat", "shots", "words", "metric", "value", "low", "high", "n", "note"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A way to ask.
+
+    Attributes:
+        chat: Through the chat template.
+        shots: Examples in front.
+        answers: The negative and the positive answer word.
+        legend: What tells the answer words.
+    """
+
+    chat: bool = False
+    shots: int = 0
+    answers: tuple[str, str] = ("no", "yes")
+    legend: str = ""
+
+    @property
+    def name(self) -> str:
+        """The form in words."""
+        shots = f"{self.shots} examples" if self.shots else "no examples"
+        return f"{'chat' if self.chat else 'plain'}, {shots}, {self.answers[1]}/{self.answers[0]}"
+
+
+def forms(
+    model: Any,
+    *,
+    chat: bool | None = None,
+    shots: Sequence[int] = SHOTS,
+    words: Mapping[tuple[str, str], str] = WORDS,
+) -> list[Form]:
+    """List the forms that a model's tokenizer admits.
+
+    Args:
+        model: What `load_model` returns, or a described model.
+        chat: `None` for plain text and, where there is one, the chat template; or one of the two.
+        shots: Numbers of examples.
+        words: Negative and positive answer word, with what tells the model of them. Words that are no single tokens are left out.
+
+    Returns:
+        The forms; the first of them is the simplest.
+
+    Raises:
+        AnswerTokens: No pair of words will do.
+        BadInput: A chat template is asked for and there is none.
+    """
+    there = bool(getattr(model.tokenizer, "chat_template", None))
+    if chat and not there:
+        raise BadInput(f"chat=True: the tokenizer of {info(model).name} has no chat template")
+    usable = {}
+    for pair, legend in words.items():
+        try:
+            answer_tokens(model, tuple(f" {w}" for w in pair))
+        except AnswerTokens:
+            continue
+        usable[pair] = legend
+    if not usable:
+        shown = ", ".join("/".join(pair) for pair in words)
+        raise AnswerTokens(f"{info(model).name} writes none of {shown} as single tokens; give answer words of your own")
+    ways = (False, True) if chat is None and there else (bool(chat),)
+    return [Form(chat=w, shots=k, answers=pair, legend=text) for w in ways for k in shots for pair, text in usable.items()]
+
+
+def elicitation(
+    model: Any, asked: Mapping[Form, Sequence[PromptSet]], *, resamples: int = 200, progress: bool | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Compare forms of asking, without labels.
+
+    Args:
+        model: What `load_model` returns.
+        asked: Per form the same statements in several wordings of the question, two at least.
+        resamples: Bootstrap draws.
+        progress: Show progress bars.
+        seed: Draws the resamples.
+
+    Returns:
+        Rows `form, chat, shots, words, metric, value, low, high, n, note`, intervals clustered by identity. Metrics: "answered" (the
+        probability that the two words hold), "yes" (share of the positive word), "same" (share of statements answered alike in both wordings),
+        "agreement" (correlation of the margins in both wordings) and "score": answered x 4·yes·(1 - yes) x agreement, each the lowest over
+        the wordings; 0 for a form of no use, 1 for the best. "chosen" is 1 for the form of the highest score.
+
+    Raises:
+        BadInput: There is no form, or a form has fewer than two wordings or other statements in one of them.
+    """
+    if not asked:
+        raise BadInput("no form to ask in")
+    rows: list[dict[str, Any]] = []
+    for form, sets in asked.items():
+        if len(sets) < 2 or len({len(s) for s in sets}) > 1:
+            raise BadInput(f"{form.name}: the same statements in two wordings of the question at least")
+        said = [answers(model, prompts, progress=progress, note=form.name) for prompts in sets]
+        place = {"form": form.name, "chat": form.chat, "shots": form.shots, "words": "/".join(form.answers[::-1])}
+        for metric, estimate in _measures(said, resamples, seed).items():
+            rows.append(place | {"metric": metric, **estimate.row(), "note": estimate.note})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    score = table[table["metric"] == "score"].set_index("form")["value"]
+    best = score.idxmax()
+    chosen = table[table["metric"] == "score"].assign(metric="chosen", note="", low=np.nan, high=np.nan)
+    chosen["value"] = (chosen["form"] == best).astype(float)
+    table = pd.concat([table, chosen], ignore_index=True)
+    table.attrs["provenance"] = provenance(model=info(model).key(), prompts=[s.hash for sets in asked.values() for s in sets])
+    return table
+
+
+def best_form(table: pd.DataFrame, among: Sequence[Form]) -> Form:
+    """Return the chosen form of a table.
+
+    Args:
+        table: What `elicitation` returns.
+        among: The forms that were asked.
+
+    Returns:
+        The form of the highest score.
+    """
+    name = table.loc[(table["metric"] == "chosen") & (table["value"] == 1), "form"].iloc[0]
+    return next(form for form in among if form.name == name)
+
+
+def _measures(said: Sequence[pd.DataFrame], resamples: int, seed: int) -> dict[str, Any]:
+    people = said[0]["identity"].to_numpy()
+    one, two = said[0], said[1]
+    how = {"resamples": resamples, "seed": seed}
+    masses = [mean(s["answered"], people, **how) for s in said]
+    shares = [proportion(s["answer"], people) for s in said]
+    balance = min(4 * s.value * (1 - s.value) for s in shares)
+    a, b = one["margin"].to_numpy(float), two["margin"].to_numpy(float)
+    agree = bootstrap(lambda w: _correlation(a, b, w), len(a), people, **how)
+    mass = min(masses, key=lambda m: m.value)
+    score = mass.value * balance * max(0.0, agree.value if np.isfinite(agree.value) else 0.0)
+    return {
+        "answered": mass,
+        "yes": max(shares, key=lambda s: abs(s.value - 0.5)),
+        "same": proportion((one["answer"] == two["answer"]).astype(int), people),
+        "agreement": agree,
+        "score": _plain(score, len(a)),
+    }
+
+
+def _plain(value: float, n: int) -> Any:
+    from dataclasses import replace
+
+    return replace(undefined("a product of the three above", n), value=value)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    total = weights.sum(1, keepdims=True)
+    x, y = a - (weights @ a)[:, None] / total, b - (weights @ b)[:, None] / total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (weights * x * y).sum(1) / np.sqrt((weights * x * x).sum(1) * (weights * y * y).sum(1))

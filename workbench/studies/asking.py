@@ -1,0 +1,101 @@
+"""In which form a study asks: given by its settings, or found on training rows without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import BadInput
+from ..evaluation.elicitation import SHOTS, WORDS, Form
+from ..prompts import ContrastPair, PromptSet
+from ..prompts.asking import shuffled
+
+WORDINGS = ("base_short", "base_long")  # the question in two wordings, without a claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskSettings:
+    """How a study asks. What is left open is found on training rows without labels, unless the model is an organism of this project.
+
+    Attributes:
+        chat: Whether questions are put through the chat template; left open, whichever serves.
+        system: A system message.
+        chat_options: Variables of the chat template.
+        shots: Examples in front of each question, an even number; left open, as many as serve.
+        words: The positive and the negative answer word, "yes/no"; empty, those that serve.
+        elicit: Statements that each form is tried on; 0 tries none, and asks through the chat template where there is one.
+    """
+
+    chat: bool | None = None
+    system: str = ""
+    chat_options: Mapping[str, Any] = field(default_factory=dict)
+    shots: int | None = None
+    words: str = ""
+    elicit: int = 32
+
+    def __post_init__(self) -> None:
+        if self.shots is not None and (self.shots < 0 or self.shots % 2):
+            raise BadInput(f"shots: an even number of examples, got {self.shots}")
+        if self.elicit < 0 or 0 < self.elicit < 8:
+            raise BadInput(f"elicit: 8 statements at least, or 0 for none, got {self.elicit}")
+        if self.words and self.words.count("/") != 1:
+            raise BadInput(f"words: the positive and the negative word with a slash between, as in yes/no; got {self.words!r}")
+
+
+def vocabulary(settings: AskSettings) -> dict[tuple[str, str], str]:
+    """Return the answer words to try, negative and positive, with what tells the model of them.
+
+    Args:
+        settings: How the study asks.
+    """
+    if not settings.words:
+        return dict(WORDS)
+    positive, negative = (w.strip() for w in settings.words.split("/"))
+    pair = (negative, positive)
+    return {pair: WORDS.get(pair, f"Answer {positive} or {negative}.")}
+
+
+def numbers(settings: AskSettings) -> tuple[int, ...]:
+    """Return the numbers of examples to try.
+
+    Args:
+        settings: How the study asks.
+    """
+    return SHOTS if settings.shots is None else (settings.shots,)
+
+
+def simplest(settings: AskSettings, among: Sequence[Form], has_chat: bool) -> Form:
+    """Return the form for a model whose forms are not compared: its chat template if it has one, no examples, the first words.
+
+    Args:
+        settings: How the study asks.
+        among: The forms that its tokenizer admits.
+        has_chat: Whether it has a chat template.
+    """
+    chat = has_chat if settings.chat is None else settings.chat
+    return next(form for form in among if form.chat == chat)
+
+
+def examples(prompts: PromptSet, k: int, seed: int) -> tuple[ContrastPair, ...]:
+    """Choose examples: half of each label, in an order drawn at random.
+
+    Args:
+        prompts: Training statements without a claim, in the form in which they are to be shown.
+        k: How many, an even number.
+        seed: Draws the order.
+
+    Raises:
+        BadInput: There are not so many statements of a label.
+    """
+    chosen: list[ContrastPair] = []
+    taken: set[tuple[str, str]] = set()
+    for wanted in range(k):
+        label = wanted % 2
+        fresh = [p for p in prompts if p.label == label and p not in chosen]
+        if not fresh:
+            raise BadInput(f"{k} examples: {prompts.name} has too few statements labelled {label}")
+        one = next((p for p in fresh if (p.identity, p.right) not in taken), fresh[0])
+        taken.add((one.identity, one.right))
+        chosen.append(one)
+    return shuffled(chosen, seed)
