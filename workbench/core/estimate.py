@@ -91,3 +91,21 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (0.0 if successes == 0 else max(0.0, centre - half), 1.0 if successes == n else min(1.0, centre + half))
+
+
+def agreeing(value: float, clusters: int, level: float = 0.95, reach: float = 0.0) -> tuple[float, float]:
+    """Return the interval of a statistic that no resample changes: each says the same of as many agreeing clusters (Wilson).
+
+    Args:
+        value: The statistic.
+        clusters: How many agree.
+        level: Confidence level.
+        reach: 0 for a share between 0 and 1, 1 for a difference of two shares, 2 for a ratio of excesses over one half.
+
+    Returns:
+        The ends: a difference and a ratio reach to both sides; `nan` for a share that is neither 0 nor 1.
+    """
+    least = wilson(clusters, clusters, level)[0]
+    if reach:
+        return value - reach * (1 - least), value + reach * (1 - least)
+    return (least, 1.0) if value == 1 else (0.0, 1 - least) if value == 0 else (math.nan, math.nan)

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from ..core.errors import BadInput, MissingColumn
-from ..core.estimate import Estimate, undefined
+from ..core.estimate import Estimate, agreeing, undefined
 from ..core.rows import Array
 from ..core.stats import auroc_weighted, bootstrap, mean, proportion
 from ..core.types import Float
@@ -184,11 +184,16 @@ def _differences(one: pd.DataFrame, two: pd.DataFrame, resamples: int, seed: int
     y = one["label"].to_numpy()
     out = {name: mean(one[c] - two[c], people, **how) for name, c in (("yes", "answer"), ("answered", "answered"), ("safe_score", "safe"))}
     if len(np.unique(y)) == 2:
-        a, b = one["margin"].to_numpy(float), two["margin"].to_numpy(float)
+        a, b = (x["margin"].to_numpy(float) for x in (one, two))
         for name, of in (("auroc", lambda m, w: auroc_weighted(m, y, w)), ("safe_centred", lambda m, w: _centred(m, y, w))):
             out[name] = bootstrap(lambda w, of=of: of(a, w) - of(b, w), len(y), people, **how)
         for name, after, before in zip(("criterion", "d_prime"), _detection(one), _detection(two), strict=True):
             out[name] = _recovered(after, before, 1, -1, len(y))
+    m = len(set(people))
+    for name, one_of in out.items():
+        if math.isfinite(one_of.value) and not math.isfinite(one_of.low):  # no resample changes it
+            low, high = agreeing(one_of.value, m, reach=1)
+            out[name] = replace(one_of, low=max(-1.0, low), high=min(1.0, high), note="")
     return {name: out[name] for name in EFFECTS if name in out}
 
 

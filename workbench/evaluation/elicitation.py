@@ -7,7 +7,7 @@ says of a statement what it says when the question is worded otherwise. None of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,9 +110,9 @@ def elicitation(
 
     Returns:
         Rows `form, chat, shots, words, metric, value, low, high, n, note`, intervals clustered by identity. Metrics: "answered" (the
-        probability that the two words hold), "yes" (share of the positive word), "same" (share of statements answered alike in both wordings),
-        "agreement" (correlation of the margins in both wordings) and "score": answered x 4·yes·(1 - yes) x agreement, each the lowest over
-        the wordings; 0 for a form of no use, 1 for the best. "chosen" is 1 for the form of the highest score.
+        probability that the two words hold), "yes" (share of the positive word), "same" (share of statements answered alike in both
+        wordings), "agreement" (correlation of the margins in both wordings) and "score": answered x 4·yes·(1 - yes) x agreement, each
+        the lowest over the wordings; 0 for a form of no use, 1 for the best. "chosen" is 1 for the form of the highest score.
 
     Raises:
         BadInput: There is no form, or a form has fewer than two wordings or other statements in one of them.
@@ -159,7 +159,7 @@ def _measures(said: Sequence[pd.DataFrame], resamples: int, seed: int) -> dict[s
     shares = [proportion(s["answer"], people) for s in said]
     balance = min(4 * s.value * (1 - s.value) for s in shares)
     a, b = one["margin"].to_numpy(float), two["margin"].to_numpy(float)
-    agree = bootstrap(lambda w: _correlation(a, b, w), len(a), people, **how)
+    agree = bootstrap(lambda w: _correlation(a, b, w), len(a), people, resamples=resamples, seed=seed)
     mass = min(masses, key=lambda m: m.value)
     score = mass.value * balance * max(0.0, agree.value if np.isfinite(agree.value) else 0.0)
     return {
@@ -167,14 +167,8 @@ def _measures(said: Sequence[pd.DataFrame], resamples: int, seed: int) -> dict[s
         "yes": max(shares, key=lambda s: abs(s.value - 0.5)),
         "same": proportion((one["answer"] == two["answer"]).astype(int), people),
         "agreement": agree,
-        "score": _plain(score, len(a)),
+        "score": replace(undefined("a product of the three above", len(a)), value=score),
     }
-
-
-def _plain(value: float, n: int) -> Any:
-    from dataclasses import replace
-
-    return replace(undefined("a product of the three above", n), value=value)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:

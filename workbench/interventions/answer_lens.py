@@ -64,8 +64,10 @@ def _margins(model: Any, read: Readout, x: Float[Tensor, "item d_model"], rows: 
     """The log-odds of the positive answer: all its token forms against all of the negative's."""
     out = np.zeros(len(rows))
     hidden = read.norm(x)
-    for (negative, positive), index in rows.groupby(["negative", "positive"]).indices.items():
-        ids = answer_tokens(model, (str(negative), str(positive)))
+    endings = list(zip(rows["negative"].astype(str), rows["positive"].astype(str), strict=True))
+    for pair in dict.fromkeys(endings):
+        index = np.array([k for k, own in enumerate(endings) if own == pair])
+        ids = answer_tokens(model, pair)
         sums = []
         for forms in ids:
             z = read.scale * (hidden[index] @ read.weight[:, forms] + read.offset[forms])

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from ..activations import Activations
 from ..core.errors import BadInput
-from ..core.estimate import wilson
+from ..core.estimate import agreeing
 from ..core.rows import Array, cluster_codes
 from ..core.seeds import numpy_rng
 from ..core.stats import auroc_weighted
@@ -186,10 +186,7 @@ def _ends(draws: Array, level: float, value: float, people: int, reach: float = 
     low, high = (float(x) for x in np.quantile(finite, [(1 - level) / 2, (1 + level) / 2]))
     if high - low > 1e-12:
         return low, high
-    least = wilson(people, people, level)[0]
-    if reach:
-        return value - reach * (1 - least), value + reach * (1 - least)
-    return (least, 1.0) if value == 1 else (0.0, 1 - least) if value == 0 else (np.nan, np.nan)
+    return agreeing(value, people, level, reach)
 
 
 def _people(acts: Activations) -> int:

@@ -252,7 +252,7 @@ def _cells(
     items: int,
     n: int | None,
     seed: int,
-    said: Sequence[str],
+    said: list[str],
     but: set[tuple[str, str]],
 ) -> Iterator[tuple[Identity, Right, list[int], str]]:
     """Yield identities with rights, enough for `n` items, with three coin tosses and a claim's sentence for each.

@@ -52,26 +52,21 @@ def both_sides(said: Sequence[Mapping[str, Any]], readings: pd.DataFrame, probes
     rows = [dict(r) for r in said if r["what"]]
     here = pick(readings, control="", minus="", reading="same form", metric="auroc", layer=layer)
     for method, what in KNOWS.items():
-        for row in pick(here, method=method).to_dict("records"):
-            rows.append({**row, "condition": row["claim"], "what": what})
-        for row in pick(probes, control="", against="label", metric="auroc", layer=layer, method=method, condition=FIT).to_dict("records"):
-            rows.append({**row, "form": READ[0], "condition": FIT, "what": what})
+        plain = pick(probes, control="", against="label", metric="auroc", layer=layer, method=method, condition=FIT)
+        rows += [{**r, "condition": r["claim"], "what": what} for r in _records(pick(here, method=method))]
+        rows += [{**r, "form": READ[0], "condition": FIT, "what": what} for r in _records(plain)]
     order = {c: k for k, c in enumerate([FIT, "good", "neutral", "partial", "harm"])}
     table = pd.DataFrame(rows)[COLUMNS]
     keys = table.assign(_f=table["form"].map({f: k for k, f in enumerate(READ)}), _c=table["condition"].map(order).fillna(9))
     return table.loc[keys.sort_values(["_f", "_c"], kind="stable").index].reset_index(drop=True)
 
 
-def decide(
-    said: Sequence[Mapping[str, Any]], readings: pd.DataFrame, kept: pd.DataFrame, probes: pd.DataFrame, claims: Sequence[str]
-) -> pd.DataFrame:
+def decide(said: Sequence[Mapping[str, Any]], readings: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     """Decide by the rules of docs/verdicts.md what each claim does, per form and method.
 
     Args:
         said: From `says_rows`.
         readings, kept: From `read_forms`.
-        probes: Of the condition without a claim, with controls.
-        claims: Names of the claims.
 
     Returns:
         Rows `method, form, claim, metric, verdict, inside, says, value, low, high, n, layers, why`; the value is the kept share.
@@ -80,10 +75,10 @@ def decide(
     none = undefined("not measured", 0)
     out = []
     same = pick(kept, reading="same form")
-    for row in same.to_dict("records"):
+    for row in _records(same):
         form, claim, method = row["form"], row["claim"], row["method"]
         base = pick(readings, control="", minus="", fit=form, form=form, claim="neutral", metric="auroc", method=method)
-        highest = base.sort_values("high").tail(1).to_dict("records")
+        highest = _records(base.sort_values("high").tail(1))
         best = _estimate(highest[0]) if highest else none
         inside = inside_verdict(int(row["layers"]), best, _estimate(row) if row["layers"] else None)
         get = {m: measured.get((form, "neutral", m), none) for m in ("auroc", "answered", "yes")}
@@ -94,6 +89,10 @@ def decide(
         out.append(about | {k: row[k] for k in ("value", "low", "high", "n")})
     columns = ["method", "form", "claim", "metric", "verdict", "inside", "says", "value", "low", "high", "n", "layers", "why"]
     return pd.DataFrame(out, columns=columns)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:

@@ -96,7 +96,7 @@ def effects(run: Run) -> list[Finding]:
         ("Moves the answers to one word", "yes", "the share of “yes”"),
         ("Lowers discrimination", "auroc", "the AUROC of the answers"),
     ):
-        rows = [r for r in pick(table, metric=metric).itertuples() if r.template in READ]
+        rows: list[Any] = [r for r in pick(table, metric=metric).itertuples() if r.template in READ]
         moved = [r for r in rows if (r.high < 0 or (r.low > 0 and metric == "yes"))]
         still = [r for r in rows if r not in moved]
         if not rows:
@@ -116,6 +116,7 @@ def verdicts(run: Run, study: Udhr) -> list[Finding]:
     out = []
     for claim in (c for c in study.claims if c != BASELINE):
         parts, words = [], []
+        row: Any
         for row in pick(table, claim=claim, method="logistic").itertuples():
             less = _one(
                 readings, method="logistic", fit=row.form, form=row.form, claim=claim, metric="auroc", minus=BASELINE, layer=study.layer
@@ -123,7 +124,10 @@ def verdicts(run: Run, study: Udhr) -> list[Finding]:
             here = _one(readings, method="logistic", fit=row.form, form=row.form, claim=claim, metric="auroc", minus="", layer=study.layer)
             words.append(row.verdict)
             where = f"At layer {study.layer} AUROC {number(here)}, {less.value:+.2f} [{less.low:+.2f}, {less.high:+.2f}] from neutral"
-            parts.append(f"{row.form}: {row.verdict}. {row.why[0].upper()}{row.why[1:]}. {where}.")
+            blind = _one(table, claim=claim, method="ccs", form=row.form)
+            without = f" CCS, without labels: {blind.verdict} ({number(blind)} kept)." if blind is not None else ""
+            why = str(row.why)
+            parts.append(f"{row.form}: {row.verdict}. {why[:1].upper()}{why[1:]}. {where}.{without}")
         if parts:
             lead = words[0] if len(set(words)) == 1 else " / ".join(words)
             out.append(Finding(f"{claim.capitalize()} claim: {lead}. {' '.join(parts)}", "verdicts", "readings", "kept"))
@@ -158,9 +162,8 @@ def by_layer(run: Run, study: Udhr) -> list[Finding]:
         best = pick(table, form=form, claim=BASELINE).sort_values("value").tail(1)
         if len(best):
             told = " and ".join(f"{n} under the {c} claim" for c, n in count.items())
-            parts.append(
-                f"in {form} the AUROC is above .5 at {told}, of {total} layers (highest {best['value'].iloc[0]:.2f} behind neutral)"
-            )
+            highest = float(best["value"].iloc[0])
+            parts.append(f"in {form} the AUROC is above .5 at {told}, of {total} layers (highest {highest:.2f} behind neutral)")
     return [Finding(f"By layer: A logistic probe, fitted and read in one form: {'; '.join(parts)}.", "readings")] if parts else []
 
 
@@ -171,10 +174,11 @@ def without_labels(run: Run, study: Udhr) -> Finding:
     for setting, rows in table.groupby("setting", sort=False):
         null = _one(rows, control="random_directions")
         said = []
-        for row in pick(rows, control="").itertuples():
-            name = {"ccs": "CCS", "crc": "the first component of the differences"}.get(str(row.method), str(row.method))
-            above = row.value > null.high and row.low > 0.5
-            said.append(f"{name} {number(row)}{'' if above else ', no more than random directions read'}")
+        one: Any
+        for one in pick(rows, control="").itertuples():
+            name = {"ccs": "CCS", "crc": "the first component of the differences"}.get(str(one.method), str(one.method))
+            above = one.value > null.high and one.low > 0.5
+            said.append(f"{name} {number(one)}{'' if above else ', no more than random directions read'}")
         parts.append(f"{setting}: {', '.join(said)} (random directions up to {null.high:.2f})")
     return Finding(f"Without labels: accuracy at layer {study.layer}, sign from training rows. {'; '.join(parts)}.", "unsupervised")
 
@@ -203,8 +207,8 @@ def answer_turns(run: Run) -> Finding:
         late = layers.loc[layers["value"] < 0.9, "layer"]
         begins = int(late.max()) + 1 if len(late) else int(layers["layer"].min())
         parts.append(f"{condition}: layer {begins}")
-    text = f"Where the answer turns: from this layer on, at least 90 % of the answers read off the stream are the final ones. {'; '.join(parts)}."
-    return Finding(text, "answer_by_layer")
+    text = "Where the answer turns: from this layer on, at least 90 % of the answers read off the stream are the final ones."
+    return Finding(f"{text} {'; '.join(parts)}.", "answer_by_layer")
 
 
 def truth_or_answer(run: Run, study: Udhr) -> list[Finding]:
@@ -212,7 +216,7 @@ def truth_or_answer(run: Run, study: Udhr) -> list[Finding]:
     if "partial" not in study.claims:
         return []
     table = run.tables["truth_or_answer"]
-    refused = [form for form in READ if form not in set(table["form"])]
+    refused = [form for form in READ[:1] if form not in set(table["form"])]
     text = ""
     for form, here in table.groupby("form", sort=False):
         parts = []

@@ -97,8 +97,8 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
             table="readings",
             drawing=draw_claims.read_curves(same),
             caption=f"Logistic probes fitted on {study.fitted} training items behind the neutral sentence of a prompt form, read on "
-            f"held-out items of the same form under each claim (n={span(pick(same, control='', minus=''))} per point). A threshold does not carry "
-            f"over as an order does: accuracy at the median needs no label, but that half of the statements are right. {DRAWS} Grey: "
+            f"held-out items of the same form under each claim (n={span(pick(same, control='', minus=''))} per point). A "
+            f"threshold does not carry over as an order does: accuracy at the median needs no label, but that half of the statements are right. {DRAWS} Grey: "
             "central 95 % of random directions, oriented on training labels.",
         ),
         Panel(
@@ -222,7 +222,7 @@ def report(run: Run, study: Udhr) -> Report:
             "training pairs without labels, is restarted ten times, and the restart of lowest loss is kept; its sign is set on the "
             "training rows of its own condition.",
             f"Asked: {study.form.name}{f', system message {study.asks.system!r}' if study.asks.system else ''}. Each identity with a "
-            f"right is shown one of {study.set.phrasings} sentences of a claim; intervals of what is read are over identities and sentences.",
+            f"right is shown one of {study.set.phrasings} sentences of a claim; intervals of readings are over identities and sentences.",
             "What is called kept, erased, never there, said or not said follows rules written down in the documentation (Verdicts).",
         ],
         warning=" ".join(text for text in (strange, quiet(run)) if text),

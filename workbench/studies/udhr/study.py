@@ -127,9 +127,9 @@ class Udhr(Rows):
         return self._prompts("base_short", None, self.set.train, "train") + self._prompts("base_short", None, self.set.test, "test")
 
     def _under(self, form: str, claim: str) -> PromptSet:
-        """Held-out statements under a claim; behind the neutral sentence and under the partial claim training statements too."""
+        """Held-out statements under a claim; behind the neutral sentence, and in one form under the partial claim, training ones too."""
         held = self._prompts(form, claim, self.set.test, "test", self.set.phrasings)
-        if claim not in (BASELINE, "partial"):
+        if claim != BASELINE and (form, claim) != (READ[0], "partial"):
             return held
         return self._prompts(form, claim, self.set.train, "train", self.set.phrasings) + held
 
@@ -251,7 +251,7 @@ class Udhr(Rows):
 
     def _truth_or_answer(self) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
-        for form in READ if "partial" in self.claims else ():
+        for form in READ[:1] if "partial" in self.claims else ():
             acts, told = self._told(self.acts), self._told(self.seen[form, "partial"])
             side = self.split.side(told.rows)
             train, held = told.subset(side == "train"), told.subset(side == "test")
@@ -294,7 +294,7 @@ class Udhr(Rows):
             rows = [dict(r) for cell, asked in said.items() for r in says_rows(cell, asked, self.set.resamples, self.set.seed)]
             return {
                 "says_and_knows": both_sides(rows, tables["readings"], tables["probes"], self.layer),
-                "verdicts": decide(rows, tables["readings"], tables["kept"], tables["probes"], self.claims),
+                "verdicts": decide(rows, tables["readings"], tables["kept"]),
             }
 
         self.run.table(("says_and_knows", "verdicts"), make=make, doing="put what is said beside what is read, and decide")
@@ -370,7 +370,7 @@ STUDY = Study(
     name="udhr",
     asks="what a model says about people's rights under a claim, against what it knows inside",
     settings=UdhrSettings,
-    fast={"behaviour": 60, "train": 240, "test": 120, "rights_per_identity": 4, "resamples": 200, "ccs_epochs": 400, "elicit": 12},
+    fast={"behaviour": 32, "train": 200, "test": 96, "rights_per_identity": 2, "resamples": 200, "ccs_epochs": 400, "elicit": 12},
     checked={
         "behaviour": 20,
         "train": 80,
