@@ -271,6 +271,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         print("\n".join(f"{name:<12} {asks}" for name, asks in listed().items()))
     elif args.command == "models":
         _print_models()
+    elif args.command == "get":
+        from .models import get_model
+
+        get_model(args.model, source=getattr(args, "from"), force=args.force)
     elif args.command == "datasets":
         _print_datasets()
     elif args.command == "train":
@@ -296,12 +300,13 @@ def _dispatch(args: argparse.Namespace) -> int:
 
 
 def _print_models() -> None:
-    from .core.paths import data_path  # not through models/, which would load TransformerLens to list two folders
+    from .models import available_models
 
-    for folder in sorted(p.parent for p in data_path("models").glob("*/config.json")):
-        size = sum(f.stat().st_size for f in folder.iterdir()) / 1e6
-        print(f"{folder.name:<28} {size:.1f} MB")
-    print("any hub name, or any folder that save_pretrained wrote")
+    table = available_models()
+    table["parameters"] = [f"{x:.1f} M" for x in table["parameters"]]
+    table["disk"] = [f"{x:,.0f} MB" for x in table["disk"]]
+    print(table.to_string(index=False, justify="left", max_colwidth=90))
+    print("\nalso: any hub name, any folder that save_pretrained wrote, any gguf file")
 
 
 def _print_datasets() -> None:

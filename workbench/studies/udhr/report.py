@@ -11,7 +11,7 @@ from ... import prompts as source
 from ...core.tables import pick, span
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
-from ..statements import FIT
+from ..statements import FIT, weights_of
 
 if TYPE_CHECKING:
     from .study import Udhr
@@ -312,7 +312,7 @@ def report(run: Run, study: Udhr) -> Report:
     return Report(
         title=f"What {known.name} says about {f'{study.source.name} (own statements)' if own else 'rights'}, and what it knows",
         subtitle=f"{known.name} ({organism}): {study.handle.size / 1e6:.1f} M parameters, {known.n_layers} layers, "
-        f"d_model {known.d_model}, {known.dtype}; answers {answers}.",
+        f"d_model {known.d_model}, {known.dtype}{weights_of(known)}; answers {answers}.",
         findings=_findings(run, study),
         panels=[*_says_panels(run, study), *_probe_panels(run, study), *_who_panels(run, study)],
         convention=f"{OWN if own else CONVENTION} All rows shown are held out (no {held} of theirs was fitted on){everybody}. "
