@@ -200,6 +200,8 @@ def _afterwards(args: argparse.Namespace) -> int:
         cache = runs.Cache()
         for kind, size in cache.sizes().items():
             print(f"{kind:<8} {size / 1e6:10.1f} MB")
+        weights = sum(p.stat().st_size for p in (cache.root / "weights").rglob("*") if p.is_file())
+        print(f"{'weights':<8} {weights / 1e6:10.1f} MB (models that were fetched or converted; --clear keeps them)")
         print(cache.root)
         if args.clear:
             print(f"deleted {cache.clear() / 1e6:.1f} MB")
@@ -305,7 +307,9 @@ def _print_models() -> None:
     table = available_models()
     table["parameters"] = [f"{x:.1f} M" for x in table["parameters"]]
     table["disk"] = [f"{x:,.0f} MB" for x in table["disk"]]
-    print(table.to_string(index=False, justify="left", max_colwidth=90))
+    lines = [list(table.columns), *table.to_numpy().tolist()]
+    widths = [max(len(str(line[i])) for line in lines) for i in range(len(table.columns))]
+    print("\n".join("  ".join(str(x).ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in lines))
     print("\nalso: any hub name, any folder that save_pretrained wrote, any gguf file")
 
 

@@ -24,6 +24,7 @@ from ..core.provenance import versions
 from ..core.terminal import heard
 from ..core.whole import write_whole, writing
 from .gguf_header import Header
+from .gguf_light import light
 from .plain import check_gguf
 from .rope import settle_rope
 from .shelf import SOURCE, sha256_of, weights_folder
@@ -154,15 +155,17 @@ def _write(header: Header, folder: Path) -> None:
 
 
 def _load(file: Path) -> tuple[Any, Any]:
-    with building(), warnings.catch_warnings():
+    """The model and its tokenizer, out of the file alone: what else lies in its folder may be another model's."""
+    with building(), light(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
+        (Path(folder) / file.name).symlink_to(file.absolute())
         where: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False, "local_files_only": True}
-        folder = str(file.absolute().parent)
         tokenizer = AutoTokenizer.from_pretrained(folder, **where)
         config = AutoConfig.from_pretrained(folder, **where)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=torch.float32, output_loading_info=True, **where, **_at_once()
         )
+    model, report = loaded
     check_complete(file.name, report)
     # what transformers keeps of the reading: with it `save_pretrained` refuses
     model.hf_quantizer, model.is_quantized = None, False

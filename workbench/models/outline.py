@@ -55,7 +55,8 @@ def outline(name: str) -> Outline:
         The outline. The files of a local folder are hashed completely; a hub model is identified by its commit.
 
     Raises:
-        UnknownModel, NotFetched, QuantisedModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for `load_model`.
+        UnknownModel, NotFetched, QuantisedModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for
+            `load_model`.
     """
     source, shown = ready(name)
     folder = Path(source) if Path(source).is_dir() else None

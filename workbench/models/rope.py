@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.errors import QuantisedModel
 from .gguf_header import Header
+from .gguf_light import light
 
 
 def settle_rope(config: Any, header: Header) -> None:
@@ -40,9 +41,10 @@ def settle_rope(config: Any, header: Header) -> None:
 
 def _llama3(inner: dict[str, Any], header: Header) -> None:
     """Llama 3 keeps a divisor for each frequency: find the rule of transformers that gives the same ones, or refuse."""
-    from gguf import GGUFReader
+    with light():
+        from gguf import GGUFReader
 
-    found = next(t for t in GGUFReader(str(header.path)).tensors if t.name == "rope_freqs.weight")
+        found = next(t for t in GGUFReader(str(header.path)).tensors if t.name == "rope_freqs.weight")
     divisors = np.asarray(found.data, dtype=np.float64)
     base = float(inner.get("rope_theta", 10000.0))
     rule = {"factor": float(divisors.max()), "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}

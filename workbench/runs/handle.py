@@ -178,7 +178,8 @@ def handle_of(given: Any, cache: Cache, *, identify: bool = True) -> ModelHandle
         The handle.
 
     Raises:
-        UnknownModel, NotFetched, QuantisedModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for `load_model`.
+        UnknownModel, NotFetched, QuantisedModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for
+            `load_model`.
     """
     if isinstance(given, ModelHandle):
         return given
@@ -200,7 +201,7 @@ def handle_of(given: Any, cache: Cache, *, identify: bool = True) -> ModelHandle
 def _remembered(cache: Cache, content: str) -> tuple[ModelInfo, int] | None:
     entry = cache.recall(content)
     try:
-        return ModelInfo(**entry["info"]), int(entry["size"])  # type: ignore[index]
+        return ModelInfo(**entry["info"] | {"first": tuple(entry["info"]["first"])}), int(entry["size"])  # type: ignore[index]
     except (TypeError, KeyError, ValueError):
         return None
 
