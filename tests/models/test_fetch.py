@@ -139,6 +139,17 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(toy, monkeypatch):
     assert shelf.is_fetched("toy")
 
 
+def test_a_damaged_folder_is_made_anew_without_a_download(toy):
+    folder, _ = quiet(toy)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(errors.DamagedModel, match="workbench get toy"):
+        outline("toy")
+    quiet(toy)
+    assert len(toy.asked) == 2
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
 def test_two_at_once_fetch_it_once(toy):
     toy.wait, got = 0.3, []
     threads = [threading.Thread(target=lambda: got.append(quiet(toy))) for _ in range(2)]

@@ -125,6 +125,16 @@ def test_no_room(tmp_path, words, monkeypatch):
         outline(str(file))
 
 
+def test_settings_that_are_nonsense(tmp_path, words):
+    for n, settings in enumerate(({"general.alignment": "x"}, {"llama.attention.head_count_kv": 0}, {"split.count": "x"})):
+        file = write_gguf(tmp_path / f"{n}.gguf", words, settings=settings)
+        if n == 2:
+            check_source(str(file))  # of no consequence
+            continue
+        with pytest.raises(errors.DamagedModel):
+            outline(str(file))
+
+
 def test_other_files_of_the_folder_are_not_its_own(tmp_path, words):
     file = write_gguf(tmp_path / "tiny.gguf", words)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "another", "tokenizer_class": "LlamaTokenizer"}))

@@ -22,7 +22,8 @@ def available_models() -> pd.DataFrame:
     """List the models that can be used by name.
 
     Returns:
-        A table: `name` (for `load_model`), `state` ("bundled", "here", or the command that fetches it), `architecture`, `parameters`
+        A table: `name` (for `load_model`; of a gguf file that was converted, the file's), `state` ("bundled", "here", "converted", or the
+        command that fetches it), `architecture`, `parameters`
         (millions), `disk` (MB it takes, or will take), `licence`, `weights` (where they come from).
 
     Example:

@@ -27,8 +27,8 @@ from .gguf_header import Header
 from .gguf_light import light
 from .plain import check_gguf
 from .rope import settle_rope
-from .shelf import SOURCE, sha256_of, weights_folder
-from .source import building, check_complete, locate
+from .shelf import SHELF, SOURCE, sha256_of, weights_folder
+from .source import building, check_complete, check_folder, locate
 
 ORIGINAL = (
     "Use the model's original repository, or let llama.cpp write it anew in a type that transformers reads (llama-quantize IN OUT F16)"
@@ -51,15 +51,26 @@ def ready(name: str, *, say: Callable[[str], None] | None = None) -> tuple[str, 
         OutOfMemory, DiskFull, OutputFolder: There is no room for the conversion.
     """
     source, shown = locate(name)
+    if name in SHELF and not is_whole(Path(source)):
+        raise DamagedModel(f"{name}: the folder {source} is damaged. Make it anew: `workbench get {name}`")
     if not source.lower().endswith(".gguf") or Path(source).is_dir():
         return source, shown
     file = Path(source)
     header = check_gguf(file)
     digest = sha256_of(file)
     target = weights_folder() / "gguf" / digest[:32]
-    if not (target / SOURCE).is_file():
+    if not is_whole(target):
         convert(header, target, facts={"origin": file.name, "sha256": digest}, say=say)
     return str(target), shown
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder that was fetched or converted is there and can be read, as far as that shows without reading values."""
+    try:
+        check_folder(folder)
+    except (WorkbenchError, OSError):
+        return False
+    return (folder / SOURCE).is_file()
 
 
 def convert(header: Header, target: Path, *, facts: Mapping[str, Any], say: Callable[[str], None] | None = None) -> None:
@@ -158,8 +169,8 @@ def _load(file: Path) -> tuple[Any, Any]:
     """The model and its tokenizer, out of the file alone: what else lies in its folder may be another model's."""
     with building(), light(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        (Path(folder) / file.name).symlink_to(file.absolute())
-        where: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False, "local_files_only": True}
+        (Path(folder) / "model.gguf").symlink_to(file.absolute())
+        where: dict[str, Any] = {"gguf_file": "model.gguf", "trust_remote_code": False, "local_files_only": True}
         tokenizer = AutoTokenizer.from_pretrained(folder, **where)
         config = AutoConfig.from_pretrained(folder, **where)
         loaded: Any = AutoModelForCausalLM.from_pretrained(

