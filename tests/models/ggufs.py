@@ -24,7 +24,7 @@ def shapes(vocabulary):
     return out
 
 
-def write_gguf(path, words, kind="F16", *, architecture="llama", settings=None, tensors=None, without=(), bos=False):
+def write_gguf(path, words, kind="F16", *, architecture="llama", settings=None, tensors=None, without=(), bos=False, hidden=HIDDEN):
     """Write a tiny llama whose matrices are of one type; `settings` and `tensors` are put in beside."""
     told = json.loads(words.backend_tokenizer.to_str())["model"]
     tokens = sorted(told["vocab"], key=told["vocab"].get)
@@ -33,7 +33,7 @@ def write_gguf(path, words, kind="F16", *, architecture="llama", settings=None, 
     writer.add_context_length(256)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(HIDDEN)
+    writer.add_feed_forward_length(hidden)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(GROUPS)
     writer.add_layer_norm_rms_eps(1e-5)

@@ -15,7 +15,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import workbench as wb
 from workbench.core import errors
-from workbench.models import check_source, dequantised, info
+from workbench.models import check_source, dequantised, gguf_light, info
 from workbench.models.gguf_header import read_header
 from workbench.models.known import folder_of
 from workbench.models.outline import outline
@@ -49,7 +49,9 @@ def plain_hf(file):
         ("F16", "weights in F16 out of a gguf file, not quantised"),
     ],
 )
-def test_a_file_is_what_transformers_makes_of_it(kind, words_of_it, tmp_path, words):
+def test_a_file_is_what_transformers_makes_of_it(kind, words_of_it, tmp_path, words, monkeypatch):
+    monkeypatch.setattr(gguf_light, "LONG", 10)  # every list is only counted, every matrix made plain row by row
+    monkeypatch.setattr(gguf_light, "PIECE", 64)
     file = write_gguf(tmp_path / "tiny.x.gguf", words, kind, bos=True)
     model, hf = wb.load_model(str(file), device="cpu"), plain_hf(file)
     known = info(model)
@@ -200,11 +202,11 @@ def test_what_cannot_be_read_is_told_before_anything_is_converted(how, error, sa
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("how", ["more", "less"])
+@pytest.mark.parametrize("how", ["more", "less", "other"])
 def test_values_that_go_nowhere_or_are_missing_are_not_passed_over(how, tmp_path, words):
-    more = {"tensors": {"blk.0.attn_q.bias": np.ones(32)}} if how == "more" else {"without": ("blk.1.ffn_up.weight",)}
-    file = write_gguf(tmp_path / "tiny.gguf", words, **more)
-    with pytest.raises((errors.QuantisedModel, errors.DamagedModel), match=r"of the .* values|are missing"):
+    ways = {"more": {"tensors": {"blk.0.attn_q.bias": np.ones(32)}}, "less": {"without": ("blk.1.ffn_up.weight",)}, "other": {"hidden": 48}}
+    file = write_gguf(tmp_path / "tiny.gguf", words, **ways[how])
+    with pytest.raises((errors.QuantisedModel, errors.DamagedModel), match=r"of the .* values|are missing|in other shapes"):
         outline(str(file))
 
 
@@ -278,7 +280,8 @@ def test_smollm2_is_the_gguf_that_it_was_made_from(smollm2, smollm2_folder):
     assert info(smollm2).weights == told["weights"] == "dequantised 4-bit weights (Q4_1), not the original"
     assert info(smollm2).first == ()
     assert "<|im_start|>" in smollm2.tokenizer.chat_template
-    hf = plain_hf(Path(file))
+    with gguf_light.light():  # as exact, see above, and three times as fast
+        hf = plain_hf(Path(file))
     ids = torch.tensor([smollm2.tokenizer("Everyone has the right to rest. Do you agree? Answer:")["input_ids"]])
     with torch.no_grad():
         wanted = hf(ids).logits

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ..core.errors import DamagedModel, DiskFull, OutOfMemory, QuantisedModel, WorkbenchError
+from ..core.errors import DamagedModel, DiskFull, MissingTokenizer, OutOfMemory, QuantisedModel, WorkbenchError
 from ..core.machine import memory
 from ..core.provenance import versions
 from ..core.terminal import heard
@@ -30,6 +30,7 @@ from .rope import settle_rope
 from .shelf import SHELF, SOURCE, sha256_of, weights_folder
 from .source import building, check_complete, check_folder, locate
 
+SAMPLE = "Everyone has 12 rights; do you agree?  Yes, <b>always</b>.\n\tÜber naïve façades 東京 🙂"
 ORIGINAL = (
     "Use the model's original repository, or let llama.cpp write it anew in a type that transformers reads (llama-quantize IN OUT F16)"
 )
@@ -83,7 +84,7 @@ def convert(header: Header, target: Path, *, facts: Mapping[str, Any], say: Call
         say: Receives a line.
 
     Raises:
-        QuantisedModel, DamagedModel: The file cannot be read.
+        QuantisedModel, DamagedModel, MissingTokenizer: The file cannot be read.
         OutOfMemory, DiskFull, OutputFolder: There is no room.
     """
     with writing(target.parent):
@@ -163,6 +164,18 @@ def _write(header: Header, folder: Path) -> None:
         raise DamagedModel(f"{file.name} cannot be read as a model ({type(error).__name__}: {_line(error)})") from error
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _check_tokenizer(tokenizer, folder, file.name)
+
+
+def _check_tokenizer(tokenizer: Any, folder: Path, name: str) -> None:
+    """Raise unless the saved tokenizer is read again as the one that was made of the file."""
+    try:
+        again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        same = [(t(SAMPLE)["input_ids"], t.chat_template, len(t)) for t in (tokenizer, again)]
+    except Exception as error:
+        raise MissingTokenizer(f"{name}: its tokenizer cannot be used ({_line(error)}). {ORIGINAL}") from error
+    if same[0] != same[1]:
+        raise MissingTokenizer(f"{name}: its tokenizer does not survive being saved. {ORIGINAL}")
 
 
 def _load(file: Path) -> tuple[Any, Any]:
@@ -174,9 +187,14 @@ def _load(file: Path) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, **where)
         config = AutoConfig.from_pretrained(folder, **where)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=torch.float32, output_loading_info=True, **where, **_at_once()
+            folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **where, **_at_once()
         )
     model, report = loaded
+    if others := sorted(map(str, report.get("mismatched_keys", ()))):
+        raise QuantisedModel(
+            f"{file.name}: of its settings transformers builds {len(others)} weights in other shapes than the file holds, the first "
+            f"{others[0]}. {ORIGINAL}"
+        )
     check_complete(file.name, report)
     # what transformers keeps of the reading: with it `save_pretrained` refuses
     model.hf_quantizer, model.is_quantized = None, False
