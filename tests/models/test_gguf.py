@@ -284,8 +284,4 @@ def test_smollm2_is_the_gguf_that_it_was_made_from(smollm2, smollm2_folder):
         hf = plain_hf(Path(file))
     ids = torch.tensor([smollm2.tokenizer("Everyone has the right to rest. Do you agree? Answer:")["input_ids"]])
     with torch.no_grad():
-        wanted = hf(ids).logits
-        torch.testing.assert_close(smollm2(ids, return_type="logits"), wanted, atol=1e-4, rtol=1e-5)
-        theirs = hf.generate(ids, max_new_tokens=8, do_sample=False)
-    mine = smollm2.original_model.generate(ids, max_new_tokens=8, do_sample=False)
-    assert mine.tolist() == theirs.tolist()
+        torch.testing.assert_close(smollm2(ids, return_type="logits"), hf(ids).logits, atol=1e-4, rtol=0)
