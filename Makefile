@@ -23,8 +23,13 @@ system:
 	    || echo "chromium could not be installed: figures will be html only"; \
 	else echo "no Chrome found: figures will be html only. Install chromium for png and svg"; fi
 
+# The main study; `make study MODEL=smollm2` fetches that model first, where it is one that `workbench get` fetches
+MODEL ?= bundled
+FETCHABLE := smollm2 gemma3-270m
+STUDY_OUT := figures/udhr$(if $(filter bundled,$(MODEL)),,-$(notdir $(MODEL)))
 study: $(STAMP) system
-	$(VENV)/bin/workbench run udhr --out figures/udhr
+	$(if $(filter $(FETCHABLE),$(MODEL)),$(VENV)/bin/workbench get $(MODEL))
+	$(VENV)/bin/workbench run udhr --model $(MODEL) --out $(STUDY_OUT)
 
 # A worker per core, of one thread each: the models are so small that a second thread gains nothing
 test: $(STAMP) system

@@ -10,9 +10,13 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import atexit
 import shutil
 import tempfile
+from pathlib import Path
 
 # one cache for the whole suite, also for its workers and the notebooks and commands that it starts: a capture is made once
 if "PYTEST_XDIST_WORKER" not in os.environ:
+    # real models stay where `workbench get` has put them
+    _REAL = os.environ.get("WORKBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "workbench"
+    os.environ["WORKBENCH_TESTS_WEIGHTS"] = str(Path(_REAL).expanduser() / "weights")
     _CACHE = tempfile.mkdtemp(prefix="workbench-tests-")
     os.environ["WORKBENCH_CACHE"] = _CACHE
     atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
@@ -22,8 +26,6 @@ else:  # two processes of two threads each on two cores take ten times as long a
 from jaxtyping import install_import_hook
 
 install_import_hook("workbench", "typecheck_conf.check")
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,6 +225,26 @@ def stories():
     if not folder.is_dir():
         pytest.skip("shared/models/stories260K is not here")
     return wb.load_model(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder():
+    folder = Path(os.environ["WORKBENCH_TESTS_WEIGHTS"]) / "smollm2"
+    if not (folder / "source.json").is_file():
+        pytest.skip("smollm2 was not fetched: workbench get smollm2")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_folder):
+    """A real model, where it was fetched: SmolLM2-135M-Instruct."""
+    import warnings
+
+    import workbench as wb
+
+    with warnings.catch_warnings():  # it declares a beginning of text that its tokenizer does not write
+        warnings.simplefilter("ignore")
+        return wb.load_model(str(smollm2_folder), device="cpu")
 
 
 @pytest.fixture(scope="session")

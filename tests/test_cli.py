@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,14 @@ def test_studies_are_listed_without_being_imported():
 def test_check_study_from_the_command_line(quiet, capsys):
     assert main(["check-study", str(TOY)]) == 0
     assert "toy keeps the contract: 3 steps" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+@pytest.mark.parametrize(("model", "first"), [("smollm2", "workbench get smollm2"), ("bundled", ""), ("some/one", "")])
+def test_make_study_fetches_a_model_that_can_be_fetched(model, first):
+    root = Path(__file__).parents[1]
+    command = ["make", "-n", "-C", str(root), "study", *([] if model == "bundled" else [f"MODEL={model}"]), f"VENV={root}"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = [line.partition("/bin/")[2] for line in lines if "bin/workbench" in line]
+    folder = "figures/udhr" if model == "bundled" else f"figures/udhr-{model.rpartition('/')[2]}"
+    assert lines == [first] * bool(first) + [f"workbench run udhr --model {model} --out {folder}"]

@@ -111,7 +111,7 @@ def test_the_cache_is_the_one_that_studies_use(monkeypatch, tmp_path):
         with monkeypatch.context() as now:
             now.delenv("WORKBENCH_CACHE", raising=False)
             now.setenv(name, value)
-            assert doctor.cache_folder() == cache_root()
+            assert str(cache_root()) in doctor._disk().found
 
 
 def test_offline_by_wish(monkeypatch):

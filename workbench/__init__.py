@@ -11,6 +11,8 @@ _WHERE = {
     "load_model": "models",
     "untrained_copy": "models",
     "bundled_models": "models",
+    "available_models": "models",
+    "get_model": "models",
     "edited": "models",
     "Edit": "models",
     "Read": "models",
@@ -141,7 +143,18 @@ if TYPE_CHECKING:
         top_tokens,
         tune,
     )
-    from .models import Edit, Edits, Read, Scope, bundled_models, edited, load_model, untrained_copy
+    from .models import (
+        Edit,
+        Edits,
+        Read,
+        Scope,
+        available_models,
+        bundled_models,
+        edited,
+        get_model,
+        load_model,
+        untrained_copy,
+    )
     from .probes import (
         ccs_honesty,
         fit_ccs,

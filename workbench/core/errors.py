@@ -48,6 +48,10 @@ class UnknownModel(UnknownName):
     """No bundled model, folder or hub repository of this name."""
 
 
+class NotFetched(UnknownModel):
+    """A model that the project can fetch (`workbench get NAME`), and that is not here yet."""
+
+
 class UnknownStudy(UnknownName):
     """No study of this name."""
 
@@ -150,6 +154,10 @@ class OutputFolder(BadInput):
 
 class DamagedModel(WorkbenchError):
     """A model folder that cannot be read as a model."""
+
+
+class QuantisedModel(WorkbenchError):
+    """Quantised weights that cannot be read as plain numbers here."""
 
 
 class DamagedStore(WorkbenchError):

@@ -56,7 +56,12 @@ def draws(path: str, seconds: float = 8.0) -> bool:
 
 
 def reachable(address: str, seconds: float = 3.0) -> bool:
-    """Whether an address answers one request in time."""
+    """Whether an address answers one request in time.
+
+    Args:
+        address: A URL.
+        seconds: How long it is waited for.
+    """
     import httpx
 
     reached: list[bool] = []

@@ -1,7 +1,8 @@
-"""Where the project's own small data lie, in a checkout and in an installed wheel alike."""
+"""Where the project's own small data lie, in a checkout and in an installed wheel alike, and where what was computed or fetched is kept."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .errors import WorkbenchError
@@ -21,3 +22,9 @@ def data_path(*parts: str) -> Path:
         if (root / "udhr").is_dir():
             return root.joinpath(*parts)
     raise WorkbenchError("this installation carries no data folder. Reinstall the package: pip install --force-reinstall …")
+
+
+def cache_root() -> Path:
+    """Return the folder of what is computed or fetched once: `WORKBENCH_CACHE`, or `~/.cache/workbench`."""
+    given = os.environ.get("WORKBENCH_CACHE")
+    return Path(given).expanduser() if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"

@@ -1,6 +1,8 @@
 """The one door to TransformerLens: loading, tokens, hooks, forward passes."""
 
+from .available import available_models
 from .edits import Edit, Edits, Gate, Read
+from .fetch import get_model
 from .generate import Generated, generate_texts
 from .hooks import SITES, Fired, edited
 from .known import ModelInfo, info
@@ -24,10 +26,12 @@ __all__ = [
     "Read",
     "Readout",
     "Scope",
+    "available_models",
     "bundled_models",
     "check_source",
     "edited",
     "generate_texts",
+    "get_model",
     "head_outputs",
     "info",
     "load_model",

@@ -14,9 +14,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from ..core.errors import BadInput, NotFinite, WorkbenchError
 from ..core.show import Shown, some
+from .dequantised import ready
 from .digest import weights_digest
 from .load import device_of, dtype_of, load_tokenizer
-from .source import building, check_complete, check_folder, check_memory, explain, locate
+from .source import building, check_complete, check_folder, check_memory, explain
 
 # these models count positions from behind the padding token, and so read fewer tokens than they have positions
 _OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet")
@@ -71,7 +72,7 @@ def load_classifier(source: str | Path, *, device: str | torch.device = "auto", 
         MissingTokenizer: The folder or repository has no tokenizer.
         BadInput: The model is a regression, whose outputs are no probabilities.
     """
-    path, shown = locate(str(source))
+    path, shown = ready(str(source))
     local, place = Path(path).is_dir(), device_of(device)
     kwargs: dict[str, Any] = {"revision": revision} if revision and not local else {}
     if local:

@@ -31,6 +31,7 @@ class ModelInfo(Shown):
         n_layers, d_model, context: Its sizes.
         first: Ids put in front of every prompt; of most models one (the beginning of text) or none.
         vocabulary: Hash of the ids of a sample text, the first token included.
+        weights: What is known of where the weights come from ("dequantised 4-bit weights (Q4_1), not the original"), or "".
     """
 
     name: str
@@ -43,6 +44,7 @@ class ModelInfo(Shown):
     context: int
     first: tuple[int, ...]
     vocabulary: str
+    weights: str = ""
 
     @property
     def bos(self) -> int | None:
@@ -51,10 +53,12 @@ class ModelInfo(Shown):
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
         shape = axes(layer=self.n_layers, d_model=self.d_model)
-        return f"{self.name}, {shape}, {self.dtype}, context {self.context:,}, weights {self.digest}", {
+        more = f", {self.weights}" if self.weights else ""
+        return f"{self.name}, {shape}, {self.dtype}, context {self.context:,}, weights {self.digest}{more}", {
             "name": self.name,
             "revision": self.revision,
             "weights": self.digest,
+            "they come from": self.weights or "as they were given",
             "dtype": self.dtype,
             "shape": shape,
             "layers": f"0 to {self.n_layers - 1}",
@@ -98,6 +102,7 @@ class Known:
         state: The state of the weights when they were loaded (`weights_state`).
         reference: What Hugging Face's untouched model gives on a few rows (`reference.Reference`); a text says why there is
             none, and `None` stands for a model that was booted elsewhere.
+        weights: Where they come from, in words.
         verdict: How TransformerLens's pass compares with it (`verdict.Verdict`).
     """
 
@@ -109,6 +114,7 @@ class Known:
     state: tuple[float, ...] = ()
     reference: Any = None
     verdict: Any = None
+    weights: str = ""
 
 
 KNOWN: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()
@@ -153,6 +159,7 @@ def info(model: Any) -> ModelInfo:
         context=int(context),
         first=known.first,
         vocabulary=vocabulary_hash(model.tokenizer, known.first),
+        weights=known.weights,
     )
 
 

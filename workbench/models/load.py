@@ -22,11 +22,14 @@ from ..core.errors import BadInput, GatedModel, MissingTokenizer, NetworkNeeded,
 from ..core.seeds import derive
 from . import rebuilt as _rebuilt  # noqa: F401  (which sets how a model that was booted elsewhere is compared)
 from .checked import check
+from .dequantised import ready
 from .digest import weights_state
 from .first import first_of_prompts
 from .known import KNOWN, Known, info, is_model
+from .plain import check_plain
 from .reference import refer
-from .source import building, check_complete, check_folder, check_memory, explain, locate
+from .shelf import told
+from .source import building, check_complete, check_folder, check_memory, explain
 from .trunk import Trunk
 from .untouched import Untouched
 from .verdict import Verdict, guard
@@ -48,8 +51,9 @@ def load_model(
     """Load a model.
 
     Args:
-        name: "bundled" or the name of a bundled model, a hub name ("gpt2", "google/gemma-2-2b-it"), a local folder
-            written by `save_pretrained`, or a loaded `TransformerBridge` or `HookedTransformer`.
+        name: "bundled" or the name of a bundled model, the name of one that `workbench get` has fetched ("smollm2"), a hub name
+            ("gpt2", "google/gemma-2-2b-it"), a local folder written by `save_pretrained`, a gguf file or a folder that holds
+            one (made plain numbers once, in the cache), or a loaded `TransformerBridge` or `HookedTransformer`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32 on a CPU, what the model was saved in on a GPU), or a dtype or its name.
         revision: Branch, tag or commit on the hub.
@@ -63,6 +67,8 @@ def load_model(
 
     Raises:
         UnknownModel: No such bundled model, folder or repository.
+        NotFetched: The model must be fetched first: `workbench get NAME`.
+        QuantisedModel: The weights are packed and cannot be made plain here.
         DamagedModel: The folder is there but cannot be read as a model, or has no weights in safetensors.
         UntrustedCode: The model or its tokenizer could only be read by code of its own.
         MissingTokenizer: The folder or repository has no tokenizer.
@@ -92,7 +98,7 @@ def load_model(
         )
     except Exception as error:
         raise explain(error, found.name, local=found.folder is not None) from error
-    KNOWN[model] = replace(KNOWN[model], folder=found.folder)
+    KNOWN[model] = replace(KNOWN[model], folder=found.folder, weights=told(found.folder)["weights"])
     return model
 
 
@@ -109,7 +115,7 @@ class _Files:
 
 def _read(name: str, device: Any, dtype: Any, revision: str | None = None, spread: Any = None, tokenizer: Any = None) -> _Files:
     """Read a Hugging Face model and its tokenizer, and check before what can be checked."""
-    source, shown = locate(name)
+    source, shown = ready(name)
     local = source != name or Path(source).is_dir()
     device = device_of(device)
     _check_map(spread)
@@ -118,6 +124,7 @@ def _read(name: str, device: Any, dtype: Any, revision: str | None = None, sprea
         check_folder(Path(source))
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **kwargs)
+        check_plain(shown, config)
         kind = dtype_of(dtype, config, torch.device(device))
         if local:
             check_memory(Path(source), kind, torch.device(device) if spread is None else None)

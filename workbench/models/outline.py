@@ -15,9 +15,12 @@ from transformers import AutoConfig
 
 from ..core.errors import WorkbenchError
 from ..core.provenance import content_hash, versions
+from .dequantised import ready
 from .known import Described, ModelInfo, first_tokens, vocabulary_hash
 from .load import device_of, dtype_of, load_tokenizer
-from .source import check_folder, check_memory, explain, locate
+from .plain import check_plain
+from .shelf import told
+from .source import check_folder, check_memory, explain
 
 UNREAD = "unread"
 
@@ -46,15 +49,16 @@ def outline(name: str) -> Outline:
     """Describe a model without reading its weights into memory.
 
     Args:
-        name: Bundled name, hub name or local folder, as for `load_model`.
+        name: As for `load_model`. A gguf file is converted first, where it was not before.
 
     Returns:
         The outline. The files of a local folder are hashed completely; a hub model is identified by its commit.
 
     Raises:
-        UnknownModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for `load_model`.
+        UnknownModel, NotFetched, QuantisedModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for
+            `load_model`.
     """
-    source, shown = locate(name)
+    source, shown = ready(name)
     folder = Path(source) if Path(source).is_dir() else None
     if folder is not None:
         check_folder(folder)
@@ -64,6 +68,7 @@ def outline(name: str) -> Outline:
         raise
     except Exception as error:
         raise explain(error, shown, local=folder is not None) from error
+    check_plain(shown, config)
     kind = dtype_of("auto", config, device_of("auto"))
     if folder is not None:
         check_memory(folder, kind, device_of("auto"))
@@ -80,6 +85,7 @@ def outline(name: str) -> Outline:
         context=int(getattr(text, "max_position_embeddings", None) or 2048),
         first=first,
         vocabulary=vocabulary_hash(tokenizer, first),
+        weights=told(folder)["weights"],
     )
     files = folder_content(folder) if folder is not None else [source, str(getattr(config, "_commit_hash", ""))]
     content = content_hash(shown, files, str(kind), versions())

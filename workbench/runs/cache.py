@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +27,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ..core.errors import DamagedStore
+from ..core.paths import cache_root
 from ..core.provenance import content_hash, source_hash, versions
 from ..core.whole import write_whole
 from .digests import file_digest
@@ -47,12 +47,6 @@ _TOLD = {
     "fast": Maybe((bool, None)),
     "source": Maybe((str, None)),
 }
-
-
-def cache_root() -> Path:
-    """Return the folder that studies share what they computed in: `WORKBENCH_CACHE`, or `~/.cache/workbench`."""
-    given = os.environ.get("WORKBENCH_CACHE")
-    return Path(given).expanduser() if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
 
 
 class Cache:

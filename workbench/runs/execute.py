@@ -11,6 +11,7 @@ from ..core.errors import DamagedRun, OutputFolder
 from ..core.terminal import heard
 from ..core.whole import writing
 from ..models import bundled_models
+from ..models.shelf import SHELF
 from .cache import Cache
 from .handle import ModelHandle
 from .inputs import keep_inputs, same_inputs
@@ -103,8 +104,8 @@ def _facts(study: Study, models: Mapping[str, ModelHandle], fast: bool) -> dict[
 
 
 def _whole(given: str | None) -> str | None:
-    """A model's name, a folder's with its whole path: a rerun may begin elsewhere."""
-    return str(Path(given).resolve()) if given and given not in bundled_models() and Path(given).is_dir() else given
+    """A model's name, a folder's or a file's with its whole path: a rerun may begin elsewhere."""
+    return str(Path(given).resolve()) if given and given not in (*bundled_models(), *SHELF) and Path(given).exists() else given
 
 
 def _decided(run: Run, models: Mapping[str, ModelHandle], settings: Any) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class ModelHandle(Described):
         """
         if not self.configured:
             raise BadInput(f"{self.info.name} carries no Hugging Face configuration, so no untrained copy can be built of it")
-        known = replace(self.info, name=f"{self.info.name} (untrained)")
+        known = replace(self.info, name=f"{self.info.name} (untrained)", weights="drawn at random")
         out = ModelHandle(self.given, known, tokenizer=self.tokenizer, folder=None, size=self.size)
         out._parent, out._seed = self, seed
         return out
@@ -131,7 +131,13 @@ class ModelHandle(Described):
 
     def record(self) -> dict[str, Any]:
         """Return what a run's record says of it."""
-        return {"given": self.given, **self.info.key(), "layers": self.info.n_layers, "size": self.size}
+        return {
+            "given": self.given,
+            **self.info.key(),
+            "layers": self.info.n_layers,
+            "size": self.size,
+            "weights": self.info.weights,
+        }
 
     def __repr__(self) -> str:
         return f"ModelHandle({self.info.name}, {'loaded' if self.loaded else 'not loaded'})"
@@ -172,7 +178,8 @@ def handle_of(given: Any, cache: Cache, *, identify: bool = True) -> ModelHandle
         The handle.
 
     Raises:
-        UnknownModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for `load_model`.
+        UnknownModel, NotFetched, QuantisedModel, DamagedModel, MissingTokenizer, NetworkNeeded, GatedModel, OutOfMemory: As for
+            `load_model`.
     """
     if isinstance(given, ModelHandle):
         return given
@@ -194,7 +201,7 @@ def handle_of(given: Any, cache: Cache, *, identify: bool = True) -> ModelHandle
 def _remembered(cache: Cache, content: str) -> tuple[ModelInfo, int] | None:
     entry = cache.recall(content)
     try:
-        return ModelInfo(**entry["info"]), int(entry["size"])  # type: ignore[index]
+        return ModelInfo(**entry["info"] | {"first": tuple(entry["info"]["first"])}), int(entry["size"])  # type: ignore[index]
     except (TypeError, KeyError, ValueError):
         return None
 

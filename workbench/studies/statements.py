@@ -208,7 +208,16 @@ def subtitle(study: Any, more: str = "") -> str:
         more: Put behind it.
     """
     known = study.info
-    return f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}{more}."
+    return f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}{weights_of(known)}{more}."
 
 
-__all__ = ["FIT", "READ", "Rows", "check_claims", "spread", "subtitle"]
+def weights_of(known: Any) -> str:
+    """Return where a model's weights come from as a part of a sentence, "" where that is not known.
+
+    Args:
+        known: What `info` returns.
+    """
+    return f", {known.weights}" if known.weights else ""
+
+
+__all__ = ["FIT", "READ", "Rows", "check_claims", "spread", "subtitle", "weights_of"]

@@ -39,6 +39,7 @@ from ...core.errors import BadInput
 from ...core.provenance import content_hash, versions
 from ...models import bundled_models, check_source
 from ...models.outline import folder_content
+from ...models.shelf import sha256_of
 from ...models.source import locate
 from ..keys import content_of
 from ..registry import find, is_path, source_of
@@ -273,9 +274,11 @@ def _content(data: str) -> Any:
 
 
 def _weights(model: str) -> Any:
-    """What a model folder holds; a hub name as it is."""
+    """What a model folder or file holds; a hub name as it is."""
     where, _ = locate(model)
     path = Path(where)
+    if path.is_file():
+        return sha256_of(path)
     if not path.is_dir():
         return where
     # the time of the last change of a file's entry cannot be set by hand: what it says is the same holds the same

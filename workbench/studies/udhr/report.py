@@ -9,7 +9,7 @@ from ... import prompts as source
 from ...core.tables import pick, span
 from ...figures import Panel, recipes
 from ...runs import Report, Run
-from ..statements import READ
+from ..statements import READ, weights_of
 from .findings import findings, quiet
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
             drawing=draw_claims.read_curves(same),
             caption=f"Logistic probes fitted on {study.fitted} training items behind the neutral sentence of a prompt form, read on "
             f"held-out items of the same form under each claim (n={span(pick(same, control='', minus=''))} per point). A "
-            f"threshold does not carry over as an order does: accuracy at the median needs no label, but that half of the statements are right. {DRAWS} Grey: "
+            "threshold does not carry over as an order does: accuracy at the median needs no label, but that half of the statements are "
+            f"right. {DRAWS} Grey: "
             "central 95 % of random directions, oriented on training labels.",
         ),
         Panel(
@@ -208,7 +209,7 @@ def report(run: Run, study: Udhr) -> Report:
     return Report(
         title=f"What {known.name} says about {f'{study.source.name} (own statements)' if own else 'rights'}, and what it knows",
         subtitle=f"{known.name} ({organism}): {study.handle.size / 1e6:.1f} M parameters, {known.n_layers} layers, "
-        f"d_model {known.d_model}, {known.dtype}; answers {answers}.",
+        f"d_model {known.d_model}, {known.dtype}{weights_of(known)}; answers {answers}.",
         findings=findings(run, study),
         panels=[*_says_panels(run, study), *_probe_panels(run, study), *_who_panels(run, study)],
         convention=f"{OWN if own else CONVENTION} All rows shown are held out (no {held} of theirs was fitted on){everybody}. "
