@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.core.show import visible
-from workbench.figures import geometry, patching, probes, steering, sweep, udhr
+from workbench.figures import claims, geometry, patching, probes, steering, sweep, udhr
 
 Names = Sequence[str]
 
@@ -69,11 +69,35 @@ def _dosed(**columns: Sequence) -> pd.DataFrame:
     return every(**given).assign(metric="safe_score")
 
 
+def _read(**columns: Sequence) -> pd.DataFrame:
+    given = {"form": ["f"], "claim": ["harm"], "layer": [0, 1], "metric": ["auroc", "accuracy", "accuracy_centred"]} | columns
+    return every(**given).assign(method="logistic", control="", minus="")
+
+
+def _free(**columns: Sequence) -> pd.DataFrame:
+    given = {"setting": ["one form"], "method": ["ccs"], "layer": [0, 1], "control": ["", "random_directions"]} | columns
+    return every(**given).assign(metric="accuracy", against="label")
+
+
 # each case puts the names into one column, and a title or an axis where the function takes them
 CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
     "udhr.says_and_knows": [
         lambda n: udhr.says_and_knows(every(condition=n, what=["says"])),
         lambda n: udhr.says_and_knows(every(condition=["harm"], what=n)),
+    ],
+    "claims.read_curves": [
+        lambda n: claims.read_curves(_read(form=n)),
+        lambda n: claims.read_curves(_read(claim=n)),
+    ],
+    "claims.claim_effects": [
+        lambda n: claims.claim_effects(every(template=n, claim=["harm"], metric=["yes", "auroc"])),
+        lambda n: claims.claim_effects(every(template=["t"], claim=n, metric=["yes", "auroc"])),
+    ],
+    "claims.answer_curves": [lambda n: claims.answer_curves(every(condition=n, layer=[0, 1], metric=["auroc", "yes"]))],
+    "claims.elicited": [lambda n: claims.elicited(every(form=n, metric=["answered", "yes", "agreement", "score", "chosen"]))],
+    "claims.without_labels": [
+        lambda n: claims.without_labels(_free(setting=n)),
+        lambda n: claims.without_labels(_free(method=n)),
     ],
     "udhr.behaviour": [
         lambda n: udhr.behaviour(every(template=n, claim=["harm"]).assign(metric="safe_score", polarity="all"), axis=n[0]),

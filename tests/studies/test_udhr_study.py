@@ -58,36 +58,75 @@ def test_run_folder(run, documented):
 
 
 def test_the_finding(run):
-    both = run.tables["says_and_knows"]
-    harm = both[both["condition"] == "harm"].set_index("what")
-    assert harm.filter(like="says", axis=0)["high"].iloc[0] < 0.5
-    assert harm.filter(like="CCS", axis=0)["low"].iloc[0] > 0.75
-    assert "answers one way and carries the other" in " ".join(run.findings)
+    both = run.tables["says_and_knows"].query("metric == 'auroc' and condition == 'harm'")
+    assert set(both["form"]) == {"since_claim", "consider_claim"}
+    for _, harm in both.set_index("what").groupby("form"):
+        assert harm.filter(like="says", axis=0)["high"].iloc[0] < 0.5
+        assert harm.filter(like="CCS", axis=0)["low"].iloc[0] > 0.75
+    words = run.tables["verdicts"].query("method == 'logistic'").set_index("claim")["verdict"]
+    assert set(words["harm"]) == {"kept and not said"}
+    assert set(words["good"]) == {"kept and said"}
+    assert "Harm claim: kept and not said." in " ".join(run.findings)
+    assert not run.findings[0].startswith("Mind")
     table = run.tables["probes"]
     blank = table[(table["control"] == "untrained_model") & (table["metric"] == "accuracy") & (table["against"] == "label")]
     assert (blank["low"] < 0.6).all()
 
 
 def test_words_and_figure_follow_what_random_directions_read(run):
-    null = run.tables["probes"].query("control == 'random_directions' and metric == 'accuracy' and against == 'label'")
     layer = run.tables["says_and_knows"]["layer"].max()
-    null = null[(null["layer"] == layer) & (null["condition"] == "harm")].iloc[0]
-    ccs = run.tables["says_and_knows"].query("condition == 'harm' and what.str.startswith('knows: CCS')")["value"].iloc[0]
-    knows = next(f for f in run.findings if f.startswith("Knows:"))
-    assert ("CCS stands inside that range" in knows) == (null["low"] <= ccs <= null["high"])
-    drawn = pd.read_csv(run.folder / "figures" / "says_and_knows-null.csv").set_index("condition")
-    assert drawn.loc["harm", "high"] == pytest.approx(null["high"], rel=1e-4)
+    null = run.tables["readings"].query("control == 'random_directions' and fit == form and claim == 'harm'")
+    null = null[null["layer"] == layer].set_index("form")
+    drawn = pd.read_csv(run.folder / "figures" / "says_and_knows-null.csv").set_index(["form", "condition"])
+    for form in null.index:
+        assert drawn.loc[(form, "harm"), "high"] == pytest.approx(null.loc[form, "high"], rel=1e-4)
     assert "random directions" in (run.folder / "figures" / "says_and_knows.txt").read_text()
+    blind = run.tables["unsupervised"].query("metric == 'accuracy' and against == 'label'")
+    blind = blind[blind["layer"] == layer]
+    text = next(f for f in run.findings if f.startswith("Without labels:"))
+    no_more = 0
+    for setting, rows in blind.groupby("setting"):
+        top = rows.loc[rows["control"] == "random_directions", "high"].iloc[0]
+        no_more += int(((rows["control"] == "") & ~((rows["value"] > top) & (rows["low"] > 0.5))).sum())
+        assert setting in text
+    assert text.count("no more than random directions read") == no_more
 
 
-def test_where_truth_and_answer_hardly_part_it_is_said(run):
-    from workbench.studies.udhr.report import _parted
+def test_where_truth_and_answer_hardly_part_it_is_said():
+    from types import SimpleNamespace
 
-    table = run.tables["says_and_knows"].copy()
-    partial = (table["condition"] == "partial") & table["what"].str.startswith("says")
+    from workbench.studies.udhr.findings import parted
+
     for value, said in ((0.94, True), (0.5, False), (0.03, True)):
-        table.loc[partial, "value"] = value
-        assert ("hardly part" in _parted(table)) == said
+        assert ("hardly part" in parted(SimpleNamespace(value=value, low=value, high=value, n=9))) == said
+
+
+def test_bias_and_discrimination_are_two_findings(run):
+    table = run.tables["effects"].query("template == 'since_claim' and claim == 'harm'").set_index("metric")
+    assert table.loc["auroc", "high"] < -0.5
+    assert table.loc["yes", "low"] < 0 < table.loc["yes", "high"]
+    text = " ".join(run.findings)
+    assert "Lowers discrimination: against the neutral sentence in the same place, the AUROC of the answers changes under" in text
+    assert "Moves the answers to one word: the share of “yes” is not shown to change under" in text
+
+
+def test_a_model_that_gives_one_word_is_told_so(tmp_path):
+    """The numbers of a model that always says no, and orders nothing."""
+    from types import SimpleNamespace
+
+    from workbench.studies.udhr.findings import quiet
+
+    rows = [
+        {"template": t, "claim": c, "metric": m, "value": v, "low": v - 0.06, "high": v + 0.06, "n": 60}
+        for t, c in (("base_short", "none"), ("since_claim", "neutral"), ("consider_claim", "neutral"))
+        for m, v in (("auroc", 0.52), ("answered", 0.9), ("yes", 0.0))
+    ]
+    told = quiet(SimpleNamespace(tables={"says": pd.DataFrame(rows)}))
+    assert told.startswith("The model does not answer the question, as it is asked here: in base_short (no claim) the answers do not follow")
+    rows[0]["value"] = rows[3]["value"] = rows[6]["value"] = 0.9
+    for row in (rows[0], rows[3], rows[6]):
+        row["low"], row["high"] = 0.85, 0.95
+    assert quiet(SimpleNamespace(tables={"says": pd.DataFrame(rows)})) == ""
 
 
 def test_the_denied_are_found(run):
@@ -96,32 +135,36 @@ def test_the_denied_are_found(run):
     assert table.loc["recall", "value"] >= 0.9
 
 
-def test_on_real_foreign_weights_says_chance(stories, tmp_path):
+def test_on_real_foreign_weights_that_cannot_answer(stories, tmp_path):
     run = wb.run_study("udhr", model=stories, out=tmp_path / "run", progress=False, **SMALL)
-    text = " ".join(run.findings)
-    assert "chance" in text
-    assert "carries the other" not in text
-    assert "no single tokens for yes and no" in run.report.read_text()
+    assert run.findings[0].startswith("Mind: The model does not answer the question, as it is asked here")
+    assert "kept and not said" not in " ".join(run.findings)
+    assert "The model does not answer" in run.report.read_text()
+    assert set(run.tables["verdicts"]["verdict"]) <= {"model does not answer", "cannot be told"}
 
 
 def test_on_a_tiny_random_gemma(gemma_folder, tmp_path):
     run = wb.run_study("udhr", model=str(gemma_folder), out=tmp_path / "run", progress=False, **SMALL)
-    assert "chance" in " ".join(run.findings)
+    assert not set(run.tables["verdicts"]["verdict"]) & {"kept and not said", "kept and said", "erased"}
     assert run.report.is_file()
+    assert run.tables["elicitation"]["form"].nunique() >= 3
+    assert run.findings[0].startswith("Mind") or run.findings[1].startswith("Asked:")
     assert "denied_recovery" not in run.tables, "nothing was planted"
 
 
-def test_the_form_of_the_prompt_does_not_go_with_the_identity(organism, tmp_path):
+def test_each_form_shows_the_same_statements_and_sentences_of_its_own(organism, tmp_path):
     from workbench.runs import Cache, Run, Steps, find
     from workbench.runs.handle import handles
     from workbench.studies.udhr.study import Udhr, UdhrSettings
 
     models, settings = handles({"model": organism}, Cache(tmp_path)), UdhrSettings()
     study = Udhr(models, settings, Steps(Run(tmp_path, {"steps": []}), find("udhr"), settings, models))
-    frame = study._pushed("harm", 400, "test").to_frame()
-    assert frame["template"].value_counts().min() > 150
-    forms = frame.groupby("identity")["template"].nunique()
-    assert (forms == 2).mean() > 0.6
+    one, two = (study._under(form, "harm").to_frame() for form in ("since_claim", "consider_claim"))
+    assert (one["statement"] == two["statement"]).all()
+    assert set(one["template"]) == {"since_claim"}
+    assert one["phrasing"].nunique() == 5
+    held = study.split.side(one)
+    assert set(held) == {"test"}
 
 
 def test_bad_input_before_any_forward(organism, tmp_path, monkeypatch):
@@ -132,7 +175,7 @@ def test_bad_input_before_any_forward(organism, tmp_path, monkeypatch):
         wb.run_study("udhrr")
     with pytest.raises(errors.UnknownClaim, match="Did you mean 'harm'"):
         wb.run_study("udhr", model=organism, out=tmp_path / "a", claims=("harmm",))
-    with pytest.raises(errors.BadInput, match="has no setting epochs; it has: behaviour"):
+    with pytest.raises(errors.BadInput, match="has no setting epochs; it has: chat, system, .*behaviour"):
         wb.run_study("udhr", model=organism, out=tmp_path / "a", epochs=3)
     with pytest.raises(errors.BadInput, match="train: 16 items at least, got 2"):
         wb.run_study("udhr", model=organism, out=tmp_path / "a", train=2)

@@ -4,9 +4,9 @@ from . import judges
 from .agreement import agreement, answers, answers_of, choose_answers, false_negatives, recovery
 from .cost import equal_cost
 from .cross_steering import cross_steering
-from .discrimination import claim_effects, content_free, discrimination
+from .detection import claim_effects, content_free, discrimination
 from .dose import dose_response, fluency_break, steerability
-from .elicitation import Form, best_form, elicitation, forms
+from .eliciting import Form, best_form, elicitation, forms
 from .multiple_choice import capability, multiple_choice
 from .texts import fluency, perplexity, perplexity_ratio, text_nll
 from .verdicts import answer_verdict, inside_verdict, verdict

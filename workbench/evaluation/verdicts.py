@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 SEEN = 0.65
 MASS = 0.1
@@ -33,6 +33,7 @@ SAYS = ("said", "not said", "does not answer", "cannot be told")
 VERDICTS = ("kept and not said", "kept and said", "erased", "never there", "cannot be told", "model does not answer")
 
 
+@runtime_checkable
 class Interval(Protocol):
     """A number with its interval: a row of a table, or an `Estimate`."""
 

@@ -120,7 +120,7 @@ def elicited(table: pd.DataFrame) -> go.Figure:
     """Draw the forms in which a model was asked: whether it answers, whether it gives one word, whether it says the same twice.
 
     Args:
-        table: What `wb.evaluation.elicitation` returns.
+        table: What `wb.evaluation.eliciting` returns.
     """
     shown = {"answered": "probability of the two answers", "yes": "share of the positive answer", "agreement": "agreement of two wordings"}
     score = table[table["metric"] == "score"].sort_values("value")

@@ -1,7 +1,7 @@
 """Interventions: edits along directions, what they cost, patching, and reading a direction."""
 
 from .alignment import align, alignment_table
-from .answer_lens import answer_lens
+from .answer_layers import answer_lens
 from .asker import Asker
 from .components import contrast_components
 from .cost import Tuned, kl, mean_norm, random_directions, tune

@@ -94,7 +94,7 @@ def random_hits(
 
 def random_scores(
     train: Activations, read: Mapping[Key, Activations], y: Int[np.ndarray, " item"], layer: int, draws: int, seed: int
-) -> dict[Key, Float[np.ndarray, "item draw"]]:
+) -> dict[Key, Float[np.ndarray, "held draw"]]:
     """Draw directions, orient each on training labels, and score held-out rows along them.
 
     Args:
@@ -113,7 +113,7 @@ def random_scores(
     scaler = Normaliser.fit(positive, negative)
     directions = torch.tensor(numpy_rng(seed, "random directions", layer).standard_normal((draws, x.shape[-1]))).float()
 
-    def score(z: Float[Tensor, "item variant d_model"]) -> Float[np.ndarray, "item draw"]:
+    def score(z: Float[Tensor, "held variant d_model"]) -> Float[np.ndarray, "held draw"]:
         a, b = scaler(*pair(z[:, 1], z[:, 0]))
         return ((a - b) @ directions.T).numpy()
 

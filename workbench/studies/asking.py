@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import BadInput
-from ..evaluation.elicitation import SHOTS, WORDS, Form
+from ..evaluation.eliciting import SHOTS, WORDS, Form
 from ..prompts import ContrastPair, PromptSet
 from ..prompts.asking import shuffled
 

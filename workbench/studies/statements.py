@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ..activations import Activations
-from ..core.errors import AnswerTokens, UnknownClaim, unknown
+from ..core.errors import AnswerTokens, PromptTooLong, UnknownClaim, unknown
 from ..core.seeds import derive
 from ..evaluation import answers_of, choose_answers
-from ..evaluation.elicitation import Form, best_form, elicitation, forms
+from ..evaluation.eliciting import Form, best_form, elicitation, forms
 from ..models import info, planted
 from ..models.tokens import encode, encode_pairs
 from ..prompts import ContrastPair, PromptSet, Split, check_sides, claims, grouped_split, statements
@@ -21,6 +21,7 @@ from ..runs import ModelHandle, Steps
 from .asking import WORDINGS, AskSettings, examples, numbers, simplest, vocabulary
 
 READ = ("since_claim", "consider_claim")
+ROOM = 40  # tokens that a claim and a longer statement may take
 
 
 def check_claims(names: Sequence[str]) -> None:
@@ -103,9 +104,10 @@ class Rows:
         if self.planted is not None or self.source.kind != "udhr" or not self.asks.elicit or len(among) == 1:
             return plain
         asked = {form: [self._ask_in(form, t, None, self.asks.elicit, "train") for t in WORDINGS] for form in among}
-        for sets in asked.values():
-            for prompts in sets:
-                encode_pairs(self.handle, prompts)
+        among = [form for form in among if self._fits(asked[form])]
+        asked = {form: asked[form] for form in among}
+        if len(among) < 2:
+            return among[0] if among else plain
 
         def make() -> pd.DataFrame:
             return elicitation(self.model, asked, progress=self.progress, seed=self.set.seed)
@@ -113,6 +115,14 @@ class Rows:
         key = [self.handle.key, {form.name: [s.hash for s in sets] for form, sets in asked.items()}, self.set.seed]
         items = sum(len(s) for sets in asked.values() for s in sets)
         return self.run.choose("elicitation", key, make, lambda table: best_form(table, among), plain, items=items)
+
+    def _fits(self, sets: Sequence[PromptSet]) -> bool:
+        """Whether prompts fit the model's context, with room for a claim: examples may not."""
+        try:
+            longest = max(len(pair.positive) for prompts in sets for pair in encode_pairs(self.handle, prompts))
+        except PromptTooLong:
+            return False
+        return longest + ROOM <= self.info.context
 
     def _ask_in(self, form: Form, template: str, claim: str | None, n: int | None, side: str | None, phrasings: int = 1) -> PromptSet:
         held = {} if side is None else {k: sorted(v) for k, v in getattr(self.split, side).items()}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...core.estimate import Estimate, undefined
 from ...core.tables import pick
-from ...evaluation.discrimination import measures
+from ...evaluation.detection import measures
 from ...evaluation.verdicts import answer_verdict, inside_verdict, verdict
 from ..statements import FIT, READ
 
