@@ -19,6 +19,7 @@ from ..interventions.cost import strengths
 from ..interventions.custom import Push, edits_of
 from ..interventions.placing import ScopeLike
 from ..models import Edit, Edits, info
+from ..models.scopes import DEFAULT
 from ..prompts import PromptSet
 from .measures import estimate, measure, parts_by
 from .texts import Text, fluency, perplexity_ratio, text_nll
@@ -36,7 +37,7 @@ def dose_response(
     *,
     unit: str = "raw",
     norm: float | None = None,
-    scope: ScopeLike = "all",
+    scope: ScopeLike = DEFAULT,
     random: int = FEWEST_RANDOM,
     by: str = "polarity",
     texts: Sequence[Text] | None = None,
@@ -97,7 +98,7 @@ def dose_response(
     doses = strengths(coefficients)
     if 0 < random < FEWEST_RANDOM:
         raise BadInput(f"random={random}: a band needs {FEWEST_RANDOM} directions at least; 0 leaves the control out")
-    if push is not None and (unit != "raw" or norm is not None or scope != "all" or text_scope is not None or how):
+    if push is not None and (unit != "raw" or norm is not None or scope != DEFAULT or text_scope is not None or how):
         raise BadInput("push= makes its own edits: leave unit, norm, scope, text_scope and what else is for wb.add to it")
     asker = Asker(model, prompts)
     frame = prompts.to_frame()

@@ -12,6 +12,7 @@ import torch
 
 from ..core.errors import BadInput, EmptyScope, ShapeMismatch
 from ..core.types import Bool, Float, Tensor
+from .content import content
 from .known import first_of
 from .owner import Owner
 from .restore import unhook
@@ -133,7 +134,7 @@ class Watch:
         Raises:
             EmptyScope: The scope needs an instruction or a marker that this batch does not have.
         """
-        if scope.kind == "all":
+        if scope.whole:
             return None
         if scope not in self._masks:
             if self.past and self.past >= self._end and self.real is not None:  # all of this pass follows every prompt
@@ -158,6 +159,8 @@ class Watch:
             real = real & ~((columns == self._start[:, None]) & (prompt - self._start[:, None] > 1))
         if scope.kind == "prompt":
             return real & (columns < prompt)
+        if scope.kind == "content":
+            return real & self._content()[:, self.past :]
         if scope.kind == "generated":
             return real & (columns >= prompt - 1)
         if scope.kind == "last":
@@ -170,6 +173,19 @@ class Watch:
                 )
             return real & (columns >= self._instruction[:, None])
         return real & (columns >= self._marked(scope.text)[:, None])
+
+    def _content(self) -> Tensor:
+        """Which tokens are text, `row x column`: in a prompt no first token and nothing of a chat template, behind it all."""
+        assert self.real is not None
+        assert self._head is not None
+        assert self._start is not None
+        assert self._prompt is not None
+        out = self.real.clone()
+        for row, (start, end) in enumerate(zip(self._start.tolist(), self._prompt.tolist(), strict=True)):
+            text = torch.tensor(content(self.model.tokenizer, self._head[row, start:end].tolist()))
+            text[0] &= end - start == 1  # a prompt of one token keeps it
+            out[row, start:end] &= text.to(out.device)
+        return out
 
     def _marked(self, text: str) -> Tensor:
         """The column of the token that completes a text's last occurrence, per row."""
