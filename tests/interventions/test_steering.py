@@ -197,7 +197,7 @@ def test_gates_from_probes_and_directions(organism):
     for c, want in (("harm", True), ("good", False)):
         asker = Asker(organism, held[c].subset(range(12, 24)))
         with edited(organism, wb.add(d, 0.5, scope="last", when=gate)) as fired:
-            for batch in asker._batches:
+            for batch in asker.batches:
                 run(organism, batch)
         assert fired.open[0].tolist() == [want] * 12
         rows = [p.negative[: p.stem] for p in wb.models.tokens.encode_pairs(organism, held[c].subset(range(12, 24)))]

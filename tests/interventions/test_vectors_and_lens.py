@@ -218,8 +218,8 @@ def test_happy_against_sad_moves_real_weights_monotonically(stories):
     ]
     scored = [(s, f" was very {w}") for s in stems for w in ("happy", "sad")]
 
-    def odds(direction, c):
-        logp = continuation_logp(stories, scored, wb.add(direction, c) if c else None).reshape(-1, 2)
+    def odds(direction, c, scope="all"):
+        logp = continuation_logp(stories, scored, wb.add(direction, c, scope=scope) if c else None).reshape(-1, 2)
         return logp[:, 0] - logp[:, 1]
 
     doses = [-2.0, -1.0, 0.0, 1.0, 2.0]

@@ -22,7 +22,7 @@ from ..models import Edit, Edits, info
 from ..models.scopes import DEFAULT
 from ..prompts import PromptSet
 from .measures import estimate, measure, parts_by
-from .texts import Text, fluency, perplexity_ratio, text_nll
+from .texts import Scored, Text, fluency, perplexity_ratio
 
 COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 FEWEST_RANDOM = 20  # below, the band's ends are single draws
@@ -110,7 +110,8 @@ def dose_response(
 
     place = edits(direction, 1.0)[0]
     common = {"layer": place.layer, "site": place.site}
-    scored = None if texts is None else text_nll(model, texts)
+    neutral = None if texts is None else Scored(model, texts)
+    scored = None if neutral is None else neutral.under()
     controls = random_directions(direction, random, seed)
     rows: list[dict[str, Any]] = []
     steps = len(doses) + random * (len(doses) - 1)
@@ -121,8 +122,8 @@ def dose_response(
             for name, keep in parts.items():
                 part = names | {"condition": name}
                 rows += [part | {"metric": m, **estimate(m, v[keep], people[keep], resamples, seed)} for m, v in measured.items()]
-            if texts is not None and scored is not None:
-                now = text_nll(model, texts, edits(direction, c, scope if text_scope is None else text_scope) if c else None)
+            if neutral is not None and scored is not None:
+                now = neutral.under(edits(direction, c, scope if text_scope is None else text_scope) if c else None)
                 ratio = perplexity_ratio(now, scored, resamples=resamples, seed=seed)
                 rows.append(names | {"condition": "all", "metric": "perplexity_ratio", **ratio.row()})
             if new_tokens:

@@ -20,7 +20,7 @@ from ..interventions.placing import ScopeLike
 from ..models import Edit, Edits
 from ..prompts import PromptSet
 from ..prompts.benchmarks import MultiTruth
-from .texts import Text, continuation_logp, perplexity, perplexity_ratio, text_nll
+from .texts import Scored, Text, continuation_logp, perplexity, perplexity_ratio
 
 
 def multiple_choice(
@@ -178,33 +178,43 @@ def capability(
             {"edit": edit, "task": task, "metric": metric, **now.row(), "change": change.value, "change_low": low, "change_high": high}
         )
 
-    for edit, acting in tqdm(named.items(), desc="capability", disable=None if progress is None else not progress):
+    steps = len(named) * (len(askers) + bool(truths) + len(texts or {}))
+    # task by task: what is kept of one between its edits is freed before the next one
+    with tqdm(total=steps, desc="capability", disable=None if progress is None else not progress) as bar:
         for task, (asker, right) in askers.items():
-            odds = asker.odds(asker.ask(acting) if acting else asker.base)
-            label = 1 if right == "matching" else np.array(asker.prompts.labels)
-            put(edit, task, "accuracy", ((odds > 0) == label).astype(float), np.array([p.identity for p in asker.prompts]), True)
-        if truths:
-            best, share = truth_scores(model, truths, acting)
+            label, people = 1 if right == "matching" else np.array(asker.prompts.labels), np.array([p.identity for p in asker.prompts])
+            for edit, acting in named.items():
+                odds = asker.odds(asker.ask(acting) if acting else asker.base)
+                put(edit, task, "accuracy", ((odds > 0) == label).astype(float), people, True)
+                bar.update()
+            asker.forget()
+        for edit, acting in named.items() if truths else ():
+            best, share = truth_scores(model, truths or (), acting)
             put(edit, "truthfulqa", "mc1", best, None, True)
             put(edit, "truthfulqa", "mc2", share, None, False)
+            bar.update()
         for task, given in (texts or {}).items():
-            scored = text_nll(model, given, acting)
-            old = before.setdefault((task, "perplexity"), scored)
-            groups = (text_clusters or {}).get(task)
-            ratio = perplexity_ratio(scored, old, groups, resamples=resamples, seed=seed)
-            same = bool((scored["nll"] == old["nll"]).all())
-            rows.append(
-                {
-                    "edit": edit,
-                    "task": task,
-                    "metric": "perplexity",
-                    **perplexity(scored, groups, resamples=resamples, seed=seed).row(),
-                    "change": ratio.value,
-                    "change_low": 1.0 if same else ratio.low,
-                    "change_high": 1.0 if same else ratio.high,
-                }
-            )
-    return pd.DataFrame(rows)
+            neutral, groups = Scored(model, given), (text_clusters or {}).get(task)
+            for edit, acting in named.items():
+                scored = neutral.under(acting)
+                old = before.setdefault((task, "perplexity"), scored)
+                ratio = perplexity_ratio(scored, old, groups, resamples=resamples, seed=seed)
+                same = bool((scored["nll"] == old["nll"]).all())
+                rows.append(
+                    {
+                        "edit": edit,
+                        "task": task,
+                        "metric": "perplexity",
+                        **perplexity(scored, groups, resamples=resamples, seed=seed).row(),
+                        "change": ratio.value,
+                        "change_low": 1.0 if same else ratio.low,
+                        "change_high": 1.0 if same else ratio.high,
+                    }
+                )
+                bar.update()
+            neutral.forget()
+    order = {name: k for k, name in enumerate(named)}
+    return pd.DataFrame(sorted(rows, key=lambda row: order[row["edit"]]))
 
 
 def truth_scores(model: Any, truths: Sequence[MultiTruth], edits: Iterable[Edit] | None = None) -> tuple[np.ndarray, np.ndarray]:
