@@ -152,8 +152,10 @@ class Repeated:
         if self.model not in _WHY:
             _WHY[self.model] = _tried(self)
         width = self._left.ids.shape[1]
-        # what a pass over all columns but the last will hold: as much per column as the trial did
-        if _WHY[self.model] or sum(r.kept for r in _KEEPING) + _PER_TOKEN[self.model] * len(self._left.ids) * width > BYTES:
+        if _WHY[self.model]:
+            return False
+        size = _PER_TOKEN[self.model] * len(self._left.ids) * (width - 1)  # as much per token as in the trial
+        if sum(r.kept for r in _KEEPING) + size > BYTES:
             return False
         cache = _read(self.model, self._left, width - 1)
         if not _croppable(cache, width - 1):
