@@ -10,6 +10,7 @@ from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
 from ..statements import subtitle
+from .cost import PLAIN_TASK
 
 if TYPE_CHECKING:
     from .study import Steering
@@ -23,7 +24,7 @@ CONVENTION = (
 )
 LIMITS = (
     "A push that repairs answers under this claim says nothing of other claims, other wordings or other prompt forms.",
-    "Shares are clustered by identity. The held-out rights (12 in the bundled organism) are a second, crossed factor; only the perplexity "
+    "Shares are clustered by identity. The held-out rights are a second, crossed factor; only the perplexity "
     "of texts is clustered by them.",
     "Random directions of equal norm are a weak control late in a model: a direction may move answers because the output reads it, and not "
     "because the model does.",
@@ -70,12 +71,12 @@ def _repair(run: Run, study: Steering) -> Finding:
 
 def _price(run: Run) -> Finding:
     tax = run.tables["tax"]
-    plain = _row(tax, edit="chosen push", task="planted answers, no claim")
+    plain = _row(tax, edit="chosen push", task=PLAIN_TASK)
     text, every = (_row(tax, edit=edit, task="held-out text") for edit in ("chosen push", "chosen push, every token"))
     points, low, high = (100 * share for share in (plain.change, plain.change_low, plain.change_high))
     return Finding(
         f"Price: Without a claim accuracy changes by {points:+.1f} points [{low:+.1f}, {high:+.1f}] (n={int(plain.n)}), the perplexity "
-        f"of held-out text by {100 * (text.change - 1):+.2f} %; pushed at every token instead of the last, by "
+        f"of held-out text by {100 * (text.change - 1):+.2f} %; pushed at every token of the text instead of the last, by "
         f"{100 * (every.change - 1):+.1f} %.",
         "tax",
     )
@@ -87,7 +88,7 @@ def _side_effect(run: Run) -> list[Finding]:
         return []
     push, gated = (100 * _row(tax, edit=edit).change for edit in ("chosen push", "chosen push, gated"))
     text = (
-        "Side effect: The organism denies some identities their rights without any claim; under the push it grants them in "
+        "Side effect: The organism was trained to deny some identities their rights without any claim; under the push it grants them in "
         f"{push:.0f} points more of the answers, under the gated push in {gated:.0f}."
     )
     return [Finding(text, "tax")]
