@@ -22,8 +22,9 @@ from .decode import fresh_cache
 from .digest import weights_state
 from .edits import Edit, Read
 from .forward import run
-from .hooks import active_edits, edited, foreign_hooks
+from .hooks import active_edits, check_layer, edited, foreign_hooks
 from .narrow import narrowed
+from .skipped import remembered, skipped
 from .tokens import Batch, pad
 from .verdict import require, verdict
 from .watch import Watch, laid_out
@@ -32,6 +33,7 @@ BYTES = 2**29  # keys and values that are kept at one time, of all batches toget
 CLOSE = 1e-3  # of the largest logit: rounding stays far below
 EditsLike = Iterable[Edit] | Callable[[Batch], Iterable[Edit]]
 _WHY: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_BLOCKS: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # why blocks of a model cannot be skipped
 _KEEPING: weakref.WeakSet[Repeated] = weakref.WeakSet()
 
 
@@ -57,6 +59,7 @@ class Repeated:
         self._shortest = min(map(len, rows))
         self._firsts: dict[Any, int] = {}
         self._cache: Any = None
+        self._below: dict[int, Any] = {}
         self._state: tuple[int, ...] = ()
 
     @torch.no_grad()
@@ -82,11 +85,13 @@ class Repeated:
             acting = [e if e.positions is None else replace(e, positions=e.positions.to(at.device) - cut) for e in acting]
             return self._run(acting, columns - cut, read, lambda where: self._resume(cut, where))
         acting = list(edits(self.whole) if callable(edits) else edits)
-        return self._run(acting, self.whole.starts[:, None] + at, read, lambda where: run(self.model, self.whole, at=where))
+        lowest = self._lowest(acting, read)
+        return self._run(acting, self.whole.starts[:, None] + at, read, lambda where: self._from_block(lowest, where))
 
     def forget(self) -> None:
         """Free what is kept; it is made again when it is needed."""
         self._cache = None
+        self._below = {}
         _KEEPING.discard(self)
 
     @property
@@ -107,6 +112,39 @@ class Repeated:
         with edited(self.model, [*acting, *reads]):
             logits = ask(where).float()
         return logits, seen[0] if seen else None
+
+    # ------------------------------------------------------------------ blocks below the edit
+
+    def _lowest(self, acting: Sequence[Edit], read: tuple[str, int] | None) -> int:
+        """The first block that edits may change, or that is read; 0 where every block is to be computed."""
+        if not self.share or not acting or _BLOCKS.get(self.model) or not hasattr(self.model, "original_model"):
+            return 0
+        layers = [check_layer(self.model, e.layer) for e in acting] + [check_layer(self.model, e.gate.layer) for e in acting if e.gate]
+        layers += [] if read is None else [check_layer(self.model, read[1])]
+        plain = not active_edits(self.model) and not foreign_hooks(self.model) and not self.model.training
+        return min(layers) if plain else 0
+
+    def _from_block(self, layer: int, where: Tensor) -> Tensor:
+        """Run the whole rows, the blocks below a layer from what they gave in an earlier pass."""
+        if not layer:
+            return run(self.model, self.whole, at=where)
+        state = (layer, *weights_state(self.model))
+        if self._below and self._below["state"] == state:
+            with skipped(self.model, layer, self._below):
+                return run(self.model, self.whole, at=where)
+        self._below = {}
+        below: dict[Any, Any] = {}
+        with remembered(self.model, layer, below):
+            logits = run(self.model, self.whole, at=where)
+        if sorted(below) == list(range(layer)) and bool(logits.isfinite().all()):
+            below["state"] = state
+            if self.model not in _BLOCKS:
+                with skipped(self.model, layer, below):
+                    again = run(self.model, self.whole, at=where)
+                apart = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-12))
+                _BLOCKS[self.model] = "" if apart <= CLOSE else f"a pass from block {layer} on was {apart:.1e} away from a whole one"
+            self._below = {} if _BLOCKS[self.model] else below
+        return logits
 
     # ------------------------------------------------------------------ what is kept
 
