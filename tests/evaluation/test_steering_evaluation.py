@@ -332,7 +332,10 @@ def test_doses_as_shares_of_the_streams_length(organism, stance):
     table = wb.dose_response(organism, few, d, [-1, 2], scope="last", random=20, **FEW)
     kept: list[torch.Tensor] = []
     rows = [p.negative[: p.stem] for p in encode_pairs(organism, few)]
-    with torch.no_grad(), wb.edited(organism, wb.models.Read(site="resid_post", layer=1, function=lambda x: kept.append(x[0, 1:].norm(dim=-1)))):
+    with (
+        torch.no_grad(),
+        wb.edited(organism, wb.models.Read(site="resid_post", layer=1, function=lambda x: kept.append(x[0, 1:].norm(dim=-1)))),
+    ):
         for row in rows:
             run(organism, pad(organism, [row]))
     norm = float(torch.cat(kept).median())

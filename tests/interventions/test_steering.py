@@ -35,7 +35,9 @@ def test_laws_of_adding(tiny):
     x, plain = stream(tiny, [])
     assert torch.equal(stream(tiny, wb.add(d, 0.0, **EVERY))[1], plain)
     assert torch.allclose(stream(tiny, wb.add(d, 1.5, **EVERY))[0] - x, (1.5 * d.vector).expand_as(x), atol=1e-5)
-    assert torch.allclose(stream(tiny, wb.add(d, 1.0, **EVERY) | wb.add(e, 1.0, **EVERY))[1], stream(tiny, wb.add(d + e, 1.0, **EVERY))[1], atol=1e-4)
+    assert torch.allclose(
+        stream(tiny, wb.add(d, 1.0, **EVERY) | wb.add(e, 1.0, **EVERY))[1], stream(tiny, wb.add(d + e, 1.0, **EVERY))[1], atol=1e-4
+    )
     assert torch.allclose(stream(tiny, wb.add(d, 1.0, **EVERY) | wb.add(d, -1.0, **EVERY))[1], plain, atol=1e-4)
     assert torch.allclose(stream(tiny, wb.add(d, 2.0, unit="unit", **EVERY))[0] - x, (2 * d.unit).expand_as(x), atol=1e-5)
     assert torch.allclose(stream(tiny, wb.add(d, 0.5, unit="norm", norm=8.0, **EVERY))[0] - x, (4 * d.unit).expand_as(x), atol=1e-5)

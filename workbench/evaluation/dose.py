@@ -72,7 +72,8 @@ def dose_response(
 
     Returns:
         Rows `layer, site, method, coefficient, norm_share, condition, metric, value, low, high, n`. `norm_share` is the length of the push
-        as a share of the stream's there (medians over the tokens of the prompts, attention sinks left out; `nan` for a `push` of several edits). Methods: "direction"; "random", with the mean over
+        as a share of the stream's there (medians over the tokens of the prompts, attention sinks left out; `nan` for a `push` of
+        several edits). Methods: "direction"; "random", with the mean over
         random directions and the range of the middle 95 % of them. Conditions: "all" and the values of `by`. Metrics: "safe_score" (share
         of answers that `label` names), "p_positive" (of both endings' probability), "log_odds" (of the positive ending), "answered"
         (probability of both), "kl" (from the unpushed model, nats), "perplexity_ratio", and those of `fluency`.

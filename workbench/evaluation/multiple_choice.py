@@ -166,7 +166,8 @@ def capability(
         raise BadInput(f"the task {twice.pop()!r} is among choices and among answers; give one of them another name")
     if twice := set(controls or {}) & set(edits):
         raise BadInput(f"{twice.pop()!r} is the name of an edit and of a control; give one of them another name")
-    named: dict[str | tuple[str, int], list[Edit]] = {"none": []} | {k: list(v) for k, v in edits.items()}
+    named: dict[str | tuple[str, int], list[Edit]] = {"none": []}
+    named |= {k: list(v) for k, v in edits.items()}
     named |= {(name, k): list(v) for name, several in (controls or {}).items() for k, v in enumerate(several)}
     if not (choices or truths or texts or answers):
         raise BadInput("nothing to measure: give choices=, truths=, texts= or answers=")

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 
 from ..core.errors import BadInput, EmptyScope, NotFinite
-from ..core.types import Float, Tensor
 from ..core.stats import Estimate, bootstrap, mean
+from ..core.types import Float, Tensor
 from ..models import Edit
 from ..models.hooks import active_edits
-from ..models.spans import cut
 from ..models.repeated import Repeated
+from ..models.spans import cut
 from ..models.tokens import encode, shared
 
 Text = str | tuple[str, str]

@@ -73,10 +73,13 @@ def _collected(model: Any, prompts: PromptSet, places: Sequence[Place], of: Call
 
 
 def share(size: float, norm: float) -> float:
-    """Return the length of a push as a share of the stream's, at least 0; `nan` where the stream's is unknown.
+    """Compare the length of a push with the stream's.
 
     Args:
         size: In raw activation units; the sign does not count.
         norm: From `stream_norms`.
+
+    Returns:
+        The share, at least 0; `nan` where the stream's length is unknown.
     """
     return abs(size) / norm if norm > 0 else float("nan")

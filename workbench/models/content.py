@@ -11,7 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 from .control import control_tokens, template_of
@@ -144,7 +144,9 @@ def _asked(tokenizer: Any) -> _Form | None:
     ended = between([FIRST, REPLY], FIRST, REPLY)
     user = single[0]
     if whole:  # what stands before every text of the user; a system turn of the template's own stands before the first only
-        user = commonprefix([single[0][::-1], whole[2][::-1]])[::-1]
+        pairs = zip(reversed(single[0]), reversed(whole[2]), strict=False)
+        same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        user = single[0][len(single[0]) - same :]
     reply = (single[1], *whole[1:2], *ended[1:2])
     return _Form(
         user=user if user.strip() else "",

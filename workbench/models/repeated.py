@@ -59,7 +59,7 @@ class Repeated:
         self._shortest = min(map(len, rows))
         self._firsts: dict[Any, int] = {}
         self._cache: Any = None
-        self._below: dict[int, Any] = {}
+        self._below: dict[Any, Any] = {}
         self._state: tuple[int, ...] = ()
 
     @torch.no_grad()
@@ -256,7 +256,8 @@ def _cropped(cache: Any, width: int) -> Any:
 def _croppable(cache: Any, width: int) -> bool:
     """Whether a cache holds every column, in layers of the two plain kinds."""
     return all(
-        type(layer).__name__ in ("DynamicLayer", "DynamicSlidingWindowLayer") and (not layer.is_initialized or layer.keys.shape[-2] == width)
+        type(layer).__name__ in ("DynamicLayer", "DynamicSlidingWindowLayer")
+        and (not layer.is_initialized or layer.keys.shape[-2] == width)
         for layer in cache.layers
     )
 
@@ -288,7 +289,9 @@ def _tried(repeated: Repeated) -> str:
         trial._cache = _read(model, trial._left, width - 1)
         _PER_TOKEN[model] = max(1, trial.kept // (len(rows) * (width - 1)))
         if not _croppable(trial._cache, width - 1):
-            return "" if all(hasattr(layer, "keys") for layer in trial._cache.layers) else "its cache holds other things than keys and values"
+            return (
+                "" if all(hasattr(layer, "keys") for layer in trial._cache.layers) else "its cache holds other things than keys and values"
+            )
         apart = 0.0
         for cut in {width - 1, max(1, width // 2)}:
             got = trial._resume(cut, torch.full((len(rows), 1), width - 1 - cut, device=batch.ids.device)).float()

@@ -13,7 +13,7 @@ from ..core.errors import BadInput, UnknownName, unknown
 from ..core.show import Shown
 
 KINDS = {
-    "content": "every token of the text and its continuation: not the first one, nor other attention sinks, nor what a chat template writes",
+    "content": "every token of the text and its continuation, without the first, other attention sinks, and what a chat template writes",
     "all": "every token, the beginning-of-text token, other attention sinks and a chat template's own included",
     "prompt": "every token of the prompt",
     "after_instruction": "every token after the instruction's last, the continuation included",
