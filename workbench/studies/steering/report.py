@@ -116,9 +116,11 @@ def _elsewhere(run: Run, study: Steering, kind: str) -> Finding:
     text = (
         f"{kind.capitalize()}: Of the places and coefficients that cost at most {100 * most:g} points on validation, none brings the worse "
         f"polarity above {cheap:.2f} there"
+        if cheap == cheap
+        else f"{kind.capitalize()}: No place and coefficient costs at most {100 * most:g} points on validation"
     )
     worse = wide.min(axis=1)
-    if worse.max() > cheap + 0.05:
+    if not worse.max() <= cheap + 0.05:
         site, layer = worse.index[int(worse.to_numpy().argmax())]
         price = 100 * float(_row(rows, site=site, layer=layer).tax_on_validation)
         text += f"; without that limit {site}[{layer}] brings it to {worse.max():.2f} on held-out prompts, at a price of {price:.0f} points"
@@ -126,10 +128,13 @@ def _elsewhere(run: Run, study: Steering, kind: str) -> Finding:
     if apart.max() > 0.5:
         site, layer = apart.index[int(apart.to_numpy().argmax())]
         grant, deny = (_row(rows, site=site, layer=layer, polarity=polarity) for polarity in ("grant", "deny"))
-        text += (
-            f". At {site}[{layer}] it gives {_number(grant)} for granting and {_number(deny)} for denying statements: the safe answer is "
-            "claim XOR polarity, and a push towards one word repairs one and not the other"
-        )
+        text += f". At {site}[{layer}] it gives {_number(grant)} for granting and {_number(deny)} for denying statements"
+        before = _doses(run, prompts=_harm(study), method="direction", coefficient=0.0)
+        one, two = (_row(before, condition=polarity) for polarity in ("grant", "deny"))
+        if max(one.value, two.value) < 0.5:
+            text += ": under the claim both were wrong, and a push towards one word repairs one and not the other"
+        else:
+            text += f", after {_number(one)} and {_number(two)} without a push: answers move to one word"
     return Finding(f"{text}.", "choice", "places")
 
 
