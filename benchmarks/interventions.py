@@ -79,6 +79,40 @@ def patching(model, tokens, items):
         )
 
 
+def steering(model, tokens, items, pushes):
+    """Answers under pushes on the last token, against whole passes with a plain hook on the block."""
+    prompts = pairs(model, tokens, items)[0]
+    layer = model.cfg.n_layers // 2
+    place = {"site": "resid_post", "layer": layer}
+    d = wb.Direction.of(torch.randn(model.cfg.d_model, generator=torch.Generator().manual_seed(0)), provenance=place)
+    ids = torch.tensor([p.negative[: p.stem] for p in encode_pairs(model, prompts)])
+    doses = [0.1 * (k + 1) for k in range(pushes)]
+
+    def loop():
+        out = []
+        for c in doses:
+
+            def push(x, hook, c=c):
+                x[:, -1] += c * d.vector
+                return x
+
+            with torch.no_grad():
+                logits = model.run_with_hooks(ids, fwd_hooks=[(f"blocks.{layer}.hook_resid_post", push)])
+            out.append(logits[:, -1].log_softmax(-1))
+        return torch.stack(out)
+
+    def ours():
+        asker = wb.interventions.Asker(model, prompts)
+        return torch.stack([asker.ask(wb.add(d, c, scope="last")) for c in doses])
+
+    slow, want = timed(loop)
+    quick, got = timed(ours)
+    apart = float((got - want).abs().max())
+    print(
+        f"{pushes} pushes on the last token x {items} prompts: {quick:.1f} s; a loop of hooked passes {slow:.1f} s, ratio {slow / quick:.1f}; largest difference {apart:.1e}"
+    )
+
+
 def generation(model, new, rounds, rows):
     d = wb.Direction.of(
         torch.randn(model.cfg.d_model, generator=torch.Generator().manual_seed(0)),
@@ -111,5 +145,6 @@ if __name__ == "__main__":
     model = shape()
     for items in (4,) if not args.fast else (1,):
         patching(model, 16 if args.fast else 24, items)
+    steering(model, 16 if args.fast else 40, 8 if args.fast else 64, 4 if args.fast else 20)
     generation(model, 24, 5 if args.fast else 15, 1)
     generation(wb.load_model("bundled", device="cpu"), 40, 5 if args.fast else 25, 1)

@@ -17,7 +17,7 @@ from workbench.evaluation.multiple_choice import truth_scores
 from workbench.interventions import custom_edit
 from workbench.models import Edit
 from workbench.models.forward import run
-from workbench.models.tokens import encode, pad
+from workbench.models.tokens import encode, encode_pairs, pad
 from workbench.prompts import Choice, MultiTruth, choices_to_prompts
 
 FEW = {"resamples": 100, "progress": False}
@@ -323,3 +323,44 @@ def test_tables_have_the_houses_columns(organism, stance):
     assert {"layer", "site", "method", "condition", "metric", "value", "low", "high", "n", "coefficient"} <= set(table.columns)
     assert table.attrs["provenance"]["model"]["name"] == "udhr-organism"
     assert isinstance(table, pd.DataFrame)
+
+
+def test_doses_as_shares_of_the_streams_length(organism, stance):
+    """By hand: the median length of the content tokens' streams of all prompts, without the first."""
+    d, harm, _ = stance
+    few = harm.subset(range(8))
+    table = wb.dose_response(organism, few, d, [-1, 2], scope="last", random=20, **FEW)
+    kept: list[torch.Tensor] = []
+    rows = [p.negative[: p.stem] for p in encode_pairs(organism, few)]
+    with (
+        torch.no_grad(),
+        wb.edited(organism, wb.models.Read(site="resid_post", layer=1, function=lambda x: kept.append(x[0, 1:].norm(dim=-1)))),
+    ):
+        for row in rows:
+            run(organism, pad(organism, [row]))
+    norm = float(torch.cat(kept).median())
+    for method in ("direction", "random"):
+        shares = table[table["method"] == method].groupby("coefficient")["norm_share"].unique()
+        assert shares[-1.0] == pytest.approx([d.scale / norm], rel=1e-5)
+        assert shares[2.0] == pytest.approx([2 * d.scale / norm], rel=1e-5)
+    twice = wb.dose_response(organism, few, d, [1], push=lambda d, c: wb.add(d, c) | wb.ablate(d), random=0, **FEW)
+    assert twice["norm_share"].isna().all(), "of several edits nobody can say how long they are together"
+
+
+def test_controls_stand_in_the_table_as_one(organism, stance):
+    d, harm, plain = stance
+    drawn = wb.interventions.random_directions(d, 3)
+    edits = {f"r{k}": wb.ablate(r, scope="last") for k, r in enumerate(drawn)}
+    texts = {"text": [(p.stem, p.positive) for p in plain.subset(range(6))]}
+    how = {"answers": {"under harm": harm.subset(range(12))}, "texts": texts} | FEW
+    table = wb.capability(organism, {"own": wb.ablate(d, scope="last")}, controls={"random: ablate": list(edits.values())}, **how)
+    apart = wb.capability(organism, edits, **how)
+    for task in ("under harm", "text"):
+        one = table[(table["edit"] == "random: ablate") & (table["task"] == task)].iloc[0]
+        each = apart[(apart["edit"] != "none") & (apart["task"] == task)]
+        assert (one["n"], one["value"]) == (3, pytest.approx(each["value"].mean()))
+        assert (one["low"], one["high"]) == (each["value"].min(), each["value"].max())
+        assert (one["change_low"], one["change_high"]) == (each["change"].min(), each["change"].max())
+    assert table["edit"].unique().tolist() == ["none", "own", "random: ablate"]
+    with pytest.raises(errors.BadInput, match="an edit and of a control"):
+        wb.capability(organism, {"own": wb.ablate(d)}, controls={"own": []}, **how)

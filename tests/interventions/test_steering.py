@@ -14,6 +14,8 @@ from workbench.models.tokens import encode, pad
 
 TEXTS = ["women have the right to rest", "do you agree?"]
 
+EVERY = {"scope": "all"}
+
 
 def direction(seed=0, scale=3.0, width=32, **place):
     v = torch.randn(width, generator=torch.Generator().manual_seed(seed))
@@ -31,38 +33,40 @@ def stream(model, edits, site="resid_post", layer=1):
 def test_laws_of_adding(tiny):
     d, e = direction(0), direction(1)
     x, plain = stream(tiny, [])
-    assert torch.equal(stream(tiny, wb.add(d, 0.0))[1], plain)
-    assert torch.allclose(stream(tiny, wb.add(d, 1.5))[0] - x, (1.5 * d.vector).expand_as(x), atol=1e-5)
-    assert torch.allclose(stream(tiny, wb.add(d, 1.0) | wb.add(e, 1.0))[1], stream(tiny, wb.add(d + e, 1.0))[1], atol=1e-4)
-    assert torch.allclose(stream(tiny, wb.add(d, 1.0) | wb.add(d, -1.0))[1], plain, atol=1e-4)
-    assert torch.allclose(stream(tiny, wb.add(d, 2.0, unit="unit"))[0] - x, (2 * d.unit).expand_as(x), atol=1e-5)
-    assert torch.allclose(stream(tiny, wb.add(d, 0.5, unit="norm", norm=8.0))[0] - x, (4 * d.unit).expand_as(x), atol=1e-5)
+    assert torch.equal(stream(tiny, wb.add(d, 0.0, **EVERY))[1], plain)
+    assert torch.allclose(stream(tiny, wb.add(d, 1.5, **EVERY))[0] - x, (1.5 * d.vector).expand_as(x), atol=1e-5)
+    assert torch.allclose(
+        stream(tiny, wb.add(d, 1.0, **EVERY) | wb.add(e, 1.0, **EVERY))[1], stream(tiny, wb.add(d + e, 1.0, **EVERY))[1], atol=1e-4
+    )
+    assert torch.allclose(stream(tiny, wb.add(d, 1.0, **EVERY) | wb.add(d, -1.0, **EVERY))[1], plain, atol=1e-4)
+    assert torch.allclose(stream(tiny, wb.add(d, 2.0, unit="unit", **EVERY))[0] - x, (2 * d.unit).expand_as(x), atol=1e-5)
+    assert torch.allclose(stream(tiny, wb.add(d, 0.5, unit="norm", norm=8.0, **EVERY))[0] - x, (4 * d.unit).expand_as(x), atol=1e-5)
 
 
 def test_laws_of_ablating_clamping_and_turning(tiny):
     d, e = direction(0), direction(1)
     x, plain = stream(tiny, [])
-    gone, _ = stream(tiny, wb.ablate(d))
+    gone, _ = stream(tiny, wb.ablate(d, **EVERY))
     assert (gone @ d.unit).abs().max() < 1e-5
-    assert torch.allclose(stream(tiny, wb.ablate(d) | wb.ablate(d))[0], gone, atol=1e-6), "idempotent"
-    both, _ = stream(tiny, wb.ablate([d, e]))
+    assert torch.allclose(stream(tiny, wb.ablate(d, **EVERY) | wb.ablate(d, **EVERY))[0], gone, atol=1e-6), "idempotent"
+    both, _ = stream(tiny, wb.ablate([d, e], **EVERY))
     assert max((both @ d.unit).abs().max(), (both @ e.unit).abs().max()) < 1e-5
-    one_by_one, _ = stream(tiny, wb.ablate(d) | wb.ablate(e))
+    one_by_one, _ = stream(tiny, wb.ablate(d, **EVERY) | wb.ablate(e, **EVERY))
     assert (one_by_one @ d.unit).abs().max() > 1e-2, "directions that are not orthogonal: one by one is not both"
-    held, _ = stream(tiny, wb.clamp(d, 2.0))
+    held, _ = stream(tiny, wb.clamp(d, 2.0, **EVERY))
     assert torch.allclose(held @ d.unit, torch.full(x.shape[:2], 2.0), atol=1e-5)
     assert torch.allclose(held - (held @ d.unit)[..., None] * d.unit, gone, atol=1e-5), "nothing else moves"
-    assert torch.allclose(stream(tiny, wb.clamp(d, 2.0, unit="raw"))[0] @ d.unit, torch.full(x.shape[:2], 6.0), atol=1e-4)
+    assert torch.allclose(stream(tiny, wb.clamp(d, 2.0, unit="raw", **EVERY))[0] @ d.unit, torch.full(x.shape[:2], 6.0), atol=1e-4)
     for second in (None, e):
-        turned, _ = stream(tiny, wb.rotate(d, 25.0, second))
+        turned, _ = stream(tiny, wb.rotate(d, 25.0, second, **EVERY))
         assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-4)
         assert not torch.allclose(turned, x, atol=1e-2)
-        back = stream(tiny, wb.rotate(d, 25.0, second) | wb.rotate(d, -25.0, second))[0]
+        back = stream(tiny, wb.rotate(d, 25.0, second, **EVERY) | wb.rotate(d, -25.0, second, **EVERY))[0]
         assert torch.allclose(back, x, atol=1e-4)
-        assert torch.equal(stream(tiny, wb.rotate(d, 0.0, second))[1], plain)
-    before, after = (torch.rad2deg(torch.acos((y @ d.unit) / y.norm(dim=-1))) for y in (x, stream(tiny, wb.rotate(d, 25.0))[0]))
+        assert torch.equal(stream(tiny, wb.rotate(d, 0.0, second, **EVERY))[1], plain)
+    before, after = (torch.rad2deg(torch.acos((y @ d.unit) / y.norm(dim=-1))) for y in (x, stream(tiny, wb.rotate(d, 25.0, **EVERY))[0]))
     assert torch.allclose(before - after, torch.full_like(before, 25.0), atol=1e-2)
-    there = stream(tiny, wb.rotate(d, 180.0))[0]
+    there = stream(tiny, wb.rotate(d, 180.0, **EVERY))[0]
     assert torch.allclose(there, x.norm(dim=-1, keepdim=True) * d.unit, atol=1e-3), "it stops at the direction"
 
 
@@ -165,7 +169,7 @@ def test_bf16_streams(words):
         x, logits = stream(model, edits)
         assert x.dtype == torch.bfloat16
         assert bool(logits.isfinite().all())
-    assert (stream(model, wb.ablate(d))[0].float() @ d.unit).abs().max() < 0.02
+    assert (stream(model, wb.ablate(d, **EVERY))[0].float() @ d.unit).abs().max() < 0.02
 
 
 def test_keys_say_what_an_edit_does():
@@ -195,7 +199,7 @@ def test_gates_from_probes_and_directions(organism):
     for c, want in (("harm", True), ("good", False)):
         asker = Asker(organism, held[c].subset(range(12, 24)))
         with edited(organism, wb.add(d, 0.5, scope="last", when=gate)) as fired:
-            for batch in asker._batches:
+            for batch in asker.batches:
                 run(organism, batch)
         assert fired.open[0].tolist() == [want] * 12
         rows = [p.negative[: p.stem] for p in wb.models.tokens.encode_pairs(organism, held[c].subset(range(12, 24)))]

@@ -218,8 +218,8 @@ def test_happy_against_sad_moves_real_weights_monotonically(stories):
     ]
     scored = [(s, f" was very {w}") for s in stems for w in ("happy", "sad")]
 
-    def odds(direction, c):
-        logp = continuation_logp(stories, scored, wb.add(direction, c) if c else None).reshape(-1, 2)
+    def odds(direction, c, scope="all"):
+        logp = continuation_logp(stories, scored, wb.add(direction, c, scope=scope) if c else None).reshape(-1, 2)
         return logp[:, 0] - logp[:, 1]
 
     doses = [-2.0, -1.0, 0.0, 1.0, 2.0]
@@ -229,5 +229,7 @@ def test_happy_against_sad_moves_real_weights_monotonically(stories):
 
     slopes = [np.polyfit(doses, [odds(r, c).mean() for c in doses], 1)[0] for r in random_directions(d, 20)]
     assert np.polyfit(doses, curve, 1)[0] > np.quantile(np.abs(slopes), 0.95)
+    without_first = [odds(d, c, "content").mean() for c in doses]
+    assert np.polyfit(doses, without_first, 1)[0] == pytest.approx(0.99, abs=0.01), "less than on every token: docs/steering.md says so"
     assert len(generate_texts(stories, stems[:1], max_new_tokens=3)[0].ids) <= 3
     assert encode(stories, stems)

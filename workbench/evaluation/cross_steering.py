@@ -21,6 +21,7 @@ from ..core.errors import BadInput
 from ..core.seeds import torch_rng
 from ..core.stats import mean
 from ..interventions.custom import Push, edits_of
+from ..interventions.norms import share, stream_norms
 from ..models import Edit, info
 from ..models.hooks import check_layer
 from ..models.tokens import answer_tokens
@@ -79,7 +80,8 @@ def cross_steering(
         the coordinate along B in standard deviations over unpushed prompts; `direct` is the part of it that is the added vector itself,
         carried along the residual stream (`nan` for a push of your own). For "behaviour", `value` is the mean change of the log-odds of
         the positive ending. Other columns: `layer, site, position, metric, low, high, n`, `coefficient` (raw units; the strength of a push
-        of your own), `norm_share` (of the layer's mean stream norm; `nan` for a push of your own), `kl` (as reached) and `note` (empty, or
+        of your own), `norm_share` (of the stream's length after that block: median over tokens,
+        attention sinks left out; `nan` for a push of your own), `kl` (as reached) and `note` (empty, or
         why it is not the one asked for).
 
     Raises:
@@ -124,6 +126,7 @@ def cross_steering(
     for position in positions:
         pushed = Pushed(model, prompts, position, read_layer)
         jobs = _jobs(push, len(next(iter(read.values())).unit), random, seed)
+        lengths = stream_norms(model, prompts, [("resid_post", layer) for layer, _, _ in jobs])
         for layer, name, d in tqdm(jobs, desc=f"push at {position}", disable=None if progress is None else not progress):
             norm, middle = pushed.norms(layer, d.unit)
             for kind, way in ways.items():
@@ -137,7 +140,7 @@ def cross_steering(
                     "pushed": name,
                     "kind": kind,
                     "coefficient": sign * size if sign else size,
-                    "norm_share": size / norm if isinstance(way, str) else float("nan"),
+                    "norm_share": share(size, lengths["resid_post", layer]) if isinstance(way, str) else float("nan"),
                     "kl": apart,
                     "note": "" if reached else f"{apart:.3g} nats is as near as it comes to {kl:g}",
                 }

@@ -17,11 +17,13 @@ from ..core.stats import mean, proportion
 from ..interventions import Asker, add, generate, random_directions
 from ..interventions.cost import strengths
 from ..interventions.custom import Push, edits_of
-from ..interventions.placing import ScopeLike
+from ..interventions.norms import push_length, share, stream_norms
+from ..interventions.placing import STREAM, ScopeLike, length
 from ..models import Edit, Edits, info
+from ..models.scopes import DEFAULT
 from ..prompts import PromptSet
 from .measures import estimate, measure, parts_by
-from .texts import Text, fluency, perplexity_ratio, text_nll
+from .texts import Scored, Text, fluency, perplexity_ratio
 
 COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 FEWEST_RANDOM = 20  # below, the band's ends are single draws
@@ -36,7 +38,7 @@ def dose_response(
     *,
     unit: str = "raw",
     norm: float | None = None,
-    scope: ScopeLike = "all",
+    scope: ScopeLike = DEFAULT,
     random: int = FEWEST_RANDOM,
     by: str = "polarity",
     texts: Sequence[Text] | None = None,
@@ -69,7 +71,9 @@ def dose_response(
         how: More for `wb.add` (`site`, `layer`, `when`, `transfer`).
 
     Returns:
-        Rows `layer, site, method, coefficient, condition, metric, value, low, high, n`. Methods: "direction"; "random", with the mean over
+        Rows `layer, site, method, coefficient, norm_share, condition, metric, value, low, high, n`. `norm_share` is the length of the push
+        as a share of the stream's there (medians over the tokens of the prompts, attention sinks left out; `nan` for a `push` of
+        several edits). Methods: "direction"; "random", with the mean over
         random directions and the range of the middle 95 % of them. Conditions: "all" and the values of `by`. Metrics: "safe_score" (share
         of answers that `label` names), "p_positive" (of both endings' probability), "log_odds" (of the positive ending), "answered"
         (probability of both), "kl" (from the unpushed model, nats), "perplexity_ratio", and those of `fluency`.
@@ -97,7 +101,7 @@ def dose_response(
     doses = strengths(coefficients)
     if 0 < random < FEWEST_RANDOM:
         raise BadInput(f"random={random}: a band needs {FEWEST_RANDOM} directions at least; 0 leaves the control out")
-    if push is not None and (unit != "raw" or norm is not None or scope != "all" or text_scope is not None or how):
+    if push is not None and (unit != "raw" or norm is not None or scope != DEFAULT or text_scope is not None or how):
         raise BadInput("push= makes its own edits: leave unit, norm, scope, text_scope and what else is for wb.add to it")
     asker = Asker(model, prompts)
     frame = prompts.to_frame()
@@ -109,19 +113,28 @@ def dose_response(
 
     place = edits(direction, 1.0)[0]
     common = {"layer": place.layer, "site": place.site}
-    scored = None if texts is None else text_nll(model, texts)
+    known = stream_norms(model, prompts, [(place.site, place.layer)])[place.site, place.layer] if place.site in STREAM else float("nan")
+
+    def dose(c: float) -> dict[str, float]:
+        own = push is not None and place.site in STREAM
+        size = push_length(model, prompts, edits(direction, c)) if own else float("nan") if push else length(direction, c, unit, norm)
+        return {"coefficient": c, "norm_share": share(size, known)}
+
+    shares = {c: dose(c) for c in doses}
+    neutral = None if texts is None else Scored(model, texts)
+    scored = None if neutral is None else neutral.under()
     controls = random_directions(direction, random, seed)
     rows: list[dict[str, Any]] = []
     steps = len(doses) + random * (len(doses) - 1)
     with tqdm(total=steps, desc="dose and response", disable=None if progress is None else not progress) as bar:
         for c in doses:
             measured = measure(asker, asker.ask(edits(direction, c)) if c else asker.base, frame)
-            names = common | {"method": "direction", "coefficient": c}
+            names = common | {"method": "direction"} | shares[c]
             for name, keep in parts.items():
                 part = names | {"condition": name}
                 rows += [part | {"metric": m, **estimate(m, v[keep], people[keep], resamples, seed)} for m, v in measured.items()]
-            if texts is not None and scored is not None:
-                now = text_nll(model, texts, edits(direction, c, scope if text_scope is None else text_scope) if c else None)
+            if neutral is not None and scored is not None:
+                now = neutral.under(edits(direction, c, scope if text_scope is None else text_scope) if c else None)
                 ratio = perplexity_ratio(now, scored, resamples=resamples, seed=seed)
                 rows.append(names | {"condition": "all", "metric": "perplexity_ratio", **ratio.row()})
             if new_tokens:
@@ -129,7 +142,7 @@ def dose_response(
                 rows += [names | {"condition": "all", **row} for row in said]
             bar.update()
         for c in [c for c in doses if c] if random else ():
-            names = common | {"method": "random", "coefficient": c}
+            names = common | {"method": "random"} | shares[c]
             rows += [names | row for row in _band(asker, (edits(d, c) for d in controls), frame, parts, bar)]
     table = pd.DataFrame(rows)
     table.attrs["provenance"] = provenance(

@@ -20,7 +20,7 @@ from ..interventions.placing import ScopeLike
 from ..models import Edit, Edits
 from ..prompts import PromptSet
 from ..prompts.benchmarks import MultiTruth
-from .texts import Text, continuation_logp, perplexity, perplexity_ratio, text_nll
+from .texts import Scored, Text, continuation_logp, perplexity, perplexity_ratio
 
 
 def multiple_choice(
@@ -124,6 +124,7 @@ def capability(
     texts: Mapping[str, Sequence[Text]] | None = None,
     text_clusters: Mapping[str, Sequence[Any]] | None = None,
     answers: Mapping[str, PromptSet] | None = None,
+    controls: Mapping[str, Sequence[Iterable[Edit]]] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     progress: bool | None = None,
@@ -139,6 +140,8 @@ def capability(
         texts: Texts, or (prompt, continuation), by name, for perplexity.
         text_clusters: By name of the texts, one name of a cluster per text; each text is drawn by itself if not given.
         answers: Contrast pairs by name whose `label` names the right ending.
+        controls: By name, several edits that stand in the table as one: the same push or ablation along random directions
+            (`random_directions`).
         resamples: Bootstrap draws for intervals, clustered by question or identity.
         seed: Draws them.
         progress: Show a progress bar.
@@ -146,7 +149,8 @@ def capability(
     Returns:
         Rows `edit, task, metric, value, low, high, n`, and `change, change_low, change_high` against "none", paired item by item: a
         difference, below 0 where the edit makes things worse, and for perplexity a ratio, above 1 where it does. Metrics: "accuracy", "mc1"
-        (share of questions whose best answer is the likeliest), "mc2" (probability of true answers among all, averaged), "perplexity".
+        (share of questions whose best answer is the likeliest), "mc2" (probability of true answers among all, averaged), "perplexity". Of a
+        control: the mean over its edits, the smallest and the largest of them as ends, and their number as n.
 
     Raises:
         BadInput: Nothing to measure, an edit named "none", or a task that is among choices and among answers.
@@ -160,7 +164,11 @@ def capability(
         raise BadInput("'none' is the model without edits, against which all others are compared; call yours otherwise")
     if twice := set(choices or {}) & set(answers or {}):
         raise BadInput(f"the task {twice.pop()!r} is among choices and among answers; give one of them another name")
-    named: dict[str, list[Edit]] = {"none": []} | {k: list(v) for k, v in edits.items()}
+    if twice := set(controls or {}) & set(edits):
+        raise BadInput(f"{twice.pop()!r} is the name of an edit and of a control; give one of them another name")
+    named: dict[str | tuple[str, int], list[Edit]] = {"none": []}
+    named |= {k: list(v) for k, v in edits.items()}
+    named |= {(name, k): list(v) for name, several in (controls or {}).items() for k, v in enumerate(several)}
     if not (choices or truths or texts or answers):
         raise BadInput("nothing to measure: give choices=, truths=, texts= or answers=")
     askers = {k: (Asker(model, p), "matching") for k, p in (choices or {}).items()} | {
@@ -169,7 +177,7 @@ def capability(
     before: dict[tuple[str, str], Any] = {}
     rows: list[dict[str, Any]] = []
 
-    def put(edit: str, task: str, metric: str, values: np.ndarray, people: np.ndarray | None, hits: bool) -> None:
+    def put(edit: str | tuple[str, int], task: str, metric: str, values: np.ndarray, people: np.ndarray | None, hits: bool) -> None:
         old = before.setdefault((task, metric), values)
         now = proportion(values, people) if hits else mean(values, people, resamples=resamples, seed=seed)
         change = paired_proportions(values, old, people) if hits else mean(values - old, people, resamples=resamples, seed=seed)
@@ -178,33 +186,63 @@ def capability(
             {"edit": edit, "task": task, "metric": metric, **now.row(), "change": change.value, "change_low": low, "change_high": high}
         )
 
-    for edit, acting in tqdm(named.items(), desc="capability", disable=None if progress is None else not progress):
+    steps = len(named) * (len(askers) + bool(truths) + len(texts or {}))
+    # task by task: what is kept of one between its edits is freed before the next one
+    with tqdm(total=steps, desc="capability", disable=None if progress is None else not progress) as bar:
         for task, (asker, right) in askers.items():
-            odds = asker.odds(asker.ask(acting) if acting else asker.base)
-            label = 1 if right == "matching" else np.array(asker.prompts.labels)
-            put(edit, task, "accuracy", ((odds > 0) == label).astype(float), np.array([p.identity for p in asker.prompts]), True)
-        if truths:
-            best, share = truth_scores(model, truths, acting)
+            label, people = 1 if right == "matching" else np.array(asker.prompts.labels), np.array([p.identity for p in asker.prompts])
+            for edit, acting in named.items():
+                odds = asker.odds(asker.ask(acting) if acting else asker.base)
+                put(edit, task, "accuracy", ((odds > 0) == label).astype(float), people, True)
+                bar.update()
+            asker.forget()
+        for edit, acting in named.items() if truths else ():
+            best, share = truth_scores(model, truths or (), acting)
             put(edit, "truthfulqa", "mc1", best, None, True)
             put(edit, "truthfulqa", "mc2", share, None, False)
+            bar.update()
         for task, given in (texts or {}).items():
-            scored = text_nll(model, given, acting)
-            old = before.setdefault((task, "perplexity"), scored)
-            groups = (text_clusters or {}).get(task)
-            ratio = perplexity_ratio(scored, old, groups, resamples=resamples, seed=seed)
-            same = bool((scored["nll"] == old["nll"]).all())
-            rows.append(
-                {
-                    "edit": edit,
-                    "task": task,
-                    "metric": "perplexity",
-                    **perplexity(scored, groups, resamples=resamples, seed=seed).row(),
-                    "change": ratio.value,
-                    "change_low": 1.0 if same else ratio.low,
-                    "change_high": 1.0 if same else ratio.high,
-                }
-            )
-    return pd.DataFrame(rows)
+            neutral, groups = Scored(model, given), (text_clusters or {}).get(task)
+            for edit, acting in named.items():
+                scored = neutral.under(acting)
+                old = before.setdefault((task, "perplexity"), scored)
+                ratio = perplexity_ratio(scored, old, groups, resamples=resamples, seed=seed)
+                same = bool((scored["nll"] == old["nll"]).all())
+                rows.append(
+                    {
+                        "edit": edit,
+                        "task": task,
+                        "metric": "perplexity",
+                        **perplexity(scored, groups, resamples=resamples, seed=seed).row(),
+                        "change": ratio.value,
+                        "change_low": 1.0 if same else ratio.low,
+                        "change_high": 1.0 if same else ratio.high,
+                    }
+                )
+                bar.update()
+            neutral.forget()
+    order = {name: k for k, name in enumerate(named)}
+    return pd.DataFrame(_pooled(sorted(rows, key=lambda row: order[row["edit"]])))
+
+
+def _pooled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the edits of a control together: mean, smallest and largest; rows of other edits stay as they are."""
+    out: dict[tuple[Any, ...], dict[str, Any]] = {}
+    drawn: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        name = row["edit"][0] if isinstance(row["edit"], tuple) else row["edit"]
+        key = name, row["task"], row["metric"]
+        out.setdefault(key, row)
+        if isinstance(row["edit"], tuple):
+            drawn.setdefault(key, []).append(row)
+    for key, several in drawn.items():
+        pooled: dict[str, Any] = {"edit": key[0], "task": key[1], "metric": key[2]}
+        for what, low, high in (("value", "low", "high"), ("change", "change_low", "change_high")):
+            values = [row[what] for row in several]
+            pooled |= {what: float(np.mean(values)), low: min(values), high: max(values)}
+            pooled |= {"n": len(values)} if what == "value" else {}
+        out[key] = pooled
+    return list(out.values())
 
 
 def truth_scores(model: Any, truths: Sequence[MultiTruth], edits: Iterable[Edit] | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +12,11 @@ from torch import Tensor
 
 from ..core.types import Bool, Float, Int
 from ..interventions.cost import sought
-from ..models import Edit, Scope, edited
+from ..models import Edit, Scope
 from ..models.forward import residuals
+from ..models.repeated import Repeated
 from ..models.sinks import first_is_sink, outliers
-from ..models.tokens import encode_pairs, pad
+from ..models.tokens import Batch, encode_pairs
 from ..prompts import PromptSet
 
 ROWS = 64  # prompts of a pass
@@ -25,22 +25,28 @@ FARTHEST = 200  # times the first guess, which is .3 of the mean norm: nothing t
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batch:
+class _Part:
     """Prompts of one pass.
 
     Attributes:
-        batch: Ids and mask.
-        last: Column of the last token, `row x 1`.
-        place: Columns that are pushed, `row x k`; a shorter row names its last column again.
+        repeated: Their stems.
+        last: Number of each stem's last token, `row x 1`.
+        place: Numbers of the tokens that are pushed, `row x k`; a shorter row names its last one again.
         own: Which of them are not such repetitions.
-        whole: All of the stem is pushed, attention sinks left out, and not one column per row.
+        whole: All of the stem is pushed, attention sinks left out, and not one token per row.
     """
 
-    batch: Any
+    repeated: Repeated
     last: Int[Tensor, "row 1"]
     place: Int[Tensor, "row k"]
     own: Bool[Tensor, "row k"]
     whole: bool
+
+    def put(self, edits: Sequence[Edit], batch: Batch) -> list[Edit]:
+        """Let edits act where the prompts are pushed, whatever their scope."""
+        columns = batch.starts[:, None] + self.place.to(batch.starts.device)
+        where: dict[str, Any] = {"positions": None, "scope": Scope("prompt")} if self.whole else {"positions": columns, "scope": None}
+        return [replace(e, **where) for e in edits]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +69,16 @@ class Pushed:
 
     def __init__(self, model: Any, prompts: PromptSet, position: str, read_layer: int) -> None:
         self.model, self.read_layer = model, read_layer
-        self._batches = list(_batches(model, prompts, position))
+        self._parts = list(_parts(model, prompts, position))
         self._trial_items = np.unique(np.linspace(0, len(prompts) - 1, SEARCH).round().astype(int))
-        self._trial = list(_batches(model, prompts.subset(self._trial_items), position))
-        self.base = self._say(self._batches)
+        whole = len(self._trial_items) == len(prompts)
+        self._trial = self._parts if whole else list(_parts(model, prompts.subset(self._trial_items), position))
+        self.base = self._say(self._parts)
         self._trial_base = Said(logp=self.base.logp[self._trial_items], stream=self.base.stream[self._trial_items])
 
     def say(self, edits: Iterable[Edit]) -> tuple[Said, float]:
         """Return what is said and read under edits, which act at the position whatever their scope, and the mean KL from no push."""
-        said = self._say(self._batches, list(edits))
+        said = self._say(self._parts, list(edits))
         return said, _distance(self.base, said)
 
     def scaled(self, family: Callable[[float], Iterable[Edit]], target: float, start: float, tolerance: float) -> tuple[float, Said, float]:
@@ -106,47 +113,46 @@ class Pushed:
     def norms(self, layer: int, unit: Float[Tensor, " d_model"]) -> tuple[float, float]:
         """Return the mean norm of the stream where it will be pushed, and its mean coordinate along a direction, in raw units."""
         norms, along = [], []
-        for b in self._batches:
-            values, _ = residuals(self.model, b.batch, b.place, site="resid_post", layers=[layer])
+        for part in self._parts:
+            batch = part.repeated.whole
+            columns = batch.starts[:, None] + part.place.to(batch.starts.device)
+            values, _ = residuals(self.model, batch, columns, site="resid_post", layers=[layer])
             assert values is not None
             x = values[:, :, 0].float().cpu()
-            x = x[b.own & ~outliers(x.norm(dim=-1), b.own)]
+            x = x[part.own & ~outliers(x.norm(dim=-1), part.own)]
             norms.append(x.norm(dim=-1))
             along.append(x @ unit)
         return float(torch.cat(norms).mean()), float(torch.cat(along).mean())
 
-    def _say(self, batches: Sequence[_Batch], edits: Sequence[Edit] = ()) -> Said:
+    def _say(self, parts: Sequence[_Part], edits: Sequence[Edit] = ()) -> Said:
         logp, stream = [], []
-        for b in batches:
-            where: dict[str, Any] = {"positions": None, "scope": Scope("prompt")} if b.whole else {"positions": b.place, "scope": None}
-            here = [replace(e, **where) for e in edits]
-            with edited(self.model, here) if here else nullcontext():
-                values, logits = residuals(self.model, b.batch, b.last, site="resid_post", layers=[self.read_layer], ask=b.last)
+        for part in parts:
+            logits, values = part.repeated.ask(
+                part.last, lambda batch, part=part: part.put(edits, batch), read=("resid_post", self.read_layer)
+            )
             assert values is not None
-            assert logits is not None
-            stream.append(values[:, 0, 0].float().cpu())
-            logp.append(torch.log_softmax(logits[:, 0].float(), -1).cpu())
+            stream.append(values[:, 0].float().cpu())
+            logp.append(torch.log_softmax(logits[:, 0], -1).cpu())
         return Said(logp=torch.cat(logp), stream=torch.cat(stream))
 
 
-def _batches(model: Any, prompts: PromptSet, position: str) -> Iterator[_Batch]:
+def _parts(model: Any, prompts: PromptSet, position: str) -> Iterator[_Part]:
     items = encode_pairs(model, prompts)
     for start in range(0, len(items), ROWS):
         chunk = items[start : start + ROWS]
-        batch = pad(model, [i.negative[: i.stem] for i in chunk])
-        last = batch.place(torch.tensor([i.stem - 1 for i in chunk], device=batch.ids.device))[:, None]
+        repeated = Repeated(model, [i.negative[: i.stem] for i in chunk])
+        last = torch.tensor([i.stem - 1 for i in chunk])[:, None]
         if position == "stem_last":
             place = last
         elif position == "instruction_last":
-            place = batch.place(torch.tensor([i.instruction - 1 for i in chunk], device=batch.ids.device))[:, None]
+            place = torch.tensor([i.instruction - 1 for i in chunk])[:, None]
         else:  # rows of unequal length name their last token again
             begin = max(chunk[0].bos, int(first_is_sink(model)))
             width = max(begin + 1, *(i.stem for i in chunk))
-            columns = [[min(c, i.stem - 1) for c in range(begin, width)] for i in chunk]
-            place = batch.starts[:, None] + torch.tensor(columns, device=batch.ids.device)
+            place = torch.tensor([[min(c, i.stem - 1) for c in range(begin, width)] for i in chunk])
         own = torch.ones(place.shape, dtype=torch.bool)
-        own[:, 1:] = (place[:, 1:] != place[:, :-1]).cpu()  # a repeated column is the same token again
-        yield _Batch(batch=batch, last=last, place=place, own=own, whole=position == "stem")
+        own[:, 1:] = place[:, 1:] != place[:, :-1]  # a repeated number is the same token again
+        yield _Part(repeated=repeated, last=last, place=place, own=own, whole=position == "stem")
 
 
 def _distance(base: Said, said: Said) -> float:

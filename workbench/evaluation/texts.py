@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -13,11 +12,12 @@ import torch
 
 from ..core.errors import BadInput, EmptyScope, NotFinite
 from ..core.stats import Estimate, bootstrap, mean
-from ..models import Edit, edited
-from ..models.forward import run
+from ..core.types import Float, Tensor
+from ..models import Edit
 from ..models.hooks import active_edits
+from ..models.repeated import Repeated
 from ..models.spans import cut
-from ..models.tokens import encode, pad, shared
+from ..models.tokens import encode, shared
 
 Text = str | tuple[str, str]
 ROWS = 32
@@ -44,28 +44,57 @@ def text_nll(model: Any, texts: Sequence[Text], edits: Iterable[Edit] | None = N
     """
     if not len(texts):
         raise BadInput("no text to score")
-    pairs = [t if isinstance(t, tuple) else ("", t) for t in texts]
-    rows = encode(model, [a + b for a, b in pairs])
-    starts = [_start(model, a + b, len(a), row) for (a, b), row in zip(pairs, rows, strict=True)]
-    out = np.zeros((len(rows), 2))
-    acting = list(edits or ())
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    with edited(model, acting) if acting else nullcontext():
-        _check_scopes(model, starts)
-        for begin in range(0, len(order), ROWS):
-            chunk = order[begin : begin + ROWS]
-            batch = pad(model, [rows[i] for i in chunk], prompt=[starts[i] or len(rows[i]) for i in chunk])
-            logits = run(model, batch)
-            logp = torch.log_softmax(logits[:, :-1].float(), -1).gather(2, batch.ids[:, 1:, None])[..., 0].cpu()
+    return Scored(model, texts).under(edits)
+
+
+class Scored:
+    """Texts made ready to be scored again and again under edits; arguments and errors as for `text_nll`."""
+
+    def __init__(self, model: Any, texts: Sequence[Text]) -> None:
+        if not len(texts):
+            raise BadInput("no text to score")
+        self.model = model
+        self.pairs = [t if isinstance(t, tuple) else ("", t) for t in texts]
+        rows = encode(model, [a + b for a, b in self.pairs])
+        self.starts = [_start(model, a + b, len(a), row) for (a, b), row in zip(self.pairs, rows, strict=True)]
+        # the tokens that are scored, and those after which they are
+        self._scored = [range(max(1, start), len(row)) for start, row in zip(self.starts, rows, strict=True)]
+        if empty := [i for i, places in enumerate(self._scored) if not len(places)]:
+            raise BadInput(f"text {empty[0]} has no token to score: {self.pairs[empty[0]][1][:40]!r}")
+        self._rows = rows
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        self._chunks = [order[k : k + ROWS] for k in range(0, len(order), ROWS)]
+        self._parts = [
+            Repeated(model, [rows[i] for i in chunk], prompt=[self.starts[i] or len(rows[i]) for i in chunk]) for chunk in self._chunks
+        ]
+
+    def under(self, edits: Iterable[Edit] | None = None) -> pd.DataFrame:
+        """Return what `text_nll` does."""
+        acting = list(edits or ())
+        out = np.zeros((len(self._rows), 2))
+        _check_scopes([*active_edits(self.model), *acting], self.starts)
+        for chunk, part in zip(self._chunks, self._parts, strict=True):
+            logp, sizes = self._logp(chunk, part, acting), [len(self._scored[i]) for i in chunk]
             for k, i in enumerate(chunk):
-                first = max(1, starts[i])
-                scored = logp[k, first - 1 : len(rows[i]) - 1]
-                if not len(scored):
-                    raise BadInput(f"text {i} has no token to score: {pairs[i][1][:40]!r}")
-                if not bool(scored.isfinite().all()):
+                here = logp[k, : sizes[k]]
+                if not bool(here.isfinite().all()):
                     raise NotFinite(f"text {i} has a likelihood that is not finite under {', '.join(e.label for e in acting) or 'no edit'}")
-                out[i] = float(-scored.double().sum()), len(scored)
-    return pd.DataFrame({"nll": out[:, 0], "tokens": out[:, 1].astype(int)})
+                out[i] = float(-here.double().sum()), sizes[k]
+        return pd.DataFrame({"nll": out[:, 0], "tokens": out[:, 1].astype(int)})
+
+    def _logp(self, chunk: Sequence[int], part: Repeated, acting: Sequence[Edit]) -> Float[Tensor, "row k"]:
+        """Log-probabilities of the scored tokens of some texts; shorter rows name their last one again."""
+        most = max(len(self._scored[i]) for i in chunk)
+        places = [[*self._scored[i], *[self._scored[i][-1]] * (most - len(self._scored[i]))] for i in chunk]
+        at = torch.tensor(places)
+        logits, _ = part.ask(at - 1, acting)
+        wanted = torch.tensor([[self._rows[i][p] for p in row] for i, row in zip(chunk, places, strict=True)], device=logits.device)
+        return (logits.gather(2, wanted[..., None])[..., 0] - logits.logsumexp(-1)).cpu()
+
+    def forget(self) -> None:
+        """Free what is kept between passes."""
+        for part in self._parts:
+            part.forget()
 
 
 def _start(model: Any, text: str, prompt: int, row: Sequence[int]) -> int:
@@ -77,9 +106,9 @@ def _start(model: Any, text: str, prompt: int, row: Sequence[int]) -> int:
     return shared(row, encode(model, [text[:prompt]])[0]) if at is None else at[1]
 
 
-def _check_scopes(model: Any, starts: Sequence[int]) -> None:
+def _check_scopes(acting: Sequence[Edit], starts: Sequence[int]) -> None:
     """Raise where an edit could touch nothing that is scored: a likelihood that cannot change looks like a push without a price."""
-    blind = [e for e in active_edits(model) if e.scope is not None and e.scope.kind in ("last", "generated")]
+    blind = [e for e in acting if e.scope is not None and e.scope.kind in ("last", "generated")]
     if blind and not all(starts):
         raise EmptyScope(
             f"{blind[0].label} acts on the scope {blind[0].scope}, and a text by itself is all prompt: nothing that is scored would be "

@@ -42,8 +42,14 @@ def bars(rows: pd.DataFrame, thickness: float = 1.4) -> dict[str, Any]:
 
 
 def hover(rows: pd.DataFrame, form: str = ".3f") -> list[str]:
-    """Return what is shown when a point is pointed at: the value, its interval and n."""
-    return [f"{r['value']:{form}} [{r['low']:{form}}, {r['high']:{form}}], n={int(r['n'])}" for r in rows.to_dict("records")]
+    """Return what is shown when a point is pointed at: the value, its interval and n; of a push also its length (`norm_share`)."""
+    return [f"{r['value']:{form}} [{r['low']:{form}}, {r['high']:{form}}], n={int(r['n'])}{dosed(r)}" for r in rows.to_dict("records")]
+
+
+def dosed(row: dict[Any, Any]) -> str:
+    """The length of a push as a share of the stream's, in words; "" where it is none, or unknown."""
+    share = row.get("norm_share", float("nan"))
+    return f"; push of {share:.2g} times the stream's length" if share > 0 else ""
 
 
 def curve(

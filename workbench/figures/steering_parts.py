@@ -129,7 +129,7 @@ def change_points(
         name=name,
         error_x=bars(ends),
         marker={"color": look[0], "symbol": look[1], "size": 9},
-        hovertext=[f"{v:.2f}" for v in value],
+        hovertext=[f"{v:.2f}{marks.dosed(row)}" for v, row in zip(value, rows.to_dict("records"), strict=True)],
         hoverinfo="text+name",
         **place,
     )

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from ..core.errors import NotFinite
-from ..core.types import Float
+from ..core.types import Float, Int
 from ..models import Edit, edited
 from ..models.forward import run
 from ..models.generate import where_not_finite
-from ..models.tokens import answer_tokens, encode_pairs, pad
+from ..models.repeated import Repeated
+from ..models.tokens import Batch, answer_tokens, encode_pairs
 from ..prompts import PromptSet
 
 ROWS = 64  # prompts of a pass
@@ -47,11 +48,11 @@ class Asker:
         ]
         # rows of like length side by side, and back in order at the end
         self._order = sorted(range(len(pairs)), key=lambda i: pairs[i].stem)
-        self._batches = []
+        self._parts = []
         for start in range(0, len(pairs), ROWS):
             chunk = [pairs[i] for i in self._order[start : start + ROWS]]
-            rows = [p.negative[: p.stem] for p in chunk]
-            self._batches.append(pad(model, rows, prompt=[p.stem for p in chunk], instruction=[p.instruction for p in chunk]))
+            ends = {"prompt": [p.stem for p in chunk], "instruction": [p.instruction for p in chunk]}
+            self._parts.append(Repeated(model, [p.negative[: p.stem] for p in chunk], **ends))
         self._back = torch.argsort(torch.tensor(self._order))
 
     def ask(self, edits: Iterable[Edit] | None = None) -> Float[Tensor, "item vocabulary"]:
@@ -68,21 +69,30 @@ class Asker:
         """
         out = []
         acting = list(edits) if edits is not None else []
-        with torch.no_grad(), edited(self.model, acting) if acting else nullcontext():
-            for batch in self._batches:
-                last = batch.starts + batch.mask.sum(1) - 1
-                logits = run(self.model, batch)
-                here = logits[torch.arange(len(last), device=logits.device), last.to(logits.device)].float()
-                if not bool(here.isfinite().all()):
-                    row = int((~here.isfinite().all(1)).nonzero()[0])
-                    ids = batch.ids[row][batch.mask[row].bool()].tolist()
+        for part in self._parts:
+            batch = part.whole
+            here = part.ask(_last(batch), acting)[0][:, 0]
+            if not bool(here.isfinite().all()):
+                row = int((~here.isfinite().all(1)).nonzero()[0])
+                ids = batch.ids[row][batch.mask[row].bool()].tolist()
+                with edited(self.model, acting) if acting else nullcontext():
                     where = where_not_finite(self.model, ids, len(ids), self._ends(batch, row))
-                    raise NotFinite(f"the model gives NaN or infinity after a prompt. {where}")
-                out.append(torch.log_softmax(here, -1).cpu())
+                raise NotFinite(f"the model gives NaN or infinity after a prompt. {where}")
+            out.append(torch.log_softmax(here, -1).cpu())
         return torch.cat(out)[self._back]
 
+    def forget(self) -> None:
+        """Free what is kept between passes; it is made again when it is needed."""
+        for part in self._parts:
+            part.forget()
+
+    @property
+    def batches(self) -> list[Batch]:
+        """The stems, padded on the right, by length."""
+        return [part.whole for part in self._parts]
+
     @staticmethod
-    def _ends(batch: Any, row: int) -> int | None:
+    def _ends(batch: Batch, row: int) -> int | None:
         return None if batch.layout is None or batch.layout.instruction is None else int(batch.layout.instruction[row])
 
     def odds(self, logp: Float[Tensor, "item vocabulary"]) -> np.ndarray:
@@ -109,9 +119,8 @@ class Asker:
         """
         out = []
         with torch.enable_grad():
-            for start, batch in zip(range(0, len(self._order), ROWS), self._batches, strict=True):
-                last = batch.starts + batch.mask.sum(1) - 1
-                logp = torch.log_softmax(run(self.model, batch)[torch.arange(len(last)), last].float(), -1)
+            for start, batch in zip(range(0, len(self._order), ROWS), self.batches, strict=True):
+                logp = torch.log_softmax(run(self.model, batch, at=_last(batch))[:, 0].float(), -1)
                 out += [row[self._forms[i][1]].logsumexp(0) for row, i in zip(logp, self._order[start : start + ROWS], strict=True)]
         return torch.stack(out)
 
@@ -144,3 +153,8 @@ class Asker:
         if most >= len(self.prompts):
             return self
         return Asker(self.model, self.prompts.subset(np.unique(np.linspace(0, len(self.prompts) - 1, most).round().astype(int))))
+
+
+def _last(batch: Batch) -> Int[Tensor, "row 1"]:
+    """The number of each row's last token."""
+    return batch.mask.sum(1, keepdim=True) - 1

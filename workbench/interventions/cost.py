@@ -191,7 +191,7 @@ def mean_norm(
         torch.no_grad(),
         edited(model, [spy, Read(site=site, layer=layer, function=lambda x: kept.append(x.float().norm(dim=-1).cpu()))]) as fired,
     ):
-        for batch in asker._batches:
+        for batch in asker.batches:
             run(model, batch)
             mask, norms = fired.entries[0].chosen, kept.pop()
             if mask is None:

@@ -21,7 +21,7 @@ def custom_edit(
     *,
     layer: int | Sequence[int],
     site: str = "resid_post",
-    scope: ScopeLike = "all",
+    scope: ScopeLike = None,
     when: Gate | None = None,
     label: str = "",
     key: str | None = None,
@@ -36,7 +36,7 @@ def custom_edit(
             x head x d_head`; "pattern": `batch x head x query x key`). It sees every token; outside the scope its result is not used.
         layer: Block, counted from 0, or several, at each of which the function acts.
         site: One of `models.SITES`.
-        scope: Which tokens, as for `wb.add`.
+        scope: Which tokens, as for `wb.add`; by default "content", and at "pattern" all.
         when: A gate: only rows that it lets through are changed.
         label: A name for errors and provenance; by default the function's own.
         key: A hash of all that decides what the function does. Without it, what is captured under the edit is not kept in a store.
@@ -68,8 +68,8 @@ def custom_edit(
     if not layers:
         raise BadInput("no layer to act at")
     name = label or getattr(function, "__name__", "edit")
-    rule = Scope.of(scope)
-    chosen = None if site == "pattern" and rule.kind == "all" else rule
+    rule = None if site == "pattern" and scope is None else Scope.of(scope)
+    chosen = None if rule is not None and rule.whole and site == "pattern" else rule
     return Edits(Edit(site=site, layer=int(n), function=function, scope=chosen, gate=when, label=name, key=key) for n in layers)
 
 

@@ -56,7 +56,16 @@ def place(direction: Direction, site: str | None, layer: int | Sequence[int] | N
 
 
 def length(direction: Direction, amount: float, unit: str, norm: float | None) -> float:
-    """Return an amount in activation units.
+    """Convert an amount to activation units.
+
+    Args:
+        direction: What "raw" multiplies.
+        amount: In `unit`.
+        unit: "raw", "unit" or "norm".
+        norm: What "norm" multiplies.
+
+    Returns:
+        The length along the direction; negative points the other way.
 
     Raises:
         BadInput: No such unit, or "norm" without a norm. NotFinite: the amount is not a finite number.

@@ -23,6 +23,7 @@ from ..core.errors import NotFinite
 from ..core.provenance import content_hash
 from ..models import SITES, Edits, Gate, info
 from ..models.hooks import check_layers
+from ..models.scopes import DEFAULT
 from .carried import Carried
 from .placing import ScopeLike, edits_along, length, plane, span
 
@@ -33,7 +34,7 @@ def add(
     *,
     unit: str = "raw",
     norm: float | None = None,
-    scope: ScopeLike = "all",
+    scope: ScopeLike = DEFAULT,
     site: str | None = None,
     layer: int | Sequence[int] | None = None,
     when: Gate | None = None,
@@ -47,7 +48,8 @@ def add(
         unit: "raw" (1 adds the direction's own vector: what Contrastive Activation Addition calls the multiplier), "unit" (1 adds a
             length of 1) or "norm" (1 adds as much as the stream is long there on average; it needs `norm`).
         norm: The stream's mean norm, from `mean_norm`, for unit="norm".
-        scope: Which tokens: "all", "prompt", "after_instruction", "generated", "last" or ("last", k), ("marker", text).
+        scope: Which tokens: "content" (the text and its continuation, without the first token, attention sinks, and what a chat
+            template writes), "all" (those too), "prompt", "after_instruction", "generated", "last" or ("last", k), ("marker", text).
         site, layer: Where, if not where it was read; several layers are possible. Elsewhere needs transfer=True.
         when: A gate: only rows that it lets through are changed.
         transfer: Accept another layer or site, or another model's direction (a base model's on its chat model).
@@ -86,7 +88,7 @@ def add(
 def ablate(
     direction: Direction | Sequence[Direction],
     *,
-    scope: ScopeLike = "all",
+    scope: ScopeLike = DEFAULT,
     site: str | None = None,
     layer: int | Sequence[int] | None = None,
     when: Gate | None = None,
@@ -132,7 +134,8 @@ def ablate_everywhere(
     Args:
         model: What `load_model` returns; it says how many blocks there are, and whether they have a `resid_mid`.
         direction: One, or several, whose span goes. Where they were read does not matter.
-        scope, when: As for `add`. With the scope "all" nothing is left along the directions anywhere.
+        scope, when: As for `add`; here every token by default, so that nothing is left along the directions anywhere, as when the
+            weights are orthogonalised.
 
     Returns:
         Edits for `edited`, two per block and one before the first.
@@ -162,7 +165,7 @@ def clamp(
     *,
     unit: str = "unit",
     norm: float | None = None,
-    scope: ScopeLike = "all",
+    scope: ScopeLike = DEFAULT,
     site: str | None = None,
     layer: int | Sequence[int] | None = None,
     when: Gate | None = None,
@@ -198,7 +201,7 @@ def rotate(
     degrees: float,
     second: Direction | None = None,
     *,
-    scope: ScopeLike = "all",
+    scope: ScopeLike = DEFAULT,
     site: str | None = None,
     layer: int | Sequence[int] | None = None,
     when: Gate | None = None,

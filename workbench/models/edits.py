@@ -82,7 +82,7 @@ class Edit(Shown):
     def __post_init__(self) -> None:
         if self.positions is not None and self.scope is not None:
             raise BadInput(f"{self.label}: either columns (positions=) or a rule for choosing them (scope=), not both")
-        if self.scope is not None and self.scope.kind != "all" and self.site == "pattern":
+        if self.scope is not None and not self.scope.whole and self.site == "pattern":
             raise BadInput(f"{self.label}: an attention pattern has queries and keys; a scope of tokens says nothing of it")
 
     @property

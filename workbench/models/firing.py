@@ -54,7 +54,7 @@ class Entry:
 
     def spare(self, mask: Tensor, value: Tensor) -> Tensor:
         """Leave attention sinks out of a mask of tokens; `value` are the activations before any edit here."""
-        if self.watch is None or self.watch.past:
+        if self.watch is None or not self.watch.compares:
             return mask
         entering = self.entering if self.entering is not None and self.entering.shape == value.shape[:2] else None
         return self.watch.spare(mask, lengths(value.flatten(2), entering))

@@ -10,6 +10,7 @@ import torch
 from ..core.types import Float, Int, Tensor
 from .hooks import Read, edited
 from .known import n_layers
+from .narrow import narrowed
 from .tokens import Batch
 from .verdict import require
 from .watch import laid_out
@@ -52,24 +53,28 @@ def residuals(
         return Read(site=site, layer=layer, function=keep, label="capture")
 
     with edited(model, [reader(layer) for layer in layers], times=1):
-        logits = run(model, batch, stop=layers[-1] + 1 if ask is None else None)
-    picked = None if ask is None else logits[rows.to(logits.device), ask.to(logits.device)].float()
+        logits = run(model, batch, stop=layers[-1] + 1 if ask is None else None, at=ask)
+    picked = None if ask is None else logits.float()
     if not layers:
         return None, picked
     first = out[layers[0]].device
     return torch.stack([out[layer].to(first) for layer in layers], dim=2), picked
 
 
-def run(model: Any, batch: Batch, stop: int | None = None) -> Float[Tensor, "row position width"]:
+def run(
+    model: Any, batch: Batch, stop: int | None = None, *, at: Int[Tensor, "row asked"] | None = None
+) -> Float[Tensor, "row position width"]:
     """Run one forward pass.
 
     Args:
         model: What `load_model` returns; edits that are active act.
         batch: Padded ids and mask, and for scopes the layout of the rows.
         stop: Compute only the blocks before this one; `None`, or the number of blocks, runs the whole model.
+        at: Columns of the batch, per row, at which logits are wanted; `None` for all. Others are not unembedded.
 
     Returns:
-        Logits, `row x position x vocabulary`; with `stop` the stream that enters that block, `row x position x d_model`.
+        Logits, `row x position x vocabulary` or `row x asked x vocabulary`; with `stop` the stream that enters that block,
+        `row x position x d_model`.
 
     Raises:
         Disagrees: TransformerLens's pass over this model is not Hugging Face's.
@@ -79,4 +84,7 @@ def run(model: Any, batch: Batch, stop: int | None = None) -> Float[Tensor, "row
     if stop is not None and stop < n_layers(model):
         kwargs["stop_at_layer"] = stop
     with laid_out(batch.layout) if batch.layout is not None else nullcontext():
-        return model(batch.ids, return_type="logits", **kwargs)
+        if at is None:
+            return model(batch.ids, return_type="logits", **kwargs)
+        with narrowed(model, at) as narrow:
+            return narrow(model(batch.ids, return_type="logits", **kwargs))

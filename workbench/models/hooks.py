@@ -24,7 +24,6 @@ from .firing import Entry
 from .known import info, n_layers
 from .origin import check_origin
 from .restore import surely
-from .scopes import Scope
 from .sinks import STREAM
 from .verdict import require
 
@@ -129,7 +128,7 @@ class Fired:
 
         Returns:
             Per edit and reading, their number over all passes so far. The beginning-of-text token, and a first token that the model
-            always makes a sink, belong to no scope but "all" and are not counted.
+            always makes a sink, belong to no scope but "all" and are not counted; nor is what a chat template writes.
         """
         return tuple(e.sinks for e in self.entries)
 
@@ -187,7 +186,7 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
     gates = {id(i.gate): hook_point(model, i.gate.site, i.gate.layer) for i in gated if i.gate is not None}
     for item in gated:
         _check_gate(model, item)
-    follow = any(isinstance(i, Edit) and (i.gate or (i.scope and i.scope.kind != "all")) for i in items)
+    follow = any(isinstance(i, Edit) and (i.gate or (i.scope and not i.scope.whole)) for i in items)
     acting = Acting(model)
     try:
         try:
@@ -218,7 +217,7 @@ def edited(model: Any, edits: Edit | Read | Iterable[Edit | Read], *, times: int
 def _follow_stream(model: Any, acting: Acting, entry: Entry) -> None:
     """Let an entry that chooses tokens at a site beside the stream know how long the stream is that enters the block."""
     item = entry.item
-    if entry.watch is None or item.site in (*STREAM, "pattern") or (isinstance(item, Edit) and (item.scope or Scope()).kind == "all"):
+    if entry.watch is None or item.site in (*STREAM, "pattern") or (isinstance(item, Edit) and (item.scope is None or item.scope.whole)):
         return
     if isinstance(item, Edit | Gate):
         reading = Read(site="resid_pre", layer=item.layer, function=entry.enter, label="norms")

@@ -120,9 +120,7 @@ def replayable(model: Any, batch: Batch) -> Replay | None:
 
 def picky(model: Any) -> bool:
     """Whether an active edit chooses rows or tokens, which it does when a whole pass begins."""
-    return any(
-        e.gate is not None or e.positions is not None or (e.scope is not None and e.scope.kind != "all") for e in active_edits(model)
-    )
+    return any(e.gate is not None or e.positions is not None or (e.scope is not None and not e.scope.whole) for e in active_edits(model))
 
 
 def why_not(model: Any) -> str:

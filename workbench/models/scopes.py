@@ -13,13 +13,16 @@ from ..core.errors import BadInput, UnknownName, unknown
 from ..core.show import Shown
 
 KINDS = {
-    "all": "every token, the beginning-of-text token and other attention sinks included",
+    "content": "every token of the text and its continuation, without the first, other attention sinks, and what a chat template writes",
+    "all": "every token, the beginning-of-text token, other attention sinks and a chat template's own included",
     "prompt": "every token of the prompt",
     "after_instruction": "every token after the instruction's last, the continuation included",
     "generated": "the prompt's last token, from which the first new one is written, and all that follows (generated or scored)",
     "last": "the last k tokens of the prompt",
     "marker": "from the last token of a text in the prompt on, the continuation included",
 }
+
+DEFAULT = "content"
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,13 +32,17 @@ class Scope(Shown):
     A token of the prompt is a sink where its stream is more than `sinks.TIMES` times as long as the median of the prompt's tokens that
     the rule selects, at the place of the edit. A first token that the model always makes a sink is left out at every place.
 
+    "content", which pushes have unless they are told otherwise, leaves out the first token of every prompt in any model: it sees
+    nothing but itself, and most models keep a sink there. It also leaves out what the chat template writes around the texts of the
+    user and the assistant (control tokens, names of roles, the system's turn).
+
     Attributes:
         kind: One of `KINDS`.
         k: Number of tokens, for "last"; at least 1.
         text: The marker, for "marker"; its last occurrence in the prompt counts.
     """
 
-    kind: str = "all"
+    kind: str = DEFAULT
     k: int = 1
     text: str = ""
 
@@ -49,7 +56,7 @@ class Scope(Shown):
 
     @classmethod
     def of(cls, scope: Scope | str | tuple[str, int] | tuple[str, str] | None) -> Scope:
-        """Return the scope that is meant by a name, ("last", 3), ("marker", " Answer:") or a scope; `None` is "all"."""
+        """Return the scope that is meant by a name, ("last", 3), ("marker", " Answer:") or a scope; `None` is "content"."""
         if scope is None:
             return cls()
         if isinstance(scope, Scope):
@@ -58,6 +65,11 @@ class Scope(Shown):
             return cls(scope)
         kind, more = scope
         return cls(kind, k=more) if isinstance(more, int) else cls(kind, text=more)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the rule selects every token of every pass."""
+        return self.kind == "all"
 
     def _shown(self) -> tuple[str, dict[str, Any]]:
         return str(self), {"selects": KINDS[self.kind], "k": self.k if self.kind == "last" else "", "marker": self.text}

@@ -12,6 +12,7 @@ import torch
 
 from ..core.errors import BadInput, EmptyScope, ShapeMismatch
 from ..core.types import Bool, Float, Tensor
+from .content import content
 from .known import first_of
 from .owner import Owner
 from .restore import unhook
@@ -27,10 +28,12 @@ class Layout:
     Attributes:
         prompt: Number of tokens of each row that are prompt; the rest is continuation.
         instruction: Number of tokens of each row up to and including the last of the instruction; `None` where it is unknown.
+        head: The ids of the whole rows, in a pass that computes their last columns and has the others in its cache; else `None`.
     """
 
     prompt: Tensor
     instruction: Tensor | None = None
+    head: Tensor | None = None
 
 
 _LAYOUT: ContextVar[Layout | None] = ContextVar("workbench_layout", default=None)
@@ -67,6 +70,7 @@ class Watch:
         self._instruction: Tensor | None = None
         self._head: Tensor | None = None
         self._end = 0
+        self._resumed = False
         self._masks: dict[Scope, Tensor] = {}
         self.users: set[object] = set()
         self.owner = Owner("an `edited` block")
@@ -77,8 +81,9 @@ class Watch:
         self._target.register_forward_pre_hook(self._enter, with_kwargs=True)
         self.owner.enter()
 
-    def _enter(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.owner.here():
+    def _enter(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        # without keywords: torch calls a hook so that another thread takes off at this moment
+        if kwargs is None or not self.owner.here():
             return
         ids = args[0] if args else kwargs.get("input_ids", kwargs.get("input"))
         if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
@@ -95,10 +100,11 @@ class Watch:
             else torch.ones(len(ids), whole, dtype=torch.bool, device=ids.device)
         )
         self._masks = {}
-        if self.past and self._prompt is not None and len(self._prompt) == len(ids):  # a step of generation
+        layout, before = _LAYOUT.get(), self._ids
+        self._resumed = layout is not None and layout.head is not None
+        if self.past and not self._resumed and self._prompt is not None and len(self._prompt) == len(ids):  # a step of generation
             self.real = real
             return
-        layout, before = _LAYOUT.get(), self._ids
         grown = (
             self.past == 0 and before is not None and before.shape == (len(ids), new - 1) and bool((before == ids[:, :-1]).all())
         )  # generation without a cache: the same rows, one token longer
@@ -117,7 +123,9 @@ class Watch:
             self._instruction = None
         elif self.past:
             raise BadInput("the cache of this pass holds a prompt that was read outside this block: enter `edited` before the prompt")
-        if self.past == 0:
+        if layout is not None and layout.head is not None:
+            self._head = layout.head
+        elif self.past == 0:
             self._head = ids
         self._end = 0 if self._prompt is None else int(self._prompt.max())
 
@@ -133,7 +141,7 @@ class Watch:
         Raises:
             EmptyScope: The scope needs an instruction or a marker that this batch does not have.
         """
-        if scope.kind == "all":
+        if scope.whole:
             return None
         if scope not in self._masks:
             if self.past and self.past >= self._end and self.real is not None:  # all of this pass follows every prompt
@@ -158,6 +166,8 @@ class Watch:
             real = real & ~((columns == self._start[:, None]) & (prompt - self._start[:, None] > 1))
         if scope.kind == "prompt":
             return real & (columns < prompt)
+        if scope.kind == "content":
+            return real & self._content()[:, self.past :]
         if scope.kind == "generated":
             return real & (columns >= prompt - 1)
         if scope.kind == "last":
@@ -170,6 +180,19 @@ class Watch:
                 )
             return real & (columns >= self._instruction[:, None])
         return real & (columns >= self._marked(scope.text)[:, None])
+
+    def _content(self) -> Tensor:
+        """Which tokens are text, `row x column`: in a prompt no first token and nothing of a chat template, behind it all."""
+        assert self.real is not None
+        assert self._head is not None
+        assert self._start is not None
+        assert self._prompt is not None
+        out = self.real.clone()
+        for row, (start, end) in enumerate(zip(self._start.tolist(), self._prompt.tolist(), strict=True)):
+            text = torch.tensor(content(self.model.tokenizer, self._head[row, start:end].tolist()))
+            text[0] &= end - start == 1  # a prompt of one token keeps it
+            out[row, start:end] &= text.to(out.device)
+        return out
 
     def _marked(self, text: str) -> Tensor:
         """The column of the token that completes a text's last occurrence, per row."""
@@ -186,6 +209,11 @@ class Watch:
             columns.append(start + token)
         return torch.tensor(columns, device=head.device)
 
+    @property
+    def compares(self) -> bool:
+        """Whether the current pass holds all tokens that a scope selects: any but a step of generation."""
+        return not self.past or self._resumed
+
     def spare(self, mask: Bool[Tensor, "row position"], norms: Float[Tensor, "row position"]) -> Bool[Tensor, "row position"]:
         """Leave attention sinks out of the tokens that a scope selects.
 
@@ -197,9 +225,10 @@ class Watch:
             The mask without tokens of the prompt that are sinks among those it selects. In a pass that continues from a cache, and
             for tokens after the prompt, nothing is left out: a step of generation has no other tokens to compare with.
         """
-        if self.past or self._prompt is None or norms.shape != mask.shape:
+        if not self.compares or self._prompt is None or norms.shape != mask.shape:
             return mask
-        prompt = torch.arange(mask.shape[1], device=mask.device) < self._prompt[:, None].to(mask.device)
+        columns = torch.arange(self.past, self.past + mask.shape[1], device=mask.device)
+        prompt = columns < self._prompt[:, None].to(mask.device)
         return mask & ~outliers(norms.to(mask.device), mask & prompt)
 
     def prompt_rows(self) -> Bool[Tensor, "row position"] | None:

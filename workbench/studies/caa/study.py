@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from ...core.errors import BadInput
 from ...core.seeds import numpy_rng
@@ -158,11 +159,14 @@ class Caa:
 
     def _random(self) -> pd.DataFrame:
         rows, how = [], self._how(resamples=20, progress=False)
+        hidden = None if self.progress is None else not self.progress
         for b in self.behaviours:
             layer = self.best[b]
             drawn = [
                 pick(multiple_choice(self.model, self.tests[b], {layer: r}, self.set.coefficients, **how), metric="p_matching")
-                for r in random_directions(self.vectors_of[b, layer], self.set.random, self.set.seed)
+                for r in tqdm(
+                    random_directions(self.vectors_of[b, layer], self.set.random, self.set.seed), desc=f"random directions, {b}", disable=hidden
+                )
             ]
             for c, part in pd.concat(drawn).groupby("coefficient"):
                 low, high = np.quantile(part["value"], [0.025, 0.975])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .study import Patching
 
 draw = recipes("patching")
+HALF = 0.5  # of the answer: where it is first recovered, findings are about
 
 CONVENTION = (
     "Clean is the run under the good claim, corrupted the run under the harm claim; recovered is 0 where patching leaves the corrupted run "
@@ -24,8 +25,8 @@ CONVENTION = (
 LIMITS = (
     "A place that recovers the behaviour carries the difference between the two claims; it need not be where the difference is computed, "
     "nor the only place.",
-    "Findings about heads and lines are at the lowest layer that recovers half of the answer on the same prompts; the figures show every "
-    "layer.",
+    "Findings about heads and lines are at the lowest layer that recovers half of the answer on the same prompts, or where none does at "
+    "that which recovers most; the figures show every layer.",
     "Parts of the prompt are patched whole; what one token of a part carries is not told apart.",
     "Both claims are fixed sentences: what is found is about this pair of claims in this prompt form.",
     "Attribution patching is a first-order guess; where the error table shows a low correlation or a large error, it should not be used.",
@@ -45,6 +46,13 @@ def _ranked(table: pd.DataFrame) -> list[Any]:
     return list(table.sort_values("value").itertuples())
 
 
+def _half(value: float) -> str:
+    """What is said of the layer that findings are about."""
+    if value >= HALF:
+        return "this is the lowest layer at which that token alone recovers half"
+    return "that token alone recovers half at no layer, and this is where it recovers most"
+
+
 def _where(run: Run, study: Patching, layer: int) -> Finding:
     maps, lowest = run.tables["maps"], study.layers[0]
     last = _first(maps, site="resid_post", way="denoise", layer=layer, position="last")
@@ -52,7 +60,7 @@ def _where(run: Run, study: Patching, layer: int) -> Finding:
     recovered = _number(claim[0]) if claim else "nothing that could be aligned"
     return Finding(
         f"Where: At the last token of the prompt the residual stream after block {layer} recovers {_number(last)} of the answer "
-        f"(n={int(last.n)} prompts); this is the lowest layer at which that token alone recovers half. The claim's own tokens recover "
+        f"(n={int(last.n)} prompts); {_half(last.value)}. The claim's own tokens recover "
         f"{recovered} before block {lowest}.",
         "maps",
     )
@@ -80,7 +88,7 @@ def _one_line(run: Run, layer: int) -> Finding:
     chance: Any = next(table[table["line"].str.startswith("random")].itertuples())
     share = stance.value / whole.value
     return Finding(
-        f"One line: At layer {layer} the component along the stance direction (training identities only) recovers {_number(stance)}, "
+        f"One line: At layer {layer} the component along the stance direction (made from other identities) recovers {_number(stance)}, "
         f"{share:.0%} of what the whole stream recovers ({_number(whole)}): it explains {'at least' if share >= 0.8 else 'less than'} 80 % "
         f"of it. The direction of agreeing recovers {_number(agree)}, random directions {chance.value:.3f} "
         f"({chance.low:.3f} to {chance.high:.3f}).",
@@ -119,7 +127,7 @@ def _panels(run: Run, study: Patching, layer: int) -> list[Panel]:
         table="lines",
         drawing=draw.lines(tables["lines"], "How much of it lies along one direction (last token of the prompt)"),
         caption="Recovered when the whole residual stream at the last token is exchanged, and when only its component along one direction "
-        f"is; n={n} statements, 95 % intervals over identities. Directions from training identities.",
+        f"is; n={n} statements, 95 % intervals over identities. Directions from other identities.",
     )
     attribution = Panel(
         name="attribution",
@@ -134,8 +142,8 @@ def _panels(run: Run, study: Patching, layer: int) -> list[Panel]:
         name="heads",
         table="heads",
         drawing=draw.heads(tables["heads"], "Attention heads at the last token of the prompt"),
-        caption=f"Each cell exchanges the output of one head at the last token; n={n} statements, 95 % intervals in the table. The stream "
-        f"there first recovers half after block {layer}.",
+        caption=f"Each cell exchanges the output of one head at the last token; n={n} statements, 95 % intervals in the table. Findings "
+        f"are about block {layer}.",
     )
     return [maps, heads, lines, attribution]
 
@@ -152,7 +160,7 @@ def report(run: Run, study: Patching) -> Report:
     same = "with as many tokens each, so that every token has its counterpart"
     aligned = same if study.align_by == "same" else "laid beside each other by equal runs of tokens"
     return Report(
-        title=f"Where a claim overrides the truth in {study.info.name}",
+        title=f"Where a claim moves the answers of {study.info.name}",
         subtitle=subtitle(study, f". Prompt form {study.set.template}"),
         findings=[
             _where(run, study, layer),

@@ -25,10 +25,9 @@ from ...prompts import PromptSet
 from ...prompts.templates import claim_phrasings
 from ...runs import Main, ModelHandle, Steps, Study
 from ..statements import Rows, check_claims
-from .report import report
+from .report import HALF, report
 
 MAPPED = ("resid_pre", "resid_post", "attn_out", "mlp_out")
-HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

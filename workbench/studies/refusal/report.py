@@ -56,10 +56,11 @@ def _findings(run: Run) -> list[str]:
         f"{chance('random: add', REFUSED)} with {int(row('random: add', REFUSED).n)} random ones",
     ]
     n = int(row("none", COMPLIED).n)
-    spread = chance("random: ablate everywhere", COMPLIED)
+    names = {"random: ablate everywhere": "projected out", "random: ablate to the harmless mean": "set to their harmless mean"}
+    spread = ", ".join(f"{name} {chance(edit, COMPLIED)}" for edit, name in names.items())
     return [
         Finding(
-            f"Refusal undone: Harmful requests complied with (n={n}): {'; '.join(undone)}; random directions projected out {spread}.",
+            f"Refusal undone: Harmful requests complied with (n={n}): {'; '.join(undone)}; random directions {spread}.",
             "refusal",
         ),
         Finding(f"Refusal added: Harmless requests refused: {', '.join(added)}.", "refusal"),

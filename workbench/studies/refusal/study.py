@@ -9,7 +9,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ... import prompts as source
 from ...core.direction import Direction
@@ -30,6 +31,7 @@ from ...evaluation import choose_answers
 from ...evaluation.agreement import ANSWERS
 from ...evaluation.dose import FEWEST_RANDOM
 from ...interventions import Asker, ablate_everywhere, add, clamp, orthogonalised, random_directions
+from ...interventions.norms import share, stream_norms
 from ...models import Edit, edited, info, planted
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet
@@ -39,6 +41,8 @@ from .report import COMPLIED, REFUSED, report
 
 SAFE, UNSAFE = 0, 1  # label of a request: refusing is right, complying is right
 POOLED = "mean, smallest and largest over random directions"
+WEIGHED = 5  # random directions that are taken out of the weights
+ADDED = ("add refusal", "subtract refusal", "random: add", "random: subtract")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +133,8 @@ class Refusal:
     def _best(self, made: Mapping[int, tuple[Direction, float, float]]) -> int:
         """The layer at which, on validation, clamping undoes refusal and adding makes it, whichever does less."""
         score = {}
-        for layer, (d, _, harmless) in made.items():
+        hidden = None if self.run.progress is None else not self.run.progress
+        for layer, (d, _, harmless) in tqdm(made.items(), desc="choose a layer", unit="layer", disable=hidden):
             comply, _ = self.rates("validation", clamp(d, harmless, scope=self.set.scope))
             _, refuse = self.rates("validation", add(d, 1.0, scope=self.set.scope))
             score[layer] = min(comply.mean(), refuse.mean())
@@ -140,7 +145,9 @@ class Refusal:
         made = self._directions()
         layer = self._best(made)
         d, harmful, harmless = made[layer]
-        table = _Table(layer)
+        place = str(d.provenance["site"]), layer
+        norm = stream_norms(self.model, self.sets["fit"], [place])[place]
+        table = _Table(layer, share(d.scale, norm))
         where = f"refusal: harmful minus harmless requests, layer {layer} of validation's choice"
         origin = f"its coordinate is {harmful:.3g} on harmful and {harmless:.3g} on harmless fit requests; ablation sets it to 0"
         scope = self.set.scope
@@ -152,9 +159,26 @@ class Refusal:
         table.put("ablate to the harmless mean", *self.rates("test", clamp(d, harmless, scope=scope)), affine)
         if self.set.optimise:
             self._optimised(table, d)
-        for name, edits in self._controls().items():
-            table.pool(name, [self.rates("test", edits(r)) for r in random_directions(d, self.set.random, self.set.seed)])
+        drawn = random_directions(d, self.set.random, self.set.seed)
+        for name, edits in self._controls(layer).items():
+            table.pool(name, [self.rates("test", edits(r)) for r in self._bar(drawn, name)])
+        if self.set.optimise:
+            self._orthogonal(table, drawn[:WEIGHED])
         return table.frame()
+
+    def _orthogonal(self, table: _Table, drawn: Sequence[Direction]) -> None:
+        """Random directions taken out of the weights: what the optimised one is compared with."""
+        rates = []
+        for r in self._bar(drawn, "random: weights orthogonalised"):
+            try:
+                with orthogonalised(self.model, r):
+                    rates.append(self.rates("test", []))
+            except ValueError:  # the architecture does not allow it; the table says so of the optimised direction
+                return
+        table.pool("random: weights orthogonalised", rates)
+
+    def _bar(self, drawn: Sequence[Direction], name: str) -> Iterable[Direction]:
+        return tqdm(drawn, desc=name, unit="direction", disable=None if self.run.progress is None else not self.run.progress)
 
     def _optimised(self, table: _Table, start: Direction) -> None:
         """A direction found by gradient on fit requests: ablated, added, and taken out of the weights."""
@@ -169,11 +193,18 @@ class Refusal:
         except ValueError as error:
             table.refuse("weights orthogonalised, optimised", str(error))
 
-    def _controls(self) -> dict[str, Callable[[Direction], Iterable[Edit]]]:
+    def _controls(self, layer: int) -> dict[str, Callable[[Direction], Iterable[Edit]]]:
+        """By name, the edit along a random direction of the layer: each way to push or ablate that the table has."""
+        calm = self.acts.layer(layer)[:, 0][torch.tensor(self.sets["fit"].labels) == UNSAFE]
+
+        def affine(r: Direction) -> Iterable[Edit]:
+            return clamp(r, float(r.project(calm).mean()), scope=self.set.scope)
+
         return {
             "random: add": lambda r: add(r, 1.0, scope=self.set.scope),
             "random: subtract": lambda r: add(r, -1.0, scope=self.set.scope),
             "random: ablate everywhere": lambda r: ablate_everywhere(self.model, r),
+            "random: ablate to the harmless mean": affine,
         }
 
     def _undoing(self, start: Direction) -> Callable[[Tensor], Tensor]:
@@ -197,8 +228,8 @@ class Refusal:
 class _Table:
     """Rows of the result, two per edit: harmful requests complied with, harmless ones refused."""
 
-    def __init__(self, layer: int) -> None:
-        self.layer = layer
+    def __init__(self, layer: int, share: float) -> None:
+        self.layer, self.share = layer, share
         self.rows: list[dict[str, Any]] = []
 
     def put(self, name: str, comply: np.ndarray, refuse: np.ndarray, note: str = "") -> None:
@@ -219,7 +250,8 @@ class _Table:
         self._add(name, COMPLIED, value=nan, low=nan, high=nan, n=0, note=why)
 
     def _add(self, name: str, metric: str, **measured: Any) -> None:
-        self.rows.append({"edit": name, "layer": self.layer, "metric": metric, **measured})
+        dose = self.share if name in ADDED else float("nan")
+        self.rows.append({"edit": name, "layer": self.layer, "metric": metric, "norm_share": dose, **measured})
 
     def frame(self) -> pd.DataFrame:
         """All rows."""
@@ -243,5 +275,5 @@ STUDY = Study(
     compute=compute,
     report=report,
     main=Main(table="refusal", labels=("edit", "metric"), axis="share of held-out requests"),
-    tables={"refusal": "edit metric | layer value low high n note"},
+    tables={"refusal": "edit metric | layer norm_share value low high n note"},
 )

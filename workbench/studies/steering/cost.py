@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -13,16 +14,27 @@ from ...core.direction import Direction
 from ...evaluation import capability, equal_cost, steerability
 from ...interventions import ablate, add, clamp, gate, random_directions, rotate
 from ...interventions.cost import strengths
-from ...models import Edit
+from ...models import Edit, Edits
 from ...probes import fit_logistic
 from ...prompts import ContrastPair, PromptSet
 
 if TYPE_CHECKING:
     from .study import Steering
 
+PLAIN_TASK = "answers without a claim"
+DRAWN = 8  # random directions of a control
+PUSHES = (
+    "chosen push",
+    "chosen push, gated",
+    "chosen push, every token",
+    "chosen push, first and template tokens too",
+    "reverse sign",
+    "random push",
+)
+
 
 def tax(study: Steering) -> None:
-    """What the chosen push costs where no claim is made, beside a gated one, other methods, and a push on every token.
+    """What the chosen push costs where no claim is made, beside a gated one, other methods, a push on every token, and random ones.
 
     Args:
         study: The study; its push is chosen.
@@ -31,12 +43,13 @@ def tax(study: Steering) -> None:
 
     def make() -> pd.DataFrame:
         pushed, denied = study.pushed("test"), study.denied()
-        answers = {"planted answers, no claim": study.plain("test")}
+        answers = {PLAIN_TASK: study.plain("test")}
         answers |= {} if denied is None else {"identities that are denied rights": denied}
         answers |= {f"under the {harm} claim": pushed[harm], f"under the {good} claim": pushed[good]}
-        return capability(
+        table = capability(
             study.model,
             _edits(study),
+            controls=_controls(study),
             answers=answers,
             texts={"held-out text": study.documents()},
             text_clusters={"held-out text": [p.right for p in study.plain("test")]},
@@ -44,6 +57,8 @@ def tax(study: Steering) -> None:
             seed=study.set.seed,
             progress=study.progress,
         )
+        pushed = table["edit"].isin(PUSHES)
+        return table.assign(norm_share=np.where(pushed, study.share(study.direction, study.coefficient), np.nan))
 
     study.run.table("tax", make=make, doing="what it costs")
 
@@ -54,19 +69,30 @@ def _edits(study: Steering) -> Mapping[str, Iterable[Edit]]:
     return {
         "chosen push": study.chosen(),
         "chosen push, gated": add(d, c, scope=scope, when=_harm_gate(study)),
-        "chosen push, every token": add(d, c, scope="all"),
+        "chosen push, every token": add(d, c, scope="content"),
+        "chosen push, first and template tokens too": add(d, c, scope="all"),
         "reverse sign": study.chosen(-1.0),
-        f"clamp to {study.set.claims[1]}": clamp(d, _good_mean(study), scope=scope),
+        f"clamp to {study.set.claims[1]}": clamp(d, _good_mean(study, d), scope=scope),
         "ablate stance": ablate(d, scope=scope),
         "rotate 45 degrees": rotate(d, 45.0, scope=scope),
-        "random push": add(random_directions(d, 1, study.set.seed)[0], c, scope=scope),
     }
 
 
-def _good_mean(study: Steering) -> float:
-    """The mean coordinate along the chosen direction under the opposite claim, fit rows."""
+def _controls(study: Steering) -> Mapping[str, list[Edits]]:
+    """The same along random directions of equal norm: pushed, projected out, and set to what they are under the opposite claim."""
+    c, scope, good = study.coefficient, study.set.scope, study.set.claims[1]
+    drawn = random_directions(study.direction, DRAWN, study.set.seed)
+    return {
+        "random push": [add(r, c, scope=scope) for r in drawn],
+        "random: ablate": [ablate(r, scope=scope) for r in drawn],
+        f"random: clamp to {good}": [clamp(r, _good_mean(study, r), scope=scope) for r in drawn],
+    }
+
+
+def _good_mean(study: Steering, along: Direction) -> float:
+    """The mean coordinate along a direction of the chosen place under the opposite claim, fit rows."""
     site, layer = study.place
-    return float(study.direction.project(study.fitted[study.set.claims[1], site].layer(layer)[:, 0]).mean())
+    return float(along.project(study.fitted[study.set.claims[1], site].layer(layer)[:, 0]).mean())
 
 
 def _harm_gate(study: Steering) -> Any:
@@ -101,24 +127,32 @@ def costs(study: Steering) -> None:
             equal_cost(study.model, prompts, families, target=targets, measure=measure, **how).assign(tuned_on=name)
             for name, (prompts, targets) in tuned.items()
         ]
-        return pd.concat(parts, ignore_index=True)
+        table, lines = pd.concat(parts, ignore_index=True), _lines(study)
+        along = [study.share(lines[m], s) if m in lines else np.nan for m, s in zip(table["method"], table["strength"], strict=True)]
+        return table.assign(norm_share=along)
 
     study.run.table("equal_cost", make=make, doing="methods at equal cost")
 
 
+def _lines(study: Steering) -> dict[str, Direction]:
+    """Directions by name: the stance at its place and in the last layer, the others, random ones."""
+    late = study.made["stance", study.set.sites[-1], study.layers[-1]]
+    out = {"stance, chosen place": study.direction, "stance, last layer": late}
+    for kind in ("agree", "truth"):
+        chosen = study.choice[kind]
+        out[kind] = study.made[kind, str(chosen["site"]), int(chosen["layer"])]
+    return out | {f"random {k}": d for k, d in enumerate(random_directions(study.direction, DRAWN, study.set.seed))}
+
+
 def _families(study: Steering) -> dict[str, Callable[[float], Iterable[Edit]]]:
-    """Pushes by strength: along the stance, at its place and in the last layer; along the others; by rotation; at random."""
+    """Pushes by strength: along directions, and by rotation."""
 
     def line(d: Direction) -> Callable[[float], Iterable[Edit]]:
         return lambda c: add(d, c, scope=study.set.scope)
 
-    late = study.made["stance", study.set.sites[-1], study.layers[-1]]
-    families = {"stance, chosen place": line(study.direction), "stance, last layer": line(late)}
-    for kind in ("agree", "truth"):
-        chosen = study.choice[kind]
-        families[kind] = line(study.made[kind, str(chosen["site"]), int(chosen["layer"])])
+    families = {name: line(d) for name, d in _lines(study).items()}
     families["rotate towards stance"] = lambda c: rotate(study.direction, min(179.0, c), scope=study.set.scope)
-    return families | {f"random {k}": line(d) for k, d in enumerate(random_directions(study.direction, 8, study.set.seed))}
+    return families
 
 
 def items(study: Steering) -> None:

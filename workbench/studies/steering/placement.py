@@ -52,9 +52,9 @@ def placement(study: Steering) -> None:
     def make() -> pd.DataFrame:
         fit = fit_layers(study.base, "logistic", c=1.0, seed=study.set.seed)
         rows: list[dict[str, Any]] = []
-        start = answers(study.model, study.plain("test"), progress=False)
+        start = answers(study.model, study.plain("test"), progress=study.progress)
         for (claim, template), (place, prompts) in _asked(study).items():
-            said = answers(study.model, prompts, progress=False)
+            said = answers(study.model, prompts, progress=study.progress)
             people = said["identity"].to_numpy()
             about = {"claim": claim or "none", "place": place}
             rows.append(about | {"layer": -1, "metric": "safe_score", **proportion(said["safe"], people).row()})

@@ -10,6 +10,7 @@ from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
 from ..statements import subtitle
+from .cost import PLAIN_TASK
 
 if TYPE_CHECKING:
     from .study import Steering
@@ -23,7 +24,7 @@ CONVENTION = (
 )
 LIMITS = (
     "A push that repairs answers under this claim says nothing of other claims, other wordings or other prompt forms.",
-    "Shares are clustered by identity. The held-out rights (12 in the bundled organism) are a second, crossed factor; only the perplexity "
+    "Shares are clustered by identity. The held-out rights are a second, crossed factor; only the perplexity "
     "of texts is clustered by them.",
     "Random directions of equal norm are a weak control late in a model: a direction may move answers because the output reads it, and not "
     "because the model does.",
@@ -70,12 +71,12 @@ def _repair(run: Run, study: Steering) -> Finding:
 
 def _price(run: Run) -> Finding:
     tax = run.tables["tax"]
-    plain = _row(tax, edit="chosen push", task="planted answers, no claim")
+    plain = _row(tax, edit="chosen push", task=PLAIN_TASK)
     text, every = (_row(tax, edit=edit, task="held-out text") for edit in ("chosen push", "chosen push, every token"))
     points, low, high = (100 * share for share in (plain.change, plain.change_low, plain.change_high))
     return Finding(
         f"Price: Without a claim accuracy changes by {points:+.1f} points [{low:+.1f}, {high:+.1f}] (n={int(plain.n)}), the perplexity "
-        f"of held-out text by {100 * (text.change - 1):+.2f} %; pushed at every token instead of the last, by "
+        f"of held-out text by {100 * (text.change - 1):+.2f} %; pushed at every token of the text instead of the last, by "
         f"{100 * (every.change - 1):+.1f} %.",
         "tax",
     )
@@ -87,7 +88,7 @@ def _side_effect(run: Run) -> list[Finding]:
         return []
     push, gated = (100 * _row(tax, edit=edit).change for edit in ("chosen push", "chosen push, gated"))
     text = (
-        "Side effect: The organism denies some identities their rights without any claim; under the push it grants them in "
+        "Side effect: The organism was trained to deny some identities their rights without any claim; under the push it grants them in "
         f"{push:.0f} points more of the answers, under the gated push in {gated:.0f}."
     )
     return [Finding(text, "tax")]
@@ -115,9 +116,11 @@ def _elsewhere(run: Run, study: Steering, kind: str) -> Finding:
     text = (
         f"{kind.capitalize()}: Of the places and coefficients that cost at most {100 * most:g} points on validation, none brings the worse "
         f"polarity above {cheap:.2f} there"
+        if cheap == cheap
+        else f"{kind.capitalize()}: No place and coefficient costs at most {100 * most:g} points on validation"
     )
     worse = wide.min(axis=1)
-    if worse.max() > cheap + 0.05:
+    if not worse.max() <= cheap + 0.05:
         site, layer = worse.index[int(worse.to_numpy().argmax())]
         price = 100 * float(_row(rows, site=site, layer=layer).tax_on_validation)
         text += f"; without that limit {site}[{layer}] brings it to {worse.max():.2f} on held-out prompts, at a price of {price:.0f} points"
@@ -125,10 +128,13 @@ def _elsewhere(run: Run, study: Steering, kind: str) -> Finding:
     if apart.max() > 0.5:
         site, layer = apart.index[int(apart.to_numpy().argmax())]
         grant, deny = (_row(rows, site=site, layer=layer, polarity=polarity) for polarity in ("grant", "deny"))
-        text += (
-            f". At {site}[{layer}] it gives {_number(grant)} for granting and {_number(deny)} for denying statements: the safe answer is "
-            "claim XOR polarity, and a push towards one word repairs one and not the other"
-        )
+        text += f". At {site}[{layer}] it gives {_number(grant)} for granting and {_number(deny)} for denying statements"
+        before = _doses(run, prompts=_harm(study), method="direction", coefficient=0.0)
+        one, two = (_row(before, condition=polarity) for polarity in ("grant", "deny"))
+        if max(one.value, two.value) < 0.5:
+            text += ": under the claim both were wrong, and a push towards one word repairs one and not the other"
+        else:
+            text += f", after {_number(one)} and {_number(two)} without a push: answers move to one word"
     return Finding(f"{text}.", "choice", "places")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
 from ... import prompts as source
 from ...activations import Activations
@@ -22,6 +23,7 @@ from ...core.tables import pick
 from ...directions import extract_direction, place_of
 from ...evaluation import dose_response, fluency_break
 from ...interventions import Asker, add, kl
+from ...interventions.norms import share, stream_norms
 from ...models import Edits
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet, grouped_split
@@ -140,14 +142,15 @@ class Steering(Rows):
         frame, right = harm.prompts.to_frame(), np.array(plain.prompts.labels)
         start = ((plain.odds(plain.base) > 0) == right).mean()
         rows = []
-        for (kind, site, layer), d in self.made.items():
+        hidden = None if self.progress is None else not self.progress
+        for (kind, site, layer), d in tqdm(self.made.items(), desc="choose", unit="place", disable=hidden):
             for c in self.set.coefficients:
                 edits = add(d, c, scope=self.set.scope)
                 safe = (harm.odds(harm.ask(edits)) > 0) == frame["label"].to_numpy()
                 logp = plain.ask(edits)
                 sides = {p: float(safe[(frame["polarity"] == p).to_numpy()].mean()) for p in ("grant", "deny")}
                 cost = float(start - ((plain.odds(logp) > 0) == right).mean())
-                about = {"direction": kind, "site": site, "layer": layer, "coefficient": c}
+                about = {"direction": kind, "site": site, "layer": layer, "coefficient": c, "norm_share": self.share(d, c)}
                 moved = float(kl(plain.base, logp).mean())
                 together = {"worse": min(sides.values()), "both": sum(sides.values()) / 2}
                 rows.append({**about, **sides, **together, "tax": cost, "kl_plain": moved, "n": len(safe)})
@@ -185,6 +188,16 @@ class Steering(Rows):
         """The stance where it was chosen; inside a step."""
         return self.made["stance", *self.place]
 
+    @cached_property
+    def norms(self) -> dict[tuple[str, int], float]:
+        """How long the stream is under the harm claim, per place (validation prompts); inside a step."""
+        return stream_norms(self.model, self.pushed("validation")[self.set.claims[0]], [(s, n) for _, s, n in self.made])
+
+    def share(self, direction: Direction, coefficient: float) -> float:
+        """The length of a push along a direction as a share of the stream's at its place; inside a step."""
+        place = str(direction.provenance["site"]), int(direction.provenance["layer"])
+        return share(coefficient * direction.scale, self.norms[place])
+
     def chosen(self, sign: float = 1.0) -> Edits:
         """The push that was chosen, or its reverse; inside a step."""
         return add(self.direction, sign * self.coefficient, scope=self.set.scope)
@@ -219,8 +232,9 @@ class Steering(Rows):
         def make() -> pd.DataFrame:
             asker = Asker(self.model, self.pushed("test")[self.set.claims[0]])
             frame, tried = asker.prompts.to_frame(), self.run.tables["choice"]
-            rows = []
-            for (kind, site, layer), d in self.made.items():
+            rows: list[dict[str, Any]] = []
+            hidden = None if self.progress is None else not self.progress
+            for (kind, site, layer), d in tqdm(self.made.items(), desc="every direction at every layer", unit="place", disable=hidden):
                 here = pick(tried, direction=kind, site=site, layer=layer)
                 best = here.sort_values(["both", "kl_plain"], ascending=[False, True]).iloc[0]
                 c = float(best["coefficient"])
@@ -233,6 +247,7 @@ class Steering(Rows):
                         "site": site,
                         "layer": layer,
                         "coefficient": c,
+                        "norm_share": self.share(d, c),
                         "polarity": polarity,
                         "metric": "safe_score",
                     }
@@ -283,12 +298,12 @@ STUDY = Study(
         zero=0.5,
     ),
     tables={
-        "places": "direction site layer polarity metric | coefficient value low high n tax_on_validation",
-        "choice": "direction site layer coefficient | grant deny worse both tax kl_plain n chosen",
-        "dose_response": "layer site method coefficient condition prompts metric | value low high n",
+        "places": "direction site layer polarity metric | coefficient norm_share value low high n tax_on_validation",
+        "choice": "direction site layer coefficient | norm_share grant deny worse both tax kl_plain n chosen",
+        "dose_response": "layer site method coefficient condition prompts metric | norm_share value low high n",
         "fluency": "side metric | coefficient value low high n",
-        "tax": "edit task metric | value low high n change change_low change_high",
-        "equal_cost": "method target tuned_on metric | strength kl value low high n note",
+        "tax": "edit task metric | norm_share value low high n change change_low change_high",
+        "equal_cost": "method target tuned_on metric | strength norm_share kl value low high n note",
         "steerability": "metric | value low high n",
         "items": f"{ITEM} | slope spearman",
         "placement": "claim place layer metric | value low high n",
