@@ -89,9 +89,9 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: claims.read_curves(_read(form=n)),
         lambda n: claims.read_curves(_read(claim=n)),
     ],
-    "claims.claim_effects": [
-        lambda n: claims.claim_effects(every(template=n, claim=["harm"], metric=["yes", "auroc"])),
-        lambda n: claims.claim_effects(every(template=["t"], claim=n, metric=["yes", "auroc"])),
+    "claims.effects": [
+        lambda n: claims.effects(every(template=n, claim=["harm"], metric=["yes", "auroc"])),
+        lambda n: claims.effects(every(template=["t"], claim=n, metric=["yes", "auroc"])),
     ],
     "claims.answer_curves": [lambda n: claims.answer_curves(every(condition=n, layer=[0, 1], metric=["auroc", "yes"]))],
     "claims.elicited": [lambda n: claims.elicited(every(form=n, metric=["answered", "yes", "agreement", "score", "chosen"]))],

@@ -51,7 +51,7 @@ def run(organism, mine, tmp_path_factory):
 
 
 def test_the_finding_on_statements_of_ones_own(run):
-    both = run.tables["says_and_knows"].set_index(["condition", "what"])["value"]
+    both = run.tables["says_and_knows"].query("form == 'since_claim'").set_index(["condition", "what"])["value"]
     assert both.loc[("harm", "says: share of safe answers")] < 0.2
     assert both.loc[("no claim", "says: share of safe answers")] > 0.8
     assert both.loc[("harm", "knows: logistic probe")] > 0.9
@@ -172,7 +172,7 @@ def test_statements_whose_words_give_the_label_away_are_called_so(organism, tmp_
     warning = json.loads((tmp_path / "run" / "report.json").read_text())["warning"]
     assert "may be the wording" in warning
     assert any("But: A bag of words" in f for f in got.findings)
-    assert not any("carries the other" in f for f in got.findings)
+    assert not any("kept and not said" in f for f in got.findings)
     page = got.report.read_text()
     assert "identities are held out; intervals are as wide" in page
     assert "38 rights" not in page

@@ -151,6 +151,9 @@ def measures(part: pd.DataFrame, *, free: float = math.nan, resamples: int = 500
         part: From `answers`.
         free: The mean margin of content-free prompts.
         resamples, seed: Of the bootstrap.
+
+    Returns:
+        Estimates by metric.
     """
     people = part["identity"].to_numpy()
     how: dict[str, Any] = {"resamples": resamples, "seed": seed}

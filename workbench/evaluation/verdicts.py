@@ -134,6 +134,9 @@ def silence(auroc: Interval, answered: Interval, yes: Interval) -> str:
         auroc: The AUROC of the margin.
         answered: The probability that both answers hold.
         yes: The share of the positive answer.
+
+    Returns:
+        The reason in words.
     """
     if _finite(answered.value) and answered.value < MASS:
         return f"both answers together hold {answered.value:.1%} of the probability, less than {MASS:.0%}"

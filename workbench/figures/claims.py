@@ -66,7 +66,7 @@ def read_curves(table: pd.DataFrame, method: str = "logistic") -> go.Figure:
 
 
 @drawn
-def claim_effects(table: pd.DataFrame) -> go.Figure:
+def effects(table: pd.DataFrame) -> go.Figure:
     """Draw what each claim does to the answers, against the neutral sentence: bias on the left, discrimination on the right.
 
     Args:

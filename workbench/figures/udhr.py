@@ -20,21 +20,15 @@ from .style import (
     GREEN,
     GREY,
     INK,
-    METHOD_COLOURS,
-    METHOD_NAMES,
     ORANGE,
     PURPLE,
     RED,
-    band,
-    null_band,
     style,
 )
+from .udhr_parts import METHODS, layer_panel, said_and_read
 
 SAYS: dict[str, Look] = {"says": (RED, "diamond"), "knows: CCS": (BLUE, "circle"), "knows: logistic": (GREEN, "square")}
 CLAIMS: dict[str, Look] = {claim: (colour, CLAIM_SYMBOLS[claim]) for claim, colour in CLAIM_COLOURS.items()}
-METHODS: dict[str, Look] = dict(
-    zip(METHOD_COLOURS, zip(METHOD_COLOURS.values(), ("circle", "square", "diamond"), strict=True), strict=True)
-)
 AGAINST: dict[str, Look] = {"label": (BLUE, "circle"), "answer": (RED, "diamond")}
 AGREES = {"label": "agrees with the truth", "answer": "agrees with the model's answer"}
 
@@ -64,7 +58,7 @@ def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.
         here = table[table["form"] == form] if "form" in table else table
         there = null if null is None or "form" not in null else null[null["form"] == form]
         shown = [c for c in conditions if c in set(here["condition"])]
-        _said_and_read(figure, here, there, shown, given, legend, **place)
+        said_and_read(figure, here, there, shown, given, legend, **place)
         chance_line(figure, named=k == 0, **place)
         labels = [c if c == "no claim" else f"{c} claim" for c in shown]
         figure.update_xaxes(tickvals=list(range(len(shown))), ticktext=labels, range=[-0.5, len(shown) - 0.5], **place)
@@ -74,39 +68,6 @@ def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.
     style(figure, "What the model says, and what it knows inside", height=470)
     figure.update_layout(margin={"t": 128 if len(forms) > 1 else 108}, legend={"y": 1.1 if len(forms) > 1 else 1.03})
     return figure
-
-
-def _said_and_read(
-    figure: go.Figure,
-    table: pd.DataFrame,
-    null: pd.DataFrame | None,
-    conditions: list[str],
-    given: dict[str, Look],
-    legend: Legend,
-    **place: Any,
-) -> None:
-    shift = {what: (k - (len(given) - 1) / 2) * 0.2 for k, what in enumerate(given)}
-    if null is not None and len(null):
-        # as wide as the markers of what is read inside, which stand right of what is said
-        null = null[null["condition"].isin(conditions)]
-        inside = [shift[what] for what in given if what.startswith("knows")] or [0.0]
-        figure.add_bar(
-            x=[conditions.index(c) + (inside[0] + inside[-1]) / 2 for c in null["condition"]],
-            base=null["low"],
-            y=null["high"] - null["low"],
-            width=inside[-1] - inside[0] + 0.18,
-            marker={"color": band(GREY, 0.22), "line": {"width": 0}},
-            name="random directions, 95 %",
-            showlegend=legend.first("random directions"),
-            hovertext=[f"{a:.3f} to {b:.3f}" for a, b in zip(null["low"], null["high"], strict=True)],
-            hoverinfo="text+name",
-            **place,
-        )
-    for what, own in given.items():
-        rows = table[table["what"] == what]
-        if len(rows):
-            x = [conditions.index(c) + shift[what] for c in rows["condition"]]
-            curve(figure, x, rows, own, what, group=what, legend=legend.first(what), size=11, mode="markers", **place)
 
 
 @drawn
@@ -158,7 +119,7 @@ def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str
     given, legend = looks(shown["method"], METHODS, avoid=(ORANGE, INK)), Legend()
     for k, condition in enumerate(conditions):
         place: dict[str, Any] = {"row": k // columns + 1, "col": k % columns + 1}
-        _layer_panel(figure, here[here["condition"] == condition], given, legend, **place)
+        layer_panel(figure, here[here["condition"] == condition], given, legend, **place)
     style(figure, "Truth read inside, by layer: fitted without a claim, read under each", height=180 + 225 * lines)
     figure.update_yaxes(range=[-0.04, 1.04])
     for line in range(lines):
@@ -169,57 +130,6 @@ def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str
         figure.update_xaxes(title="layer" if last else None, dtick=layer_step(here), showticklabels=True, **place)
     figure.update_layout(margin={"t": 130}, legend={"y": 1 + 34 / (225 * lines), "font": {"size": 11}})
     return figure
-
-
-def _layer_panel(figure: go.Figure, here: pd.DataFrame, given: dict[str, Look], legend: Legend, **place: Any) -> None:
-    """Draw one condition: the controls, then a line per method."""
-    null = here[here["control"] == "random_directions"]
-    if len(null):
-        null_band(figure, null, "random directions, 95 %", legend=legend.first("random directions"), **place)
-    blank = here[here["control"] == "untrained_model"]
-    method = "logistic" if (blank["method"] == "logistic").any() else next(iter(blank["method"]), "")
-    rows = blank[blank["method"] == method].sort_values("layer")
-    if len(rows):
-        name = f"untrained model, {method}"
-        _control(figure, rows["layer"], rows["value"], hover(rows), name, "dash", INK, "untrained_model", legend, **place)
-    words = here[here["control"] == "bag_of_words"]
-    if len(words):
-        layers = sorted(here.loc[here["layer"] >= 0, "layer"].unique())
-        level = [float(words["value"].iloc[0])] * 2
-        _control(figure, [layers[0], layers[-1]], level, hover(words) * 2, "bag of words", "dashdot", ORANGE, "words", legend, **place)
-    slot = {name: k for k, name in enumerate([*METHODS, *(n for n in given if n not in METHODS)])}
-    for name, own in given.items():
-        rows = here[(here["control"] == "") & (here["method"] == name)].sort_values("layer")
-        if len(rows):
-            x = rows["layer"] + (slot[name] - 1) * 0.07
-            curve(figure, x, rows, own, METHOD_NAMES.get(name, name), group=name, legend=legend.first(name), **place)
-    chance_line(figure, named=legend.first("chance"), **place)
-
-
-def _control(
-    figure: go.Figure,
-    x: Sequence[Any] | pd.Series,
-    y: Sequence[Any] | pd.Series,
-    text: list[str],
-    name: str,
-    dash: str,
-    colour: str,
-    group: str,
-    legend: Legend,
-    **place: Any,
-) -> None:
-    figure.add_scatter(
-        x=x,
-        y=y,
-        mode="lines",
-        line={"dash": dash, "color": colour, "width": 1.6},
-        name=name,
-        legendgroup=group,
-        showlegend=legend.first(group),
-        hovertext=text,
-        hoverinfo="text+name",
-        **place,
-    )
 
 
 @drawn

@@ -96,12 +96,15 @@ def _tail(pair: ContrastPair) -> str:
     return "" if pair.instruction_end is None else pair.stem[pair.instruction_end :]
 
 
-def shuffled(pairs: Sequence[ContrastPair], seed: int) -> tuple[ContrastPair, ...]:
+def in_random_order(pairs: Sequence[ContrastPair], seed: int) -> tuple[ContrastPair, ...]:
     """Return examples in an order drawn at random.
 
     Args:
         pairs: The examples.
         seed: Draws the order.
+
+    Returns:
+        The same pairs.
     """
     order = numpy_rng(seed, "order of the examples").permutation(len(pairs))
     return tuple(pairs[i] for i in order)

@@ -17,7 +17,7 @@ import numpy as np
 from ..core.errors import BadInput, UnknownName, unknown
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng
-from .asking import Asking, shuffled
+from .asking import Asking, in_random_order
 from .cells import check_answers, check_count, check_text, shown
 from .pairs import ContrastPair, PromptSet
 from .rows import read_rows
@@ -243,7 +243,7 @@ def _examples(
     frame = _Frame(form=get_template("base_short"), claim_name="none", answers=words, asking=Asking(legend=legend))
     at = enumerate(zip(chosen, form, strict=True))
     pairs = [frame.agreement(persons[c // len(rights)], rights[c % len(rights)], "", FORMS[2 * (i % 2) + f]) for i, (c, f) in at]
-    return shuffled(pairs, seed)
+    return in_random_order(pairs, seed)
 
 
 def _cells(

@@ -9,7 +9,7 @@ from typing import Any
 from ..core.errors import BadInput
 from ..evaluation.eliciting import SHOTS, WORDS, Form
 from ..prompts import ContrastPair, PromptSet
-from ..prompts.asking import shuffled
+from ..prompts.asking import in_random_order
 
 WORDINGS = ("base_short", "base_long")  # the question in two wordings, without a claim
 
@@ -98,4 +98,4 @@ def examples(prompts: PromptSet, k: int, seed: int) -> tuple[ContrastPair, ...]:
         one = next((p for p in fresh if (p.identity, p.right) not in taken), fresh[0])
         taken.add((one.identity, one.right))
         chosen.append(one)
-    return shuffled(chosen, seed)
+    return in_random_order(chosen, seed)

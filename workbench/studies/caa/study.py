@@ -165,7 +165,9 @@ class Caa:
             drawn = [
                 pick(multiple_choice(self.model, self.tests[b], {layer: r}, self.set.coefficients, **how), metric="p_matching")
                 for r in tqdm(
-                    random_directions(self.vectors_of[b, layer], self.set.random, self.set.seed), desc=f"random directions, {b}", disable=hidden
+                    random_directions(self.vectors_of[b, layer], self.set.random, self.set.seed),
+                    desc=f"random directions, {b}",
+                    disable=hidden,
                 )
             ]
             for c, part in pd.concat(drawn).groupby("coefficient"):

@@ -183,6 +183,18 @@ def without_labels(run: Run, study: Udhr) -> Finding:
     return Finding(f"Without labels: accuracy at layer {study.layer}, sign from training rows. {'; '.join(parts)}.", "unsupervised")
 
 
+def wording(run: Run, layer: int) -> str:
+    """Return that a bag of words reads the label about as well as the probes, in words, or ""."""
+    table = pick(run.tables["probes"], metric="auroc", against="label", condition=FIT)
+    words, probes = _one(table, control="bag_of_words"), pick(table, control="", layer=layer)
+    if words is None or not words.low > 0.5 or words.high < probes["low"].min():
+        return ""
+    return (
+        f"A bag of words on the statements reads the label with an AUROC of {number(words)}, about as well as the probes: what the probes "
+        "read may be the wording, and shows nothing about what the model knows."
+    )
+
+
 def controls(run: Run, layer: int) -> Finding:
     """What the controls read without a claim."""
     table = pick(run.tables["probes"], metric="auroc", against="label", condition=FIT)
@@ -195,7 +207,8 @@ def controls(run: Run, layer: int) -> Finding:
         word = "about as much: what probes read may be the wording" if row.low > 0.5 and row.high >= probe.low else "less"
         word = "nothing" if row.low <= 0.5 <= row.high else word
         text += f" The same from {name} reads {word} ({number(row)})."
-    return Finding(text, "probes")
+    hollow = wording(run, layer)
+    return Finding(f"{text} But: {hollow}" if hollow else text, "probes")
 
 
 def answer_turns(run: Run) -> Finding:
@@ -287,4 +300,4 @@ def findings(run: Run, study: Udhr) -> list[Finding]:
     ]
 
 
-__all__ = ["KNOWS", "SAFE", "SAYS", "findings", "number", "parted", "percent", "quiet"]
+__all__ = ["KNOWS", "SAFE", "SAYS", "findings", "number", "parted", "percent", "quiet", "wording"]

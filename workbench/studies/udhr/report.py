@@ -10,7 +10,7 @@ from ...core.tables import pick, span
 from ...figures import Panel, recipes
 from ...runs import Report, Run
 from ..statements import READ, weights_of
-from .findings import findings, quiet
+from .findings import findings, quiet, wording
 
 if TYPE_CHECKING:
     from .study import Udhr
@@ -64,7 +64,7 @@ def _says_panels(run: Run, study: Udhr) -> list[Panel]:
         Panel(
             name="effects",
             table="effects",
-            drawing=draw_claims.claim_effects(run.tables["effects"]),
+            drawing=draw_claims.effects(run.tables["effects"]),
             caption="Each claim against the neutral sentence in the same place of the same prompt form, over the same statements "
             f"(n={span(run.tables['effects'])}). Left: bias, the change of the share of the positive answer. Right: discrimination, the "
             f"change of the AUROC of the margin. {DRAWS}",
@@ -226,5 +226,5 @@ def report(run: Run, study: Udhr) -> Report:
             f"right is shown one of {study.set.phrasings} sentences of a claim; intervals of readings are over identities and sentences.",
             "What is called kept, erased, never there, said or not said follows rules written down in the documentation (Verdicts).",
         ],
-        warning=" ".join(text for text in (strange, quiet(run)) if text),
+        warning=" ".join(text for text in (strange, quiet(run), wording(run, study.layer)) if text),
     )

@@ -8,30 +8,26 @@ written down; who is denied rights without any claim.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from ... import prompts as source
-from ...core.errors import BadInput
 from ...core.stats import proportion
 from ...core.tables import pick
-from ...evaluation import agreement, answers, answers_of, claim_effects, content_free, discrimination, false_negatives, recovery
+from ...evaluation import agreement, answers_of, claim_effects, content_free, discrimination
 from ...interventions import answer_lens
 from ...models.tokens import answer_tokens, encode_pairs
 from ...probes import accuracy_by, fit_layers, probe_layers, read_forms
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
-from ..asking import AskSettings
-from ..statements import FIT, READ, Rows, check_claims
+from ..statements import FIT, READ
 from .both import both_sides, decide, says_rows
 from .report import report
+from .settings import UdhrSettings
+from .who import Who
 
 PLAIN = ("base_short", "base_long", "would_you_rather")
 PUSHED = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
-CLAIMS = ("good", "neutral", "partial", "harm")
 
 
 BASELINE = "neutral"
@@ -40,51 +36,7 @@ RARER = 0.1  # the rarer answer's share below which truth and answer are not com
 SIGNLESS = "CCS, found without labels and without a claim"
 
 
-@dataclass(frozen=True, kw_only=True)
-class UdhrSettings(AskSettings):
-    """The grid of the study.
-
-    Attributes:
-        behaviour: Items per template and claim for the behaviour table.
-        train, test: Items per condition for the probes.
-        rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
-        resamples: Bootstrap draws.
-        ccs_epochs: Steps of each CCS restart.
-        claims: Claims to push with; the neutral sentence is always among them.
-        phrasings: Sentences of each claim; each identity with a right is shown one of them.
-        data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing
-            is right) in each row and, where there are any, `identity`, `right`, `group`. Empty: the project's.
-        columns: Which column holds which of these, where it has another name.
-        seed: Draws items, splits, restarts, controls and resamples.
-    """
-
-    behaviour: int = 400
-    train: int = 1000
-    test: int = 600
-    rights_per_identity: int = 12
-    resamples: int = 500
-    ccs_epochs: int = 1000
-    claims: tuple[str, ...] = CLAIMS
-    phrasings: int = 5
-    data: str = ""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.phrasings <= 5:
-            raise BadInput(f"phrasings: 1 to 5 sentences of a claim, got {self.phrasings}")
-        for name in ("behaviour", "train", "test"):
-            if getattr(self, name) < 16:
-                raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
-        check_claims(self.claims)
-        source.statements(self.data, self.columns)  # a table that cannot be used is refused before a model is loaded
-        for name in ("rights_per_identity", "ccs_epochs"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
-
-
-class Udhr(Rows):
+class Udhr(Who):
     """The steps of the study."""
 
     set: UdhrSettings
@@ -134,12 +86,6 @@ class Udhr(Rows):
         return self._prompts(form, claim, self.set.train, "train", self.set.phrasings) + held
 
     # ------------------------------------------------------------------ what it says
-
-    def _ask(self, name: str, prompts: PromptSet) -> pd.DataFrame:
-        def make() -> pd.DataFrame:
-            return answers(self.model, prompts, progress=self.progress, note=name)
-
-        return self.run.table(name, [self.handle.key, prompts.hash], make, keep=False, items=len(prompts))
 
     def behaviour(self) -> None:
         """Ask every template with and without each claim; held-out identities and rights."""
@@ -298,57 +244,6 @@ class Udhr(Rows):
             }
 
         self.run.table(("says_and_knows", "verdicts"), make=make, doing="put what is said beside what is read, and decide")
-
-    @property
-    def fitted(self) -> int:
-        """How many items the probes are fitted on."""
-        return len(self._prompts("base_short", None, self.set.train, "train"))
-
-    @property
-    def about(self) -> str:
-        """What the statements are, in words."""
-        if not self.source.own:
-            return "identities x rights"
-        rows = self._prompts("base_short", None, None, None).to_frame()
-        who = rows["identity"].nunique()
-        return (
-            f"statements of the table {self.source.name} ({'each a cluster of its own' if who == len(rows) else f'about {who} identities'})"
-        )
-
-    @property
-    def asks_who(self) -> bool:
-        """Whether the statements are about people that come back often enough to ask who is denied."""
-        if not self.source.own:
-            return True
-        count = self._prompts("base_short", None, None, None).to_frame().groupby("identity").size()
-        return len(count) >= 4 and bool(count.median() >= 4)
-
-    def _denied_prompts(self) -> PromptSet:
-        if self.source.own:  # as many statements about each as of the project's own
-            every = self._prompts("base_short", None, None, None)
-            turn = every.to_frame().groupby("identity").cumcount().to_numpy()
-            return every.subset(np.flatnonzero(turn < 2 * self.set.rights_per_identity))
-        names = [r.right for r in source.rights()]
-        step = max(1, len(names) // self.set.rights_per_identity)
-        some = names[::step][: self.set.rights_per_identity]
-        return source.udhr("base_short", answers=self.words, rights=some, seed=self.set.seed, **self.asking("base_short"))
-
-    def denied(self) -> None:
-        """Ask about every identity without a claim and find who is denied rights; compare with what was planted."""
-        if not self.asks_who:
-            return
-        prompts = self._denied_prompts()
-        asked = self._ask("ask about every identity without a claim", prompts)
-        people = self.run.table("denied_identities", make=lambda: false_negatives(asked), doing="find who is denied")
-        if prompts.to_frame()["group"].nunique() > 1:
-            self.run.table("denied_groups", make=lambda: false_negatives(asked, by="group"), doing="find which groups are denied")
-        if self.planted is not None and not self.source.own:
-            planted = self.planted["denied"]
-
-            def make() -> pd.DataFrame:
-                return recovery(people.loc[people["denied"], "identity"].tolist(), planted)
-
-            self.run.table("denied_recovery", make=make, doing="compare with who was planted")
 
 
 def compute(models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Steps) -> Udhr:

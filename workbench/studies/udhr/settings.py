@@ -1,0 +1,57 @@
+"""The settings of the UDHR study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ... import prompts as source
+from ...core.errors import BadInput
+from ..asking import AskSettings
+from ..statements import check_claims
+
+CLAIMS = ("good", "neutral", "partial", "harm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UdhrSettings(AskSettings):
+    """The grid of the study.
+
+    Attributes:
+        behaviour: Items per template and claim for the behaviour table.
+        train, test: Items per condition for the probes.
+        rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
+        resamples: Bootstrap draws.
+        ccs_epochs: Steps of each CCS restart.
+        claims: Claims to push with; the neutral sentence is always among them.
+        phrasings: Sentences of each claim; each identity with a right is shown one of them.
+        data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing
+            is right) in each row and, where there are any, `identity`, `right`, `group`. Empty: the project's.
+        columns: Which column holds which of these, where it has another name.
+        seed: Draws items, splits, restarts, controls and resamples.
+    """
+
+    behaviour: int = 400
+    train: int = 1000
+    test: int = 600
+    rights_per_identity: int = 12
+    resamples: int = 500
+    ccs_epochs: int = 1000
+    claims: tuple[str, ...] = CLAIMS
+    phrasings: int = 5
+    data: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.phrasings <= 5:
+            raise BadInput(f"phrasings: 1 to 5 sentences of a claim, got {self.phrasings}")
+        for name in ("behaviour", "train", "test"):
+            if getattr(self, name) < 16:
+                raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
+        check_claims(self.claims)
+        source.statements(self.data, self.columns)  # a table that cannot be used is refused before a model is loaded
+        for name in ("rights_per_identity", "ccs_epochs"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
