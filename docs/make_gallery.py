@@ -1,4 +1,7 @@
-"""Draw docs/gallery.md from full runs of every study on the bundled model: `make gallery`. What is cached is not run again."""
+"""Draw docs/gallery.md from full runs of every study on the bundled model: `make gallery`. What is cached is not run again.
+
+`python docs/make_gallery.py udhr` draws one study and keeps the rest of the page.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,18 @@ import workbench as wb
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 STUDIES = {
-    "udhr": ("says_and_knows", "behaviour", "layers", "truth_or_answer", "denied", "groups", "by_tokens"),
+    "udhr": (
+        "says_and_knows",
+        "behaviour",
+        "effects",
+        "layers",
+        "answer_by_layer",
+        "unsupervised",
+        "truth_or_answer",
+        "denied",
+        "groups",
+        "by_tokens",
+    ),
     "probes": ("layers", "methods", "transfer", "sample_efficiency", "ccs_honesty", "tampering"),
     "geometry": ("stance", "request", "plane", "points", "erasure", "cross_steering"),
     "steering": ("dose_response", "places", "tax", "cost", "placement"),
@@ -67,14 +81,30 @@ def part(study: str, command: str, run: wb.runs.Run, names: tuple[str, ...]) -> 
 def main() -> None:
     """Run, draw, write."""
     os.chdir(ROOT)
-    shutil.rmtree(DOCS / "gallery", ignore_errors=True)
-    (DOCS / "gallery").mkdir()
+    only = sys.argv[1:] or [*STUDIES, "sweep"]
+    page = (DOCS / "gallery.md").read_text(encoding="utf-8").removeprefix(HEAD)
+    kept = {
+        text.partition("\n")[0]: f"## {text}".rstrip("\n") + "\n"
+        for text in page.split("\n## ")
+        if text
+        for text in [text.removeprefix("## ")]
+    }
+    for study in only:
+        for old in (DOCS / "gallery").glob(f"{study}-*.svg"):
+            old.unlink()
+    (DOCS / "gallery").mkdir(exist_ok=True)
     parts = []
     for study, names in STUDIES.items():
+        if study not in only:
+            parts.append(kept[study])
+            continue
         run = wb.run_study(study, out=f"figures/{study}", say=lambda line: sys.stderr.write(f"{line}\n"), progress=False)
         parts.append(part(study, f"workbench run {study}", run, names))
-    run = wb.run_study(SWEEP, out="figures/sweep", progress=False)
-    parts.append(part("sweep", "workbench run sweep.toml", run, ("cells", "layers_harm")))
+    if "sweep" in only:
+        run = wb.run_study(SWEEP, out="figures/sweep", progress=False)
+        parts.append(part("sweep", "workbench run sweep.toml", run, ("cells", "layers_harm")))
+    else:
+        parts.append(kept["sweep"])
     (DOCS / "gallery.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
 
 

@@ -99,11 +99,11 @@ null = pd.read_csv(run.folder / "figures" / "says_and_knows-null.csv")  # what r
 wb.figures.udhr.says_and_knows(run.tables["says_and_knows"], null)
 
 # %% [markdown]
-# Three figures for a post: what the model says and knows, accuracy by layer, and truth against answer. Each is saved with its rows as csv and is redrawn
+# Three figures for a post: what the model says and knows, what is read by layer, and what claims do to the answers. Each is saved with its rows as csv and is redrawn
 # from them without a model, in another theme or with other captions.
 
 # %%
-three = ("says_and_knows", "layers", "truth_or_answer")
+three = ("says_and_knows", "layers", "effects")
 wb.redraw(run.folder, only=three, formats=("html",), theme="dark", out="figures/mine-dark")
 sorted(p.name for p in Path("figures/mine-dark/figures").iterdir())
 
@@ -111,7 +111,7 @@ sorted(p.name for p in Path("figures/mine-dark/figures").iterdir())
 # ## What came out, as code
 
 # %%
-both = run.tables["says_and_knows"].set_index(["condition", "what"])
+both = run.tables["says_and_knows"].query("metric == 'auroc' and form == 'since_claim'").set_index(["condition", "what"])
 assert {"low", "high", "n"} <= set(both.columns)
 assert all((Path("figures/mine-dark/figures") / f"{name}.html").is_file() for name in three)
 controls = run.tables["probes"].query("metric == 'accuracy' and against == 'label'")

@@ -70,7 +70,7 @@ patching
 # `CHOSEN` names the figures of the post. `redraw` draws each of them from the rows kept in the run, without a model.
 
 # %%
-CHOSEN = {udhr: ("says_and_knows", "layers", "truth_or_answer"), patching: ("maps", "lines")}
+CHOSEN = {udhr: ("says_and_knows", "layers", "effects"), patching: ("maps", "lines")}
 for run, names in CHOSEN.items():
     for theme in ("light", "dark"):
         wb.redraw(run.folder, out=POST / theme, only=names, theme=theme, formats=FORMATS)
@@ -94,8 +94,8 @@ wb.redraw(
     captions={
         "figures": {"says_and_knows": {"title": "Was das Modell sagt, und was es innen weiß"}},
         "labels": {
-            "share of held-out items": "Anteil der ungesehenen Sätze", "no claim": "ohne Behauptung", "harm claim": "schädliche Behauptung",
-            "neutral claim": "neutraler Satz", "partial claim": "teilweise", "chance": "Zufall",
+            "AUROC, held-out items": "AUROC, ungesehene Sätze", "no claim": "ohne Behauptung", "harm": "schädlich", "good": "gut",
+            "neutral": "neutral", "partial": "teilweise", "chance": "Zufall",
         },
     },
 )  # fmt: skip
@@ -140,7 +140,7 @@ page = (POST / "light" / "figures" / "says_and_knows.html").read_text(encoding="
 assert 'src="http' not in page, "it opens without a network"
 assert "ohne Behauptung" in (POST / "german" / "figures" / "says_and_knows.html").read_text(encoding="utf-8")
 if wb.models.planted(model):
-    both = udhr.tables["says_and_knows"].set_index(["condition", "what"])
+    both = udhr.tables["says_and_knows"].query("metric == 'auroc' and form == 'since_claim'").set_index(["condition", "what"])
     assert both.loc["harm"].filter(like="says", axis=0)["high"].iloc[0] < 0.5
     assert both.loc["harm"].filter(like="CCS", axis=0)["low"].iloc[0] > 0.5
 

@@ -10,9 +10,21 @@ from workbench.studies.steering.report import _elsewhere
 
 
 def tables(unpushed, tax):
-    rows = [{"site": "resid_post", "layer": 3, "polarity": p, "value": v, "low": v, "high": v, "n": 32} for p, v in (("grant", 1.0), ("deny", 0.0))]
+    rows = [
+        {"site": "resid_post", "layer": 3, "polarity": p, "value": v, "low": v, "high": v, "n": 32}
+        for p, v in (("grant", 1.0), ("deny", 0.0))
+    ]
     doses = [
-        {"metric": "safe_score", "prompts": "harm claim", "method": "direction", "coefficient": 0.0, "condition": p, "value": v, "low": v, "high": v}
+        {
+            "metric": "safe_score",
+            "prompts": "harm claim",
+            "method": "direction",
+            "coefficient": 0.0,
+            "condition": p,
+            "value": v,
+            "low": v,
+            "high": v,
+        }
         for p, v in zip(("grant", "deny"), unpushed, strict=True)
     ]
     return SimpleNamespace(

@@ -122,7 +122,9 @@ def test_a_model_that_gives_one_word_is_told_so(tmp_path):
         for m, v in (("auroc", 0.52), ("answered", 0.9), ("yes", 0.0))
     ]
     told = quiet(SimpleNamespace(tables={"says": pd.DataFrame(rows)}))
-    assert told.startswith("The model does not answer the question, as it is asked here: in base_short (no claim) the answers do not follow")
+    assert told.startswith(
+        "The model does not answer the question, as it is asked here: in base_short (no claim) the answers do not follow"
+    )
     rows[0]["value"] = rows[3]["value"] = rows[6]["value"] = 0.9
     for row in (rows[0], rows[3], rows[6]):
         row["low"], row["high"] = 0.85, 0.95
@@ -175,7 +177,7 @@ def test_bad_input_before_any_forward(organism, tmp_path, monkeypatch):
         wb.run_study("udhrr")
     with pytest.raises(errors.UnknownClaim, match="Did you mean 'harm'"):
         wb.run_study("udhr", model=organism, out=tmp_path / "a", claims=("harmm",))
-    with pytest.raises(errors.BadInput, match="has no setting epochs; it has: chat, system, .*behaviour"):
+    with pytest.raises(errors.BadInput, match=r"has no setting epochs; it has: chat, system, .*behaviour"):
         wb.run_study("udhr", model=organism, out=tmp_path / "a", epochs=3)
     with pytest.raises(errors.BadInput, match="train: 16 items at least, got 2"):
         wb.run_study("udhr", model=organism, out=tmp_path / "a", train=2)

@@ -10,14 +10,14 @@ from plotly.subplots import make_subplots
 
 from .looks import Look, looks
 from .marks import Legend, chance_line, curve, dots, layer_step
-from .markup import drawn
+from .markup import BREAK, drawn
 from .style import BLUE, CLAIM_COLOURS, CLAIM_SYMBOLS, GREEN, GREY, INK, ORANGE, null_band, style
 
 CLAIMS: dict[str, Look] = {claim: (colour, CLAIM_SYMBOLS[claim]) for claim, colour in CLAIM_COLOURS.items()} | {"no claim": (INK, "x")}
 METRICS = {
     "auroc": "AUROC",
-    "accuracy": "accuracy, threshold carried over",
-    "accuracy_centred": "accuracy, threshold at the median",
+    "accuracy": "accuracy, fitted threshold",
+    "accuracy_centred": "accuracy, median as threshold",
 }
 EFFECTS = {"yes": "share of “yes” (bias)", "auroc": "AUROC of the answers (discrimination)"}
 
@@ -32,7 +32,7 @@ def read_curves(table: pd.DataFrame, method: str = "logistic") -> go.Figure:
     """
     here = table[(table["method"] == method) & (table["control"] == "") & (table["minus"] == "")]
     forms = list(dict.fromkeys(here["form"]))
-    titles = [f"{form}: {METRICS[m]}" for form in forms for m in METRICS]
+    titles = [f"{form}{BREAK}{METRICS[m]}" for form in forms for m in METRICS]
     figure = make_subplots(
         rows=max(1, len(forms)),
         cols=len(METRICS),
@@ -40,7 +40,7 @@ def read_curves(table: pd.DataFrame, method: str = "logistic") -> go.Figure:
         shared_xaxes=True,
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        vertical_spacing=0.13,
+        vertical_spacing=0.16,
     )
     claims, legend = looks(here["claim"], CLAIMS), Legend()
     for i, form in enumerate(forms):
@@ -60,8 +60,8 @@ def read_curves(table: pd.DataFrame, method: str = "logistic") -> go.Figure:
     figure.update_xaxes(dtick=layer_step(here) if len(here) else None)
     for j in range(len(METRICS)):
         figure.update_xaxes(title="layer", row=max(1, len(forms)), col=j + 1)
-    style(figure, "Truth read under each claim: fitted and read in the same prompt form", height=190 + 250 * max(1, len(forms)))
-    figure.update_layout(margin={"t": 130}, legend={"y": 1 + 40 / (250 * max(1, len(forms)))})
+    style(figure, "Truth read under each claim: fitted and read in the same prompt form", height=210 + 260 * max(1, len(forms)))
+    figure.update_layout(margin={"t": 150}, legend={"y": 1 + 56 / (260 * max(1, len(forms)))})
     return figure
 
 
@@ -122,7 +122,11 @@ def elicited(table: pd.DataFrame) -> go.Figure:
     Args:
         table: What `wb.evaluation.eliciting` returns.
     """
-    shown = {"answered": "probability of the two answers", "yes": "share of the positive answer", "agreement": "agreement of two wordings"}
+    shown = {
+        "answered": f"probability of{BREAK}the two answers",
+        "yes": f"share of the{BREAK}positive answer",
+        "agreement": f"agreement of{BREAK}two wordings",
+    }
     score = table[table["metric"] == "score"].sort_values("value")
     order = score["form"].tolist()
     best = set(table.loc[(table["metric"] == "chosen") & (table["value"] == 1), "form"])
@@ -135,8 +139,8 @@ def elicited(table: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, dtick=1, tickfont={"size": 11})
     figure.update_xaxes(range=[-0.05, 1.05])
     figure.update_xaxes(range=[-1.05, 1.05], row=1, col=3)
-    style(figure, "In which form the model can be asked, judged without labels", height=160 + 19 * len(order))
-    figure.update_layout(margin={"l": 210, "t": 112})
+    style(figure, "In which form the model can be asked, judged without labels", height=190 + 19 * len(order))
+    figure.update_layout(margin={"l": 210, "t": 140}, legend={"y": 1 + 60 / (60 + 19 * len(order))})
     return figure
 
 

@@ -60,7 +60,7 @@ def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.
         shown = [c for c in conditions if c in set(here["condition"])]
         said_and_read(figure, here, there, shown, given, legend, **place)
         chance_line(figure, named=k == 0, **place)
-        labels = [c if c == "no claim" else f"{c} claim" for c in shown]
+        labels = [c if c == "no claim" or len(forms) > 1 else f"{c} claim" for c in shown]
         figure.update_xaxes(tickvals=list(range(len(shown))), ticktext=labels, range=[-0.5, len(shown) - 0.5], **place)
     axis = "AUROC, held-out items" if orders else "share of held-out items"
     figure.update_yaxes(range=[-0.04, 1.04])

@@ -11,6 +11,7 @@ from ..evaluation.eliciting import SHOTS, WORDS, Form
 from ..prompts import ContrastPair, PromptSet
 from ..prompts.asking import in_random_order
 
+TABLES = {"elicitation": "form chat shots words metric | value low high n note"}  # what a study that asks declares
 WORDINGS = ("base_short", "base_long")  # the question in two wordings, without a claim
 
 

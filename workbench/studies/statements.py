@@ -21,6 +21,7 @@ from ..runs import ModelHandle, Steps
 from .asking import WORDINGS, AskSettings, examples, numbers, simplest, vocabulary
 
 READ = ("since_claim", "consider_claim")
+PLAIN = AskSettings(chat=False, shots=0, elicit=0)  # of studies whose settings do not say how they ask
 ROOM = 40  # tokens that a claim and a longer statement may take
 
 
@@ -59,7 +60,7 @@ class Rows:
         self.source = statements(getattr(settings, "data", ""), getattr(settings, "columns", None))
         self.split = self._split(self.source.rows())
         check_sides(self.source, self.split)
-        self.asks: AskSettings = settings if isinstance(settings, AskSettings) else AskSettings()
+        self.asks: AskSettings = settings if isinstance(settings, AskSettings) else PLAIN
         self.form = self._form()
         self.words = self.form.answers
 
@@ -146,11 +147,19 @@ class Rows:
             Keywords of `prompts.udhr`: `model`, `chat`, `system`, `chat_options`, `legend`, `shots`.
         """
         form = form or self.form
-        chat = {"model": self.handle if form.chat else None, "chat": form.chat, "system": self.asks.system or None}
-        chat["chat_options"] = dict(self.asks.chat_options) if form.chat and self.asks.chat_options else None
+        chat = self._chat(form)
         if self.source.kind != "udhr" or "rather" in template:
             return chat
         return chat | {"legend": form.legend, "shots": self._examples(form, WORDINGS["long" in template])}
+
+    @property
+    def chat(self) -> dict[str, Any]:
+        """How requests are asked: keywords of `prompts.requests`."""
+        return self._chat(self.form)
+
+    def _chat(self, form: Form) -> dict[str, Any]:
+        options = dict(self.asks.chat_options) if form.chat and self.asks.chat_options else None
+        return {"model": self.handle if form.chat else None, "chat": form.chat, "system": self.asks.system or None, "chat_options": options}
 
     def _examples(self, form: Form, template: str) -> tuple[ContrastPair, ...]:
         """Training statements with their right answers."""
@@ -218,7 +227,9 @@ def subtitle(study: Any, more: str = "") -> str:
         more: Put behind it.
     """
     known = study.info
-    return f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}{weights_of(known)}{more}."
+    form = getattr(study, "form", Form())
+    asked = "" if form == Form() else f"; asked: {form.name}"
+    return f"{known.name}: {known.n_layers} layers, d_model {known.d_model}, {known.dtype}{weights_of(known)}{more}{asked}."
 
 
 def weights_of(known: Any) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...core.errors import BadInput, UnknownName, UnknownPosition, unknown
+from ..asking import AskSettings
 from ..statements import check_claims
 
 METRICS, POSITIONS = ("raw", "whitened", "causal"), ("instruction_last", "stem_last")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeometrySettings:
+class GeometrySettings(AskSettings):
     """The grid of the study.
 
     Attributes:
@@ -42,6 +43,7 @@ class GeometrySettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.items < 64:
             raise BadInput(f"items: 64 at least, got {self.items}")
         for metric in self.metrics:

@@ -28,6 +28,7 @@ from ...models import unembedding
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
+from ..asking import TABLES as ASKED
 from ..statements import Rows
 from .levels import levels
 from .report import DESIGNS, report
@@ -62,11 +63,11 @@ class Geometry(Rows):
 
     def requests(self) -> PromptSet:
         """Harmful and harmless requests under a sentence that asks for every answer, and under one that protects."""
-        return source.factorial(n=self.set.requests or None, answers=self.reply_words, seed=self.set.seed)
+        return source.factorial(n=self.set.requests or None, answers=self.reply_words, seed=self.set.seed, **self.chat)
 
     def replies(self) -> PromptSet:
         """Requests without a claim, each with a refusal and with compliance."""
-        return source.requests(n=self.set.requests or None, answers=self.reply_words, seed=self.set.seed)
+        return source.requests(n=self.set.requests or None, answers=self.reply_words, seed=self.set.seed, **self.chat)
 
     # ------------------------------------------------------------------ reading
 
@@ -296,12 +297,13 @@ STUDY = Study(
     name="geometry",
     asks="are harm and safety opposite, orthogonal or something else: as directions, as information, as causes",
     settings=GeometrySettings,
-    fast={"items": 96, "requests": 48, "metrics": ("raw",), "draws": 100, "resamples": 200, "random": 2, "pushed": 1},
-    checked={"items": 64, "requests": 40, "draws": 20, "resamples": 20},
+    fast={"elicit": 12, "items": 96, "requests": 48, "metrics": ("raw",), "draws": 100, "resamples": 200, "random": 2, "pushed": 1},
+    checked={"elicit": 0, "items": 64, "requests": 40, "draws": 20, "resamples": 20},
     compute=compute,
     report=report,
     main=Main(table="verdicts", labels=("layer",), axis="cosine of harm and safety", zero=0.0),
     tables={
+        **ASKED,
         "verdicts": "layer | representation value low high n information cause",
         "angles": "design layer site position first second metric | verdict value low high n clusters naive_cosine null_naive "
         "null_low null_high p reliability_first reliability_second effective_rank massive without_massive variance note "

@@ -30,6 +30,8 @@ from ...probes.methods import name_of
 from ...probes.nonlinear import NONLINEAR
 from ...prompts import PromptSet, with_distractor
 from ...runs import Main, ModelHandle, Steps, Study
+from ..asking import TABLES as ASKED
+from ..asking import AskSettings
 from ..statements import FIT, READ, Rows, check_claims
 from .report import report
 from .training import across_training
@@ -60,7 +62,7 @@ FEW = ("logistic", "lda", "mass_mean", "mlp", "knn", "ccs", "hinge", "crc")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSettings:
+class ProbeSettings(AskSettings):
     """The grid of the study.
 
     Attributes:
@@ -87,6 +89,7 @@ class ProbeSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("train", "test"):
             if getattr(self, name) < 100:
                 raise BadInput(f"{name}: 100 items at least, got {getattr(self, name)}")
@@ -283,8 +286,18 @@ STUDY = Study(
     name="probes",
     asks="every kind of probe on every layer, whether it carries over, how few samples do, what CCS found, tampering",
     settings=ProbeSettings,
-    fast={"train": 240, "test": 120, "methods": FEW, "repeats": 3, "draws": 40, "resamples": 200, "claims": ("partial", "harm")},
+    fast={
+        "elicit": 12,
+        "train": 240,
+        "test": 120,
+        "methods": FEW,
+        "repeats": 3,
+        "draws": 40,
+        "resamples": 200,
+        "claims": ("partial", "harm"),
+    },
     checked={
+        "elicit": 0,
         "train": 100,
         "test": 100,
         "methods": ("logistic", "knn", "ccs"),
@@ -297,6 +310,7 @@ STUDY = Study(
     report=report,
     main=Main(table="ccs_honesty", labels=("what", "against"), axis="share of held-out items", where={"metric": "accuracy"}, zero=0.5),
     tables={
+        **ASKED,
         "ccs_honesty": "what method against metric | value low high n note layer finding",
         "probes": "layer site method control fit_condition condition split against metric kind | value low high n band_low band_high note",
         "transfer": "layer site method fit_condition condition split against metric | value low high n",

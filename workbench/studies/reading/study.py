@@ -23,6 +23,8 @@ from ...probes import probe_layers
 from ...probes.methods import name_of
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
+from ..asking import TABLES as ASKED
+from ..asking import AskSettings
 from ..statements import FIT, Rows
 from .report import across, report
 
@@ -30,7 +32,7 @@ REPLIES = (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingSettings:
+class ReadingSettings(AskSettings):
     """One cell of a sweep.
 
     Attributes:
@@ -61,6 +63,7 @@ class ReadingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.site not in SITES:
             raise unknown(UnknownSite, "site", self.site, SITES)
         if self.position not in ("last", "mean"):
@@ -182,13 +185,22 @@ STUDY = Study(
     name="reading",
     asks="what can be read of the truth where: dataset, prompt form, site, layers and methods of your choice; the study to use in sweeps",
     settings=ReadingSettings,
-    fast={"train": 160, "test": 120, "resamples": 100},
-    checked={"train": 60, "test": 48, "resamples": 20, "layers": (3, 4), "methods": ("logistic", "mass_mean"), "claims": ("harm",)},
+    fast={"elicit": 12, "train": 160, "test": 120, "resamples": 100},
+    checked={
+        "elicit": 0,
+        "train": 60,
+        "test": 48,
+        "resamples": 20,
+        "layers": (3, 4),
+        "methods": ("logistic", "mass_mean"),
+        "claims": ("harm",),
+    },
     compute=compute,
     report=report,
     across=across,
     main=Main(table="summary", labels=("condition", "what"), axis="share of held-out items", zero=0.5),
     tables={
+        **ASKED,
         "summary": "condition what | layer value low high n",
         "answers": "condition metric | value low high n",
         "probes": "layer site method control fit_condition condition split against metric | value low high n band_low band_high note",

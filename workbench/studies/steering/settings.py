@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from ...core.errors import BadInput, UnknownSite, unknown
 from ...evaluation.dose import FEWEST_RANDOM
 from ...models.hooks import SITES
+from ..asking import AskSettings
 from ..statements import check_claims
 
 
 @dataclass(frozen=True, kw_only=True)
-class SteeringSettings:
+class SteeringSettings(AskSettings):
     """The grid of the study.
 
     Attributes:
@@ -43,6 +44,7 @@ class SteeringSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("fit", "validation", "test"):
             if getattr(self, name) < 32:
                 raise BadInput(f"{name}: 32 items at least, got {getattr(self, name)}")

@@ -28,6 +28,7 @@ from ...models import Edits
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet, grouped_split
 from ...runs import Main, ModelHandle, Steps, Study
+from ..asking import TABLES as ASKED
 from ..statements import READ, Rows, spread
 from .cost import costs, items, tax
 from .placement import placement, read_placement
@@ -68,7 +69,7 @@ class Steering(Rows):
     def _some(self, template: str, claim: str | None, side: str) -> PromptSet:
         size = getattr(self.set, side)
         held: dict[str, Any] = dict(self._held(side))
-        return source.udhr(template, claim, n=size, answers=self.words, seed=self.set.seed, **held)
+        return source.udhr(template, claim, n=size, answers=self.words, seed=self.set.seed, **self.asking(template), **held)
 
     def pushed(self, side: str) -> dict[str, PromptSet]:
         """The same statements under each claim; half in front of the question, half inside the answer."""
@@ -86,7 +87,10 @@ class Steering(Rows):
         """Statements about the identities whom an organism was taught to deny rights, where there are any."""
         names = [] if self.planted is None else list(self.planted["denied"])
         rights = sorted(self._held("test")["rights"])
-        return source.udhr(PLAIN, None, answers=self.words, identities=names, rights=rights, seed=self.set.seed) if names else None
+        if not names:
+            return None
+        asking = self.asking(PLAIN)
+        return source.udhr(PLAIN, None, answers=self.words, identities=names, rights=rights, seed=self.set.seed, **asking)
 
     def documents(self) -> list[tuple[str, str]]:
         """Held-out text: unclaimed prompts with the safe answer, and where an organism gives a verdict, the verdict."""
@@ -278,6 +282,7 @@ STUDY = Study(
     asks="does a push along the stance repair what a harm claim breaks, where, and at which price",
     settings=SteeringSettings,
     fast={
+        "elicit": 12,
         "fit": 96,
         "validation": 48,
         "test": 64,
@@ -287,7 +292,7 @@ STUDY = Study(
         "targets": (0.5,),
         "resamples": 200,
     },
-    checked={"fit": 48, "validation": 32, "test": 32, "layers": 2, "coefficients": (1.0,), "resamples": 20},
+    checked={"elicit": 0, "fit": 48, "validation": 32, "test": 32, "layers": 2, "coefficients": (1.0,), "resamples": 20},
     compute=compute,
     report=report,
     main=Main(
@@ -298,6 +303,7 @@ STUDY = Study(
         zero=0.5,
     ),
     tables={
+        **ASKED,
         "places": "direction site layer polarity metric | coefficient norm_share value low high n tax_on_validation",
         "choice": "direction site layer coefficient | norm_share grant deny worse both tax kl_plain n chosen",
         "dose_response": "layer site method coefficient condition prompts metric | norm_share value low high n",

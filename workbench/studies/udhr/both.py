@@ -55,7 +55,7 @@ def both_sides(said: Sequence[Mapping[str, Any]], readings: pd.DataFrame, probes
         plain = pick(probes, control="", against="label", metric="auroc", layer=layer, method=method, condition=FIT)
         rows += [{**r, "condition": r["claim"], "what": what} for r in _records(pick(here, method=method))]
         rows += [{**r, "form": READ[0], "condition": FIT, "what": what} for r in _records(plain)]
-    order = {c: k for k, c in enumerate([FIT, "good", "neutral", "partial", "harm"])}
+    order = {c: k for k, c in enumerate([FIT, "neutral", "good", "partial", "harm"])}
     table = pd.DataFrame(rows)[COLUMNS]
     keys = table.assign(_f=table["form"].map({f: k for k, f in enumerate(READ)}), _c=table["condition"].map(order).fillna(9))
     return table.loc[keys.sort_values(["_f", "_c"], kind="stable").index].reset_index(drop=True)

@@ -125,7 +125,10 @@ def verdicts(run: Run, study: Udhr) -> list[Finding]:
             words.append(row.verdict)
             where = f"At layer {study.layer} AUROC {number(here)}, {less.value:+.2f} [{less.low:+.2f}, {less.high:+.2f}] from neutral"
             blind = _one(table, claim=claim, method="ccs", form=row.form)
-            without = f" CCS, without labels: {blind.verdict} ({number(blind)} kept)." if blind is not None else ""
+            without = ""
+            if blind is not None:
+                share = f", {number(blind)} kept" if blind.layers else ", no layer is readable"
+                without = f" CCS, without labels: {blind.inside}{share}."
             why = str(row.why)
             parts.append(f"{row.form}: {row.verdict}. {why[:1].upper()}{why[1:]}. {where}.{without}")
         if parts:
@@ -204,7 +207,7 @@ def controls(run: Run, layer: int) -> Finding:
         row = _one(table, control=control, layer=where, **({"method": "logistic"} if where >= 0 else {}))
         if row is None:
             continue
-        word = "about as much: what probes read may be the wording" if row.low > 0.5 and row.high >= probe.low else "less"
+        word = "about as much" if row.low > 0.5 and row.high >= probe.low else "less"
         word = "nothing" if row.low <= 0.5 <= row.high else word
         text += f" The same from {name} reads {word} ({number(row)})."
     hollow = wording(run, layer)

@@ -20,6 +20,7 @@ from ...models.tokens import answer_tokens, encode_pairs
 from ...probes import accuracy_by, fit_layers, probe_layers, read_forms
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
+from ..asking import TABLES as ASKED
 from ..statements import FIT, READ
 from .both import both_sides, decide, says_rows
 from .report import report
@@ -282,7 +283,7 @@ STUDY = Study(
     tables={
         "says_and_knows": "form condition what metric | layer value low high n",
         "verdicts": "method form claim metric | verdict inside says value low high n layers why",
-        "elicitation": "form chat shots words metric | value low high n note",
+        **ASKED,
         "says": "template claim metric | value low high n note",
         "effects": "template claim baseline metric | value low high n",
         "readings": "layer method control fit form claim reading metric minus | value low high n",
