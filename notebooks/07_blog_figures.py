@@ -94,7 +94,7 @@ wb.redraw(
     captions={
         "figures": {"says_and_knows": {"title": "Was das Modell sagt, und was es innen weiß"}},
         "labels": {
-            "AUROC, held-out items": "AUROC, ungesehene Sätze", "no claim": "ohne Behauptung", "harm": "schädlich", "good": "gut",
+            "AUROC, held-out items": "AUROC, ungesehene Sätze", "no claim": "ohne Behauptung", "harm": "schädlich",
             "neutral": "neutral", "partial": "teilweise", "chance": "Zufall",
         },
     },

@@ -40,7 +40,7 @@ def read_curves(table: pd.DataFrame, method: str = "logistic") -> go.Figure:
         shared_xaxes=True,
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        vertical_spacing=0.16,
+        vertical_spacing=min(0.16, 0.5 / max(1, len(forms) - 1)),
     )
     claims, legend = looks(here["claim"], CLAIMS), Legend()
     for i, form in enumerate(forms):
