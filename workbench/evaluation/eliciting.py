@@ -31,6 +31,7 @@ WORDS: Mapping[tuple[str, str], str] = {
     ("0", "1"): "Answer 1 for yes or 0 for no.",
 }
 SHOTS = (0, 2, 6)
+USEFUL = 0.05  # below it a form is not asked in a second wording
 COLUMNS = ["form", "chat", "shots", "words", "metric", "value", "low", "high", "n", "note"]
 
 
@@ -112,7 +113,8 @@ def elicitation(
         Rows `form, chat, shots, words, metric, value, low, high, n, note`, intervals clustered by identity. Metrics: "answered" (the
         probability that the two words hold), "yes" (share of the positive word), "same" (share of statements answered alike in both
         wordings), "agreement" (correlation of the margins in both wordings) and "score": answered x 4·yes·(1 - yes) x agreement, each
-        the lowest over the wordings; 0 for a form of no use, 1 for the best. "chosen" is 1 for the form of the highest score.
+        the lowest over the wordings; 0 for a form of no use, 1 for the best. A form that is of no use in the first wording is not asked
+        in another. "chosen" is 1 for the form of the highest score.
 
     Raises:
         BadInput: There is no form, or a form has fewer than two wordings or other statements in one of them.
@@ -123,7 +125,9 @@ def elicitation(
     for form, sets in asked.items():
         if len(sets) < 2 or len({len(s) for s in sets}) > 1:
             raise BadInput(f"{form.name}: the same statements in two wordings of the question at least")
-        said = [answers(model, prompts, progress=progress, note=form.name) for prompts in sets]
+        said = [answers(model, sets[0], progress=progress, note=form.name)]
+        if _usable(said) >= USEFUL:  # a form in which nearly all answers are one word, or none, is not asked again
+            said += [answers(model, prompts, progress=progress, note=form.name) for prompts in sets[1:]]
         place = {"form": form.name, "chat": form.chat, "shots": form.shots, "words": "/".join(form.answers[::-1])}
         for metric, estimate in _measures(said, resamples, seed).items():
             rows.append(place | {"metric": metric, **estimate.row(), "note": estimate.note})
@@ -153,22 +157,27 @@ def best_form(table: pd.DataFrame, among: Sequence[Form]) -> Form:
 
 def _measures(said: Sequence[pd.DataFrame], resamples: int, seed: int) -> dict[str, Any]:
     people = said[0]["identity"].to_numpy()
-    one, two = said[0], said[1]
-    how = {"resamples": resamples, "seed": seed}
-    masses = [mean(s["answered"], people, **how) for s in said]
+    masses = [mean(s["answered"], people, resamples=resamples, seed=seed) for s in said]
     shares = [proportion(s["answer"], people) for s in said]
-    balance = min(4 * s.value * (1 - s.value) for s in shares)
-    a, b = one["margin"].to_numpy(float), two["margin"].to_numpy(float)
-    agree = bootstrap(lambda w: _correlation(a, b, w), len(a), people, resamples=resamples, seed=seed)
-    mass = min(masses, key=lambda m: m.value)
-    score = mass.value * balance * max(0.0, agree.value if np.isfinite(agree.value) else 0.0)
+    same = agree = undefined("not asked in another wording: of no use in the first", len(people))
+    if len(said) > 1:
+        a, b = (s["margin"].to_numpy(float) for s in said[:2])
+        same = proportion((said[0]["answer"] == said[1]["answer"]).astype(int), people)
+        agree = bootstrap(lambda w: _correlation(a, b, w), len(a), people, resamples=resamples, seed=seed)
+    score = _usable(said) * max(0.0, agree.value if np.isfinite(agree.value) else 0.0)
     return {
-        "answered": mass,
+        "answered": min(masses, key=lambda m: m.value),
         "yes": max(shares, key=lambda s: abs(s.value - 0.5)),
-        "same": proportion((one["answer"] == two["answer"]).astype(int), people),
+        "same": same,
         "agreement": agree,
-        "score": replace(undefined("a product of the three above", len(a)), value=score),
+        "score": replace(undefined("a product of the three above", len(people)), value=score),
     }
+
+
+def _usable(said: Sequence[pd.DataFrame]) -> float:
+    """The probability of the two answers times the balance of the two, each the lowest over the wordings."""
+    shares = [s["answer"].mean() for s in said]
+    return float(min(s["answered"].mean() for s in said) * min(4 * p * (1 - p) for p in shares))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:

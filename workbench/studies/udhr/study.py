@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...activations import Activations
 from ...core.stats import proportion
 from ...core.tables import pick
 from ...evaluation import agreement, answers_of, claim_effects, content_free, discrimination
@@ -89,23 +90,36 @@ class Udhr(Who):
     # ------------------------------------------------------------------ what it says
 
     def behaviour(self) -> None:
-        """Ask every template with and without each claim; held-out identities and rights."""
-        asked = [self._ask(f"ask {t}, {c or FIT}", self._asked(t, c)) for t, c in self._grid()]
+        """Ask every template with and without each claim; held-out identities and rights. What was read inside was answered then."""
+        others = [self._asked(t, c) for t, c in self._grid() if t != "base_short" and t not in READ]
+        # in one pass over all of them: what prompts share is computed once
+        asked = self._ask("ask in every other prompt form", PromptSet((p for prompts in others for p in prompts), name="every form"))
         empty = self._ask("ask with nothing in the statement's place", self._empty())
         how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed}
-        self.run.table("behaviour", make=lambda: agreement(pd.concat(asked, ignore_index=True)), doing="count safe answers")
-        self.run.table("says", make=lambda: discrimination(pd.concat(asked, ignore_index=True), empty, **how), doing="bias, discrimination")
-        self.run.table(
-            "effects", make=lambda: claim_effects(pd.concat(asked), BASELINE, **how), doing="what each claim does to the answers"
-        )
+
+        def said() -> pd.DataFrame:
+            read = [answers_of(self._held(acts)) for acts in (self.acts, *self.seen.values())]
+            return pd.concat([read[0], asked, *read[1:]], ignore_index=True)
+
+        self.run.table("behaviour", make=lambda: agreement(said()), doing="count safe answers")
+        self.run.table("says", make=lambda: discrimination(said(), empty, **how), doing="tell bias from discrimination")
+        told = "what each claim does to the answers"
+        self.run.table("effects", make=lambda: claim_effects(said(), BASELINE, **how), doing=told)
+
+    def _held(self, acts: Activations) -> Activations:
+        return acts.subset(self.split.side(acts.rows) == "test")
 
     # ------------------------------------------------------------------ inside
 
     def read(self) -> None:
         """Capture the fitted condition (trained and untrained model), and every claim in two prompt forms."""
+        under = {cell: self._under(*cell) for cell in self.cells}
+        every = PromptSet((p for prompts in (self._base(), *under.values()) for p in prompts), name="every claim")
+        # in one pass over all of them: what prompts share is computed once
+        self._read("read every claim", every, answers=True)
         self.acts = self._read(f"read {FIT}", self._base(), answers=True)
         self.blank = self._blank(self._base())
-        self.seen = {(f, c): self._read(f"read under {c}, {f}", self._under(f, c), answers=True) for f, c in self.cells}
+        self.seen = {(f, c): self._read(f"read under {c}, {f}", under[f, c], answers=True) for f, c in self.cells}
         both = self._under(READ[0], BASELINE) + self._under(READ[1], BASELINE)
         self.both = self._read(f"read under {BASELINE}, both forms", both, answers=True)
 
@@ -236,8 +250,8 @@ class Udhr(Who):
         tables = self.run.tables
 
         def make() -> Mapping[str, pd.DataFrame]:
-            said = {cell: answers_of(acts.subset(self.split.side(acts.rows) == "test")) for cell, acts in self.seen.items()}
-            said[READ[0], FIT] = answers_of(self.acts.subset(self.split.side(self.acts.rows) == "test"))
+            said = {cell: answers_of(self._held(acts)) for cell, acts in self.seen.items()}
+            said[READ[0], FIT] = answers_of(self._held(self.acts))
             rows = [dict(r) for cell, asked in said.items() for r in says_rows(cell, asked, self.set.resamples, self.set.seed)]
             return {
                 "says_and_knows": both_sides(rows, tables["readings"], tables["probes"], self.layer),
@@ -250,8 +264,8 @@ class Udhr(Who):
 def compute(models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Steps) -> Udhr:
     """Run every step."""
     study = Udhr(models, settings, run)
-    study.behaviour()
     study.read()
+    study.behaviour()
     study.readings(study.probes())
     study.unsupervised()
     study.answer_by_layer()
