@@ -444,3 +444,43 @@ def test_edits_on_a_loaded_model_are_refused(cold, tmp_path, organism):
         with pytest.raises(errors.BadInput, match="does not know edits"):
             ran(simple(reading, models=("model",)), tmp_path / "run", model=organism)
         wb.answers(organism, wb.prompts.udhr(n=2), progress=False)  # an edit that never fires is an error of its own
+
+
+# ------------------------------------------------------------------ a step that decides
+
+
+DECIDES = """
+from dataclasses import dataclass
+import pandas as pd
+from workbench.runs import Study
+
+ROW = pd.DataFrame({"k": ["a"], "value": [0.5], "low": [0.4], "high": [0.6], "n": [4]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    n: int = 4
+
+
+def compute(models, settings, run):
+    chosen = run.choose("t", [settings.n], lambda: ROW, lambda table: table["k"].iloc[0], "assumed")
+    run.table("u", key=[chosen], make=lambda: ROW.assign(k=chosen), doing=f"go on with {chosen}")
+
+
+TABLES = {"t": "k | value low high n", "u": "k | value low high n"}
+STUDY = Study(name="decides", asks="does it go on?", settings=Settings, models=(), compute=compute, tables=TABLES)
+"""
+
+
+def test_a_step_may_decide_how_a_study_goes_on_and_a_plan_says_what_it_assumes(cold, tmp_path):
+    (tmp_path / "decides.py").write_text(DECIDES)
+    study = find(tmp_path / "decides.py")
+    steps, whole = rehearse(study, {}, study.settings(), Cache(cold))
+    assert whole
+    assert [s.name for s in steps] == ["t", "go on with assumed"]
+    run = ran(study, tmp_path / "run")
+    assert run.tables["u"]["k"].tolist() == ["a"]
+    steps, _ = rehearse(study, {}, study.settings(), Cache(cold))
+    assert [s.name for s in steps] == ["t", "go on with a"]
+    assert all(s.cached for s in steps)
+    assert wb.check_study(study, out=tmp_path / "check").again.agrees

@@ -36,6 +36,9 @@ class AskSettings:
     elicit: int = 32
 
     def __post_init__(self) -> None:
+        # on a command line a truth value is a word; as a text a template would take it for true
+        told = {k: {"true": True, "false": False}.get(v, v) if isinstance(v, str) else v for k, v in self.chat_options.items()}
+        object.__setattr__(self, "chat_options", told)
         if self.shots is not None and (self.shots < 0 or self.shots % 2):
             raise BadInput(f"shots: an even number of examples, got {self.shots}")
         if self.elicit < 0 or 0 < self.elicit < 8:
