@@ -124,3 +124,10 @@ def test_other_statements_are_refused(split):
         read_forms({"f": acts(1)}, {("f", "neutral"): acts(1), ("f", "harm"): other}, split=split)
     with pytest.raises(errors.BadInput, match="nothing to fit"):
         read_forms({}, {("f", "neutral"): acts(1)}, split=split)
+
+
+@pytest.mark.parametrize(("value", "reach", "low", "high"), [(1.0, 0, 0.912, 1.0), (0.0, 0, 0.0, 0.088), (0.5, 0, 0.352, 0.648), (0.0, 1, -0.088, 0.088), (1.0, 2, 0.825, 1.175)])  # fmt: skip
+def test_what_no_resample_changes_is_as_sure_as_its_clusters(value, reach, low, high):
+    from workbench.core.estimate import agreeing
+
+    assert agreeing(value, 40, reach=reach) == pytest.approx((low, high), abs=1e-3)

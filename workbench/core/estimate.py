@@ -103,9 +103,9 @@ def agreeing(value: float, clusters: int, level: float = 0.95, reach: float = 0.
         reach: 0 for a share between 0 and 1, 1 for a difference of two shares, 2 for a ratio of excesses over one half.
 
     Returns:
-        The ends: a difference and a ratio reach to both sides; `nan` for a share that is neither 0 nor 1.
+        The ends: a difference and a ratio reach to both sides.
     """
-    least = wilson(clusters, clusters, level)[0]
     if reach:
+        least = wilson(clusters, clusters, level)[0]
         return value - reach * (1 - least), value + reach * (1 - least)
-    return (least, 1.0) if value == 1 else (0.0, 1 - least) if value == 0 else (math.nan, math.nan)
+    return wilson(value * clusters, clusters, level)

@@ -59,7 +59,7 @@ def asked(run: Run, study: Udhr) -> list[Finding]:
     row = {m: _one(table, form=name, metric=m) for m in ("answered", "yes", "agreement", "score")}
     zero = int((pick(table, metric="score")["value"] < 0.05).sum())
     text = (
-        f"Asked: {name}. Of {table['form'].nunique()} forms it serves best, judged without labels on {int(row['answered'].n)} training "
+        f"Asked: {name[:1].upper()}{name[1:]}. Of {table['form'].nunique()} forms it serves best, judged without labels on {int(row['answered'].n)} training "
         f"statements in two wordings of the question: the two answers hold {row['answered'].value:.0%} of the probability, the positive "
         f"one is given in {row['yes'].value:.0%}, the margins of the two wordings correlate at {number(row['agreement'])}. "
         f"{zero} forms are of no use (score below .05)."
