@@ -59,10 +59,10 @@ def asked(run: Run, study: Udhr) -> list[Finding]:
     row = {m: _one(table, form=name, metric=m) for m in ("answered", "yes", "agreement", "score")}
     zero = int((pick(table, metric="score")["value"] < 0.05).sum())
     text = (
-        f"Asked: {name[:1].upper()}{name[1:]}. Of {table['form'].nunique()} forms it serves best, judged without labels on {int(row['answered'].n)} training "
-        f"statements in two wordings of the question: the two answers hold {row['answered'].value:.0%} of the probability, the positive "
-        f"one is given in {row['yes'].value:.0%}, the margins of the two wordings correlate at {number(row['agreement'])}. "
-        f"{zero} forms are of no use (score below .05)."
+        f"Asked: {name[:1].upper()}{name[1:]}. Of {table['form'].nunique()} forms it serves best, judged without labels on "
+        f"{int(row['answered'].n)} training statements in two wordings of the question: the two answers hold {row['answered'].value:.0%} of "
+        f"the probability, the positive one is given in {row['yes'].value:.0%}, the margins of the two wordings correlate at "
+        f"{number(row['agreement'])}. {zero} forms are of no use (score below .05)."
     )
     return [Finding(text, "elicitation")]
 
