@@ -60,8 +60,8 @@ def asked(run: Run, study: Udhr) -> list[Finding]:
     zero = int((pick(table, metric="score")["value"] < 0.05).sum())
     text = (
         f"Asked: {name[:1].upper()}{name[1:]}. Of {table['form'].nunique()} forms it serves best, judged without labels on "
-        f"{int(row['answered'].n)} training statements in two wordings of the question: the two answers hold {row['answered'].value:.0%} of "
-        f"the probability, the positive one is given in {row['yes'].value:.0%}, the margins of the two wordings correlate at "
+        f"{int(row['answered'].n)} training statements in two wordings of the question: the two answers hold {row['answered'].value:.0%} "
+        f"of the probability, the positive one is given in {row['yes'].value:.0%}, the margins of the two wordings correlate at "
         f"{number(row['agreement'])}. {zero} forms are of no use (score below .05)."
     )
     return [Finding(text, "elicitation")]
