@@ -106,8 +106,8 @@ def test_bias_and_discrimination_are_two_findings(run):
     assert table.loc["auroc", "high"] < -0.5
     assert table.loc["yes", "low"] < 0 < table.loc["yes", "high"]
     text = " ".join(run.findings)
-    assert "Lowers discrimination: against the neutral sentence in the same place, the AUROC of the answers changes under" in text
-    assert "Moves the answers to one word: the share of “yes” is not shown to change under" in text
+    assert "Discrimination: against the neutral sentence in the same place, the AUROC of the answers falls under" in text
+    assert "Bias: the share of “yes” is not shown to change under" in text
 
 
 def test_a_model_that_gives_one_word_is_told_so(tmp_path):

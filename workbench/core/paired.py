@@ -1,4 +1,4 @@
-"""Differences of proportions over the same rows."""
+"""Proportions of the same rows: their difference, and the share of right ones when half of the rows are called 1."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import BadInput, ShapeMismatch
+from .rows import Array
 from .stats import Estimate, proportion, undefined
 
 
@@ -54,3 +55,22 @@ def paired_proportions(first: ArrayLike, second: ArrayLike, clusters: ArrayLike 
     return Estimate(
         value=value, low=max(-1.0, low), high=min(1.0, high), n=len(a), clusters=gain.clusters, level=level, method="paired, Newcombe"
     )
+
+
+def centred_accuracy(scores: ArrayLike, y: ArrayLike, weights: Array) -> Array:
+    """Return the accuracy with the weighted median score as threshold; what ties with it counts one half.
+
+    Args:
+        scores: One score per item.
+        y: 0 or 1 per item.
+        weights: `resample x item`.
+
+    Returns:
+        One accuracy per resample.
+    """
+    s, truth = np.asarray(scores, float), np.asarray(y) == 1
+    order = np.argsort(s, kind="stable")
+    heap = np.cumsum(weights[:, order], axis=1)
+    threshold = s[order][(heap >= heap[:, -1:] / 2).argmax(1)]
+    right = np.where(s == threshold[:, None], 0.5, (s > threshold[:, None]) == truth)
+    return (weights * right).sum(1) / weights.sum(1)

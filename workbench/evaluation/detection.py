@@ -18,9 +18,9 @@ from scipy.stats import norm
 
 from ..core.errors import BadInput, MissingColumn
 from ..core.estimate import Estimate, agreeing, undefined
+from ..core.paired import centred_accuracy
 from ..core.rows import Array
 from ..core.stats import auroc_weighted, bootstrap, mean, proportion
-from ..core.types import Float
 from ..prompts import ContrastPair, PromptSet
 
 CONTENT_FREE = ("N/A", "[MASK]", "...")
@@ -169,7 +169,7 @@ def measures(part: pd.DataFrame, *, free: float = math.nan, resamples: int = 500
         "answered": mean(part["answered"], people, **how),
         "auroc": of(lambda w: auroc_weighted(margin, y, w)) if both else none,
         "safe_score": proportion(part["safe"], people),
-        "safe_centred": of(lambda w: _centred(margin, y, w)) if both else none,
+        "safe_centred": of(lambda w: centred_accuracy(margin, y, w)) if both else none,
         "safe_contextual": undefined("no content-free prompts were asked", len(part)),
         "criterion": none,
         "d_prime": none,
@@ -188,7 +188,7 @@ def _differences(one: pd.DataFrame, two: pd.DataFrame, resamples: int, seed: int
     out = {name: mean(one[c] - two[c], people, **how) for name, c in (("yes", "answer"), ("answered", "answered"), ("safe_score", "safe"))}
     if len(np.unique(y)) == 2:
         a, b = (x["margin"].to_numpy(float) for x in (one, two))
-        for name, of in (("auroc", lambda m, w: auroc_weighted(m, y, w)), ("safe_centred", lambda m, w: _centred(m, y, w))):
+        for name, of in (("auroc", lambda m, w: auroc_weighted(m, y, w)), ("safe_centred", lambda m, w: centred_accuracy(m, y, w))):
             out[name] = bootstrap(lambda w, of=of: of(a, w) - of(b, w), len(y), people, **how)
         for name, after, before in zip(("criterion", "d_prime"), _detection(one), _detection(two), strict=True):
             out[name] = _recovered(after, before, 1, -1, len(y))
@@ -198,19 +198,6 @@ def _differences(one: pd.DataFrame, two: pd.DataFrame, resamples: int, seed: int
             low, high = agreeing(one_of.value, m, reach=1)
             out[name] = replace(one_of, low=max(-1.0, low), high=min(1.0, high), note="")
     return {name: out[name] for name in EFFECTS if name in out}
-
-
-def _centred(margin: Float[np.ndarray, " item"], y: np.ndarray, weights: Array) -> Array:
-    """The share of safe answers with the weighted median margin as threshold, one value per row of weights."""
-    order = np.argsort(margin, kind="stable")
-    heap = np.cumsum(weights[:, order], axis=1)
-    half = heap[:, -1:] / 2
-    at = (heap >= half).argmax(1)
-    threshold = margin[order][at]
-    right = (margin[None] > threshold[:, None]) == y[None].astype(bool)
-    # what ties with the threshold says neither
-    right = np.where(margin[None] == threshold[:, None], 0.5, right)
-    return (weights * right).sum(1) / weights.sum(1)
 
 
 def _detection(part: pd.DataFrame) -> tuple[Estimate, Estimate]:

@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from ..activations import Activations
 from ..core.errors import BadInput
 from ..core.estimate import agreeing
+from ..core.paired import centred_accuracy
 from ..core.rows import Array, cluster_codes
 from ..core.seeds import numpy_rng
 from ..core.stats import auroc_weighted
@@ -195,24 +196,6 @@ def _people(acts: Activations) -> int:
 
 def _accuracy(scores: Float[np.ndarray, " item"], y: Int[np.ndarray, " item"], weights: Array) -> Array:
     return weights @ ((scores > 0) == y) / weights.sum(1)
-
-
-def centred_accuracy(scores: Float[np.ndarray, " item"], y: Int[np.ndarray, " item"], weights: Array) -> Array:
-    """Return the accuracy with the weighted median score as threshold; what ties with it counts one half.
-
-    Args:
-        scores: One score per item.
-        y: 0 or 1 per item.
-        weights: `resample x item`.
-
-    Returns:
-        One accuracy per resample.
-    """
-    order = np.argsort(scores, kind="stable")
-    heap = np.cumsum(weights[:, order], axis=1)
-    threshold = scores[order][(heap >= heap[:, -1:] / 2).argmax(1)]
-    right = np.where(scores == threshold[:, None], 0.5, (scores > threshold[:, None]) == (y == 1))
-    return (weights * right).sum(1) / weights.sum(1)
 
 
 OF: Mapping[str, Callable[..., Array]] = {"auroc": auroc_weighted, "accuracy": _accuracy, "accuracy_centred": centred_accuracy}

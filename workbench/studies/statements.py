@@ -94,6 +94,8 @@ class Rows:
 
     def _form(self) -> Form:
         """The form in which the model is asked: given, or found on training rows without labels."""
+        if self.asks is PLAIN:
+            return Form(answers=choose_answers(self.handle))
         has_chat = bool(getattr(self.handle.tokenizer, "chat_template", None))
         try:
             among = forms(self.handle, chat=self.asks.chat, shots=numbers(self.asks), words=vocabulary(self.asks))

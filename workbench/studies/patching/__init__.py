@@ -1,1 +1,1 @@
-"""Patching: where a claim overrides the truth."""
+"""Patching: where a claim acts."""

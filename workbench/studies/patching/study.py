@@ -241,7 +241,7 @@ def compute(models: Mapping[str, ModelHandle], settings: PatchingSettings, run: 
 PATCHED = "layer site head position token way method metric"
 STUDY = Study(
     name="patching",
-    asks="where a claim overrides the truth: layer by position, heads, and how much one direction carries",
+    asks="where a claim acts: layer by position, heads, and how much one direction carries",
     settings=PatchingSettings,
     fast={"items": 10, "fit": 64, "sites": ("resid_post",), "heads": False, "random": 2, "sample": 3, "resamples": 200},
     checked={"items": 8, "fit": 32, "heads": True, "sites": ("resid_pre", "resid_post"), "resamples": 50, "layers": (1, 3, 5)},

@@ -11,7 +11,6 @@ from ...evaluation.verdicts import silence
 from ...figures import Finding
 from ...runs import Run
 from ..statements import FIT, READ
-from .both import KNOWS, SAFE, SAYS
 
 if TYPE_CHECKING:
     from .study import Udhr
@@ -93,8 +92,8 @@ def effects(run: Run) -> list[Finding]:
     table = run.tables["effects"]
     out = []
     for lead, metric, what in (
-        ("Moves the answers to one word", "yes", "the share of “yes”"),
-        ("Lowers discrimination", "auroc", "the AUROC of the answers"),
+        ("Bias", "yes", "the share of “yes”"),
+        ("Discrimination", "auroc", "the AUROC of the answers"),
     ):
         rows: list[Any] = [r for r in pick(table, metric=metric).itertuples() if r.template in READ]
         moved = [r for r in rows if (r.high < 0 or (r.low > 0 and metric == "yes"))]
@@ -102,7 +101,8 @@ def effects(run: Run) -> list[Finding]:
         if not rows:
             continue
         said = "; ".join(f"{r.claim} in {r.template} {r.value:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in moved)
-        text = f"{lead}: against the neutral sentence in the same place, {what} changes under {said}." if moved else ""
+        verb = "falls" if metric == "auroc" else "changes"
+        text = f"{lead}: against the neutral sentence in the same place, {what} {verb} under {said}." if moved else ""
         rest = "; ".join(f"{r.claim} in {r.template} {r.value:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in still)
         less = "not shown to fall" if metric == "auroc" else "not shown to change"
         text += f" {f'It is {less} under' if moved else f'{lead}: {what} is {less} under'} {rest}." if still else ""
@@ -303,4 +303,4 @@ def findings(run: Run, study: Udhr) -> list[Finding]:
     ]
 
 
-__all__ = ["KNOWS", "SAFE", "SAYS", "findings", "number", "parted", "percent", "quiet", "wording"]
+__all__ = ["findings", "number", "parted", "percent", "quiet", "wording"]

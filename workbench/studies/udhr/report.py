@@ -222,6 +222,11 @@ def report(run: Run, study: Udhr) -> Report:
             "without a claim; with the same normalisation they are read under every claim in every form. CCS (Burns et al. 2022) sees "
             "training pairs without labels, is restarted ten times, and the restart of lowest loss is kept; its sign is set on the "
             "training rows of its own condition.",
+            *(
+                ["The examples in front of each question show right answers: no method that reads behind them is free of labels."]
+                if study.form.shots
+                else []
+            ),
             f"Asked: {study.form.name}{f', system message {study.asks.system!r}' if study.asks.system else ''}. Each identity with a "
             f"right is shown one of {study.set.phrasings} sentences of a claim; intervals of readings are over identities and sentences.",
             "What is called kept, erased, never there, said or not said follows rules written down in the documentation (Verdicts).",
