@@ -99,6 +99,8 @@ def _hook(point: Point) -> Callable[[nn.Module, Any, Any], Tensor | None]:
 
 def acting_edits(model: Any) -> list[Edit]:
     """Return the edits that act on a model at this moment in this thread, in no order."""
+    if not _POINTS:
+        return []
     own_points = set(map(id, model.hook_dict.values()))
     return [e.item for m, p in list(_POINTS.items()) if id(m) in own_points for e in p.edits if e.owner.here()]
 

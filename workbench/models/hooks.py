@@ -7,6 +7,7 @@ before any forward pass, and an edit or a reading that did not fire raises an er
 from __future__ import annotations
 
 import difflib
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,13 +105,34 @@ def hook_point(model: Any, site: str, layer: int) -> nn.Module:
         raise unknown(UnknownSite, "site", site, SITES)
     layer = check_layer(model, layer)
     name = f"blocks.{layer}.{SITES[site]}"
-    point = model.hook_dict.get(name)
+    point = _point(model, name)
     if point is None:
         there = [s for s, n in SITES.items() if f"blocks.{layer}.{n}" in model.hook_dict]
         near = difflib.get_close_matches(site, there, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownSite(f"{info(model).name!r} has no {site!r} at layer {layer}; it has: {', '.join(there)}.{hint}")
     return point
+
+
+# per model and name, where in it the hook point stands: TransformerLens resolves all names anew for each one that is asked for
+_PLACES: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
+
+
+def _point(model: Any, name: str) -> nn.Module | None:
+    """The hook point of a name; `None` where there is none."""
+    places = _PLACES.setdefault(model, {})
+    if name in places:
+        try:
+            point = model.get_submodule(places[name])
+        except AttributeError:
+            point = None  # a part of the model was replaced
+        if point is not None:
+            return point
+    every = model.hook_dict
+    inside = {id(module): path for path, module in model.named_modules()}
+    places.clear()
+    places.update({key: inside[id(module)] for key, module in every.items() if id(module) in inside})
+    return every.get(name)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Trunk:
     def __init__(self, hf: Any) -> None:
         """Copy the structure of a Hugging Face model that TransformerLens has not touched yet."""
         self.scale = 1.0
+        self.places: dict[Any, tuple[nn.Module | None, bool]] = {}
         shared = {id(t): t for t in (*hf.parameters(), *hf.buffers())}
         self.shell = copy.deepcopy(hf, shared).eval()
         self.why_not = _refuse(self.shell.config)
@@ -68,16 +69,23 @@ class Trunk:
             The reading; `None` where the shell has no such place.
         """
         point = hook_point(model, site, layer)
+        if point not in self.places:
+            self.places = self._places(model)
+        module, entry = self.places.get(point, (None, False))
+        if module is None:
+            return None
+        return Tap(module=module, entry=entry, function=_by_head(function, int(model.cfg.n_heads) if site == "z" else None))
+
+    def _places(self, model: Any) -> dict[Any, tuple[nn.Module | None, bool]]:
+        """By hook point of the Bridge: the module of the shell that corresponds to it, and whether the point lies at its entry."""
         inside = {id(m): name for name, m in model.original_model.named_modules()}
+        places: dict[Any, tuple[nn.Module | None, bool]] = {}
         for component in model.modules():
-            for side in ("hook_in", "hook_out"):
-                if getattr(component, side, None) is point and id(component) in inside:
-                    module = self._find(inside[id(component)], str(getattr(component, "name", "") or ""))
-                    if module is None:
-                        return None
-                    heads = int(model.cfg.n_heads) if site == "z" else None
-                    return Tap(module=module, entry=side == "hook_in", function=_by_head(function, heads))
-        return None
+            if id(component) in inside:
+                module = self._find(inside[id(component)], str(getattr(component, "name", "") or ""))
+                for side in ("hook_in", "hook_out"):
+                    places.setdefault(getattr(component, side, None), (module, side == "hook_in"))
+        return places
 
     def _find(self, path: str, own: str) -> nn.Module | None:
         """Find the counterpart of a Bridge component: at its path without the wrappers, or under its Hugging Face name."""
