@@ -13,15 +13,17 @@ PAIR = [wb.prompts.udhr(t, n=16) for t in ("base_short", "base_long")]
 
 
 def answering(of):
-    """Stands for `answers`: what each form would be answered, by its name and wording."""
-    calls = iter(range(10**6))
+    """Stands for the pass over several prompt sets: what each form would be answered, by its name."""
 
-    def answers(model, prompts, *, progress=None, note=""):
-        margin, mass = of(note, next(calls) % 2, len(prompts))
-        frame = prompts.to_frame()
-        return frame.assign(margin=margin, answered=mass, answer=(margin > 0).astype(int))
+    def answer(prompts):
+        margin, mass = of(prompts.name, len(prompts))
+        return prompts.to_frame().assign(margin=margin, answered=mass, answer=(margin > 0).astype(int))
 
-    return answers
+    return lambda model, sets, progress, note: [answer(prompts) for prompts in sets]
+
+
+def each(forms, pair=PAIR):
+    return {form: [wb.prompts.PromptSet(s, name=form.name) for s in pair] for form in forms}
 
 
 def test_the_form_that_serves_is_chosen_and_labels_are_not_looked_at(organism, monkeypatch):
@@ -29,7 +31,7 @@ def test_the_form_that_serves_is_chosen_and_labels_are_not_looked_at(organism, m
     truth = rng.normal(size=16)
     serves, one_word, silent, fickle = (Form(shots=k) for k in (6, 0, 2, 4))
 
-    def of(name, wording, n):
+    def of(name, n):
         if name == one_word.name:
             return truth + 9, 0.99
         if name == silent.name:
@@ -38,17 +40,17 @@ def test_the_form_that_serves_is_chosen_and_labels_are_not_looked_at(organism, m
             return rng.normal(size=n), 0.99
         return truth + 0.1 * rng.normal(size=n), 0.9
 
-    monkeypatch.setattr(module, "answers", answering(of))
-    asked = dict.fromkeys((one_word, silent, fickle, serves), PAIR)
+    monkeypatch.setattr(module, "_asked", answering(of))
+    asked = each((one_word, silent, fickle, serves))
     table = elicitation(organism, asked)
     assert best_form(table, list(asked)) == serves
     score = table[table["metric"] == "score"].set_index("form")["value"]
     assert (score.drop(serves.name) < 0.2).all()
     turned = [wb.prompts.PromptSet(wb.prompts.ContrastPair(**{**vars(p), "label": 1 - p.label}) for p in s) for s in PAIR]
-    monkeypatch.setattr(module, "answers", answering(lambda name, wording, n: (truth if name == serves.name else truth + 9, 0.9)))
-    before = elicitation(organism, dict.fromkeys(asked, PAIR))
-    monkeypatch.setattr(module, "answers", answering(lambda name, wording, n: (truth if name == serves.name else truth + 9, 0.9)))
-    pd.testing.assert_frame_equal(before, elicitation(organism, dict.fromkeys(asked, turned)))
+    monkeypatch.setattr(module, "_asked", answering(lambda name, n: (truth if name == serves.name else truth + 9, 0.9)))
+    before = elicitation(organism, each(asked))
+    monkeypatch.setattr(module, "_asked", answering(lambda name, n: (truth if name == serves.name else truth + 9, 0.9)))
+    pd.testing.assert_frame_equal(before, elicitation(organism, each(asked, turned)))
 
 
 def test_forms_are_those_that_the_tokenizer_admits(organism, stories):

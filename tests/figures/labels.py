@@ -93,7 +93,7 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: claims.effects(every(template=n, claim=["harm"], metric=["yes", "auroc"])),
         lambda n: claims.effects(every(template=["t"], claim=n, metric=["yes", "auroc"])),
     ],
-    "claims.answer_curves": [lambda n: claims.answer_curves(every(condition=n, layer=[0, 1], metric=["auroc", "yes"]))],
+    "claims.answer_curves": [lambda n: claims.answer_curves(every(form=n, condition=n, layer=[0, 1], metric=["auroc", "yes"]))],
     "claims.elicited": [lambda n: claims.elicited(every(form=n, metric=["answered", "yes", "agreement", "score", "chosen"]))],
     "claims.without_labels": [
         lambda n: claims.without_labels(_free(setting=n)),

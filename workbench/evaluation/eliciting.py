@@ -121,15 +121,20 @@ def elicitation(
     """
     if not asked:
         raise BadInput("no form to ask in")
-    rows: list[dict[str, Any]] = []
     for form, sets in asked.items():
         if len(sets) < 2 or len({len(s) for s in sets}) > 1:
             raise BadInput(f"{form.name}: the same statements in two wordings of the question at least")
-        said = [answers(model, sets[0], progress=progress, note=form.name)]
-        if _usable(said) >= USEFUL:  # a form in which nearly all answers are one word, or none, is not asked again
-            said += [answers(model, prompts, progress=progress, note=form.name) for prompts in sets[1:]]
+    first = _asked(model, [sets[0] for sets in asked.values()], progress, "ask in every form")
+    said = {form: [answered] for form, answered in zip(asked, first, strict=True)}
+    # a form in which nearly all answers are one word, or none, is not asked again
+    useful = [form for form, answered in said.items() if _usable(answered) >= USEFUL]
+    again = iter(_asked(model, [s for form in useful for s in asked[form][1:]], progress, "ask again in other words"))
+    for form in useful:
+        said[form] += [next(again) for _ in asked[form][1:]]
+    rows: list[dict[str, Any]] = []
+    for form in asked:
         place = {"form": form.name, "chat": form.chat, "shots": form.shots, "words": "/".join(form.answers[::-1])}
-        for metric, estimate in _measures(said, resamples, seed).items():
+        for metric, estimate in _measures(said[form], resamples, seed).items():
             rows.append(place | {"metric": metric, **estimate.row(), "note": estimate.note})
     table = pd.DataFrame(rows, columns=COLUMNS)
     score = table[table["metric"] == "score"].set_index("form")["value"]
@@ -139,6 +144,16 @@ def elicitation(
     table = pd.concat([table, chosen], ignore_index=True)
     table.attrs["provenance"] = provenance(model=info(model).key(), prompts=[s.hash for sets in asked.values() for s in sets])
     return table
+
+
+def _asked(model: Any, sets: Sequence[PromptSet], progress: bool | None, note: str) -> list[pd.DataFrame]:
+    """Ask several prompt sets in one pass: what their prompts share is computed once."""
+    if not sets:
+        return []
+    every = PromptSet((p for prompts in sets for p in prompts), name=note)
+    table = answers(model, every, progress=progress, note=note)
+    ends = np.cumsum([len(s) for s in sets])
+    return [table.iloc[end - len(s) : end].reset_index(drop=True) for end, s in zip(ends, sets, strict=True)]
 
 
 def best_form(table: pd.DataFrame, among: Sequence[Form]) -> Form:

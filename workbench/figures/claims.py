@@ -95,23 +95,31 @@ def answer_curves(table: pd.DataFrame) -> go.Figure:
     """Draw the answer by layer: the order of the statements and the share of "yes", read off each layer's stream.
 
     Args:
-        table: `condition, layer, metric, value, low, high, n`, from `wb.interventions.answer_lens`.
+        table: `form, condition, layer, metric, value, low, high, n`, from `wb.interventions.answer_lens`; what was asked without a claim is
+            drawn beside each form.
     """
     shown = {"auroc": "AUROC of the margin", "yes": "share of “yes”"}
-    figure = make_subplots(rows=1, cols=2, subplot_titles=list(shown.values()), horizontal_spacing=0.07)
+    free = table["condition"] == "no claim"
+    forms = list(dict.fromkeys(table.loc[~free, "form"])) or list(dict.fromkeys(table["form"]))
+    titles = [f"{form}: {text}" for form in forms for text in shown.values()]
+    figure = make_subplots(rows=max(1, len(forms)), cols=2, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=0.12)
     claims, legend = looks(table["condition"], CLAIMS), Legend()
-    for j, metric in enumerate(shown):
-        place: dict[str, Any] = {"row": 1, "col": j + 1}
-        for k, (claim, own) in enumerate(claims.items()):
-            rows = table[(table["metric"] == metric) & (table["condition"] == claim)].sort_values("layer")
-            name = claim if claim == "no claim" else f"{claim} claim"
-            x = rows["layer"] + (k - len(claims) / 2) * 0.06
-            curve(figure, x, rows, own, name, group=claim, legend=legend.first(claim), **place)
-        chance_line(figure, named=j == 0, **place)
+    for i, form in enumerate(forms):
+        for j, metric in enumerate(shown):
+            place: dict[str, Any] = {"row": i + 1, "col": j + 1}
+            here = table[((table["form"] == form) | free) & (table["metric"] == metric)]
+            for k, (claim, own) in enumerate(claims.items()):
+                rows = here[here["condition"] == claim].sort_values("layer")
+                name = claim if claim == "no claim" else f"{claim} claim"
+                x = rows["layer"] + (k - len(claims) / 2) * 0.06
+                curve(figure, x, rows, own, name, group=claim, legend=legend.first(claim), **place)
+            chance_line(figure, named=i == j == 0, **place)
     figure.update_yaxes(range=[-0.04, 1.04])
-    figure.update_xaxes(title="layer", dtick=layer_step(table))
-    style(figure, "Where the answer turns: the answer words read off each layer", height=440)
-    figure.update_layout(margin={"t": 118}, legend={"y": 1.13})
+    figure.update_xaxes(dtick=layer_step(table))
+    for j in range(len(shown)):
+        figure.update_xaxes(title="layer", row=max(1, len(forms)), col=j + 1)
+    style(figure, "Where the answer turns: the answer words read off each layer", height=180 + 260 * max(1, len(forms)))
+    figure.update_layout(margin={"t": 118}, legend={"y": 1 + 34 / (260 * max(1, len(forms)))})
     return figure
 
 

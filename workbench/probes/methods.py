@@ -11,6 +11,7 @@ import numpy as np
 
 from ..activations import Activations
 from ..core.errors import BadInput, MissingColumn, OneClass, UnknownName, unknown
+from ..core.remember import remembered
 from ..core.show import Shown, some
 from ..core.types import Float, Int
 from ..prompts import grouped_folds, grouped_split
@@ -252,7 +253,10 @@ def fit_layers(
     if validate:
         kept = {k: v for k, v in options.items() if k not in ("folds", "groups", "seed")}
         slopes, validation = _validated(acts, method, seed=seed, by=by, target=target, condition=condition, folds=min(folds, 3), **kept)
-    probes = {k: fit(x[:, 1], x[:, 0], y, **options) for k, x in ((k, acts.layer(k)) for k in acts.layers)}
+    probes = {}
+    for layer in acts.layers:
+        x = acts.layer(layer)
+        probes[layer] = remembered(partial(fit, x[:, 1], x[:, 0], y, **options), method, x, y, options)
     return Fit(probes=probes, slopes=slopes, validation=validation, **facts)
 
 
@@ -308,7 +312,7 @@ def _without_labels(
     probes = {}
     for layer in acts.layers:
         x = acts.layer(layer)
-        result = search(x[:, 1], x[:, 0], seed=seed, **options)
+        result = remembered(partial(search, x[:, 1], x[:, 0], seed=seed, **options), method, x, seed, options)
         # the search is over; from here on only the sign is in question
         probes[layer] = replace(resolve_sign(result, x, y, rows=rows, groups=options.get("groups")), method=name)
     return probes

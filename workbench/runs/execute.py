@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DamagedRun, OutputFolder
+from ..core.remember import remembering
 from ..core.terminal import heard
 from ..core.whole import writing
 from ..models import bundled_models
@@ -80,7 +81,8 @@ def execute(
 def _fill(run: Run, study: Study, models: Mapping[str, ModelHandle], settings: Any, progress: bool | None) -> None:
     keep_inputs(run.folder, run.record, study, settings)
     steps = Steps(run, study, settings, models, progress=progress)
-    computed = study.compute(models, settings, steps)
+    with remembering():
+        computed = study.compute(models, settings, steps)
     run.record["columns"] = _columns(study, run)
     for fault in undeclared(study, run):
         run.say(f"note: {fault}")

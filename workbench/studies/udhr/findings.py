@@ -218,12 +218,14 @@ def answer_turns(run: Run) -> Finding:
     """From which layer on the answer is that of the last layer."""
     table = pick(run.tables["answer_by_layer"], metric="agrees")
     parts = []
-    for condition, rows in table.groupby("condition", sort=False):
-        layers = rows.sort_values("layer")
-        late = layers.loc[layers["value"] < 0.9, "layer"]
-        begins = int(late.max()) + 1 if len(late) else int(layers["layer"].min())
-        parts.append(f"{condition}: layer {begins}")
-    text = "Where the answer turns: from this layer on, at least 90 % of the answers read off the stream are the final ones."
+    for form, forms in table.groupby("form", sort=False):
+        begins = []
+        for condition, rows in forms.groupby("condition", sort=False):
+            layers = rows.sort_values("layer")
+            late = layers.loc[layers["value"] < 0.9, "layer"]
+            begins.append(f"{condition} {int(late.max()) + 1 if len(late) else int(layers['layer'].min())}")
+        parts.append(f"{form}: {', '.join(begins)}")
+    text = "Where the answer turns: from which layer on at least 90 % of the answers read off the stream are the final ones."
     return Finding(f"{text} {'; '.join(parts)}.", "answer_by_layer")
 
 

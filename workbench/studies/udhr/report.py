@@ -9,7 +9,7 @@ from ... import prompts as source
 from ...core.tables import pick, span
 from ...figures import Panel, recipes
 from ...runs import Report, Run
-from ..statements import READ, weights_of
+from ..statements import weights_of
 from .findings import findings, quiet, wording
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
             table="answer_by_layer",
             drawing=draw_claims.answer_curves(lens),
             caption="The margin between the two answer words at the last token before the answer, read off the stream after each block "
-            f"by the final norm and the unembedding (logit lens), in {READ[0]} and without a claim in base_short; n={span(lens)} per "
+            f"by the final norm and the unembedding (logit lens), in each form and without a claim in base_short; n={span(lens)} per "
             f"point. {DRAWS}",
         ),
         Panel(

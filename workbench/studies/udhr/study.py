@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ...activations import Activations
@@ -192,17 +193,21 @@ class Udhr(Who):
         self.run.table("unsupervised", make=make, doing="compare ways to read without labels")
 
     def answer_by_layer(self) -> None:
-        """Read the answer words off every layer (logit lens), under every claim of one form."""
+        """Read the answer words off every layer (logit lens), without a claim and under every claim of both forms."""
         few = min(self.set.behaviour, LENS)
-        sets = {c: self._prompts(READ[0], c, few, "test", self.set.phrasings) for c in self.claims}
-        sets = {FIT: self._prompts("base_short", None, few, "test")} | sets
-        acts = {c: self._read(f"read where the answer forms, {c}", p, position="stem_last", answers=True) for c, p in sets.items()}
+        sets = {(form, claim): self._prompts(form, claim, few, "test", self.set.phrasings) for form, claim in self.cells}
+        sets = {("base_short", FIT): self._prompts("base_short", None, few, "test")} | sets
+        every = PromptSet((p for prompts in sets.values() for p in prompts), name="where the answer forms")
+        acts = self._read("read where the answer forms", every, position="stem_last", answers=True)
+        ends = dict(zip(sets, np.cumsum([len(s) for s in sets.values()]), strict=True))
 
         def make() -> pd.DataFrame:
-            return pd.concat(
-                [answer_lens(self.model, a, resamples=self.set.resamples, seed=self.set.seed).assign(condition=c) for c, a in acts.items()],
-                ignore_index=True,
-            )
+            parts = []
+            for (form, claim), prompts in sets.items():
+                own = acts.subset(np.arange(ends[form, claim] - len(prompts), ends[form, claim]))
+                part = answer_lens(self.model, own, resamples=self.set.resamples, seed=self.set.seed)
+                parts.append(part.assign(form=form, condition=claim))
+            return pd.concat(parts, ignore_index=True)
 
         self.run.table("answer_by_layer", make=make, doing="read the answer words off every layer")
 
@@ -280,7 +285,7 @@ STUDY = Study(
     name="udhr",
     asks="what a model says about people's rights under a claim, against what it knows inside",
     settings=UdhrSettings,
-    fast={"behaviour": 32, "train": 200, "test": 96, "rights_per_identity": 2, "resamples": 200, "ccs_epochs": 400, "elicit": 12},
+    fast={"behaviour": 32, "train": 160, "test": 96, "rights_per_identity": 1, "resamples": 200, "ccs_epochs": 400, "elicit": 12},
     checked={
         "behaviour": 20,
         "train": 80,
@@ -303,7 +308,7 @@ STUDY = Study(
         "readings": "layer method control fit form claim reading metric minus | value low high n",
         "kept": "method fit form claim reading metric | layers value low high n",
         "unsupervised": "setting layer method control against metric | value low high n note",
-        "answer_by_layer": "condition layer metric | value low high n",
+        "answer_by_layer": "form condition layer metric | value low high n",
         "behaviour": "template claim polarity metric | value low high n",
         "probes": "layer site method control fit_condition condition split against metric | value low high n band_low band_high note",
         "truth_or_answer": "layer direction condition form against metric | value low high n",
