@@ -26,9 +26,9 @@ system:
 # The main study; `make study MODEL=smollm2` fetches that model first, where it is one that `workbench get` fetches
 MODEL ?= bundled
 FETCHABLE := smollm2 gemma3-270m
-STUDY_OUT := figures/udhr$(if $(filter bundled,$(MODEL)),,-$(notdir $(MODEL)))
+STUDY_OUT := figures/udhr$(if $(filter bundled,$(MODEL)),,-$(subst :,-,$(notdir $(MODEL))))
 study: $(STAMP) system
-	$(if $(filter $(FETCHABLE),$(MODEL)),$(VENV)/bin/workbench get $(MODEL))
+	$(if $(filter $(FETCHABLE),$(firstword $(subst :, ,$(MODEL)))),$(VENV)/bin/workbench get $(firstword $(subst :, ,$(MODEL))))
 	$(VENV)/bin/workbench run udhr --model $(MODEL) --out $(STUDY_OUT)
 
 # A worker per core, of one thread each: the models are so small that a second thread gains nothing

@@ -379,3 +379,46 @@ def test_attention_patterns(tiny_pair, branching):
     long = PromptSet([ContrastPair(stem="women " * 200, negative=" no", positive=" yes", label=1)] * 1200)
     with pytest.raises(errors.BadInput, match="GiB; name fewer"):
         wb.attention_patterns(bridge, long, range(1200))
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_half_precision_that_hides_a_fault_is_tried_in_float32(words, branching, monkeypatch, sound):
+    """Where rounding alone moves the numbers past any limit, float32 tells a trunk that is right from one that forgets the prefix."""
+    model = wrap(tiny_model("llama", len(words), std=None).to(torch.bfloat16), words, name="coarse", bos=0, device="cpu")
+    monkeypatch.setattr(choose, "allowed", lambda _: 1e-9)  # as of a model whose rounding is coarse
+    if not sound:
+        real = trunk_module.trie_attention
+
+        def forgets(module, query, *args, **kwargs):
+            kept = trunk_module.CURRENT.get()
+            kept.now = type(kept.now)(**{**kept.now.__dict__, "prefixed": ()})
+            return real(module, query, *args, **kwargs)
+
+        monkeypatch.setitem(trunk_module.AttentionInterface._global_mapping, trunk_module.NAME, forgets)
+        with pytest.warns(UserWarning, match=r"in float32 too: in a trial the trunk's resid_post differed from Hugging Face's"):
+            assert wb.capture(model, branching, progress=False).provenance["reader"].startswith("bridge")
+        return
+    acts = wb.capture(model, branching, progress=False)
+    assert acts.provenance["reader"] == "trunk"
+    assert acts.values.dtype == torch.float32
+    assert next(model.parameters()).dtype == torch.bfloat16
+
+
+@pytest.mark.filterwarnings("ignore:smollm2")
+def test_a_real_model_in_half_precision_is_read_through_the_trunk_no_worse_than_hugging_face(smollm2_folder):
+    """bfloat16 moves this model's last layer by more than half of the largest value: in plain Hugging Face code as well."""
+    from transformers import AutoModelForCausalLM
+
+    prompts = wb.prompts.udhr("base_short", n=6, seed=1)
+    half = wb.load_model(str(smollm2_folder), device="cpu", dtype="bfloat16")
+    acts = wb.capture(half, prompts, position="stem_last", progress=False)
+    assert acts.provenance["reader"] == "trunk"
+    states = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        plain = AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=dtype)
+        with torch.no_grad():
+            out = [plain(torch.tensor([p.positive[: p.stem]]), output_hidden_states=True) for p in encode_pairs(half, prompts)]
+        states[dtype] = torch.stack([torch.stack(o.hidden_states[1:-1])[:, 0, -1].float() for o in out])
+    want = states[torch.float32]
+    ours, theirs = ((x - want).norm(dim=-1).mean(0) for x in (acts.values[:, 0, :-1], states[torch.bfloat16]))
+    assert (ours < 1.5 * theirs).all()

@@ -84,6 +84,7 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
     "udhr.says_and_knows": [
         lambda n: udhr.says_and_knows(every(condition=n, what=["says"])),
         lambda n: udhr.says_and_knows(every(condition=["harm"], what=n)),
+        lambda n: udhr.says_and_knows(every(condition=["harm"], what=["says"], form=["a", "b"], model=n)),
     ],
     "claims.read_curves": [
         lambda n: claims.read_curves(_read(form=n)),

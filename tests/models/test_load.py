@@ -197,3 +197,20 @@ def test_hub_errors_are_told_apart():
 def test_not_a_model():
     with pytest.raises(errors.BadInput, match="got Identity"):
         info(torch.nn.Identity())
+
+
+def test_a_name_may_hold_the_dtype(gemma_folder, tmp_path):
+    from workbench.models.outline import outline
+
+    for dtype in ("bfloat16", "float16", "float32"):
+        model = wb.load_model(f"{gemma_folder}:{dtype}", device="cpu")
+        assert info(model).dtype == dtype
+        assert outline(f"{gemma_folder}:{dtype}").info.dtype == dtype
+        assert info(model).name == gemma_folder.name
+    assert outline(f"{gemma_folder}:bfloat16").content != outline(str(gemma_folder)).content
+    with pytest.raises(errors.BadInput, match="names a dtype, and dtype='float16' another"):
+        wb.load_model(f"{gemma_folder}:bfloat16", dtype="float16")
+    with pytest.raises(errors.UnknownModel):
+        wb.load_model(f"{tmp_path}/nothing:bfloat16")
+    with pytest.raises(errors.UnknownModel, match="bundeld"):
+        wb.load_model("bundeld:bfloat16")

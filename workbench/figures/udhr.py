@@ -35,39 +35,60 @@ AGREES = {"label": "agrees with the truth", "answer": "agrees with the model's a
 
 @drawn
 def says_and_knows(table: pd.DataFrame, null: pd.DataFrame | None = None) -> go.Figure:
-    """Draw, per condition, what is said beside what is read inside, a panel for each prompt form.
+    """Draw, per condition, what is said beside what is read inside, a panel for each prompt form, and a column for each model.
 
     Args:
-        table: `condition, what, value, low, high, n`, and where there are several `form` and `metric`; of these "auroc" is drawn. A
-            `what` that begins with "knows" is read inside.
-        null: What random directions read at the same layer: `condition, low, high` and `form`, drawn as a grey block behind what is read
-            inside.
+        table: `condition, what, value, low, high, n`, and where there are several `form`, `model` and `metric`; of these "auroc" is
+            drawn. A `what` that begins with "knows" is read inside.
+        null: What random directions read at the same layer: `condition, low, high`, and `form` and `model`; a grey block behind what
+            is read inside.
     """
     orders = "metric" in table and (table["metric"] == "auroc").any()
     table = table[table["metric"] == "auroc"] if orders else table
-    forms = list(dict.fromkeys(table["form"])) if "form" in table else [""]
-    conditions = list(dict.fromkeys(table["condition"]))
     names = list(dict.fromkeys(table["what"]))
     known = {what: next((own for start, own in SAYS.items() if what.startswith(start)), None) for what in names}
     given = looks(names, {what: own for what, own in known.items() if own is not None})
-    titles = forms if len(forms) > 1 else None
-    figure = make_subplots(rows=1, cols=len(forms), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04)
+    panels = _panels(table)
+    rows, columns = max(i for i, _, _, _ in panels), max(j for _, j, _, _ in panels)
+    titles = [title for _, _, _, title in panels] if len(panels) > 1 else None
+    figure = make_subplots(
+        rows=rows, cols=columns, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=0.45 / rows / rows
+    )
     legend = Legend()
-    for k, form in enumerate(forms):
-        place: dict[str, Any] = {"row": 1, "col": k + 1}
-        here = table[table["form"] == form] if "form" in table else table
-        there = null if null is None or "form" not in null else null[null["form"] == form]
+    conditions = list(dict.fromkeys(table["condition"]))
+    for i, j, chosen, _ in panels:
+        place: dict[str, Any] = {"row": i, "col": j}
+        here, there = _where(table, chosen), None if null is None else _where(null, chosen)
         shown = [c for c in conditions if c in set(here["condition"])]
         said_and_read(figure, here, there, shown, given, legend, **place)
-        chance_line(figure, named=k == 0, **place)
-        labels = [c if c == "no claim" or len(forms) > 1 else f"{c} claim" for c in shown]
+        chance_line(figure, named=i == j == 1, **place)
+        labels = [c if c == "no claim" or len(panels) > 1 else f"{c} claim" for c in shown]
         figure.update_xaxes(tickvals=list(range(len(shown))), ticktext=labels, range=[-0.5, len(shown) - 0.5], **place)
     axis = "AUROC, held-out items" if orders else "share of held-out items"
     figure.update_yaxes(range=[-0.04, 1.04])
-    figure.update_yaxes(title=axis, row=1, col=1)
-    style(figure, "What the model says, and what it knows inside", height=470)
-    figure.update_layout(margin={"t": 128 if len(forms) > 1 else 108}, legend={"y": 1.1 if len(forms) > 1 else 1.03})
+    figure.update_yaxes(title=axis, col=1)
+    style(figure, "What the model says, and what it knows inside", height=470 if rows == 1 else 170 + 300 * rows)
+    figure.update_layout(margin={"t": 128 if len(panels) > 1 else 108}, legend={"y": 1 + 0.1 / rows if len(panels) > 1 else 1.03})
     return figure
+
+
+def _panels(table: pd.DataFrame) -> list[tuple[int, int, dict[str, Any], str]]:
+    """Row, column, what the panel shows, and its title: forms side by side; with models, a column for each and a row for each form."""
+    forms = list(dict.fromkeys(table["form"])) if "form" in table else [None]
+    models = list(dict.fromkeys(table["model"])) if "model" in table else [None]
+    panels = []
+    for k, form in enumerate(forms):
+        for m, model in enumerate(models):
+            chosen = {c: v for c, v in (("form", form), ("model", model)) if v is not None}
+            title = ": ".join(str(v) for v in (model, form) if v is not None)
+            panels.append((k + 1, m + 1, chosen, title) if len(models) > 1 else (1, k + 1, chosen, str(form)))
+    return panels
+
+
+def _where(table: pd.DataFrame, chosen: dict[str, Any]) -> pd.DataFrame:
+    for column, value in chosen.items():
+        table = table[table[column] == value] if column in table else table
+    return table
 
 
 @drawn

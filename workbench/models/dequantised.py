@@ -28,7 +28,7 @@ from .gguf_light import light
 from .plain import check_gguf
 from .rope import settle_rope
 from .shelf import SHELF, SOURCE, sha256_of, weights_folder
-from .source import building, check_complete, check_folder, locate
+from .source import building, check_complete, check_folder, locate, split_dtype
 
 SAMPLE = "Everyone has 12 rights; do you agree?  Yes, <b>always</b>.\n\tÜber naïve façades 東京 🙂"
 ORIGINAL = (
@@ -52,6 +52,7 @@ def ready(name: str, *, say: Callable[[str], None] | None = None) -> tuple[str, 
         OutOfMemory, DiskFull, OutputFolder: There is no room for the conversion.
     """
     source, shown = locate(name)
+    name, _ = split_dtype(name)
     if name in SHELF and not is_whole(Path(source)):
         raise DamagedModel(f"{name}: the folder {source} is damaged. Make it anew: `workbench get {name}`")
     if not source.lower().endswith(".gguf") or Path(source).is_dir():

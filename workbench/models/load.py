@@ -29,7 +29,7 @@ from .known import KNOWN, Known, info, is_model
 from .plain import check_plain
 from .reference import refer
 from .shelf import told
-from .source import building, check_complete, check_folder, check_memory, explain
+from .source import building, check_complete, check_folder, check_memory, explain, split_dtype
 from .trunk import Trunk
 from .untouched import Untouched
 from .verdict import Verdict, guard
@@ -55,7 +55,8 @@ def load_model(
             ("gpt2", "google/gemma-2-2b-it"), a local folder written by `save_pretrained`, a gguf file or a folder that holds
             one (made plain numbers once, in the cache), or a loaded `TransformerBridge` or `HookedTransformer`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto" (float32 on a CPU, what the model was saved in on a GPU), or a dtype or its name.
+        dtype: "auto" (float32 on a CPU, what the model was saved in on a GPU), or a dtype or its name. A name may hold it as well:
+            "smollm2:bfloat16".
         revision: Branch, tag or commit on the hub.
         device_map: Passed through to spread a model over several GPUs.
         tokenizer: A tokenizer to use instead of the model's own.
@@ -125,7 +126,10 @@ def _read(name: str, device: Any, dtype: Any, revision: str | None = None, sprea
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **kwargs)
         check_plain(shown, config)
-        kind = dtype_of(dtype, config, torch.device(device))
+        named = split_dtype(name)[1]
+        if named and dtype != "auto" and dtype_of(named, config, torch.device(device)) != dtype_of(dtype, config, torch.device(device)):
+            raise BadInput(f"{name!r} names a dtype, and dtype={dtype!r} another")
+        kind = dtype_of(named or dtype, config, torch.device(device))
         if local:
             check_memory(Path(source), kind, torch.device(device) if spread is None else None)
         tokens = tokenizer or load_tokenizer(source, shown, kwargs)

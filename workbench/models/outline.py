@@ -20,7 +20,7 @@ from .known import Described, ModelInfo, first_tokens, vocabulary_hash
 from .load import device_of, dtype_of, load_tokenizer
 from .plain import check_plain
 from .shelf import told
-from .source import check_folder, check_memory, explain
+from .source import check_folder, check_memory, explain, split_dtype
 
 UNREAD = "unread"
 
@@ -69,7 +69,7 @@ def outline(name: str) -> Outline:
     except Exception as error:
         raise explain(error, shown, local=folder is not None) from error
     check_plain(shown, config)
-    kind = dtype_of("auto", config, device_of("auto"))
+    kind = dtype_of(split_dtype(name)[1] or "auto", config, device_of("auto"))
     if folder is not None:
         check_memory(folder, kind, device_of("auto"))
     tokenizer = load_tokenizer(source, shown, {})

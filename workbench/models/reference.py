@@ -100,14 +100,27 @@ def refer(hf: Any, *, first: tuple[int, ...], special: set[int]) -> Reference | 
     was = hf.training
     hf.eval()
     try:
-        return _refer(hf, rows_for(text.vocab_size, getattr(text, "max_position_embeddings", None) or 256, first, special))
+        return refer_to(hf, rows_for(text.vocab_size, getattr(text, "max_position_embeddings", None) or 256, first, special))
     except Exception as error:
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
     finally:
         hf.train(was)
 
 
-def _refer(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
+@torch.no_grad()
+def refer_to(hf: Any, rows: tuple[tuple[int, ...], ...]) -> Reference:
+    """Run given rows through a Hugging Face model, each alone and without padding.
+
+    Args:
+        hf: A causal language model; it is not changed.
+        rows: Rows of ids.
+
+    Returns:
+        The reference.
+
+    Raises:
+        LookupError: The model does not give the input of every block.
+    """
     layers, device, text = blocks(hf), next(hf.parameters()).device, hf.config.get_text_config()
     draw = torch.Generator().manual_seed(0)
     size = int(hf.get_output_embeddings().weight.shape[0])

@@ -27,6 +27,20 @@ CONVERT = (
 )
 NO_CODE = "Its folder brings code of its own, which is never run. Use an architecture that transformers knows"
 _LOADING = threading.RLock()
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def split_dtype(name: str) -> tuple[str, str]:
+    """Split "smollm2:bfloat16" into the model and the dtype to load it in; "" where the name says none.
+
+    Args:
+        name: Bundled name, hub name, local folder or gguf file, with or without a dtype behind a colon.
+
+    Returns:
+        The name without the dtype, and the dtype.
+    """
+    front, _, dtype = name.rpartition(":")
+    return (front, dtype) if front and dtype in DTYPES and not Path(name).expanduser().exists() else (name, "")
 
 
 @contextmanager
@@ -55,6 +69,7 @@ def locate(name: str) -> tuple[str, str]:
         BadInput: A folder holds several gguf files and no config.json.
     """
     bundled = bundled_models()
+    name, _ = split_dtype(name)
     if name == "bundled":
         name = BUNDLED
     if name in bundled:

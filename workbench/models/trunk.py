@@ -56,6 +56,15 @@ class Trunk:
         """Move the shell to the model's device. The shared parameters are there already; the buffers are not."""
         self.shell.to(device)
 
+    def widened(self) -> tuple[Trunk, nn.Module]:
+        """Return the trunk of a copy in float32, and such a copy with the plain attention; both in memory of their own."""
+        wide = copy.copy(self)
+        wide.shell = copy.deepcopy(self.shell).float()
+        wide.places = {}
+        plain = copy.deepcopy(wide.shell, {id(t): t for t in (*wide.shell.parameters(), *wide.shell.buffers())})
+        plain.set_attn_implementation("eager")
+        return wide, plain
+
     def tap(self, model: Any, site: str, layer: int, function: Callable[[Float[Tensor, "1 token *width"]], object]) -> Tap | None:
         """Make a reading at the place in the shell that corresponds to a site of the Bridge.
 

@@ -13,6 +13,7 @@ from ..core.terminal import heard
 from ..core.whole import writing
 from ..models import bundled_models
 from ..models.shelf import SHELF
+from ..models.source import split_dtype
 from .cache import Cache
 from .handle import ModelHandle
 from .inputs import keep_inputs, same_inputs
@@ -107,7 +108,10 @@ def _facts(study: Study, models: Mapping[str, ModelHandle], fast: bool) -> dict[
 
 def _whole(given: str | None) -> str | None:
     """A model's name, a folder's or a file's with its whole path: a rerun may begin elsewhere."""
-    return str(Path(given).resolve()) if given and given not in (*bundled_models(), *SHELF) and Path(given).exists() else given
+    plain, dtype = split_dtype(given or "")
+    if not plain or plain in (*bundled_models(), *SHELF) or not Path(plain).exists():
+        return given
+    return f"{Path(plain).resolve()}{f':{dtype}' if dtype else ''}"
 
 
 def _decided(run: Run, models: Mapping[str, ModelHandle], settings: Any) -> dict[str, Any]:

@@ -95,6 +95,6 @@ def default_folder(study: Study, given: Mapping[str, Any]) -> Path:
     Returns:
         The folder; it need not be there.
     """
-    labels = [Path(str(m)).name if isinstance(m, str | Path) else info(m).name for m in given.values()]
+    labels = [Path(str(m)).name.replace(":", "-") if isinstance(m, str | Path) else info(m).name for m in given.values()]
     named = [] if all(label == DEFAULT_MODEL for label in labels) else list(dict.fromkeys(labels))
     return Path("figures") / "-".join([study.name, *named])

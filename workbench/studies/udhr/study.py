@@ -285,7 +285,16 @@ STUDY = Study(
     name="udhr",
     asks="what a model says about people's rights under a claim, against what it knows inside",
     settings=UdhrSettings,
-    fast={"behaviour": 32, "train": 160, "test": 96, "rights_per_identity": 1, "resamples": 200, "ccs_epochs": 400, "elicit": 12},
+    fast={
+        "behaviour": 32,
+        "train": 160,
+        "test": 96,
+        "rights_per_identity": 1,
+        "phrasings": 3,
+        "resamples": 200,
+        "ccs_epochs": 400,
+        "elicit": 12,
+    },
     checked={
         "behaviour": 20,
         "train": 80,
