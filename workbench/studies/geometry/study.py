@@ -23,7 +23,7 @@ from ...core.errors import BadInput, ZeroDirection
 from ...core.seeds import numpy_rng
 from ...directions import causal_metric, compare_directions, erase_and_reprobe, extract_direction, factorial_geometry, place_of
 from ...evaluation import answers_of, choose_answers, cross_steering
-from ...evaluation.agreement import ANSWERS
+from ...evaluation.agreement import REPLIES
 from ...models import unembedding
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet
@@ -45,7 +45,7 @@ class Geometry(Rows):
 
     def __init__(self, models: Mapping[str, ModelHandle], settings: GeometrySettings, run: Steps) -> None:
         super().__init__(models, settings, run)
-        self.reply_words = choose_answers(self.handle, (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS))
+        self.reply_words = choose_answers(self.handle, REPLIES)
         self.main = "stem_last" if "stem_last" in settings.positions else settings.positions[-1]
         for prompts in (*self.stances("train").values(), self.requests(), self.replies()):
             encode_pairs(self.handle, prompts)
