@@ -42,6 +42,14 @@ def design(first: str, second: str) -> dict[str, list[float]]:
     }
 
 
+def sums(first: str, second: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Return by name, over the same cells, the step from one corner to the opposite one, and the sum of its two parts."""
+    return {
+        f"both: {first} and {second} against the sum of each alone": ([-1.0, 0.0, 0.0, 1.0], [-2.0, 1.0, 1.0, 0.0]),
+        f"{first} in place of {second} against the sum of its two steps": ([0.0, -1.0, 1.0, 0.0], [1.0, -2.0, 0.0, 1.0]),
+    }
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FactorialReport(Shown):
     """Directions of a 2x2 design and how they lie.
@@ -200,13 +208,8 @@ def _reports(
 
 def _additive(table: Cells, factors: tuple[str, str], how: Mapping[str, Any]) -> dict[str, GeometryReport]:
     """The step from a corner to the opposite one against the sum of its two parts, along both diagonals."""
-    first, second = factors
-    ends = {
-        f"both: {first} and {second} against the sum of each alone": ([-1, 0, 0, 1], [-2, 1, 1, 0]),
-        f"{first} in place of {second} against the sum of its two steps": ([0, -1, 1, 0], [1, -2, 0, 1]),
-    }
     names = ("observed", "sum of parts")
-    return {name: between(table, torch.tensor(two, dtype=torch.float64), names, **how) for name, two in ends.items()}
+    return {name: between(table, torch.tensor(two, dtype=torch.float64), names, **how) for name, two in sums(*factors).items()}
 
 
 def _same(a: list[float], b: list[float]) -> bool:

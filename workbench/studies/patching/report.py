@@ -57,7 +57,7 @@ def _half(value: float) -> str:
 def _weak(run: Run, study: Patching) -> str:
     """Why the numbers say little, or "": the model does not answer, or the two claims do not move its answers."""
     silent = unanswered(run.tables["says"], [("base_short", "none")])
-    apart = next(run.tables["apart"].itertuples())
+    apart: Any = next(run.tables["apart"].itertuples())
     still = ""
     if not (apart.low > 0 or apart.high < 0):
         corrupted, clean = study.set.claims
