@@ -43,7 +43,8 @@ def unanswered(says: pd.DataFrame, places: Iterable[tuple[str, str]], **how: Any
     """
     reasons = []
     for template, claim in places:
-        rows = {m: next(pick(says, template=template, claim=claim, metric=m).itertuples(), None) for m in ("auroc", "answered", "yes")}
-        if all(row is not None for row in rows.values()) and (why := silence(rows["auroc"], rows["answered"], rows["yes"], **how)):
+        here = pick(says, template=template, claim=claim)
+        rows: dict[str, Any] = {str(row.metric): row for row in here.itertuples()}
+        if rows and (why := silence(rows["auroc"], rows["answered"], rows["yes"], **how)):
             reasons.append(f"in {template} ({'no claim' if claim == 'none' else f'{claim} sentence'}) {why}")
     return f"The model does not answer the question, as it is asked here: {'; '.join(reasons)}." if reasons else ""

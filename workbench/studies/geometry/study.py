@@ -176,14 +176,15 @@ class Geometry(Pushes):
         x, y, z = rows.values()
         people = acts[first].rows["identity"].tolist()
         product = self._metric(metric, layer, position, rows)
+        concepts: dict[str, Any] = {first: (x, z), second: (y, z)}
         angle = compare_directions(
-            **{first: (x, z), second: (y, z)},
             items=acts[first].rows["statement"].tolist(),
             clusters=people,
             metric=product,
             draws=self.set.draws,
             resamples=self.set.resamples,
             seed=self.set.seed,
+            **concepts,
         )
         if max(self.sentences[c] for c in self.set.claims) > 1 and angle.verdict != "refused":
             said = {name: Said.of(a.rows, claim) for (name, a), claim in zip(acts.items(), self.set.claims, strict=True)}

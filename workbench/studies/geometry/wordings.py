@@ -97,10 +97,12 @@ class Worded:
         self._single = cross(self._clustered(self.cells.cluster * (1 + self.code.max()) + self.code), self.weights)
         self._without = [torch.stack([self._left(*one) for one in stratum]) for stratum in self.strata]
 
-    def _clustered(self, codes: Array, keep: Array | slice = slice(None)) -> Cells:
-        cluster = np.unique(codes[keep], return_inverse=True)[1].astype(np.int64)
-        index = torch.as_tensor(np.arange(len(codes))[keep])
-        return replace(self.cells, rows=self.cells.rows[index], cell=self.cells.cell[keep], cluster=cluster, block=cluster)
+    def _clustered(self, codes: np.ndarray, keep: np.ndarray | None = None) -> Cells:
+        index = np.arange(len(codes)) if keep is None else np.flatnonzero(keep)
+        cluster = np.unique(codes[index], return_inverse=True)[1].astype(np.int64)
+        return replace(
+            self.cells, rows=self.cells.rows[torch.as_tensor(index)], cell=self.cells.cell[index], cluster=cluster, block=cluster
+        )
 
     def _left(self, claim: str, code: int) -> Tensor:
         """The products without one sentence."""
