@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import tiny_model
@@ -15,7 +16,7 @@ from workbench.studies.asking import AskSettings, ChatSettings
 from workbench.studies.patching.report import _weak
 from workbench.studies.patching.study import Patching, PatchingSettings
 from workbench.studies.refusal.report import silent
-from workbench.studies.refusal.study import Refusal, RefusalSettings
+from workbench.studies.refusal.study import Refusal, RefusalSettings, _Table
 
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} said : {{ m['content'] }} \n{% endfor %}{% if add_generation_prompt %}assistant said : {% endif %}"
 SMALL = {"items": 8, "fit": 32, "layers": (0, 1), "resamples": 20}
@@ -138,8 +139,22 @@ def test_nothing_is_said_of_a_form_that_was_not_asked():
     assert unanswered(says("request", BLIND, 0.9, 0.5), [("base_short", "none")]) == ""
 
 
+EDITS = ("none", "add refusal", "subtract refusal", "ablate (to 0) everywhere", "ablate to the harmless mean")
+
+
+def measured(study):
+    """Rows as `Refusal.measure` makes them, without the hundreds of passes that it takes."""
+    table, hits = _Table(0, 0.1), np.array([True, False, True])
+    for name in EDITS:
+        table.put(name, hits, hits)
+    for name in study._controls(0):
+        table.pool(name, [(hits, hits)] * 2)
+    return table.frame()
+
+
 def test_the_report_of_a_model_that_does_not_answer_begins_with_it(instruct, tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.runs.render.browser", lambda: None)
+    monkeypatch.setattr(Refusal, "measure", measured)
     run = wb.run_study("refusal", model=instruct, out=tmp_path / "run", progress=False, layers=1, optimise=0)
     assert run.findings[0].startswith("Mind: The model does not answer")
     page = run.report.read_text(encoding="utf-8")
