@@ -96,6 +96,16 @@ def test_without_a_template_there_is_no_chat(organism, tmp_path):
         opened(Patching, PatchingSettings(chat=True), organism, tmp_path)
 
 
+def test_replies_are_given(instruct, tmp_path):
+    study = opened(Refusal, RefusalSettings(replies="yes/no"), instruct, tmp_path)
+    assert study.words == ("no", "yes")
+    assert {p.negative.strip() for p in study.sets["test"]} == {"no"}
+    with pytest.raises(errors.BadInput, match="replies"):
+        RefusalSettings(replies="Sure/")
+    with pytest.raises(errors.AnswerTokens):
+        opened(Refusal, RefusalSettings(replies="yes/unheardofwordsindeed"), instruct, tmp_path)
+
+
 def says(template, auroc, answered, yes):
     rows = {"auroc": auroc, "answered": (answered,) * 3, "yes": (yes,) * 3}
     return pd.DataFrame(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import BadInput
+from ..evaluation.agreement import REPLIES, choose_answers
 from ..evaluation.eliciting import SHOTS, WORDS, Form
 from ..prompts import ContrastPair, PromptSet
 from ..prompts.asking import in_random_order
@@ -69,8 +70,41 @@ class AskSettings(ChatSettings):
             raise BadInput(f"shots: an even number of examples, got {self.shots}")
         if self.elicit < 0 or 0 < self.elicit < 8:
             raise BadInput(f"elicit: 8 statements at least, or 0 for none, got {self.elicit}")
-        if self.words and self.words.count("/") != 1:
-            raise BadInput(f"words: the positive and the negative word with a slash between, as in yes/no; got {self.words!r}")
+        check_words("words", self.words, "yes/no")
+
+
+def check_words(setting: str, words: str, example: str) -> None:
+    """Raise unless a setting is empty or names a positive and a negative word.
+
+    Args:
+        setting: Its name.
+        words: Its value.
+        example: What it could be.
+
+    Raises:
+        BadInput: It does not.
+    """
+    parts = [w.strip() for w in words.split("/")]
+    if words and (len(parts) != 2 or not all(parts)):
+        raise BadInput(f"{setting}: the positive and the negative word with a slash between, as in {example}; got {words!r}")
+
+
+def _pair(words: str) -> tuple[str, str]:
+    positive, negative = (w.strip() for w in words.split("/"))
+    return negative, positive
+
+
+def reply_words(model: Any, replies: str) -> tuple[str, str]:
+    """Return the first word of a refusal and of compliance.
+
+    Args:
+        model: What `load_model` returns, or a described model.
+        replies: Those of the settings, "Sure/Sorry"; empty, the first of the usual pairs that the tokenizer writes as single tokens.
+
+    Raises:
+        AnswerTokens: A word is no single token.
+    """
+    return choose_answers(model, [_pair(replies)] if replies else REPLIES)
 
 
 def vocabulary(settings: AskSettings) -> dict[tuple[str, str], str]:
@@ -81,8 +115,7 @@ def vocabulary(settings: AskSettings) -> dict[tuple[str, str], str]:
     """
     if not settings.words:
         return dict(WORDS)
-    positive, negative = (w.strip() for w in settings.words.split("/"))
-    pair = (negative, positive)
+    pair = negative, positive = _pair(settings.words)
     return {pair: WORDS.get(pair, f"Answer {positive} or {negative}.")}
 
 

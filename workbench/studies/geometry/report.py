@@ -102,7 +102,10 @@ def _levels(row: Any) -> Finding:
 def _silent(run: Run, study: Geometry) -> str:
     """Why the model does not answer requests, or ""."""
     why = unanswered(run.tables["says"], [("request", "none")], what="requests", words=study.reply_words)
-    return f"{why} What a push does to its replies then says little; directions and what can be read are another matter." if why else ""
+    more = (
+        "What a push does to its replies then says little; directions and what can be read are another matter. Other first words: replies=."
+    )
+    return f"{why} {more}" if why else ""
 
 
 def _limits(study: Geometry) -> list[str]:

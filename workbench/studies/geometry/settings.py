@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...core.errors import BadInput, UnknownName, UnknownPosition, unknown
 from ...evaluation.cross_steering import POSITIONS as SCOPES
-from ..asking import AskSettings
+from ..asking import AskSettings, check_words
 from ..statements import check_claims
 
 METRICS, POSITIONS = ("raw", "whitened", "causal"), ("instruction_last", "stem_last")
@@ -19,6 +19,7 @@ class GeometrySettings(AskSettings):
     Attributes:
         items: Statements under each claim.
         requests: Matched pairs of requests. 0: all.
+        replies: First word of compliance and of a refusal, "Sure/Sorry"; empty, the first of the usual pairs that the tokenizer has.
         positions: Where the stream is read, for stance and request; replies are read at their own token.
         metrics: Inner products.
         claims: The harm claim, the good one and the shared baseline.
@@ -36,6 +37,7 @@ class GeometrySettings(AskSettings):
 
     items: int = 400
     requests: int = 0
+    replies: str = ""
     positions: tuple[str, ...] = ("instruction_last", "stem_last")
     metrics: tuple[str, ...] = ("raw", "whitened", "causal")
     claims: tuple[str, ...] = ("harm", "good", "neutral")
@@ -50,6 +52,7 @@ class GeometrySettings(AskSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_words("replies", self.replies, "Sure/Sorry")
         if self.items < 64:
             raise BadInput(f"items: 64 at least, got {self.items}")
         for metric in self.metrics:

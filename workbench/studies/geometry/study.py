@@ -28,8 +28,7 @@ from ...directions import (
     factorial_geometry,
 )
 from ...directions.metrics import root
-from ...evaluation import answers_of, choose_answers
-from ...evaluation.agreement import REPLIES
+from ...evaluation import answers_of
 from ...models import unembedding
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet
@@ -37,6 +36,7 @@ from ...runs import Main, ModelHandle, Steps, Study
 from ..answering import TABLES as SAID
 from ..answering import heard
 from ..asking import TABLES as ASKED
+from ..asking import reply_words
 from .levels import levels
 from .pushes import Pushes
 from .report import DESIGNS, report
@@ -55,7 +55,7 @@ class Geometry(Pushes):
 
     def __init__(self, models: Mapping[str, ModelHandle], settings: GeometrySettings, run: Steps) -> None:
         super().__init__(models, settings, run)
-        self.reply_words = choose_answers(self.handle, REPLIES)
+        self.reply_words = reply_words(self.handle, settings.replies)
         self.main = "stem_last" if "stem_last" in settings.positions else settings.positions[-1]
         for prompts in (*self.stances("train").values(), self.requests(), self.replies()):
             encode_pairs(self.handle, prompts)

@@ -31,7 +31,8 @@ LIMITS = (
 
 def silent(run: Run, study: Any) -> str:
     """Return why the model does not answer requests, or ""."""
-    return unanswered(run.tables["says"], [("request", "none")], what="requests", words=study.words)
+    why = unanswered(run.tables["says"], [("request", "none")], what="requests", words=study.words)
+    return f"{why} What an edit does to its replies then says little. Other first words: replies=." if why else ""
 
 
 def _findings(run: Run) -> list[str]:

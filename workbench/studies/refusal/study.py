@@ -27,8 +27,7 @@ from ...core.seeds import numpy_rng
 from ...core.stats import wilson
 from ...directions import extract_direction, place_of
 from ...directions.extract import optimise_direction
-from ...evaluation import answers_of, choose_answers
-from ...evaluation.agreement import REPLIES
+from ...evaluation import answers_of
 from ...evaluation.dose import FEWEST_RANDOM
 from ...interventions import Asker, ablate_everywhere, add, clamp, orthogonalised, random_directions
 from ...interventions.norms import share, stream_norms
@@ -38,7 +37,7 @@ from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
 from ..answering import TABLES as SAID
 from ..answering import heard
-from ..asking import ChatSettings, uses_chat
+from ..asking import ChatSettings, check_words, reply_words, uses_chat
 from ..statements import spread
 from .report import COMPLIED, REFUSED, report
 
@@ -54,6 +53,7 @@ class RefusalSettings(ChatSettings):
     """The grid of the study.
 
     Attributes:
+        replies: First word of compliance and of a refusal, "Sure/Sorry"; empty, the first of the usual pairs that the tokenizer has.
         layers: Layers at most that are tried, evenly spread.
         scope: Which tokens are pushed.
         random: Random directions of the control.
@@ -61,6 +61,7 @@ class RefusalSettings(ChatSettings):
         seed: Draws everything.
     """
 
+    replies: str = ""
     layers: int = 8
     scope: str = "last"
     random: int = FEWEST_RANDOM
@@ -69,6 +70,7 @@ class RefusalSettings(ChatSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_words("replies", self.replies, "Sure/Sorry")
         if self.layers < 1:
             raise BadInput(f"layers: 1 at least, got {self.layers}")
         if self.random < FEWEST_RANDOM:
@@ -85,7 +87,7 @@ class Refusal:
         self.info = info(self.handle)
         self.layers = spread(self.info.n_layers, settings.layers)
         truth = planted(self.handle)
-        self.words = choose_answers(self.handle, REPLIES)
+        self.words = reply_words(self.handle, settings.replies)
         self.chat = uses_chat(settings, self.handle, truth is not None)
         asking = settings.through(self.handle, self.chat)
         self.sets = {
