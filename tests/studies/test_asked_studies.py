@@ -15,6 +15,7 @@ from workbench.studies.answering import unanswered
 from workbench.studies.asking import AskSettings, ChatSettings
 from workbench.studies.patching.report import _weak
 from workbench.studies.patching.study import Patching, PatchingSettings
+from workbench.studies.reading.study import Reading, ReadingSettings
 from workbench.studies.refusal.report import silent
 from workbench.studies.refusal.study import Refusal, RefusalSettings, _Table
 
@@ -87,6 +88,14 @@ def test_the_organism_is_asked_as_before(organism, tmp_path):
         assert prompts.hash == before.hash
     ids = sorted({p.right for p in refusal.sets["fit"]})
     assert refusal.sets["fit"].hash == wb.prompts.requests("request", ids=ids, answers=refusal.words, seed=0).hash
+
+
+def test_requests_are_read_with_a_refusal_and_compliance(organism, instruct, tmp_path):
+    plain = opened(Reading, ReadingSettings(data="requests"), organism, tmp_path / "organism")
+    chat = opened(Reading, ReadingSettings(data="requests", words="yes/no"), instruct, tmp_path / "instruct")
+    assert {(p.negative, p.positive) for prompts in plain.sets.values() for p in prompts} == {(" Sorry", " Sure")}
+    assert {(p.negative.strip(), p.positive.strip()) for prompts in chat.sets.values() for p in prompts} == {("no", "yes")}
+    assert all("user said :" in p.stem for prompts in chat.sets.values() for p in prompts)
 
 
 def test_without_a_template_there_is_no_chat(organism, tmp_path):

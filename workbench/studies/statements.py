@@ -18,7 +18,7 @@ from ..models.tokens import encode, encode_pairs
 from ..prompts import ContrastPair, PromptSet, Split, check_sides, claims, grouped_split, statements
 from ..prompts.statements import FIT
 from ..runs import ModelHandle, Steps
-from .asking import WORDINGS, AskSettings, examples, numbers, simplest, uses_chat, vocabulary
+from .asking import WORDINGS, AskSettings, examples, numbers, reply_words, simplest, uses_chat, vocabulary
 
 READ = ("since_claim", "consider_claim")
 ROOM = 40  # tokens that a claim and a longer statement may take
@@ -94,6 +94,8 @@ class Rows:
     def _form(self) -> Form:
         """The form in which the model is asked: given, or found on training rows without labels."""
         chat = uses_chat(self.asks, self.handle, self.planted is not None)
+        if self.source.kind == "requests":  # a reply is told by its first word
+            return Form(chat=chat, answers=reply_words(self.handle, self.asks.words))
         try:
             among = forms(self.handle, chat=self.asks.chat, shots=numbers(self.asks), words=vocabulary(self.asks))
         except AnswerTokens:
@@ -101,7 +103,7 @@ class Rows:
                 raise
             among = [Form(chat=chat, shots=self.asks.shots or 0, answers=choose_answers(self.handle))]
         plain = simplest(among, chat)
-        if self.planted is not None or self.source.kind != "udhr" or not self.asks.elicit or len(among) == 1:
+        if self.planted is not None or not self.asks.elicit or len(among) == 1:
             return plain
         asked = {form: [self._ask_in(form, t, None, self.asks.elicit, "train") for t in WORDINGS] for form in among}
         among = [form for form in among if self._fits(asked[form])]
