@@ -30,7 +30,14 @@ CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def design(first: str, second: str) -> dict[str, list[float]]:
-    """Return the contrasts of a 2x2 over the cells 00, 01, 10, 11 (first factor, second factor)."""
+    """Return the contrasts of a 2x2 over the cells 00, 01, 10, 11 (first factor, second factor).
+
+    Args:
+        first, second: Names of the factors.
+
+    Returns:
+        Weights of the cells' means, by effect: main effects, interaction, simple effects.
+    """
     return {
         first: [-0.5, -0.5, 0.5, 0.5],
         second: [-0.5, 0.5, -0.5, 0.5],
@@ -43,7 +50,14 @@ def design(first: str, second: str) -> dict[str, list[float]]:
 
 
 def sums(first: str, second: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Return by name, over the same cells, the step from one corner to the opposite one, and the sum of its two parts."""
+    """Return the steps from one corner of a 2x2 to the opposite one, each with the sum of its two parts.
+
+    Args:
+        first, second: Names of the factors.
+
+    Returns:
+        By name, the weights of the step and of the sum, over the cells 00, 01, 10, 11.
+    """
     return {
         f"both: {first} and {second} against the sum of each alone": ([-1.0, 0.0, 0.0, 1.0], [-2.0, 1.0, 1.0, 0.0]),
         f"{first} in place of {second} against the sum of its two steps": ([0.0, -1.0, 1.0, 0.0], [1.0, -2.0, 0.0, 1.0]),
