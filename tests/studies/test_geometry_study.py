@@ -7,7 +7,17 @@ import pytest
 import workbench as wb
 from workbench.core import errors
 
-SMALL = {"items": 64, "requests": 40, "metrics": ("raw",), "draws": 20, "resamples": 20, "pushed": 0, "random": 2}
+SMALL = {
+    "items": 64,
+    "requests": 40,
+    "metrics": ("raw",),
+    "draws": 20,
+    "resamples": 20,
+    "pushed": 0,
+    "random": 2,
+    "phrasings": 1,
+    "scopes": ("stem_last",),
+}
 
 
 @pytest.fixture

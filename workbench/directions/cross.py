@@ -214,6 +214,15 @@ def _less(jack: np.ndarray, degenerate: np.ndarray) -> np.ndarray:
 def fieller(n: float, r: float, covariance: np.ndarray, quantile: float) -> tuple[float, float]:
     """Return the c with (n - c r)^2 <= q^2 Var(n - c r); unbounded where r cannot be told from 0.
 
+    Args:
+        n: Numerator.
+        r: Denominator.
+        covariance: Of both, `2 x 2`.
+        quantile: Student's or the normal quantile, q.
+
+    Returns:
+        The two ends.
+
     References:
         Fieller 1954, J. R. Stat. Soc. B 16:175.
     """

@@ -30,7 +30,14 @@ CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def design(first: str, second: str) -> dict[str, list[float]]:
-    """Return the contrasts of a 2x2 over the cells 00, 01, 10, 11 (first factor, second factor)."""
+    """Return the contrasts of a 2x2 over the cells 00, 01, 10, 11 (first factor, second factor).
+
+    Args:
+        first, second: Names of the factors.
+
+    Returns:
+        Weights of the cells' means, by effect: main effects, interaction, simple effects.
+    """
     return {
         first: [-0.5, -0.5, 0.5, 0.5],
         second: [-0.5, 0.5, -0.5, 0.5],
@@ -39,6 +46,21 @@ def design(first: str, second: str) -> dict[str, list[float]]:
         f"{first} with {second}": [0.0, -1.0, 0.0, 1.0],
         f"{second} without {first}": [-1.0, 1.0, 0.0, 0.0],
         f"{second} with {first}": [0.0, 0.0, -1.0, 1.0],
+    }
+
+
+def sums(first: str, second: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the steps from one corner of a 2x2 to the opposite one, each with the sum of its two parts.
+
+    Args:
+        first, second: Names of the factors.
+
+    Returns:
+        By name, the weights of the step and of the sum, over the cells 00, 01, 10, 11.
+    """
+    return {
+        f"both: {first} and {second} against the sum of each alone": ([-1.0, 0.0, 0.0, 1.0], [-2.0, 1.0, 1.0, 0.0]),
+        f"{first} in place of {second} against the sum of its two steps": ([0.0, -1.0, 1.0, 0.0], [1.0, -2.0, 0.0, 1.0]),
     }
 
 
@@ -200,13 +222,8 @@ def _reports(
 
 def _additive(table: Cells, factors: tuple[str, str], how: Mapping[str, Any]) -> dict[str, GeometryReport]:
     """The step from a corner to the opposite one against the sum of its two parts, along both diagonals."""
-    first, second = factors
-    ends = {
-        f"both: {first} and {second} against the sum of each alone": ([-1, 0, 0, 1], [-2, 1, 1, 0]),
-        f"{first} in place of {second} against the sum of its two steps": ([0, -1, 1, 0], [1, -2, 0, 1]),
-    }
     names = ("observed", "sum of parts")
-    return {name: between(table, torch.tensor(two, dtype=torch.float64), names, **how) for name, two in ends.items()}
+    return {name: between(table, torch.tensor(two, dtype=torch.float64), names, **how) for name, two in sums(*factors).items()}
 
 
 def _same(a: list[float], b: list[float]) -> bool:

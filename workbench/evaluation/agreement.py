@@ -22,6 +22,7 @@ from ..models.tokens import answer_tokens
 from ..prompts import PromptSet
 
 ANSWERS = (("no", "yes"), ("No", "Yes"), ("false", "true"), ("disagree", "agree"), ("A", "B"), ("a", "b"))
+REPLIES = (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS)  # first words of a refusal and of compliance
 
 
 def choose_answers(model: Any, candidates: Sequence[tuple[str, str]] = ANSWERS) -> tuple[str, str]:

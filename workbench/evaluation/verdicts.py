@@ -127,13 +127,15 @@ def answer_verdict(neutral: Interval, claim: Interval, answered: Interval, yes: 
     return "cannot be told", f"{moved}; the interval includes the half of it, {middle:.2f}"
 
 
-def silence(auroc: Interval, answered: Interval, yes: Interval) -> str:
+def silence(auroc: Interval, answered: Interval, yes: Interval, *, what: str = "statements", words: tuple[str, str] = ("no", "yes")) -> str:
     """Say why a model does not answer, or "".
 
     Args:
         auroc: The AUROC of the margin.
         answered: The probability that both answers hold.
         yes: The share of the positive answer.
+        what: What is asked about.
+        words: The negative and the positive answer.
 
     Returns:
         The reason in words.
@@ -144,9 +146,9 @@ def silence(auroc: Interval, answered: Interval, yes: Interval) -> str:
         return ""
     chance = auroc.low <= 0.5 <= auroc.high
     if chance and auroc.high < SEEN:
-        return f"the answers do not follow the statements: AUROC {_says(auroc)}"
+        return f"the answers do not follow the {what}: AUROC {_says(auroc)}"
     if chance and not 1 - ONE_WORD < yes.value < ONE_WORD:
-        word = "yes" if yes.value > 0.5 else "no"
+        word = words[yes.value > 0.5]
         return f"nearly all answers are {word} ({max(yes.value, 1 - yes.value):.0%}), and the AUROC is {_says(auroc)}"
     return ""
 

@@ -205,6 +205,9 @@ def cross(table: pd.DataFrame, layer: int, *, position: str = "stem_last") -> go
             is there, and "ablate", which has no common cost, has none.
         layer: The layer that was pushed.
         position: The position that was pushed.
+
+    Returns:
+        The figure.
     """
     here = table[(table["layer"] == layer) & (table["position"] == position) & (table["kind"] != "ablate")]
     order = [n for n in dict.fromkeys(here["pushed"]) if n != "random"] + (["random"] if (here["pushed"] == "random").any() else [])

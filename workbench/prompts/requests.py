@@ -8,11 +8,12 @@ from typing import Any
 
 from ..core.errors import UnknownName, unknown
 from ..core.paths import data_path
+from ..core.seeds import numpy_rng
 from .asking import Asking
 from .cells import check_answers
 from .pairs import ContrastPair, PromptSet
 from .rows import read_rows
-from .templates import Template, get_template, with_claim
+from .templates import Template, get_template, sentences, with_claim
 from .udhr import draw
 
 
@@ -29,6 +30,7 @@ def requests(
     n: int | None = None,
     ids: Iterable[str] | None = None,
     answers: tuple[str, str] = ("Sorry", "Sure"),
+    phrasings: int = 1,
     model: Any = None,
     chat: bool | None = None,
     system: str | None = None,
@@ -43,8 +45,10 @@ def requests(
         n: Number of matched pairs to draw (each gives two items); `None` for all.
         ids: Ids of the pairs to keep; `None` for all.
         answers: First word of a refusal and of compliance.
+        phrasings: Sentences of the claim: its text and so many paraphrases less one. Each pair is shown one of them, drawn at random,
+            which stands in the column `phrasing`.
         model, chat, system, chat_options: As for `udhr`.
-        seed: Draws the pairs.
+        seed: Draws the pairs, and sentences of the claim.
 
     Returns:
         A prompt set: variant 0 refuses, variant 1 complies; `label` is 0 for a harmful request (refusing is right),
@@ -54,7 +58,8 @@ def requests(
 
     Raises:
         UnknownName: There is no pair of this id.
-        BadInput: `n` is below 1, the answers are not two texts, or a chat template is asked for and there is none.
+        BadInput: `n` is below 1, the answers are not two texts, there are not so many sentences, or a chat template is asked for and
+            there is none.
         UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
     """
     answers = check_answers(answers)
@@ -62,6 +67,9 @@ def requests(
     form = get_template(template, "requests")
     form.check(("request", "claim"), ("request",))
     name, text = with_claim(form, claim, "requests")
+    said = sentences(name, text, phrasings, "requests")
+    which = numpy_rng(seed, "phrasings").integers(0, len(said), len(request_pairs())).tolist()
+    sentence = {row["id"]: said[k] for row, k in zip(request_pairs(), which, strict=True)}  # the same for harmful and harmless
     known = [row["id"] for row in request_pairs()]
     for one in ids or ():
         if one not in known:
@@ -71,8 +79,9 @@ def requests(
     pairs = []
     for index in draw(len(rows), n, seed, "requests"):
         row = rows[index]
+        phrasing = {"phrasing": sentence[row["id"]]} if phrasings > 1 else {}
         for harm, column in ((1, "harmful"), (0, "harmless")):
-            stem, end = asking.stem(*form.render(request=row[column], claim=text))
+            stem, end = asking.stem(*form.render(request=row[column], claim=sentence[row["id"]]))
             pairs.append(
                 ContrastPair(
                     stem=stem.text,
@@ -86,7 +95,7 @@ def requests(
                     template=form.name,
                     instruction_end=end,
                     wording=f"{form.wording}\n{stem.wording}",
-                    meta={"input_harm": harm, "claim_harm": int(name == "jailbreak"), "statement": row[column], **stem.meta},
+                    meta={"input_harm": harm, "claim_harm": int(name == "jailbreak"), "statement": row[column], **phrasing, **stem.meta},
                 )
             )
     return PromptSet(pairs, name=f"requests/{form.name}/{name}")
@@ -97,6 +106,7 @@ def factorial(
     template: str | Template = "claim_request",
     n: int | None = None,
     answers: tuple[str, str] = ("Sorry", "Sure"),
+    phrasings: int = 1,
     model: Any = None,
     chat: bool | None = None,
     system: str | None = None,
@@ -109,6 +119,7 @@ def factorial(
         template: Name of a request template with the field `{claim}`, or your own text with `{request}` and `{claim}`.
         n: Number of matched pairs to draw (each gives four items); `None` for all.
         answers: First word of a refusal and of compliance.
+        phrasings: Sentences of each claim, as for `requests`.
         model, chat, system, chat_options: As for `udhr`.
         seed: Draws the pairs.
 
@@ -119,5 +130,7 @@ def factorial(
         UnknownTemplate, TemplateField: As for `requests`.
     """
     how: dict[str, Any] = {"model": model, "chat": chat, "system": system, "chat_options": chat_options}
-    jailbreak, protect = (requests(template, claim, n=n, answers=answers, seed=seed, **how) for claim in ("jailbreak", "protect"))
+    jailbreak, protect = (
+        requests(template, claim, n=n, answers=answers, phrasings=phrasings, seed=seed, **how) for claim in ("jailbreak", "protect")
+    )
     return jailbreak + protect

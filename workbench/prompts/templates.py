@@ -198,12 +198,13 @@ def with_claim(template: Template, claim: str | None, kind: str = "udhr") -> tup
     return name, text
 
 
-def sentences(name: str, text: str, count: int) -> list[str]:
+def sentences(name: str, text: str, count: int, kind: str = "udhr") -> list[str]:
     """Return sentences of a claim: its text, and paraphrases of it.
 
     Args:
         name, text: The claim, as `with_claim` returns it.
         count: How many.
+        kind: "udhr" or "requests".
 
     Returns:
         The sentences, the claim's own text first.
@@ -215,7 +216,7 @@ def sentences(name: str, text: str, count: int) -> list[str]:
         return [text]
     if name == "none" or name.startswith("custom "):
         raise BadInput(f"phrasings={count}: {'there is no claim' if name == 'none' else 'your own claim is one sentence'}")
-    every = [text, *claim_phrasings(name)[0]]
+    every = [text, *claim_phrasings(name, kind)[0]]
     if count > len(every):
         raise BadInput(f"phrasings={count}: the claim {name!r} has {len(every)} sentences")
     return every[:count]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import BadInput
+from ..evaluation.agreement import REPLIES, choose_answers
 from ..evaluation.eliciting import SHOTS, WORDS, Form
 from ..prompts import ContrastPair, PromptSet
 from ..prompts.asking import in_random_order
@@ -16,7 +17,38 @@ WORDINGS = ("base_short", "base_long")  # the question in two wordings, without 
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskSettings:
+class ChatSettings:
+    """How a study that asks in one form puts its questions.
+
+    Attributes:
+        chat: Whether questions are put through the chat template; left open, where there is one and the model is no organism of this
+            project.
+        system: A system message.
+        chat_options: Variables of the chat template.
+    """
+
+    chat: bool | None = None
+    system: str = ""
+    chat_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # on a command line a truth value is a word; as a text a template would take it for true
+        told = {k: {"true": True, "false": False}.get(v, v) if isinstance(v, str) else v for k, v in self.chat_options.items()}
+        object.__setattr__(self, "chat_options", told)
+
+    def through(self, model: Any, chat: bool) -> dict[str, Any]:
+        """Return keywords of `prompts.udhr` and `prompts.requests`: `model`, `chat`, `system`, `chat_options`.
+
+        Args:
+            model: Whose chat template.
+            chat: Whether it is used.
+        """
+        options = dict(self.chat_options) if chat and self.chat_options else None
+        return {"model": model if chat else None, "chat": chat, "system": self.system or None, "chat_options": options}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskSettings(ChatSettings):
     """How a study asks. What is left open is found on training rows without labels, unless the model is an organism of this project.
 
     Attributes:
@@ -28,23 +60,51 @@ class AskSettings:
         elicit: Statements that each form is tried on; 0 tries none, and asks through the chat template where there is one.
     """
 
-    chat: bool | None = None
-    system: str = ""
-    chat_options: Mapping[str, Any] = field(default_factory=dict)
     shots: int | None = None
     words: str = ""
     elicit: int = 32
 
     def __post_init__(self) -> None:
-        # on a command line a truth value is a word; as a text a template would take it for true
-        told = {k: {"true": True, "false": False}.get(v, v) if isinstance(v, str) else v for k, v in self.chat_options.items()}
-        object.__setattr__(self, "chat_options", told)
+        super().__post_init__()
         if self.shots is not None and (self.shots < 0 or self.shots % 2):
             raise BadInput(f"shots: an even number of examples, got {self.shots}")
         if self.elicit < 0 or 0 < self.elicit < 8:
             raise BadInput(f"elicit: 8 statements at least, or 0 for none, got {self.elicit}")
-        if self.words and self.words.count("/") != 1:
-            raise BadInput(f"words: the positive and the negative word with a slash between, as in yes/no; got {self.words!r}")
+        check_words("words", self.words, "yes/no")
+
+
+def check_words(setting: str, words: str, example: str) -> None:
+    """Raise unless a setting is empty or names a positive and a negative word.
+
+    Args:
+        setting: Its name.
+        words: Its value.
+        example: What it could be.
+
+    Raises:
+        BadInput: It does not.
+    """
+    parts = [w.strip() for w in words.split("/")]
+    if words and (len(parts) != 2 or not all(parts)):
+        raise BadInput(f"{setting}: the positive and the negative word with a slash between, as in {example}; got {words!r}")
+
+
+def _pair(words: str) -> tuple[str, str]:
+    positive, negative = (w.strip() for w in words.split("/"))
+    return negative, positive
+
+
+def reply_words(model: Any, replies: str) -> tuple[str, str]:
+    """Return the first word of a refusal and of compliance.
+
+    Args:
+        model: What `load_model` returns, or a described model.
+        replies: Those of the settings, "Sure/Sorry"; empty, the first of the usual pairs that the tokenizer writes as single tokens.
+
+    Raises:
+        AnswerTokens: A word is no single token.
+    """
+    return choose_answers(model, [_pair(replies)] if replies else REPLIES)
 
 
 def vocabulary(settings: AskSettings) -> dict[tuple[str, str], str]:
@@ -55,8 +115,7 @@ def vocabulary(settings: AskSettings) -> dict[tuple[str, str], str]:
     """
     if not settings.words:
         return dict(WORDS)
-    positive, negative = (w.strip() for w in settings.words.split("/"))
-    pair = (negative, positive)
+    pair = negative, positive = _pair(settings.words)
     return {pair: WORDS.get(pair, f"Answer {positive} or {negative}.")}
 
 
@@ -69,15 +128,24 @@ def numbers(settings: AskSettings) -> tuple[int, ...]:
     return SHOTS if settings.shots is None else (settings.shots,)
 
 
-def simplest(settings: AskSettings, among: Sequence[Form], has_chat: bool) -> Form:
-    """Return the form for a model whose forms are not compared: its chat template if it has one, no examples, the first words.
+def uses_chat(settings: ChatSettings, model: Any, planted: bool) -> bool:
+    """Return whether questions go through the chat template where forms are not compared: as said, else where there is one.
 
     Args:
         settings: How the study asks.
-        among: The forms that its tokenizer admits.
-        has_chat: Whether it has a chat template.
+        model: Whose template.
+        planted: Whether it is an organism of this project, which is asked in plain text.
     """
-    chat = has_chat if settings.chat is None else settings.chat
+    return (bool(getattr(model.tokenizer, "chat_template", None)) and not planted) if settings.chat is None else settings.chat
+
+
+def simplest(among: Sequence[Form], chat: bool) -> Form:
+    """Return the form for a model whose forms are not compared: no examples, the first words.
+
+    Args:
+        among: The forms that its tokenizer admits.
+        chat: Whether it is asked through the chat template.
+    """
     return next(form for form in among if form.chat == chat)
 
 

@@ -18,10 +18,9 @@ from ..models.tokens import encode, encode_pairs
 from ..prompts import ContrastPair, PromptSet, Split, check_sides, claims, grouped_split, statements
 from ..prompts.statements import FIT
 from ..runs import ModelHandle, Steps
-from .asking import WORDINGS, AskSettings, examples, numbers, simplest, vocabulary
+from .asking import WORDINGS, AskSettings, examples, numbers, reply_words, simplest, uses_chat, vocabulary
 
 READ = ("since_claim", "consider_claim")
-PLAIN = AskSettings(chat=False, shots=0, elicit=0)  # of studies whose settings do not say how they ask
 ROOM = 40  # tokens that a claim and a longer statement may take
 
 
@@ -60,7 +59,7 @@ class Rows:
         self.source = statements(getattr(settings, "data", ""), getattr(settings, "columns", None))
         self.split = self._split(self.source.rows())
         check_sides(self.source, self.split)
-        self.asks: AskSettings = settings if isinstance(settings, AskSettings) else PLAIN
+        self.asks: AskSettings = settings
         self.form = self._form()
         self.words = self.form.answers
 
@@ -94,17 +93,17 @@ class Rows:
 
     def _form(self) -> Form:
         """The form in which the model is asked: given, or found on training rows without labels."""
-        if self.asks is PLAIN:
-            return Form(answers=choose_answers(self.handle))
-        has_chat = bool(getattr(self.handle.tokenizer, "chat_template", None))
+        chat = uses_chat(self.asks, self.handle, self.planted is not None)
+        if self.source.kind == "requests":  # a reply is told by its first word
+            return Form(chat=chat, answers=reply_words(self.handle, self.asks.words))
         try:
             among = forms(self.handle, chat=self.asks.chat, shots=numbers(self.asks), words=vocabulary(self.asks))
         except AnswerTokens:
             if self.asks.words:
                 raise
-            among = [Form(chat=bool(self.asks.chat), shots=self.asks.shots or 0, answers=choose_answers(self.handle))]
-        plain = simplest(self.asks, among, has_chat and self.planted is None)
-        if self.planted is not None or self.source.kind != "udhr" or not self.asks.elicit or len(among) == 1:
+            among = [Form(chat=chat, shots=self.asks.shots or 0, answers=choose_answers(self.handle))]
+        plain = simplest(among, chat)
+        if self.planted is not None or not self.asks.elicit or len(among) == 1:
             return plain
         asked = {form: [self._ask_in(form, t, None, self.asks.elicit, "train") for t in WORDINGS] for form in among}
         among = [form for form in among if self._fits(asked[form])]
@@ -160,8 +159,7 @@ class Rows:
         return self._chat(self.form)
 
     def _chat(self, form: Form) -> dict[str, Any]:
-        options = dict(self.asks.chat_options) if form.chat and self.asks.chat_options else None
-        return {"model": self.handle if form.chat else None, "chat": form.chat, "system": self.asks.system or None, "chat_options": options}
+        return self.asks.through(self.handle, form.chat)
 
     def _examples(self, form: Form, template: str) -> tuple[ContrastPair, ...]:
         """Training statements with their right answers."""

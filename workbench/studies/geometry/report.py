@@ -9,6 +9,7 @@ import pandas as pd
 from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
+from ..answering import unanswered
 from ..statements import subtitle
 
 if TYPE_CHECKING:
@@ -98,10 +99,38 @@ def _levels(row: Any) -> Finding:
     )
 
 
+def _silent(run: Run, study: Geometry) -> str:
+    """Why the model does not answer requests, or ""."""
+    why = unanswered(run.tables["says"], [("request", "none")], what="requests", words=study.reply_words)
+    more = (
+        "What a push does to its replies then says little; directions and what can be read are another matter. Other first words: replies=."
+    )
+    return f"{why} {more}" if why else ""
+
+
+def _limits(study: Geometry) -> list[str]:
+    """What the results do not show; how many sentences stand behind a claim is said of each."""
+    numbers = study.sentences
+    one = [claim for claim, count in numbers.items() if count == 1]
+    many = [f"{claim} ({count})" for claim, count in numbers.items() if count > 1]
+    said = []
+    if one:
+        names = " and ".join(part for part in (", ".join(one[:-1]), one[-1]) if part)
+        said.append(f"There is one sentence for {names}: what is found is about that sentence and not about what it says.")
+    if many:
+        said.append(
+            f"Claims are made with several sentences: {', '.join(many)}. Intervals of angles are over sentences too, and wide where there "
+            "are few; those of erasure and of pushes are over pairs of requests only."
+        )
+    return [*LIMITS, *said]
+
+
 def _findings(run: Run, study: Geometry) -> list[Finding]:
     angles = [_angle(run, study, design, position) for design, position in study.places()]
     parts = [*_parts(run, study, "request", study.main), *_parts(run, study, "reply", "last")]
-    return [*angles, *parts, *(_levels(row) for row in run.tables["verdicts"].itertuples())]
+    weak = _silent(run, study)
+    mind = [Finding(f"Mind: {weak}", "says")] if weak else []
+    return [*mind, *angles, *parts, *(_levels(row) for row in run.tables["verdicts"].itertuples())]
 
 
 def _angle_panels(run: Run, study: Geometry, pairs: int) -> list[Panel]:
@@ -116,7 +145,7 @@ def _angle_panels(run: Run, study: Geometry, pairs: int) -> list[Panel]:
         Panel(
             name="stance",
             table="angles",
-            drawing=draw.angles(pick(angles, design="stance"), "Harm claim and good claim, against one neutral sentence"),
+            drawing=draw.angles(pick(angles, design="stance"), "Harm claim and good claim, against a shared baseline"),
             caption=f"{identities} {study.set.items} statements under each claim; both directions share the neutral baseline, which alone "
             f"gives noise a naive cosine near .5. {below}",
         ),
@@ -124,7 +153,7 @@ def _angle_panels(run: Run, study: Geometry, pairs: int) -> list[Panel]:
             name="request",
             table="angles",
             drawing=draw.angles(pick(angles, design="request"), "Input harm and claim safety"),
-            caption=f"{requests} Main effects of the 2x2 of {pairs} matched pairs of requests under a sentence that asks for every answer "
+            caption=f"{requests} Main effects of the 2x2 of {pairs} matched pairs of requests under a claim that asks for every answer "
             f"and under one that protects. {below}",
         ),
         Panel(
@@ -190,11 +219,14 @@ def report(run: Run, study: Geometry) -> Report:
         findings=_findings(run, study),
         panels=[*_angle_panels(run, study, pairs), *_request_panels(run, study)],
         convention=CONVENTION,
-        limits=LIMITS,
+        limits=_limits(study),
+        warning=_silent(run, study),
         made=[
             "Stance: the same statements about rights under a harm claim, a good claim and a neutral sentence (consider_claim). Request: "
             "matched pairs of requests under a jailbreak and a protecting claim. Reply: the same pairs without a claim, with a refusal and "
             "with compliance. The residual stream after each block.",
+            f"Asked: {study.form.name}{f', system message {study.asks.system!r}' if study.asks.system else ''}. Each statement, and "
+            "each pair of requests, is shown one of the sentences of a claim, drawn at random.",
             "Whitened: with a shrunk covariance of statements about other identities, which enter no direction. Causal: with the "
             "covariance of the unembedding (Park et al. 2023).",
         ],

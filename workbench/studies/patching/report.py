@@ -9,6 +9,7 @@ import pandas as pd
 from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
+from ..answering import unanswered
 from ..statements import subtitle
 
 if TYPE_CHECKING:
@@ -51,6 +52,20 @@ def _half(value: float) -> str:
     if value >= HALF:
         return "this is the lowest layer at which that token alone recovers half"
     return "that token alone recovers half at no layer, and this is where it recovers most"
+
+
+def _weak(run: Run, study: Patching) -> str:
+    """Why the numbers say little, or "": the model does not answer, or the two claims do not move its answers."""
+    silent = unanswered(run.tables["says"], [("base_short", "none")])
+    apart: Any = next(run.tables["apart"].itertuples())
+    still = ""
+    if not (apart.low > 0 or apart.high < 0):
+        corrupted, clean = study.set.claims
+        still = (
+            f"The {clean} claim and the {corrupted} claim are not shown to move the answers apart (log-odds of the safe answer "
+            f"{apart.value:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}], n={int(apart.n)}): what is recovered below is a share of nothing."
+        )
+    return " ".join(text for text in (silent, still) if text)
 
 
 def _where(run: Run, study: Patching, layer: int) -> Finding:
@@ -156,6 +171,7 @@ def report(run: Run, study: Patching) -> Report:
         study: What `compute` returned.
     """
     layer, _ = study.place
+    weak = _weak(run, study)
     corrupted, clean = (study.texts[claim] for claim in study.set.claims)
     same = "with as many tokens each, so that every token has its counterpart"
     aligned = same if study.align_by == "same" else "laid beside each other by equal runs of tokens"
@@ -163,6 +179,7 @@ def report(run: Run, study: Patching) -> Report:
         title=f"Where a claim moves the answers of {study.info.name}",
         subtitle=subtitle(study, f". Prompt form {study.set.template}"),
         findings=[
+            *([Finding(f"Mind: {weak}", "says", "apart")] if weak else []),
             _where(run, study, layer),
             _needed(run, layer),
             *_heads(run),
@@ -178,5 +195,7 @@ def report(run: Run, study: Patching) -> Report:
             "The table alignment shows the first.",
             f"Metric: {study.set.metric}, of the answer that grants the right. Statements are about identities and rights that made no "
             "direction.",
+            f"Asked: {study.form.name}{f', system message {study.asks.system!r}' if study.asks.system else ''}.",
         ],
+        warning=weak,
     )

@@ -17,13 +17,18 @@ import torch
 from ... import prompts as source
 from ...core.direction import Direction
 from ...core.errors import BadInput, UnknownSite, unknown
+from ...core.stats import paired_difference
 from ...directions import extract_direction, place_of
+from ...evaluation import answers, answers_of, discrimination
 from ...interventions import alignment_table, attribution_error, patch, random_directions
 from ...models.hooks import SITES, check_layer
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet
 from ...prompts.templates import claim_phrasings
 from ...runs import Main, ModelHandle, Steps, Study
+from ..answering import TABLES as SAID
+from ..asking import TABLES as ASKED
+from ..asking import AskSettings
 from ..statements import Rows, check_claims
 from .report import HALF, report
 
@@ -31,7 +36,7 @@ MAPPED = ("resid_pre", "resid_post", "attn_out", "mlp_out")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchingSettings:
+class PatchingSettings(AskSettings):
     """The grid of the study.
 
     Attributes:
@@ -63,6 +68,7 @@ class PatchingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.items < 8 or self.fit < 32:
             raise BadInput(f"items: 8 at least, fit: 32 at least; got {self.items} and {self.fit}")
         if "resid_post" not in self.sites:
@@ -105,9 +111,7 @@ class Patching(Rows):
         return {c: forms[c][0] for c in self.set.claims}, "diff"
 
     def _under(self, text: str, side: str, n: int) -> PromptSet:
-        part = getattr(self.split, side)
-        held: dict[str, Any] = {"identities": sorted(part["identity"])} | ({"rights": sorted(part["right"])} if "right" in part else {})
-        return source.udhr(self.set.template, text, n=n, answers=self.words, seed=self.set.seed, **held)
+        return self._prompts(self.set.template, text, n, side)
 
     def _patch(self, **how: Any) -> pd.DataFrame:
         common: dict[str, Any] = {
@@ -166,7 +170,24 @@ class Patching(Rows):
             for c in (harm, good)
         }
         self.plain = self._prompts("base_short", None, self.set.fit, "train")
-        self.said = self._read("read no claim, training", self.plain, position="stem_last", layers=self.layers)
+        self.said = self._read("read no claim, training", self.plain, position="stem_last", layers=self.layers, answers=True)
+
+    def answers(self) -> None:
+        """Count answers without a claim and under both, and how far apart the two claims move them."""
+        corrupted, clean = self.set.claims
+        how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed}
+
+        def make() -> dict[str, pd.DataFrame]:
+            under = {clean: self.clean, corrupted: self.corrupted}
+            asked = {c: answers(self.model, p, progress=self.progress).assign(claim=c) for c, p in under.items()}
+            says = discrimination(pd.concat([answers_of(self.said), *asked.values()], ignore_index=True), **how)
+            # of the answer that grants the right; item i of one stands beside item i of the other
+            granted = {c: x["margin"] * (2 * x["label"] - 1) for c, x in asked.items()}
+            apart = paired_difference(granted[clean], granted[corrupted], asked[clean]["identity"].to_numpy(), **how)
+            about = {"template": self.set.template, "clean": clean, "corrupted": corrupted, "metric": "log-odds of the safe answer"}
+            return {"says": says, "apart": pd.DataFrame([about | apart.row()])}
+
+        self.run.table(("says", "apart"), make=make, doing="ask under both claims and without one")
 
     def _directions(self) -> dict[str, dict[int, Direction]]:
         """Directions at the last prompt token from training identities: stance (good minus harm), agreeing, and random ones."""
@@ -233,6 +254,7 @@ def compute(models: Mapping[str, ModelHandle], settings: PatchingSettings, run: 
     if settings.heads:
         study.head_map()
     study.read()
+    study.answers()
     study.lines()
     study.guess()
     return study
@@ -243,12 +265,15 @@ STUDY = Study(
     name="patching",
     asks="where a claim acts: layer by position, heads, and how much one direction carries",
     settings=PatchingSettings,
-    fast={"items": 10, "fit": 64, "sites": ("resid_post",), "heads": False, "random": 2, "sample": 3, "resamples": 200},
-    checked={"items": 8, "fit": 32, "heads": True, "sites": ("resid_pre", "resid_post"), "resamples": 50, "layers": (1, 3, 5)},
+    fast={"elicit": 12, "items": 10, "fit": 64, "sites": ("resid_post",), "heads": False, "random": 2, "sample": 3, "resamples": 200},
+    checked={"elicit": 0, "items": 8, "fit": 32, "heads": True, "sites": ("resid_pre", "resid_post"), "resamples": 50, "layers": (1, 3, 5)},
     compute=compute,
     report=report,
     main=Main(table="lines", labels=("line", "layer"), axis="recovered (0 corrupted, 1 clean)", zero=0.0),
     tables={
+        **ASKED,
+        **SAID,
+        "apart": "template clean corrupted metric | value low high n",
         "lines": f"{PATCHED} line | value low high n clean corrupted patched",
         "maps": f"{PATCHED} map | value low high n clean corrupted patched",
         "heads": f"{PATCHED} | value low high n clean corrupted patched",

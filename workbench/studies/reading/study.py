@@ -15,8 +15,7 @@ from ... import prompts as source
 from ...activations import Activations
 from ...core.errors import BadInput, UnknownClaim, UnknownLayer, UnknownSite, UnknownTemplate, unknown
 from ...core.stats import proportion
-from ...evaluation import answers_of, choose_answers
-from ...evaluation.agreement import ANSWERS
+from ...evaluation import answers_of
 from ...models.hooks import SITES, check_layer
 from ...models.tokens import encode_pairs
 from ...probes import probe_layers
@@ -27,8 +26,6 @@ from ..asking import TABLES as ASKED
 from ..asking import AskSettings
 from ..statements import FIT, Rows
 from .report import across, report
-
-REPLIES = (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +91,6 @@ class Reading(Rows):
 
     def __init__(self, models: Mapping[str, ModelHandle], settings: ReadingSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
-        if self.source.kind == "requests":
-            self.words = choose_answers(self.handle, REPLIES)
         self.layers = list(settings.layers or range(self.info.n_layers))
         for layer in self.layers:
             check_layer(self.handle, layer)

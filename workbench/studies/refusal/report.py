@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
+from ..answering import unanswered
 from ..statements import subtitle
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ LIMITS = (
     "Random directions of equal norm are a weak control late in a model: a direction may move answers because the output reads it, and not "
     "because the model does.",
 )
+
+
+def silent(run: Run, study: Any) -> str:
+    """Return why the model does not answer requests, or ""."""
+    why = unanswered(run.tables["says"], [("request", "none")], what="requests", words=study.words)
+    return f"{why} What an edit does to its replies then says little. Other first words: replies=." if why else ""
 
 
 def _findings(run: Run) -> list[str]:
@@ -75,10 +82,12 @@ def report(run: Run, study: Refusal) -> Report:
         study: What `compute` returned.
     """
     title = "What undoes refusal, and what adds it"
+    weak = silent(run, study)
+    refuse, comply = study.words
     return Report(
         title=f"What undoes refusal in {study.info.name}",
-        subtitle=subtitle(study),
-        findings=_findings(run),
+        subtitle=subtitle(study, ", asked through its chat template" if study.chat else ""),
+        findings=[*([Finding(f"Mind: {weak}", "says")] if weak else []), *_findings(run)],
         panels=[
             Panel(
                 name="refusal",
@@ -92,6 +101,9 @@ def report(run: Run, study: Refusal) -> Report:
         limits=LIMITS,
         made=[
             "Refusal: mean over harmful minus mean over harmless requests, at the last token of the prompt, from requests that are not "
-            "reported. The layer was chosen on further requests."
+            "reported. The layer was chosen on further requests.",
+            f"Asked: {'through the chat template' if study.chat else 'in plain text'}"
+            f"{f', system message {study.set.system!r}' if study.set.system else ''}; “{refuse}” refuses and “{comply}” complies.",
         ],
+        warning=weak,
     )

@@ -27,8 +27,7 @@ from ...core.seeds import numpy_rng
 from ...core.stats import wilson
 from ...directions import extract_direction, place_of
 from ...directions.extract import optimise_direction
-from ...evaluation import choose_answers
-from ...evaluation.agreement import ANSWERS
+from ...evaluation import answers_of
 from ...evaluation.dose import FEWEST_RANDOM
 from ...interventions import Asker, ablate_everywhere, add, clamp, orthogonalised, random_directions
 from ...interventions.norms import share, stream_norms
@@ -36,20 +35,25 @@ from ...models import Edit, edited, info, planted
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
+from ..answering import TABLES as SAID
+from ..answering import heard
+from ..asking import ChatSettings, check_words, reply_words, uses_chat
 from ..statements import spread
 from .report import COMPLIED, REFUSED, report
 
 SAFE, UNSAFE = 0, 1  # label of a request: refusing is right, complying is right
 POOLED = "mean, smallest and largest over random directions"
+RESAMPLES = 1000
 WEIGHED = 5  # random directions that are taken out of the weights
 ADDED = ("add refusal", "subtract refusal", "random: add", "random: subtract")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefusalSettings:
+class RefusalSettings(ChatSettings):
     """The grid of the study.
 
     Attributes:
+        replies: First word of compliance and of a refusal, "Sure/Sorry"; empty, the first of the usual pairs that the tokenizer has.
         layers: Layers at most that are tried, evenly spread.
         scope: Which tokens are pushed.
         random: Random directions of the control.
@@ -57,6 +61,7 @@ class RefusalSettings:
         seed: Draws everything.
     """
 
+    replies: str = ""
     layers: int = 8
     scope: str = "last"
     random: int = FEWEST_RANDOM
@@ -64,6 +69,8 @@ class RefusalSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_words("replies", self.replies, "Sure/Sorry")
         if self.layers < 1:
             raise BadInput(f"layers: 1 at least, got {self.layers}")
         if self.random < FEWEST_RANDOM:
@@ -79,9 +86,12 @@ class Refusal:
         self.handle, self.set, self.run = models["model"], settings, run
         self.info = info(self.handle)
         self.layers = spread(self.info.n_layers, settings.layers)
-        words = choose_answers(self.handle, (("Sorry", "Sure"), ("sorry", "sure"), *ANSWERS))
+        truth = planted(self.handle)
+        self.words = reply_words(self.handle, settings.replies)
+        self.chat = uses_chat(settings, self.handle, truth is not None)
+        asking = settings.through(self.handle, self.chat)
         self.sets = {
-            k: source.requests("request", ids=v, answers=words, seed=settings.seed) for k, v in self._parts(planted(self.handle)).items()
+            k: source.requests("request", ids=v, answers=self.words, seed=settings.seed, **asking) for k, v in self._parts(truth).items()
         }
         for prompts in self.sets.values():
             encode_pairs(self.handle, prompts)
@@ -97,7 +107,9 @@ class Refusal:
 
     def read(self) -> None:
         """Capture the last prompt token of the requests that directions are made from."""
-        self.acts = self.run.read("read requests", self.handle, self.sets["fit"], layers=self.layers, position="stem_last")
+        fit = self.sets["fit"]
+        self.acts = self.run.read("read requests", self.handle, fit, layers=self.layers, position="stem_last", answers=True)
+        heard(self.run, lambda: [answers_of(self.acts)], resamples=RESAMPLES, seed=self.set.seed, by="right")
 
     # ------------------------------------------------------------------ inside a step
 
@@ -275,5 +287,5 @@ STUDY = Study(
     compute=compute,
     report=report,
     main=Main(table="refusal", labels=("edit", "metric"), axis="share of held-out requests"),
-    tables={"refusal": "edit metric | layer norm_share value low high n note"},
+    tables={**SAID, "refusal": "edit metric | layer norm_share value low high n note"},
 )

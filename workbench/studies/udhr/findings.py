@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...core.tables import pick
-from ...evaluation.verdicts import silence
 from ...figures import Finding
 from ...runs import Run
+from ..answering import unanswered
 from ..statements import FIT, READ
 
 if TYPE_CHECKING:
@@ -35,18 +35,9 @@ def _one(table: pd.DataFrame, **where: Any) -> Any:
 
 def quiet(run: Run) -> str:
     """Return why the model does not answer, or "": by the rules, without a claim and behind the neutral sentence."""
-    says = run.tables["says"]
-    reasons = []
-    for template, claim in (("base_short", "none"), *((form, BASELINE) for form in READ)):
-        rows = {m: _one(says, template=template, claim=claim, metric=m) for m in ("auroc", "answered", "yes")}
-        if all(row is not None for row in rows.values()) and (why := silence(rows["auroc"], rows["answered"], rows["yes"])):
-            reasons.append(f"in {template} ({'no claim' if claim == 'none' else f'{claim} sentence'}) {why}")
-    if not reasons:
-        return ""
-    return (
-        f"The model does not answer the question, as it is asked here: {'; '.join(reasons)}. What a claim does to its answers then says "
-        "little; what can be read inside is another matter, below."
-    )
+    why = unanswered(run.tables["says"], [("base_short", "none"), *((form, BASELINE) for form in READ)])
+    more = " What a claim does to its answers then says little; what can be read inside is another matter, below."
+    return why + more if why else ""
 
 
 def asked(run: Run, study: Udhr) -> list[Finding]:
