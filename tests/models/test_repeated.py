@@ -152,3 +152,25 @@ def test_blocks_below_an_edit_are_not_computed_again(tiny_pair, monkeypatch):
     repeated.ask(at, broken)
     assert torch.allclose(repeated.ask(at, push)[0], want, atol=1e-5 * float(want.abs().max()))
     assert not any("forward" in b.__dict__ for b in model.blocks)
+
+
+def test_a_resumed_pass_begins_at_the_edited_block(tiny, monkeypatch):
+    rows, runs = encode(tiny, TEXTS), []
+    at = torch.tensor([[len(r) - 1] for r in rows])
+    repeated, whole = Repeated(tiny, rows), Repeated(tiny, rows)
+    whole.share = False
+
+    def push(layer, c=3.0):
+        return [Edit(site="resid_post", layer=layer, function=lambda x: x + c * V.to(x), scope=Scope("last"))]
+
+    repeated.ask(at, push(1))
+    for k, block in enumerate(tiny.blocks):
+        own = block.ln1.forward
+        monkeypatch.setitem(block.ln1.__dict__, "forward", lambda x, k=k, own=own: (runs.append((k, x.shape[1])), own(x))[1])
+    got, stream = repeated.ask(at, push(1, -2.0), read=("resid_post", 2))
+    assert repeated.kept and set(runs) == {(1, 1), (2, 1)}, "one token, from the block of the push on"
+    want, other = whole.ask(at, push(1, -2.0), read=("resid_post", 2))
+    assert torch.allclose(got, want, atol=1e-5 * float(want.abs().max())) and torch.allclose(stream, other, atol=1e-5)
+    with reweighted(tiny, [Change(parameter="model.layers.0.mlp.up_proj.weight", function=lambda w: w * 0.5, label="half")]):
+        assert torch.allclose(repeated.ask(at, push(1))[0], whole.ask(at, push(1))[0], atol=1e-4)
+    assert torch.allclose(repeated.ask(at, push(0))[0], whole.ask(at, push(0))[0], atol=1e-4)

@@ -2,9 +2,9 @@
 
 Under causal attention an edit changes nothing before the first token that it touches. Keys and values of the tokens before it are kept
 from a plain pass, and each pass under edits computes the rest of the rows. Most pushes act on a prompt's last token: such a pass is one
-token long.
+token long. Nor does an edit change anything in the blocks below it: whole passes and resumed ones take from the pass before what these gave.
 
-The first time on a model, the logits of such a pass are compared with those of a whole one.
+The first time on a model, the logits of each kind of pass are compared with those of one that computes everything.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ BYTES = 2**29  # keys and values that are kept at one time, of all batches toget
 CLOSE = 1e-3  # of the largest logit: rounding stays far below
 EditsLike = Iterable[Edit] | Callable[[Batch], Iterable[Edit]]
 _WHY: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-_BLOCKS: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # why blocks of a model cannot be skipped
+# why blocks of a model cannot be skipped, "" where they can: in passes that are resumed at a column, and in others
+_BLOCKS: weakref.WeakKeyDictionary[Any, dict[bool, str]] = weakref.WeakKeyDictionary()
 _KEEPING: weakref.WeakSet[Repeated] = weakref.WeakSet()
 
 
@@ -59,7 +60,7 @@ class Repeated:
         self._shortest = min(map(len, rows))
         self._firsts: dict[Any, int] = {}
         self._cache: Any = None
-        self._below: dict[Any, Any] = {}
+        self._below: dict[bool, dict[Any, Any]] = {}
         self._state: tuple[int, ...] = ()
 
     @torch.no_grad()
@@ -83,10 +84,11 @@ class Repeated:
         cut = self._cut(acting, int(columns.min()))
         if cut:
             acting = [e if e.positions is None else replace(e, positions=e.positions.to(at.device) - cut) for e in acting]
-            return self._run(acting, columns - cut, read, lambda where: self._resume(cut, where))
+            lowest = self._lowest(acting, read, resumed=True)
+            return self._run(acting, columns - cut, read, lambda where: self._from_block(lowest, cut, lambda: self._resume(cut, where)))
         acting = list(edits(self.whole) if callable(edits) else edits)
-        lowest = self._lowest(acting, read)
-        return self._run(acting, self.whole.starts[:, None] + at, read, lambda where: self._from_block(lowest, where))
+        lowest, columns = self._lowest(acting, read, resumed=False), self.whole.starts[:, None] + at
+        return self._run(acting, columns, read, lambda where: self._from_block(lowest, 0, lambda: run(self.model, self.whole, at=where)))
 
     def forget(self) -> None:
         """Free what is kept; it is made again when it is needed."""
@@ -115,35 +117,39 @@ class Repeated:
 
     # ------------------------------------------------------------------ blocks below the edit
 
-    def _lowest(self, acting: Sequence[Edit], read: tuple[str, int] | None) -> int:
+    def _lowest(self, acting: Sequence[Edit], read: tuple[str, int] | None, *, resumed: bool) -> int:
         """The first block that edits may change, or that is read; 0 where every block is to be computed."""
-        if not self.share or not acting or _BLOCKS.get(self.model) or not hasattr(self.model, "original_model"):
+        why = _BLOCKS.get(self.model, {}).get(resumed)
+        if not self.share or not acting or why or not hasattr(self.model, "original_model"):
             return 0
         layers = [check_layer(self.model, e.layer) for e in acting] + [check_layer(self.model, e.gate.layer) for e in acting if e.gate]
         layers += [] if read is None else [check_layer(self.model, read[1])]
         plain = not active_edits(self.model) and not foreign_hooks(self.model) and not self.model.training
         return min(layers) if plain else 0
 
-    def _from_block(self, layer: int, where: Tensor) -> Tensor:
-        """Run the whole rows, the blocks below a layer from what they gave in an earlier pass."""
+    def _from_block(self, layer: int, cut: int, go: Callable[[], Tensor]) -> Tensor:
+        """Run the rows from a column on, the blocks below a layer from what they gave in an earlier pass."""
         if not layer:
-            return run(self.model, self.whole, at=where)
-        state = (layer, *weights_state(self.model))
-        if self._below and self._below["state"] == state:
-            with skipped(self.model, layer, self._below):
-                return run(self.model, self.whole, at=where)
-        self._below = {}
+            return go()
+        resumed, state = cut > 0, (layer, cut, *weights_state(self.model))
+        kept = self._below.get(resumed)
+        if kept and kept["state"] == state:
+            with skipped(self.model, layer, kept):
+                return go()
+        self._below.pop(resumed, None)
         below: dict[Any, Any] = {}
         with remembered(self.model, layer, below):
-            logits = run(self.model, self.whole, at=where)
+            logits = go()
         if sorted(below) == list(range(layer)) and bool(logits.isfinite().all()):
             below["state"] = state
-            if self.model not in _BLOCKS:
+            known = _BLOCKS.setdefault(self.model, {})
+            if resumed not in known:
                 with skipped(self.model, layer, below):
-                    again = run(self.model, self.whole, at=where)
+                    again = go()
                 apart = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-12))
-                _BLOCKS[self.model] = "" if apart <= CLOSE else f"a pass from block {layer} on was {apart:.1e} away from a whole one"
-            self._below = {} if _BLOCKS[self.model] else below
+                known[resumed] = "" if apart <= CLOSE else f"a pass from block {layer} on was {apart:.1e} away from a whole one"
+            if not known[resumed]:
+                self._below[resumed] = below
         return logits
 
     # ------------------------------------------------------------------ what is kept
