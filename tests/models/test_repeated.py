@@ -1,5 +1,7 @@
 """Passes that take tokens before an edit from an earlier pass give what whole passes give."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from workbench.models import Change, Edit, Gate, Scope, edited, reweighted
 from workbench.models import repeated as module
 from workbench.models.forward import run
 from workbench.models.narrow import narrowed
-from workbench.models.repeated import Repeated
+from workbench.models.repeated import Repeated, repeated
 from workbench.models.tokens import encode, pad
 
 TEXTS = ["women have the right to rest. do you agree?", "Statement: rest", "do you agree? Answer: yes no true false women"]
@@ -96,11 +98,45 @@ def test_no_more_is_kept_than_there_is_room_for(tiny, monkeypatch):
     want = first.ask(at, push)[0]
     monkeypatch.setattr(module, "BYTES", first.kept + 10)
     second = Repeated(tiny, rows)
+    assert torch.allclose(first.ask(at, push)[0], want, atol=1e-5)
     assert torch.allclose(second.ask(at, push)[0], want, atol=1e-5)
+    assert first.kept > 0, "it was asked since the other was made"
     assert second.kept == 0
-    first.forget()
-    second.ask(at, push)
-    assert second.kept > 0
+    third = Repeated(tiny, rows)
+    assert torch.allclose(third.ask(at, push)[0], want, atol=1e-5)
+    assert first.kept == 0, "not asked any more: it makes room"
+    assert third.kept > 0
+
+
+def test_the_same_rows_are_read_once_as_long_as_somebody_holds_them(tiny):
+    rows = encode(tiny, TEXTS)
+    ends = {"prompt": [len(r) for r in rows]}
+    held = repeated(tiny, rows, **ends)
+    assert repeated(tiny, rows, **ends) is held
+    assert repeated(tiny, rows, prompt=[len(r) - 1 for r in rows]) is not held
+    assert repeated(tiny, rows[:2], prompt=ends["prompt"][:2]) is not held
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: repeated(tiny, rows, **ends)).result() is not held, "two threads do not run one at a time"
+
+
+def test_a_gate_on_the_last_token_is_decided_in_a_resumed_pass(tiny):
+    """It lets some rows through, and not others."""
+    rows = encode(tiny, TEXTS)
+    at = torch.tensor([[len(r) - 1] for r in rows])
+    _, stream = Repeated(tiny, rows).ask(at, read=("resid_post", 0))
+    middle = float(stream[:, 0, 0].median()) - 1e-3
+    made = {}
+    for pool in ("last", "mean"):
+        gate = Gate(site="resid_post", layer=0, score=lambda x: x[..., 0], threshold=middle, pool=pool)
+        push = [Edit(site="resid_post", layer=1, function=lambda x: x + 3 * V, scope=Scope("last"), gate=gate)]
+        one, whole = Repeated(tiny, rows), Repeated(tiny, rows)
+        whole.share = False
+        want, made[pool] = whole.ask(at, push)[0], one.ask(at, push)[0]
+        assert torch.allclose(made[pool], want, atol=1e-4)
+        assert bool(one.kept) == (pool == "last"), "the mean is over all of the prompt"
+    moved = (made["last"] - Repeated(tiny, rows).ask(at)[0]).abs().amax((1, 2)) > 1e-2
+    assert moved.tolist() == (stream[:, 0, 0] > middle).tolist()
+    assert 0 < int(moved.sum()) < len(rows)
 
 
 def test_only_the_tokens_asked_for_are_unembedded(tiny_pair):
@@ -168,9 +204,11 @@ def test_a_resumed_pass_begins_at_the_edited_block(tiny, monkeypatch):
         own = block.ln1.forward
         monkeypatch.setitem(block.ln1.__dict__, "forward", lambda x, k=k, own=own: (runs.append((k, x.shape[1])), own(x))[1])
     got, stream = repeated.ask(at, push(1, -2.0), read=("resid_post", 2))
-    assert repeated.kept and set(runs) == {(1, 1), (2, 1)}, "one token, from the block of the push on"
+    assert repeated.kept > 0
+    assert set(runs) == {(1, 1), (2, 1)}, "one token, from the block of the push on"
     want, other = whole.ask(at, push(1, -2.0), read=("resid_post", 2))
-    assert torch.allclose(got, want, atol=1e-5 * float(want.abs().max())) and torch.allclose(stream, other, atol=1e-5)
+    assert torch.allclose(got, want, atol=1e-5 * float(want.abs().max()))
+    assert torch.allclose(stream, other, atol=1e-5)
     with reweighted(tiny, [Change(parameter="model.layers.0.mlp.up_proj.weight", function=lambda w: w * 0.5, label="half")]):
         assert torch.allclose(repeated.ask(at, push(1))[0], whole.ask(at, push(1))[0], atol=1e-4)
     assert torch.allclose(repeated.ask(at, push(0))[0], whole.ask(at, push(0))[0], atol=1e-4)

@@ -187,7 +187,6 @@ def capability(
         )
 
     steps = len(named) * (len(askers) + bool(truths) + len(texts or {}))
-    # task by task: what is kept of one between its edits is freed before the next one
     with tqdm(total=steps, desc="capability", disable=None if progress is None else not progress) as bar:
         for task, (asker, right) in askers.items():
             label, people = 1 if right == "matching" else np.array(asker.prompts.labels), np.array([p.identity for p in asker.prompts])
@@ -195,7 +194,6 @@ def capability(
                 odds = asker.odds(asker.ask(acting) if acting else asker.base)
                 put(edit, task, "accuracy", ((odds > 0) == label).astype(float), people, True)
                 bar.update()
-            asker.forget()
         for edit, acting in named.items() if truths else ():
             best, share = truth_scores(model, truths or (), acting)
             put(edit, "truthfulqa", "mc1", best, None, True)
@@ -220,7 +218,6 @@ def capability(
                     }
                 )
                 bar.update()
-            neutral.forget()
     order = {name: k for k, name in enumerate(named)}
     return pd.DataFrame(_pooled(sorted(rows, key=lambda row: order[row["edit"]])))
 

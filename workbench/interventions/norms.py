@@ -65,7 +65,8 @@ def _collected(model: Any, prompts: PromptSet, places: Sequence[Place], of: Call
         items.append(Read(site=site, layer=layer, function=lambda x, p=(site, layer): kept[p].append(of(x.float()).cpu())))
     for batch in Asker(model, prompts).subset(MOST).batches:
         with edited(model, items) as fired:
-            run(model, batch, stop=max(layer for _, layer in wanted) + 1)
+            # the highest layer may be the last one, and logits are not wanted
+            run(model, batch, stop=max(layer for _, layer in wanted) + 1, at=batch.starts[:, None])
             for place, entry in zip(wanted, fired.entries[::2], strict=True):
                 value, mask = kept[place].pop(), entry.chosen
                 found[place].append(value.flatten(0, 1) if mask is None else value[mask.cpu()])

@@ -2,14 +2,15 @@
 
 Under causal attention an edit changes nothing before the first token that it touches. Keys and values of the tokens before it are kept
 from a plain pass, and each pass under edits computes the rest of the rows. Most pushes act on a prompt's last token: such a pass is one
-token long. Nor does an edit change anything in the blocks below it: whole passes and resumed ones take from the pass before what these gave.
+token long. Nor does an edit change anything in the blocks below it: whole passes and resumed ones take from an earlier one what these gave.
 
 The first time on a model, the logits of each kind of pass are compared with those of one that computes everything.
 """
 
 from __future__ import annotations
 
-import copy
+import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,24 +19,47 @@ from typing import Any
 import torch
 
 from ..core.types import Float, Int, Tensor
-from .decode import fresh_cache
 from .digest import weights_state
 from .edits import Edit, Read
 from .forward import run
 from .hooks import active_edits, check_layer, edited, foreign_hooks
 from .narrow import narrowed
+from .prefix import croppable, cropped, places, read_prefix, size_of
 from .skipped import remembered, skipped
 from .tokens import Batch, pad
 from .verdict import require, verdict
 from .watch import Watch, laid_out
 
-BYTES = 2**29  # keys and values that are kept at one time, of all batches together
+BYTES = 2**30  # keys and values that are kept at one time, of all batches together
 CLOSE = 1e-3  # of the largest logit: rounding stays far below
 EditsLike = Iterable[Edit] | Callable[[Batch], Iterable[Edit]]
 _WHY: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 # why blocks of a model cannot be skipped, "" where they can: in passes that are resumed at a column, and in others
 _BLOCKS: weakref.WeakKeyDictionary[Any, dict[bool, str]] = weakref.WeakKeyDictionary()
 _KEEPING: weakref.WeakSet[Repeated] = weakref.WeakSet()
+_TURN = itertools.count(1)  # when rows were asked: what was used least recently is freed first
+_MINE = threading.local()  # the rows of this thread, by content
+
+
+def repeated(
+    model: Any, rows: Sequence[Sequence[int]], *, prompt: Sequence[int] | None = None, instruction: Sequence[int] | None = None
+) -> Repeated:
+    """Return rows that are run again and again; the same object for the same rows, as long as somebody of this thread holds it.
+
+    Args:
+        model, rows, prompt, instruction: As for `Repeated`.
+
+    Returns:
+        The rows, with what was kept of them.
+    """
+    known = _MINE.__dict__.setdefault("known", weakref.WeakValueDictionary())
+    ends = [None if k is None else tuple(k) for k in (prompt, instruction)]
+    key = id(model), tuple(map(tuple, rows)), *ends
+    out = known.get(key)
+    if out is None:
+        out = known[key] = Repeated(model, rows, prompt=prompt, instruction=instruction)
+    out.since = next(_TURN)
+    return out
 
 
 class Repeated:
@@ -49,6 +73,8 @@ class Repeated:
     Attributes:
         whole: The rows padded on the right, for whole passes.
         share: Whether tokens before an edit may be taken from an earlier pass.
+        since: When they were made, or last given to somebody: to make room, what was not asked after that is freed.
+        asked: When they were last asked.
     """
 
     def __init__(
@@ -62,6 +88,8 @@ class Repeated:
         self._cache: Any = None
         self._below: dict[bool, dict[Any, Any]] = {}
         self._state: tuple[int, ...] = ()
+        self._thread = threading.get_ident()
+        self.since = self.asked = next(_TURN)
 
     @torch.no_grad()
     def ask(
@@ -78,6 +106,7 @@ class Repeated:
             Logits in float32, and the activations; `None` without `read`.
         """
         require(self.model)
+        self.asked = next(_TURN)
         at = at.to(self._left.ids.device)
         acting = list(edits(self._left) if callable(edits) else edits)
         columns = self._left.starts[:, None] + at
@@ -99,7 +128,7 @@ class Repeated:
     @property
     def kept(self) -> int:
         """Bytes that are kept."""
-        return 0 if self._cache is None else _size(self._cache)
+        return 0 if self._cache is None else size_of(self._cache)
 
     def _run(
         self, acting: list[Edit], where: Tensor, read: tuple[str, int] | None, ask: Callable[[Tensor], Tensor]
@@ -166,8 +195,12 @@ class Repeated:
 
     def _first(self, edit: Edit) -> int:
         """The first column that an edit may change."""
-        if edit.gate is not None:
-            return 0
+        if edit.gate is not None:  # one that looks at the prompt's last token is decided in a pass that holds it
+            layout = self._left.layout
+            if edit.gate.pool != "last" or layout is None:
+                return 0
+            ends = self._left.starts + layout.prompt.to(self._left.starts.device)
+            return min(int(ends.min()) - 1, self._first(replace(edit, gate=None)))
         if edit.positions is not None:
             return int(edit.positions.min())
         if edit.scope is None or edit.scope.whole:
@@ -199,14 +232,26 @@ class Repeated:
         if _WHY[self.model]:
             return False
         size = _PER_TOKEN[self.model] * len(self._left.ids) * (width - 1)  # as much per token as in the trial
-        if sum(r.kept for r in _KEEPING) + size > BYTES:
+        if not self._room(size):
             return False
-        cache = _read(self.model, self._left, width - 1)
-        if not _croppable(cache, width - 1):
+        cache = read_prefix(self.model, self._left, width - 1)
+        if not croppable(cache, width - 1):
             self.share = False
             return False
         self._cache, self._state = cache, state
         _KEEPING.add(self)
+        return True
+
+    def _room(self, size: int) -> bool:
+        """Whether so many bytes may be kept; others that were not asked since this was given to somebody are freed for it."""
+        over = sum(r.kept for r in _KEEPING) + size - BYTES
+        idle = sorted((r for r in _KEEPING if r._thread == self._thread and r.asked < self.since), key=lambda r: r.asked)
+        if over > sum(r.kept for r in idle):
+            return False
+        for other in idle:
+            if over > 0:
+                over -= other.kept
+                other.forget()
         return True
 
     def _resume(self, cut: int, where: Tensor) -> Tensor:
@@ -217,59 +262,14 @@ class Repeated:
                 batch.ids[:, cut:],
                 return_type="logits",
                 attention_mask=batch.mask,
-                past_key_values=_cropped(self._cache, cut),
+                past_key_values=cropped(self._cache, cut),
                 use_cache=True,
-                position_ids=_places(batch)[:, cut:],
+                position_ids=places(batch)[:, cut:],
             )
         return narrow(out)
 
 
 _PER_TOKEN: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-
-
-def _places(batch: Batch) -> Tensor:
-    return (batch.mask.cumsum(-1) - 1).clamp(min=0)
-
-
-def _read(model: Any, batch: Batch, width: int) -> Any:
-    """Run the first columns of a batch; return their keys and values."""
-    cache = fresh_cache(model)
-    last = torch.full((len(batch.ids), 1), width - 1, device=batch.ids.device)
-    with narrowed(model, last):
-        model(
-            batch.ids[:, :width],
-            return_type="logits",
-            attention_mask=batch.mask[:, :width],
-            past_key_values=cache,
-            use_cache=True,
-            position_ids=_places(batch)[:, :width],
-        )
-    return cache
-
-
-def _cropped(cache: Any, width: int) -> Any:
-    """The first columns of a cache; nothing is copied, and what a pass adds stays out of the original."""
-    out = copy.copy(cache)
-    out.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in out.layers:
-        if layer.is_initialized:
-            layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
-            if hasattr(layer, "cumulative_length"):
-                layer.cumulative_length = width
-    return out
-
-
-def _croppable(cache: Any, width: int) -> bool:
-    """Whether a cache holds every column, in layers of the two plain kinds."""
-    return all(
-        type(layer).__name__ in ("DynamicLayer", "DynamicSlidingWindowLayer")
-        and (not layer.is_initialized or layer.keys.shape[-2] == width)
-        for layer in cache.layers
-    )
-
-
-def _size(cache: Any) -> int:
-    return sum(t.numel() * t.element_size() for layer in cache.layers if layer.is_initialized for t in (layer.keys, layer.values))
 
 
 def _why_not(model: Any) -> str:
@@ -292,9 +292,9 @@ def _tried(repeated: Repeated) -> str:
     last = torch.tensor([[len(r) - 1] for r in rows])
     try:
         want, _ = trial.ask(last)
-        trial._cache = _read(model, trial._left, width - 1)
+        trial._cache = read_prefix(model, trial._left, width - 1)
         _PER_TOKEN[model] = max(1, trial.kept // (len(rows) * (width - 1)))
-        if not _croppable(trial._cache, width - 1):
+        if not croppable(trial._cache, width - 1):
             return (
                 "" if all(hasattr(layer, "keys") for layer in trial._cache.layers) else "its cache holds other things than keys and values"
             )

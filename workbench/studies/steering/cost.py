@@ -42,6 +42,7 @@ def tax(study: Steering) -> None:
     harm, good = study.set.claims
 
     def make() -> pd.DataFrame:
+        study.hold()
         pushed, denied = study.pushed("test"), study.denied()
         answers = {PLAIN_TASK: study.plain("test")}
         answers |= {} if denied is None else {"identities that are denied rights": denied}
@@ -111,6 +112,7 @@ def costs(study: Steering) -> None:
     harm = study.set.claims[0]
 
     def make() -> pd.DataFrame:
+        study.hold()
         families = _families(study)
         how: dict[str, Any] = {
             "resamples": study.set.resamples,
@@ -163,6 +165,7 @@ def items(study: Steering) -> None:
     """
 
     def make() -> dict[str, pd.DataFrame]:
+        study.hold()
         prompts = study.pushed("test")[study.set.claims[0]]
         by_item, summary = steerability(
             study.model,

@@ -22,6 +22,7 @@ from ...core.stats import proportion
 from ...core.tables import pick
 from ...directions import extract_direction, place_of
 from ...evaluation import dose_response, fluency_break
+from ...evaluation.texts import Scored
 from ...interventions import Asker, add, kl
 from ...interventions.norms import share, stream_norms
 from ...models import Edits
@@ -49,6 +50,7 @@ class Steering(Rows):
     def __init__(self, models: Mapping[str, ModelHandle], settings: SteeringSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
         self.layers = spread(self.info.n_layers, settings.layers)
+        self.held: list[Asker | Scored] = []
         whole = pd.DataFrame(
             [(i, r) for i in sorted(self.split.train["identity"]) for r in sorted(self._rights("train"))], columns=["identity", "right"]
         )
@@ -92,6 +94,12 @@ class Steering(Rows):
         asking = self.asking(PLAIN)
         return source.udhr(PLAIN, None, answers=self.words, identities=names, rights=rights, seed=self.set.seed, **asking)
 
+    def hold(self) -> None:
+        """Hold the prompts and texts that several steps push: what is kept of a pass over them serves every step; inside a step."""
+        if not self.held:
+            asked = [*(self.pushed(side)[self.set.claims[0]] for side in ("validation", "test")), *map(self.plain, ("validation", "test"))]
+            self.held = [*(Asker(self.model, prompts) for prompts in asked), Scored(self.model, self.documents())]
+
     def documents(self) -> list[tuple[str, str]]:
         """Held-out text: unclaimed prompts with the safe answer, and where an organism gives a verdict, the verdict."""
         verdict = " true" if self.planted and "verdict" in self.planted["rule"] else ""
@@ -109,8 +117,8 @@ class Steering(Rows):
             self.fitted["no claim", site] = self._at("no claim", plain, site)
             self.fitted["answered", site] = self._at("no claim, answered", plain, site, "last")
 
-    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last") -> Activations:
-        return self._read(f"read {name} at {site}", prompts, site=site, position=position, layers=self.layers)
+    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last", *, answers: bool = False) -> Activations:
+        return self._read(f"read {name} at {site}", prompts, site=site, position=position, layers=self.layers, answers=answers)
 
     @cached_property
     def made(self) -> dict[tuple[str, str, int], Direction]:
@@ -141,8 +149,8 @@ class Steering(Rows):
         self.run.table("choice", make=lambda: self._chosen_of(self._tried()), doing="choose site, layer and coefficient")
 
     def _tried(self) -> pd.DataFrame:
-        harm = Asker(self.model, self.pushed("validation")[self.set.claims[0]])
-        plain = Asker(self.model, self.plain("validation"))
+        self.hold()
+        harm, plain = Asker(self.model, self.pushed("validation")[self.set.claims[0]]), Asker(self.model, self.plain("validation"))
         frame, right = harm.prompts.to_frame(), np.array(plain.prompts.labels)
         start = ((plain.odds(plain.base) > 0) == right).mean()
         rows = []
@@ -210,6 +218,7 @@ class Steering(Rows):
         """Dose and response on held-out prompts under the harm claim and without one, both signs, with random directions."""
 
         def make() -> dict[str, pd.DataFrame]:
+            self.hold()
             scale = sorted({0.5 * self.coefficient, self.coefficient, 2 * self.coefficient})
             signed = [-c for c in scale] + scale
             how: dict[str, Any] = {
@@ -234,6 +243,7 @@ class Steering(Rows):
         """Every kind at every layer of held-out prompts, with the coefficient that validation liked best there."""
 
         def make() -> pd.DataFrame:
+            self.hold()
             asker = Asker(self.model, self.pushed("test")[self.set.claims[0]])
             frame, tried = asker.prompts.to_frame(), self.run.tables["choice"]
             rows: list[dict[str, Any]] = []
