@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench.core import errors
-from workbench.models import Change, Edit, Gate, Scope, edited, reweighted
+from workbench.models import Change, Edit, Gate, Scope, edited, prefix, reweighted
 from workbench.models import repeated as module
 from workbench.models.forward import run
 from workbench.models.narrow import narrowed
@@ -212,3 +212,25 @@ def test_a_resumed_pass_begins_at_the_edited_block(tiny, monkeypatch):
     with reweighted(tiny, [Change(parameter="model.layers.0.mlp.up_proj.weight", function=lambda w: w * 0.5, label="half")]):
         assert torch.allclose(repeated.ask(at, push(1))[0], whole.ask(at, push(1))[0], atol=1e-4)
     assert torch.allclose(repeated.ask(at, push(0))[0], whole.ask(at, push(0))[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("beginning", ["Statement: women have the right to rest. do you agree? ", ""])
+def test_what_all_rows_begin_with_is_read_once(tiny_pair, beginning, monkeypatch):
+    name, _, model = tiny_pair
+    rows, seen = encode(model, [beginning + t for t in TEXTS]), []
+    at = torch.tensor([[len(r) - 1] for r in rows])
+    push = [Edit(site="resid_post", layer=1, function=lambda x: x + 3 * V.to(x), scope=Scope("last"))]
+    whole, shared = Repeated(model, rows), Repeated(model, rows)
+    whole.share = False
+    want = whole.ask(at, push)[0]
+    Repeated(model, rows).ask(at, push)  # the trial
+    monkeypatch.setattr(prefix, "_run", lambda m, ids, *rest, own=prefix._run: (seen.append(tuple(ids.shape)), own(m, ids, *rest))[1])
+    got = shared.ask(at, push)[0]
+    assert torch.allclose(got, want, atol=1e-4 * float(want.abs().max())), name
+    if shared.kept:
+        widest = max(map(len, rows))
+        common = prefix._common(shared._left)
+        assert (common >= prefix.COMMON) == bool(beginning)
+        least = widest - min(map(len, rows))
+        assert least > 0, "rows of unequal length"
+        assert seen == ([(1, common), (len(rows), widest - 1 - common)] if beginning else [(len(rows), widest - 1)])

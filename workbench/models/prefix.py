@@ -12,6 +12,8 @@ from .decode import fresh_cache
 from .narrow import narrowed
 from .tokens import Batch
 
+COMMON = 8  # tokens that all rows begin with; for fewer a pass of their own does not pay
+
 
 def places(batch: Batch) -> Tensor:
     """Return the number of each token in its row."""
@@ -19,19 +21,38 @@ def places(batch: Batch) -> Tensor:
 
 
 def read_prefix(model: Any, batch: Batch, width: int) -> Any:
-    """Run the first columns of a batch, so many, and return their keys and values."""
-    cache = fresh_cache(model)
-    last = torch.full((len(batch.ids), 1), width - 1, device=batch.ids.device)
-    with narrowed(model, last):
-        model(
-            batch.ids[:, :width],
-            return_type="logits",
-            attention_mask=batch.mask[:, :width],
-            past_key_values=cache,
-            use_cache=True,
-            position_ids=places(batch)[:, :width],
-        )
+    """Run the first columns of a batch, so many, and return their keys and values; what all rows begin with is run once."""
+    cache, done = fresh_cache(model), 0
+    pads = batch.starts - batch.starts.min()
+    common = _common(batch)
+    if len(batch.ids) > 1 and common >= COMMON:
+        done = min(common + int(batch.starts.min()), width)
+        rows = batch.ids[:1, int(batch.starts[0]) :][:, : done - int(batch.starts.min())]
+        first = _run(model, rows, torch.ones_like(rows), torch.arange(rows.shape[1], device=rows.device)[None], fresh_cache(model))
+        if not croppable(first, rows.shape[1]):
+            cache, done = fresh_cache(model), 0
+        else:
+            # a row that is padded further holds fewer of these tokens; what stands in the padding is never looked at
+            at = (torch.arange(done, device=rows.device) - batch.starts.min() - pads[:, None]).clamp(min=0)
+            for n, layer in enumerate(first.layers):
+                if layer.is_initialized:
+                    cache.update(*(x[0][:, at.to(x.device)].transpose(0, 1).contiguous() for x in (layer.keys, layer.values)), n)
+    return cache if done >= width else _run(model, batch.ids[:, done:width], batch.mask[:, :width], places(batch)[:, done:width], cache)
+
+
+def _run(model: Any, ids: Tensor, mask: Tensor, position: Tensor, cache: Any) -> Any:
+    """Run columns behind those that a cache holds; return the cache, which holds them too."""
+    with narrowed(model, torch.full((len(ids), 1), ids.shape[1] - 1, device=ids.device)):
+        model(ids, return_type="logits", attention_mask=mask, past_key_values=cache, use_cache=True, position_ids=position)
     return cache
+
+
+def _common(batch: Batch) -> int:
+    """How many tokens all rows of a batch begin with."""
+    rows = [ids[mask.bool()] for ids, mask in zip(batch.ids, batch.mask, strict=True)]
+    shortest = min(map(len, rows))
+    same = (torch.stack([r[:shortest] for r in rows]) == rows[0][:shortest]).all(0)
+    return shortest if bool(same.all()) else int((~same).int().argmax())
 
 
 def cropped(cache: Any, width: int) -> Any:

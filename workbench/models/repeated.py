@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..core.types import Float, Int, Tensor
-from .digest import weights_state
+from .digest import settled, weights_state
 from .edits import Edit, Read
 from .forward import run
 from .hooks import active_edits, check_layer, edited, foreign_hooks
@@ -107,6 +107,10 @@ class Repeated:
         """
         require(self.model)
         self.asked = next(_TURN)
+        with settled():  # the weights are looked at once per pass
+            return self._ask(at, edits, read)
+
+    def _ask(self, at: Tensor, edits: EditsLike, read: tuple[str, int] | None) -> tuple[Tensor, Tensor | None]:
         at = at.to(self._left.ids.device)
         acting = list(edits(self._left) if callable(edits) else edits)
         columns = self._left.starts[:, None] + at

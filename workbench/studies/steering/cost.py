@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PLAIN_TASK = "answers without a claim"
 DRAWN = 8  # random directions of a control
+# for plans: edits whose price is measured, ways that are compared at equal cost, and passes of a search
+EDITS, FAMILIES, SEARCHED = 8, 5 + DRAWN, 6
 PUSHES = (
     "chosen push",
     "chosen push, gated",
@@ -61,7 +63,7 @@ def tax(study: Steering) -> None:
         pushed = table["edit"].isin(PUSHES)
         return table.assign(norm_share=np.where(pushed, study.share(study.direction, study.coefficient), np.nan))
 
-    study.run.table("tax", make=make, doing="what it costs")
+    study.run.table("tax", make=make, doing="what it costs", tokens=study.tokens(4, EDITS + 3 * DRAWN, whole=2.0))
 
 
 def _edits(study: Steering) -> Mapping[str, Iterable[Edit]]:
@@ -133,7 +135,9 @@ def costs(study: Steering) -> None:
         along = [study.share(lines[m], s) if m in lines else np.nan for m, s in zip(table["method"], table["strength"], strict=True)]
         return table.assign(norm_share=along)
 
-    study.run.table("equal_cost", make=make, doing="methods at equal cost")
+    searched = FAMILIES * (len(study.set.targets) + 1)
+    tokens = study.tokens(1, searched * SEARCHED, side="validation", whole=0) + study.tokens(1, searched, whole=0)
+    study.run.table("equal_cost", make=make, doing="methods at equal cost", tokens=tokens)
 
 
 def _lines(study: Steering) -> dict[str, Direction]:
@@ -179,7 +183,7 @@ def items(study: Steering) -> None:
         )
         return {"steerability": summary, "items": by_item}
 
-    study.run.table(("steerability", "items"), make=make, doing="item by item")
+    study.run.table(("steerability", "items"), make=make, doing="item by item", tokens=study.tokens(1, 3, whole=0))
 
 
 def _turned(pair: ContrastPair) -> ContrastPair:
