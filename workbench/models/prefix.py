@@ -56,15 +56,42 @@ def _common(batch: Batch) -> int:
 
 
 def cropped(cache: Any, width: int) -> Any:
-    """Return the first columns of a cache; nothing is copied, and what a pass adds stays out of the original."""
+    """Return the first columns of a cache for one pass: nothing is copied, and what the pass adds is kept nowhere."""
     out = copy.copy(cache)
-    out.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in out.layers:
-        if layer.is_initialized:
-            layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
-            if hasattr(layer, "cumulative_length"):
-                layer.cumulative_length = width
+    out.layers = [_passing(copy.copy(layer), width) for layer in cache.layers]
     return out
+
+
+def _passing(layer: Any, width: int) -> Any:
+    if layer.is_initialized:
+        keys, values = layer.keys[..., :width, :], layer.values[..., :width, :]
+        layer.keys, layer.values = keys, values
+        if hasattr(layer, "cumulative_length"):
+            layer.cumulative_length = width
+        own = layer.update
+
+        def update(*args: Any, **more: Any) -> Any:
+            grown = own(*args, **more)
+            layer.keys, layer.values = keys, values
+            return grown
+
+        layer.update = update
+    return layer
+
+
+def together(cache: Any) -> None:
+    """Move keys and values into one piece of memory: in many pieces, between what passes take and free, they would leave holes there."""
+    parts = [(layer, name) for layer in cache.layers if layer.is_initialized for name in ("keys", "values")]
+    if len({(getattr(*p).dtype, getattr(*p).device) for p in parts}) != 1:
+        return
+    first = getattr(*parts[0])
+    memory = torch.empty(sum(getattr(*p).numel() for p in parts), dtype=first.dtype, device=first.device)
+    start = 0
+    for layer, name in parts:
+        value = getattr(layer, name)
+        room = memory[start : start + value.numel()].view(value.shape)
+        setattr(layer, name, room.copy_(value))
+        start += value.numel()
 
 
 def croppable(cache: Any, width: int) -> bool:

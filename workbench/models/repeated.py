@@ -24,7 +24,7 @@ from .edits import Edit, Read
 from .forward import run
 from .hooks import active_edits, check_layer, edited, foreign_hooks
 from .narrow import narrowed
-from .prefix import croppable, cropped, places, read_prefix, size_of
+from .prefix import croppable, cropped, places, read_prefix, size_of, together
 from .skipped import remembered, skipped
 from .tokens import Batch, pad
 from .verdict import require, verdict
@@ -242,6 +242,7 @@ class Repeated:
         if not croppable(cache, width - 1):
             self.share = False
             return False
+        together(cache)
         self._cache, self._state = cache, state
         _KEEPING.add(self)
         return True
