@@ -30,7 +30,7 @@ from .tokens import Batch, pad
 from .verdict import require, verdict
 from .watch import Watch, laid_out
 
-BYTES = 2**30  # keys and values that are kept at one time, of all batches together
+BYTES = 3 * 2**28  # keys and values that are kept at one time, of all batches together
 CLOSE = 1e-3  # of the largest logit: rounding stays far below
 EditsLike = Iterable[Edit] | Callable[[Batch], Iterable[Edit]]
 _WHY: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
