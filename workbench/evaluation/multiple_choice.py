@@ -82,8 +82,10 @@ def multiple_choice(
     rows = []
     jobs = [(s, n, c) for s in sets for n in by_layer for c in doses if c] + [(s, n, 0.0) for s in sets for n in by_layer]
     askers = {s: Asker(model, p) for s, p in sets.items()}
-    shares = _shares(model, sets, {n: (d, edits(d, 1.0, None if single else n)[0]) for n, d in by_layer.items()}, doses, unit, push, how)
+    places = {n: (d, edits(d, 1.0, None if single else n)[0]) for n, d in by_layer.items()}
+    shares: dict[tuple[str, int, float], float] = {}
     for system, layer, c in tqdm(jobs, desc="multiple choice", disable=None if progress is None else not progress):
+        shares = shares or _shares(model, sets, places, doses, unit, push, how)
         asker = askers[system]
         logp = asker.ask(edits(by_layer[layer], c, None if single else layer)) if c else asker.base
         names = {"system": system, "layer": layer, "coefficient": c, "norm_share": shares[system, layer, c]}

@@ -169,10 +169,10 @@ class Steering(Rows):
         self.hold()
         harm, plain = Asker(self.model, self.pushed("validation")[self.set.claims[0]]), Asker(self.model, self.plain("validation"))
         frame, right = harm.prompts.to_frame(), np.array(plain.prompts.labels)
-        start = ((plain.odds(plain.base) > 0) == right).mean()
         rows = []
         hidden = None if self.progress is None else not self.progress
         for (kind, site, layer), d in tqdm(self.made.items(), desc="choose", unit="place", disable=hidden):
+            start = ((plain.odds(plain.base) > 0) == right).mean()
             for c in self.set.coefficients:
                 edits = add(d, c, scope=self.set.scope)
                 safe = (harm.odds(harm.ask(edits)) > 0) == frame["label"].to_numpy()
