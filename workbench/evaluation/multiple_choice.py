@@ -220,6 +220,7 @@ def capability(
     with tqdm(total=steps, desc="capability", disable=None if progress is None else not progress) as bar:
         for task, (asker, right) in askers.items():
             label, people = 1 if right == "matching" else np.array(asker.prompts.labels), np.array([p.identity for p in asker.prompts])
+            asker.renew()
             for edit, acting in named.items():
                 odds = asker.odds(asker.ask(acting) if acting else asker.base)
                 put(edit, task, "accuracy", ((odds > 0) == label).astype(float), people, True)

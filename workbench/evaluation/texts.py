@@ -69,7 +69,14 @@ class Scored:
         ]
 
     def under(self, edits: Iterable[Edit] | None = None) -> pd.DataFrame:
-        """Return what `text_nll` does."""
+        """Return what `text_nll` does.
+
+        Args:
+            edits: What acts, beside the edits that are active already.
+
+        Raises:
+            EmptyScope, NotFinite: As for `text_nll`.
+        """
         acting = list(edits or ())
         out = np.zeros((len(self._rows), 2))
         _check_scopes([*active_edits(self.model), *acting], self.starts)

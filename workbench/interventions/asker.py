@@ -16,7 +16,7 @@ from ..core.types import Float, Int
 from ..models import Edit, edited
 from ..models.forward import run
 from ..models.generate import where_not_finite
-from ..models.repeated import repeated
+from ..models.repeated import TURN, repeated
 from ..models.tokens import Batch, answer_tokens, encode_pairs
 from ..prompts import PromptSet
 
@@ -86,6 +86,11 @@ class Asker:
         """Free what is kept between passes; it is made again when it is needed."""
         for part in self._parts:
             part.forget()
+
+    def renew(self) -> None:
+        """Say that these prompts are asked from now on: what is kept of others may be freed for them."""
+        for part in self._parts:
+            part.since = next(TURN)
 
     @property
     def batches(self) -> list[Batch]:

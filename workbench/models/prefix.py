@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from typing import Any
 
 import torch
@@ -55,28 +56,34 @@ def _common(batch: Batch) -> int:
     return shortest if bool(same.all()) else int((~same).int().argmax())
 
 
-def cropped(cache: Any, width: int) -> Any:
+def cropped(kept: Any, width: int) -> Any:
     """Return the first columns of a cache for one pass: nothing is copied, and what the pass adds is kept nowhere."""
-    out = copy.copy(cache)
-    out.layers = [_passing(copy.copy(layer), width) for layer in cache.layers]
+    out = copy.copy(kept)
+    out.layers = [_passing(copy.copy(layer), width) for layer in kept.layers]
     return out
 
 
 def _passing(layer: Any, width: int) -> Any:
     if layer.is_initialized:
-        keys, values = layer.keys[..., :width, :], layer.values[..., :width, :]
-        layer.keys, layer.values = keys, values
+        layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
         if hasattr(layer, "cumulative_length"):
             layer.cumulative_length = width
-        own = layer.update
+        layer.__class__ = _forgetful(type(layer))
+    return layer
 
-        def update(*args: Any, **more: Any) -> Any:
-            grown = own(*args, **more)
-            layer.keys, layer.values = keys, values
+
+@cache
+def _forgetful(kind: type) -> type:
+    """A kind of layer that gives what a pass adds back to the pass and does not keep it."""
+
+    class Forgetful(kind):
+        def update(self, *args: Any, **more: Any) -> Any:
+            kept = self.keys, self.values
+            grown = super().update(*args, **more)
+            self.keys, self.values = kept
             return grown
 
-        layer.update = update
-    return layer
+    return Forgetful
 
 
 def together(cache: Any) -> None:

@@ -37,7 +37,7 @@ _WHY: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 # why blocks of a model cannot be skipped, "" where they can: in passes that are resumed at a column, and in others
 _BLOCKS: weakref.WeakKeyDictionary[Any, dict[bool, str]] = weakref.WeakKeyDictionary()
 _KEEPING: weakref.WeakSet[Repeated] = weakref.WeakSet()
-_TURN = itertools.count(1)  # when rows were asked: what was used least recently is freed first
+TURN = itertools.count(1)  # when rows were asked: what was used least recently is freed first
 _MINE = threading.local()  # the rows of this thread, by content
 
 
@@ -58,7 +58,7 @@ def repeated(
     out = known.get(key)
     if out is None:
         out = known[key] = Repeated(model, rows, prompt=prompt, instruction=instruction)
-    out.since = next(_TURN)
+    out.since = next(TURN)
     return out
 
 
@@ -73,7 +73,8 @@ class Repeated:
     Attributes:
         whole: The rows padded on the right, for whole passes.
         share: Whether tokens before an edit may be taken from an earlier pass.
-        since: When they were made, or last given to somebody: to make room, what was not asked after that is freed.
+        since: When they were made, last given to somebody, or asked before the last time: to make room, what was not asked after that is
+            freed.
         asked: When they were last asked.
     """
 
@@ -89,7 +90,7 @@ class Repeated:
         self._below: dict[bool, dict[Any, Any]] = {}
         self._state: tuple[int, ...] = ()
         self._thread = threading.get_ident()
-        self.since = self.asked = next(_TURN)
+        self.since = self.asked = next(TURN)
 
     @torch.no_grad()
     def ask(
@@ -106,7 +107,7 @@ class Repeated:
             Logits in float32, and the activations; `None` without `read`.
         """
         require(self.model)
-        self.asked = next(_TURN)
+        self.since, self.asked = max(self.since, self.asked), next(TURN)
         with settled():  # the weights are looked at once per pass
             return self._ask(at, edits, read)
 
@@ -193,7 +194,8 @@ class Repeated:
             return 0
         width = self._left.ids.shape[1]
         cut = min([first, width - 1, *(self._first(e) for e in acting)])
-        if cut * 2 < width and acting:  # most of it would be computed anew: no reason to keep anything
+        kept = self._cache is not None and self._state == weights_state(self.model)
+        if cut * 2 < width and acting and not kept:  # most of it would be computed anew: no reason to keep anything
             return 0
         return cut if cut and self._keep() else 0
 

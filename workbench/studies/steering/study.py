@@ -257,7 +257,7 @@ STUDY = Study(
         "elicit": 12,
         "fit": 96,
         "validation": 48,
-        "test": 64,
+        "test": 48,
         "sites": ("resid_post",),
         "layers": 3,
         "coefficients": (0.5, 1.0, 2.0),
