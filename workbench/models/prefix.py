@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -99,6 +101,12 @@ def together(cache: Any) -> None:
         room = memory[start : start + value.numel()].view(value.shape)
         setattr(layer, name, room.copy_(value))
         start += value.numel()
+
+
+def trim() -> None:
+    """Give memory that passes have freed back to the system, where the C library can."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def croppable(cache: Any, width: int) -> bool:

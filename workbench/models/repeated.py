@@ -24,13 +24,13 @@ from .edits import Edit, Read
 from .forward import run
 from .hooks import active_edits, check_layer, edited, foreign_hooks
 from .narrow import narrowed
-from .prefix import croppable, cropped, places, read_prefix, size_of, together
+from .prefix import croppable, cropped, places, read_prefix, size_of, together, trim
 from .skipped import remembered, skipped
 from .tokens import Batch, pad
 from .verdict import require, verdict
 from .watch import Watch, laid_out
 
-BYTES = 3 * 2**28  # keys and values that are kept at one time, of all batches together
+BYTES = 2**29  # keys and values that are kept at one time, of all batches together
 CLOSE = 1e-3  # of the largest logit: rounding stays far below
 EditsLike = Iterable[Edit] | Callable[[Batch], Iterable[Edit]]
 _WHY: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
@@ -89,6 +89,7 @@ class Repeated:
         self._cache: Any = None
         self._below: dict[bool, dict[Any, Any]] = {}
         self._state: tuple[int, ...] = ()
+        self._plain = True  # nothing acts on the model but what it is asked under
         self._thread = threading.get_ident()
         self.since = self.asked = next(TURN)
 
@@ -112,6 +113,7 @@ class Repeated:
             return self._ask(at, edits, read)
 
     def _ask(self, at: Tensor, edits: EditsLike, read: tuple[str, int] | None) -> tuple[Tensor, Tensor | None]:
+        self._plain = not active_edits(self.model) and not foreign_hooks(self.model) and not self.model.training
         at = at.to(self._left.ids.device)
         acting = list(edits(self._left) if callable(edits) else edits)
         columns = self._left.starts[:, None] + at
@@ -158,8 +160,7 @@ class Repeated:
             return 0
         layers = [check_layer(self.model, e.layer) for e in acting] + [check_layer(self.model, e.gate.layer) for e in acting if e.gate]
         layers += [] if read is None else [check_layer(self.model, read[1])]
-        plain = not active_edits(self.model) and not foreign_hooks(self.model) and not self.model.training
-        return min(layers) if plain else 0
+        return min(layers) if self._plain else 0
 
     def _from_block(self, layer: int, cut: int, go: Callable[[], Tensor]) -> Tensor:
         """Run the rows from a column on, the blocks below a layer from what they gave in an earlier pass."""
@@ -226,7 +227,7 @@ class Repeated:
 
     def _keep(self) -> bool:
         """Keep the keys and values of all columns but the last; return whether they are kept."""
-        if active_edits(self.model) or foreign_hooks(self.model) or self.model.training:
+        if not self._plain:
             return False
         state = weights_state(self.model)
         if self._cache is not None and self._state == state:
@@ -245,6 +246,7 @@ class Repeated:
             self.share = False
             return False
         together(cache)
+        trim()
         self._cache, self._state = cache, state
         _KEEPING.add(self)
         return True
