@@ -69,6 +69,7 @@ bench: $(STAMP)
 	$(PY) -W ignore benchmarks/probes.py
 	$(PY) -W ignore benchmarks/geometry.py
 	$(PY) -W ignore benchmarks/interventions.py
+	$(PY) -W ignore benchmarks/smollm2.py
 
 # 48 cells of planted angles x 1,000 runs (about half an hour on two cores); --full for the whole grid
 calibrate: $(STAMP)

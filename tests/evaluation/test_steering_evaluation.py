@@ -14,10 +14,12 @@ from workbench.directions import place_of
 from workbench.evaluation import fluency, fluency_break, perplexity, perplexity_ratio, text_nll
 from workbench.evaluation.dose import per_item
 from workbench.evaluation.multiple_choice import truth_scores
-from workbench.interventions import custom_edit
-from workbench.models import Edit
+from workbench.interventions import custom_edit, norms
+from workbench.interventions.norms import stream_norms
+from workbench.models import Change, Edit, edited, reweighted
 from workbench.models.forward import run
 from workbench.models.tokens import encode, encode_pairs, pad
+from workbench.models.weights import parameters
 from workbench.prompts import Choice, MultiTruth, choices_to_prompts
 
 FEW = {"resamples": 100, "progress": False}
@@ -184,15 +186,17 @@ def test_multiple_choice_in_both_orders(organism):
     with pytest.raises(errors.BadInput, match="the mapping names the layers"):
         wb.multiple_choice(organism, prompts, {5: d}, [20], layer=5, **FEW)
     given = choices_to_prompts(letters(), model=organism)
-    both = wb.multiple_choice(
-        organism,
-        {"none": given, "told": choices_to_prompts(letters(), model=organism, system="Say yes.")},
-        {5: d},
-        [1],
-        scope="last",
-        **FEW,
-    )
-    assert set(both["system"]) == {"none", "told"}
+    sets = {"none": given, "told": choices_to_prompts(letters(), model=organism, system="Say yes.")}
+    both = wb.multiple_choice(organism, sets, {5: d}, [-1], scope="last", **FEW)
+    assert set(both["system"]) == set(sets)
+    for name, asked in sets.items():
+        norm = stream_norms(organism, asked, [("resid_post", 5)])["resid_post", 5]
+        part = both[both["system"] == name].set_index("coefficient")["norm_share"]
+        assert part[-1.0].to_numpy() == pytest.approx(d.scale / norm), "of the stream on the prompts of that system"
+        assert (part[0.0] == 0).all()
+    tenth = wb.multiple_choice(organism, given, d, [0.1], scope="last", unit="norm", norm=5.0, **FEW)
+    norm = stream_norms(organism, given, [("resid_post", 5)])["resid_post", 5]
+    assert sorted(set(tenth["norm_share"])) == pytest.approx([0.0, 0.5 / norm])
     assert "position_bias" not in set(both["metric"]), "one order says nothing of it"
 
 
@@ -345,6 +349,22 @@ def test_doses_as_shares_of_the_streams_length(organism, stance):
         assert shares[2.0] == pytest.approx([2 * d.scale / norm], rel=1e-5)
     twice = wb.dose_response(organism, few, d, [1], push=lambda d, c: wb.add(d, c) | wb.ablate(d), random=0, **FEW)
     assert twice["norm_share"].isna().all(), "of several edits nobody can say how long they are together"
+
+
+def test_norms_are_measured_once_under_the_same_weights(organism, stance, monkeypatch):
+    harm = stance[1]
+    few, place, measured = harm.subset(range(3)), ("resid_post", 2), []
+    own = norms._collected
+    monkeypatch.setattr(norms, "_collected", lambda m, p, places, of: (measured.append(places), own(m, p, places, of))[1])
+    first = stream_norms(organism, few, [place])[place]
+    assert stream_norms(organism, few, [place, ("resid_post", 3)])[place] == first
+    assert measured == [[place], [("resid_post", 3)]]
+    with edited(organism, Edit(site="resid_post", layer=2, function=lambda x: 2 * x)):
+        assert stream_norms(organism, few, [place])[place] == pytest.approx(2 * first)
+    name = next(n for n in parameters(organism) if n.endswith("mlp.down_proj.weight"))
+    with reweighted(organism, [Change(parameter=name, function=lambda w: w * 3, label="tripled")]):
+        assert stream_norms(organism, few, [place])[place] != pytest.approx(first)
+    assert stream_norms(organism, few, [place])[place] == first
 
 
 def test_controls_stand_in_the_table_as_one(organism, stance):

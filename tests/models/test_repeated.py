@@ -1,14 +1,16 @@
 """Passes that take tokens before an edit from an earlier pass give what whole passes give."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from workbench.core import errors
-from workbench.models import Change, Edit, Gate, Scope, edited, reweighted
+from workbench.models import Change, Edit, Gate, Scope, edited, prefix, reweighted
 from workbench.models import repeated as module
 from workbench.models.forward import run
 from workbench.models.narrow import narrowed
-from workbench.models.repeated import Repeated
+from workbench.models.repeated import Repeated, repeated
 from workbench.models.tokens import encode, pad
 
 TEXTS = ["women have the right to rest. do you agree?", "Statement: rest", "do you agree? Answer: yes no true false women"]
@@ -96,11 +98,52 @@ def test_no_more_is_kept_than_there_is_room_for(tiny, monkeypatch):
     want = first.ask(at, push)[0]
     monkeypatch.setattr(module, "BYTES", first.kept + 10)
     second = Repeated(tiny, rows)
+    assert torch.allclose(first.ask(at, push)[0], want, atol=1e-5)
     assert torch.allclose(second.ask(at, push)[0], want, atol=1e-5)
+    assert first.kept > 0, "it was asked since the other was made"
     assert second.kept == 0
-    first.forget()
-    second.ask(at, push)
-    assert second.kept > 0
+    assert torch.allclose(second.ask(at, push)[0], want, atol=1e-5)
+    assert second.kept > 0, "asked again, and the other was not"
+    assert first.kept == 0
+    for _ in range(3):
+        first.ask(at, push)
+        second.ask(at, push)
+        assert second.kept > 0, "the two take turns: neither frees the other"
+    third = Repeated(tiny, rows)
+    assert torch.allclose(third.ask(at, push)[0], want, atol=1e-5)
+    assert second.kept == 0, "not asked any more: it makes room"
+    assert third.kept > 0
+
+
+def test_the_same_rows_are_read_once_as_long_as_somebody_holds_them(tiny):
+    rows = encode(tiny, TEXTS)
+    ends = {"prompt": [len(r) for r in rows]}
+    held = repeated(tiny, rows, **ends)
+    assert repeated(tiny, rows, **ends) is held
+    assert repeated(tiny, rows, prompt=[len(r) - 1 for r in rows]) is not held
+    assert repeated(tiny, rows[:2], prompt=ends["prompt"][:2]) is not held
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: repeated(tiny, rows, **ends)).result() is not held, "two threads do not run one at a time"
+
+
+def test_a_gate_on_the_last_token_is_decided_in_a_resumed_pass(tiny):
+    """It lets some rows through, and not others."""
+    rows = encode(tiny, TEXTS)
+    at = torch.tensor([[len(r) - 1] for r in rows])
+    _, stream = Repeated(tiny, rows).ask(at, read=("resid_post", 0))
+    middle = float(stream[:, 0, 0].median()) - 1e-3
+    made = {}
+    for pool in ("last", "mean"):
+        gate = Gate(site="resid_post", layer=0, score=lambda x: x[..., 0], threshold=middle, pool=pool)
+        push = [Edit(site="resid_post", layer=1, function=lambda x: x + 3 * V, scope=Scope("last"), gate=gate)]
+        one, whole = Repeated(tiny, rows), Repeated(tiny, rows)
+        whole.share = False
+        want, made[pool] = whole.ask(at, push)[0], one.ask(at, push)[0]
+        assert torch.allclose(made[pool], want, atol=1e-4)
+        assert bool(one.kept) == (pool == "last"), "the mean is over all of the prompt"
+    moved = (made["last"] - Repeated(tiny, rows).ask(at)[0]).abs().amax((1, 2)) > 1e-2
+    assert moved.tolist() == (stream[:, 0, 0] > middle).tolist()
+    assert 0 < int(moved.sum()) < len(rows)
 
 
 def test_only_the_tokens_asked_for_are_unembedded(tiny_pair):
@@ -152,3 +195,49 @@ def test_blocks_below_an_edit_are_not_computed_again(tiny_pair, monkeypatch):
     repeated.ask(at, broken)
     assert torch.allclose(repeated.ask(at, push)[0], want, atol=1e-5 * float(want.abs().max()))
     assert not any("forward" in b.__dict__ for b in model.blocks)
+
+
+def test_a_resumed_pass_begins_at_the_edited_block(tiny, monkeypatch):
+    rows, runs = encode(tiny, TEXTS), []
+    at = torch.tensor([[len(r) - 1] for r in rows])
+    repeated, whole = Repeated(tiny, rows), Repeated(tiny, rows)
+    whole.share = False
+
+    def push(layer, c=3.0):
+        return [Edit(site="resid_post", layer=layer, function=lambda x: x + c * V.to(x), scope=Scope("last"))]
+
+    repeated.ask(at, push(1))
+    for k, block in enumerate(tiny.blocks):
+        own = block.ln1.forward
+        monkeypatch.setitem(block.ln1.__dict__, "forward", lambda x, k=k, own=own: (runs.append((k, x.shape[1])), own(x))[1])
+    got, stream = repeated.ask(at, push(1, -2.0), read=("resid_post", 2))
+    assert repeated.kept > 0
+    assert set(runs) == {(1, 1), (2, 1)}, "one token, from the block of the push on"
+    want, other = whole.ask(at, push(1, -2.0), read=("resid_post", 2))
+    assert torch.allclose(got, want, atol=1e-5 * float(want.abs().max()))
+    assert torch.allclose(stream, other, atol=1e-5)
+    with reweighted(tiny, [Change(parameter="model.layers.0.mlp.up_proj.weight", function=lambda w: w * 0.5, label="half")]):
+        assert torch.allclose(repeated.ask(at, push(1))[0], whole.ask(at, push(1))[0], atol=1e-4)
+    assert torch.allclose(repeated.ask(at, push(0))[0], whole.ask(at, push(0))[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("beginning", ["Statement: women have the right to rest. do you agree? ", ""])
+def test_what_all_rows_begin_with_is_read_once(tiny_pair, beginning, monkeypatch):
+    name, _, model = tiny_pair
+    rows, seen = encode(model, [beginning + t for t in TEXTS]), []
+    at = torch.tensor([[len(r) - 1] for r in rows])
+    push = [Edit(site="resid_post", layer=1, function=lambda x: x + 3 * V.to(x), scope=Scope("last"))]
+    whole, shared = Repeated(model, rows), Repeated(model, rows)
+    whole.share = False
+    want = whole.ask(at, push)[0]
+    Repeated(model, rows).ask(at, push)  # the trial
+    monkeypatch.setattr(prefix, "_run", lambda m, ids, *rest, own=prefix._run: (seen.append(tuple(ids.shape)), own(m, ids, *rest))[1])
+    got = shared.ask(at, push)[0]
+    assert torch.allclose(got, want, atol=1e-4 * float(want.abs().max())), name
+    if shared.kept:
+        widest = max(map(len, rows))
+        common = prefix._common(shared._left)
+        assert (common >= prefix.COMMON) == bool(beginning)
+        least = widest - min(map(len, rows))
+        assert least > 0, "rows of unequal length"
+        assert seen == ([(1, common), (len(rows), widest - 1 - common)] if beginning else [(len(rows), widest - 1)])

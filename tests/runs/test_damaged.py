@@ -230,7 +230,7 @@ def test_what_is_remembered_of_a_model_is_believed_only_as_it_was_written(change
 
 @pytest.mark.parametrize(
     "line",
-    [b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"[]\n", b'{"study": "toy"}\n', b'{"study": "toy", "step": ["draw"], "seconds": 1}\n', b'{"study": "toy", "step": "draw", "seconds": "x"}\n', b'{"study": "toy", "step": "draw", "seconds": 1, "size": []}\n', b'{"study": "toy", "step": "draw", "seconds": 1, "items": "many"}\n'],
+    [b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"[]\n", b'{"study": "toy"}\n', b'{"study": "toy", "step": ["draw"], "seconds": 1}\n', b'{"study": "toy", "step": "draw", "seconds": "x"}\n', b'{"study": "toy", "step": "draw", "seconds": 1, "size": []}\n', b'{"study": "toy", "step": "draw", "seconds": 1, "tokens": "many"}\n'],
 )  # fmt: skip
 def test_a_damaged_journal_ends_no_plan(line, cold, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

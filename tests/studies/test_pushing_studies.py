@@ -111,6 +111,10 @@ def test_caa(organism, tmp_path, folder, no_browser, capsys, documented, monkeyp
     test = run.tables["test"]
     assert set(test["system"]) == {"none", "positive", "negative"}
     assert set(test[test["system"] == "none"]["layer"]) == {1, 3}
+    drawn = run.tables["random"].set_index("coefficient")
+    same = test[(test["system"] == "none") & (test["layer"] == drawn["layer"].iloc[0])].groupby("coefficient")["norm_share"].first()
+    assert drawn["norm_share"][1.0] == pytest.approx(same[1.0]), "random directions are as long as the vector"
+    assert same[1.0] > 0
     counts = run.tables["data"].set_index("split")
     assert counts.loc["generate", "in_file"] == 14
     assert counts.loc["test", "prompts"] == 12, "both letter orders"

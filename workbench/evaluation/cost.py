@@ -36,7 +36,7 @@ def equal_cost(
             controls "random …".
         target: Mean KL(unedited || edited) in nats, one or several, above 0.
         measure: On which behaviour is measured; by default the same prompts.
-        starts: The first strength of each search, by name; 1 if not given.
+        starts: The first strength of each search, by name; 1 if not given. Controls after the first one begin where that one ended.
         resamples, seed: For intervals, clustered by identity.
         progress: Show a progress bar.
 
@@ -55,8 +55,13 @@ def equal_cost(
     targets = [float(target)] if isinstance(target, int | float) else [float(t) for t in target]
     rows = []
     jobs = [(name, t) for name in families for t in targets]
+    drawn: dict[float, float] = {}
     for name, t in tqdm(jobs, desc="equal cost", disable=None if progress is None else not progress):
-        tuned = tune(model, tuning, families[name], t, start=(starts or {}).get(name, 1.0))
+        control = name.startswith("random ")
+        first = (starts or {}).get(name, 1.0)
+        tuned = tune(model, tuning, families[name], t, start=drawn.get(t, first) if control else first)
+        if control and not tuned.note:
+            drawn[t] = tuned.strength
         measured = measure_items(asked, asked.ask(families[name](tuned.strength)), frame)
         for m, v in measured.items():
             rows.append(

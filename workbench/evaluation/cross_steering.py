@@ -123,11 +123,12 @@ def cross_steering(
         seed=seed,
     )
     rows: list[dict[str, Any]] = []
+    jobs = _jobs(push, len(next(iter(read.values())).unit), random, seed)
+    places = [("resid_post", layer) for layer, _, _ in jobs]
     for position in positions:
-        pushed = Pushed(model, prompts, position, read_layer)
-        jobs = _jobs(push, len(next(iter(read.values())).unit), random, seed)
-        lengths = stream_norms(model, prompts, [("resid_post", layer) for layer, _, _ in jobs])
-        for layer, name, d in tqdm(jobs, desc=f"push at {position}", disable=None if progress is None else not progress):
+        bar = tqdm(total=len(jobs) * len(ways), desc=f"push at {position}", disable=None if progress is None else not progress)
+        pushed, lengths = Pushed(model, prompts, position, read_layer), stream_norms(model, prompts, places)
+        for layer, name, d in jobs:
             norm, middle = pushed.norms(layer, d.unit)
             for kind, way in ways.items():
                 size, said, apart = _push(pushed, way, d, layer, kl, norm, middle, tolerance)
@@ -146,6 +147,8 @@ def cross_steering(
                 }
                 carried = sign * size if sign and position != "instruction_last" else 0.0 if isinstance(way, str) else float("nan")
                 rows += [common | row for row in reading.rows(pushed.base, said, d.unit, carried)]
+                bar.update()
+        bar.close()
     return _pooled(pd.DataFrame(rows))
 
 

@@ -113,20 +113,20 @@ def dose_response(
 
     place = edits(direction, 1.0)[0]
     common = {"layer": place.layer, "site": place.site}
-    known = stream_norms(model, prompts, [(place.site, place.layer)])[place.site, place.layer] if place.site in STREAM else float("nan")
 
-    def dose(c: float) -> dict[str, float]:
+    def dose(c: float, known: float) -> dict[str, float]:
         own = push is not None and place.site in STREAM
         size = push_length(model, prompts, edits(direction, c)) if own else float("nan") if push else length(direction, c, unit, norm)
         return {"coefficient": c, "norm_share": share(size, known)}
 
-    shares = {c: dose(c) for c in doses}
     neutral = None if texts is None else Scored(model, texts)
-    scored = None if neutral is None else neutral.under()
     controls = random_directions(direction, random, seed)
     rows: list[dict[str, Any]] = []
     steps = len(doses) + random * (len(doses) - 1)
     with tqdm(total=steps, desc="dose and response", disable=None if progress is None else not progress) as bar:
+        norms = stream_norms(model, prompts, [(place.site, place.layer)] if place.site in STREAM else [])
+        shares = {c: dose(c, norms.get((place.site, place.layer), float("nan"))) for c in doses}
+        scored = None if neutral is None else neutral.under()
         for c in doses:
             measured = measure(asker, asker.ask(edits(direction, c)) if c else asker.base, frame)
             names = common | {"method": "direction"} | shares[c]

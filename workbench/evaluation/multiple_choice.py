@@ -16,7 +16,8 @@ from ..core.stats import mean, proportion
 from ..interventions import Asker, add
 from ..interventions.cost import strengths
 from ..interventions.custom import Push, edits_of
-from ..interventions.placing import ScopeLike
+from ..interventions.norms import push_length, share, stream_norms
+from ..interventions.placing import STREAM, ScopeLike, length
 from ..models import Edit, Edits
 from ..prompts import PromptSet
 from ..prompts.benchmarks import MultiTruth
@@ -51,9 +52,10 @@ def multiple_choice(
         progress: Show a progress bar.
 
     Returns:
-        Rows `system, layer, coefficient, metric, value, low, high, n`. Metrics: "p_matching" (of the two letters' probability), "accuracy"
-        (share of items where it is above a half), "position_bias" (mean P(A) minus a half over items of which both orders are there; 0
-        favours neither letter) and "answered" (probability of both letters).
+        Rows `system, layer, coefficient, norm_share, metric, value, low, high, n`. `norm_share` is the length of the push as a share of the
+        stream's there, on the prompts of that system, as for `dose_response`. Metrics: "p_matching" (of the two letters' probability),
+        "accuracy" (share of items where it is above a half), "position_bias" (mean P(A) minus a half over items of which both orders are
+        there; 0 favours neither letter) and "answered" (probability of both letters).
 
     Raises:
         BadInput: `layer=` beside a mapping that names the layers, arguments for `wb.add` beside `push`, or coefficients that are no
@@ -80,12 +82,40 @@ def multiple_choice(
     rows = []
     jobs = [(s, n, c) for s in sets for n in by_layer for c in doses if c] + [(s, n, 0.0) for s in sets for n in by_layer]
     askers = {s: Asker(model, p) for s, p in sets.items()}
+    places = {n: (d, edits(d, 1.0, None if single else n)[0]) for n, d in by_layer.items()}
+    shares: dict[tuple[str, int, float], float] = {}
     for system, layer, c in tqdm(jobs, desc="multiple choice", disable=None if progress is None else not progress):
+        shares = shares or _shares(model, sets, places, doses, unit, push, how)
         asker = askers[system]
         logp = asker.ask(edits(by_layer[layer], c, None if single else layer)) if c else asker.base
-        names = {"system": system, "layer": layer, "coefficient": c}
+        names = {"system": system, "layer": layer, "coefficient": c, "norm_share": shares[system, layer, c]}
         rows += [names | row for row in choice_rows(asker, asker.odds(logp), asker.answered(logp), resamples, seed)]
     return pd.DataFrame(rows).sort_values(["system", "layer", "coefficient", "metric"], ignore_index=True)
+
+
+def _shares(
+    model: Any,
+    sets: Mapping[str, PromptSet],
+    places: Mapping[int, tuple[Direction, Edit]],
+    doses: Sequence[float],
+    unit: str,
+    push: Push | None,
+    how: Mapping[str, Any],
+) -> dict[tuple[str, int, float], float]:
+    """How long each push is as a share of the stream, by system, layer and coefficient; `nan` where nobody can say."""
+    out: dict[tuple[str, int, float], float] = {}
+    for system, prompts in sets.items():
+        wanted = [(edit.site, edit.layer) for _, edit in places.values() if edit.site in STREAM]
+        known = stream_norms(model, prompts, wanted) if wanted else {}
+        for layer, (d, edit) in places.items():
+            norm = known.get((edit.site, edit.layer), float("nan"))
+            for c in doses:
+                if push is None:
+                    size = length(d, c, unit, how.get("norm"))
+                else:
+                    size = push_length(model, prompts, edits_of(push, d, c)) if norm == norm else float("nan")
+                out[system, layer, c] = share(size, norm)
+    return out
 
 
 def choice_rows(asker: Asker, odds: np.ndarray, answered: np.ndarray, resamples: int, seed: int) -> list[dict[str, Any]]:
@@ -187,15 +217,14 @@ def capability(
         )
 
     steps = len(named) * (len(askers) + bool(truths) + len(texts or {}))
-    # task by task: what is kept of one between its edits is freed before the next one
     with tqdm(total=steps, desc="capability", disable=None if progress is None else not progress) as bar:
         for task, (asker, right) in askers.items():
             label, people = 1 if right == "matching" else np.array(asker.prompts.labels), np.array([p.identity for p in asker.prompts])
+            asker.renew()
             for edit, acting in named.items():
                 odds = asker.odds(asker.ask(acting) if acting else asker.base)
                 put(edit, task, "accuracy", ((odds > 0) == label).astype(float), people, True)
                 bar.update()
-            asker.forget()
         for edit, acting in named.items() if truths else ():
             best, share = truth_scores(model, truths or (), acting)
             put(edit, "truthfulqa", "mc1", best, None, True)
@@ -220,7 +249,6 @@ def capability(
                     }
                 )
                 bar.update()
-            neutral.forget()
     order = {name: k for k, name in enumerate(named)}
     return pd.DataFrame(_pooled(sorted(rows, key=lambda row: order[row["edit"]])))
 

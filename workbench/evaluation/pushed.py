@@ -14,7 +14,7 @@ from ..core.types import Bool, Float, Int
 from ..interventions.cost import sought
 from ..models import Edit, Scope
 from ..models.forward import residuals
-from ..models.repeated import Repeated
+from ..models.repeated import Repeated, repeated
 from ..models.sinks import first_is_sink, outliers
 from ..models.tokens import Batch, encode_pairs
 from ..prompts import PromptSet
@@ -73,6 +73,7 @@ class Pushed:
         self._trial_items = np.unique(np.linspace(0, len(prompts) - 1, SEARCH).round().astype(int))
         whole = len(self._trial_items) == len(prompts)
         self._trial = self._parts if whole else list(_parts(model, prompts.subset(self._trial_items), position))
+        self._streams: dict[int, Tensor] = {}
         self.base = self._say(self._parts)
         self._trial_base = Said(logp=self.base.logp[self._trial_items], stream=self.base.stream[self._trial_items])
 
@@ -112,17 +113,22 @@ class Pushed:
 
     def norms(self, layer: int, unit: Float[Tensor, " d_model"]) -> tuple[float, float]:
         """Return the mean norm of the stream where it will be pushed, and its mean coordinate along a direction, in raw units."""
-        norms, along = [], []
+        if layer not in self._streams:
+            self._streams = {layer: self._stream(layer)}
+        x = self._streams[layer]
+        return float(x.norm(dim=-1).mean()), float((x @ unit).mean())
+
+    def _stream(self, layer: int) -> Float[Tensor, "token d_model"]:
+        """The stream where it will be pushed, attention sinks left out."""
+        out = []
         for part in self._parts:
             batch = part.repeated.whole
             columns = batch.starts[:, None] + part.place.to(batch.starts.device)
             values, _ = residuals(self.model, batch, columns, site="resid_post", layers=[layer])
             assert values is not None
             x = values[:, :, 0].float().cpu()
-            x = x[part.own & ~outliers(x.norm(dim=-1), part.own)]
-            norms.append(x.norm(dim=-1))
-            along.append(x @ unit)
-        return float(torch.cat(norms).mean()), float(torch.cat(along).mean())
+            out.append(x[part.own & ~outliers(x.norm(dim=-1), part.own)])
+        return torch.cat(out)
 
     def _say(self, parts: Sequence[_Part], edits: Sequence[Edit] = ()) -> Said:
         logp, stream = [], []
@@ -140,7 +146,7 @@ def _parts(model: Any, prompts: PromptSet, position: str) -> Iterator[_Part]:
     items = encode_pairs(model, prompts)
     for start in range(0, len(items), ROWS):
         chunk = items[start : start + ROWS]
-        repeated = Repeated(model, [i.negative[: i.stem] for i in chunk])
+        rows = repeated(model, [i.negative[: i.stem] for i in chunk])
         last = torch.tensor([i.stem - 1 for i in chunk])[:, None]
         if position == "stem_last":
             place = last
@@ -152,7 +158,7 @@ def _parts(model: Any, prompts: PromptSet, position: str) -> Iterator[_Part]:
             place = torch.tensor([[min(c, i.stem - 1) for c in range(begin, width)] for i in chunk])
         own = torch.ones(place.shape, dtype=torch.bool)
         own[:, 1:] = place[:, 1:] != place[:, :-1]  # a repeated number is the same token again
-        yield _Part(repeated=repeated, last=last, place=place, own=own, whole=position == "stem")
+        yield _Part(repeated=rows, last=last, place=place, own=own, whole=position == "stem")
 
 
 def _distance(base: Said, said: Said) -> float:

@@ -15,7 +15,7 @@ from ..core.stats import Estimate, bootstrap, mean
 from ..core.types import Float, Tensor
 from ..models import Edit
 from ..models.hooks import active_edits
-from ..models.repeated import Repeated
+from ..models.repeated import Repeated, repeated
 from ..models.spans import cut
 from ..models.tokens import encode, shared
 
@@ -65,11 +65,18 @@ class Scored:
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         self._chunks = [order[k : k + ROWS] for k in range(0, len(order), ROWS)]
         self._parts = [
-            Repeated(model, [rows[i] for i in chunk], prompt=[self.starts[i] or len(rows[i]) for i in chunk]) for chunk in self._chunks
+            repeated(model, [rows[i] for i in chunk], prompt=[self.starts[i] or len(rows[i]) for i in chunk]) for chunk in self._chunks
         ]
 
     def under(self, edits: Iterable[Edit] | None = None) -> pd.DataFrame:
-        """Return what `text_nll` does."""
+        """Return what `text_nll` does.
+
+        Args:
+            edits: What acts, beside the edits that are active already.
+
+        Raises:
+            EmptyScope, NotFinite: As for `text_nll`.
+        """
         acting = list(edits or ())
         out = np.zeros((len(self._rows), 2))
         _check_scopes([*active_edits(self.model), *acting], self.starts)

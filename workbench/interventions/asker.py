@@ -16,7 +16,7 @@ from ..core.types import Float, Int
 from ..models import Edit, edited
 from ..models.forward import run
 from ..models.generate import where_not_finite
-from ..models.repeated import Repeated
+from ..models.repeated import TURN, repeated
 from ..models.tokens import Batch, answer_tokens, encode_pairs
 from ..prompts import PromptSet
 
@@ -52,7 +52,8 @@ class Asker:
         for start in range(0, len(pairs), ROWS):
             chunk = [pairs[i] for i in self._order[start : start + ROWS]]
             ends = {"prompt": [p.stem for p in chunk], "instruction": [p.instruction for p in chunk]}
-            self._parts.append(Repeated(model, [p.negative[: p.stem] for p in chunk], **ends))
+            self._parts.append(repeated(model, [p.negative[: p.stem] for p in chunk], **ends))
+        self._few: dict[int, Asker] = {}
         self._back = torch.argsort(torch.tensor(self._order))
 
     def ask(self, edits: Iterable[Edit] | None = None) -> Float[Tensor, "item vocabulary"]:
@@ -85,6 +86,11 @@ class Asker:
         """Free what is kept between passes; it is made again when it is needed."""
         for part in self._parts:
             part.forget()
+
+    def renew(self) -> None:
+        """Say that these prompts are asked from now on: what is kept of others may be freed for them."""
+        for part in self._parts:
+            part.since = next(TURN)
 
     @property
     def batches(self) -> list[Batch]:
@@ -152,7 +158,10 @@ class Asker:
         """Return an asker of at most so many of the prompts, evenly spread; itself where it has no more than that."""
         if most >= len(self.prompts):
             return self
-        return Asker(self.model, self.prompts.subset(np.unique(np.linspace(0, len(self.prompts) - 1, most).round().astype(int))))
+        if most not in self._few:
+            chosen = np.unique(np.linspace(0, len(self.prompts) - 1, most).round().astype(int))
+            self._few[most] = Asker(self.model, self.prompts.subset(chosen))
+        return self._few[most]
 
 
 def _last(batch: Batch) -> Int[Tensor, "row 1"]:

@@ -192,7 +192,7 @@ def mean_norm(
         edited(model, [spy, Read(site=site, layer=layer, function=lambda x: kept.append(x.float().norm(dim=-1).cpu()))]) as fired,
     ):
         for batch in asker.batches:
-            run(model, batch)
+            run(model, batch, at=batch.starts[:, None])
             mask, norms = fired.entries[0].chosen, kept.pop()
             if mask is None:
                 raise BadInput(f"the scope {chosen} says nothing of which tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor
 
 from ..models import Edit, Read, Scope, edited
+from ..models.digest import weights_state
 from ..models.forward import run
+from ..models.hooks import active_edits, foreign_hooks
 from ..prompts import PromptSet
 from .asker import Asker
 
 MOST = 32  # prompts whose tokens are enough for a median
 Place = tuple[str, int]
+REMEMBERED = 200  # places of prompt sets whose norm is remembered
+_KNOWN: weakref.WeakKeyDictionary[Any, dict[Any, float]] = weakref.WeakKeyDictionary()
 
 
 @torch.no_grad()
@@ -28,10 +33,18 @@ def stream_norms(model: Any, prompts: PromptSet, places: Sequence[Place]) -> dic
 
     Returns:
         Per place the median over tokens of |x|, in raw activation units. The first token, attention sinks and what a chat template
-        writes are left out (the scope "content"), `nan` where that leaves nothing.
+        writes are left out (the scope "content"), `nan` where that leaves nothing. Under the same weights they are measured once.
     """
-    found = _collected(model, prompts, places, lambda x: x.norm(dim=-1))
-    return {p: float(norms.median()) if len(norms) else float("nan") for p, norms in found.items()}
+    state, known = (weights_state(model), prompts.hash), _KNOWN.setdefault(model, {})
+    if active_edits(model) or foreign_hooks(model):
+        known = {}
+    if missing := [p for p in places if (*state, p) not in known]:
+        found = _collected(model, prompts, missing, lambda x: x.norm(dim=-1))
+        if len(known) + len(found) > REMEMBERED:
+            known.clear()
+            found |= _collected(model, prompts, [p for p in places if p not in found], lambda x: x.norm(dim=-1))
+        known |= {(*state, p): float(norms.median()) if len(norms) else float("nan") for p, norms in found.items()}
+    return {p: known[*state, p] for p in places}
 
 
 @torch.no_grad()
@@ -65,7 +78,8 @@ def _collected(model: Any, prompts: PromptSet, places: Sequence[Place], of: Call
         items.append(Read(site=site, layer=layer, function=lambda x, p=(site, layer): kept[p].append(of(x.float()).cpu())))
     for batch in Asker(model, prompts).subset(MOST).batches:
         with edited(model, items) as fired:
-            run(model, batch, stop=max(layer for _, layer in wanted) + 1)
+            # the highest layer may be the last one, and logits are not wanted
+            run(model, batch, stop=max(layer for _, layer in wanted) + 1, at=batch.starts[:, None])
             for place, entry in zip(wanted, fired.entries[::2], strict=True):
                 value, mask = kept[place].pop(), entry.chosen
                 found[place].append(value.flatten(0, 1) if mask is None else value[mask.cpu()])

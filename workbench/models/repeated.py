@@ -2,14 +2,15 @@
 
 Under causal attention an edit changes nothing before the first token that it touches. Keys and values of the tokens before it are kept
 from a plain pass, and each pass under edits computes the rest of the rows. Most pushes act on a prompt's last token: such a pass is one
-token long.
+token long. Nor does an edit change anything in the blocks below it: whole passes and resumed ones take from an earlier one what these gave.
 
-The first time on a model, the logits of such a pass are compared with those of a whole one.
+The first time on a model, the logits of each kind of pass are compared with those of one that computes everything.
 """
 
 from __future__ import annotations
 
-import copy
+import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,12 +19,12 @@ from typing import Any
 import torch
 
 from ..core.types import Float, Int, Tensor
-from .decode import fresh_cache
-from .digest import weights_state
+from .digest import settled, weights_state
 from .edits import Edit, Read
 from .forward import run
 from .hooks import active_edits, check_layer, edited, foreign_hooks
 from .narrow import narrowed
+from .prefix import croppable, cropped, places, read_prefix, size_of, together, trim
 from .skipped import remembered, skipped
 from .tokens import Batch, pad
 from .verdict import require, verdict
@@ -33,8 +34,32 @@ BYTES = 2**29  # keys and values that are kept at one time, of all batches toget
 CLOSE = 1e-3  # of the largest logit: rounding stays far below
 EditsLike = Iterable[Edit] | Callable[[Batch], Iterable[Edit]]
 _WHY: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-_BLOCKS: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # why blocks of a model cannot be skipped
+# why blocks of a model cannot be skipped, "" where they can: in passes that are resumed at a column, and in others
+_BLOCKS: weakref.WeakKeyDictionary[Any, dict[bool, str]] = weakref.WeakKeyDictionary()
 _KEEPING: weakref.WeakSet[Repeated] = weakref.WeakSet()
+TURN = itertools.count(1)  # when rows were asked: what was used least recently is freed first
+_MINE = threading.local()  # the rows of this thread, by content
+
+
+def repeated(
+    model: Any, rows: Sequence[Sequence[int]], *, prompt: Sequence[int] | None = None, instruction: Sequence[int] | None = None
+) -> Repeated:
+    """Return rows that are run again and again; the same object for the same rows, as long as somebody of this thread holds it.
+
+    Args:
+        model, rows, prompt, instruction: As for `Repeated`.
+
+    Returns:
+        The rows, with what was kept of them.
+    """
+    known = _MINE.__dict__.setdefault("known", weakref.WeakValueDictionary())
+    ends = [None if k is None else tuple(k) for k in (prompt, instruction)]
+    key = id(model), tuple(map(tuple, rows)), *ends
+    out = known.get(key)
+    if out is None:
+        out = known[key] = Repeated(model, rows, prompt=prompt, instruction=instruction)
+    out.since = next(TURN)
+    return out
 
 
 class Repeated:
@@ -48,6 +73,9 @@ class Repeated:
     Attributes:
         whole: The rows padded on the right, for whole passes.
         share: Whether tokens before an edit may be taken from an earlier pass.
+        since: When they were made, last given to somebody, or asked before the last time: to make room, what was not asked after that is
+            freed.
+        asked: When they were last asked.
     """
 
     def __init__(
@@ -59,8 +87,11 @@ class Repeated:
         self._shortest = min(map(len, rows))
         self._firsts: dict[Any, int] = {}
         self._cache: Any = None
-        self._below: dict[Any, Any] = {}
+        self._below: dict[bool, dict[Any, Any]] = {}
         self._state: tuple[int, ...] = ()
+        self._plain = True  # nothing acts on the model but what it is asked under
+        self._thread = threading.get_ident()
+        self.since = self.asked = next(TURN)
 
     @torch.no_grad()
     def ask(
@@ -77,16 +108,23 @@ class Repeated:
             Logits in float32, and the activations; `None` without `read`.
         """
         require(self.model)
+        self.since, self.asked = max(self.since, self.asked), next(TURN)
+        with settled():  # the weights are looked at once per pass
+            return self._ask(at, edits, read)
+
+    def _ask(self, at: Tensor, edits: EditsLike, read: tuple[str, int] | None) -> tuple[Tensor, Tensor | None]:
+        self._plain = not active_edits(self.model) and not foreign_hooks(self.model) and not self.model.training
         at = at.to(self._left.ids.device)
         acting = list(edits(self._left) if callable(edits) else edits)
         columns = self._left.starts[:, None] + at
         cut = self._cut(acting, int(columns.min()))
         if cut:
             acting = [e if e.positions is None else replace(e, positions=e.positions.to(at.device) - cut) for e in acting]
-            return self._run(acting, columns - cut, read, lambda where: self._resume(cut, where))
+            lowest = self._lowest(acting, read, resumed=True)
+            return self._run(acting, columns - cut, read, lambda where: self._from_block(lowest, cut, lambda: self._resume(cut, where)))
         acting = list(edits(self.whole) if callable(edits) else edits)
-        lowest = self._lowest(acting, read)
-        return self._run(acting, self.whole.starts[:, None] + at, read, lambda where: self._from_block(lowest, where))
+        lowest, columns = self._lowest(acting, read, resumed=False), self.whole.starts[:, None] + at
+        return self._run(acting, columns, read, lambda where: self._from_block(lowest, 0, lambda: run(self.model, self.whole, at=where)))
 
     def forget(self) -> None:
         """Free what is kept; it is made again when it is needed."""
@@ -97,7 +135,7 @@ class Repeated:
     @property
     def kept(self) -> int:
         """Bytes that are kept."""
-        return 0 if self._cache is None else _size(self._cache)
+        return 0 if self._cache is None else size_of(self._cache)
 
     def _run(
         self, acting: list[Edit], where: Tensor, read: tuple[str, int] | None, ask: Callable[[Tensor], Tensor]
@@ -115,35 +153,38 @@ class Repeated:
 
     # ------------------------------------------------------------------ blocks below the edit
 
-    def _lowest(self, acting: Sequence[Edit], read: tuple[str, int] | None) -> int:
+    def _lowest(self, acting: Sequence[Edit], read: tuple[str, int] | None, *, resumed: bool) -> int:
         """The first block that edits may change, or that is read; 0 where every block is to be computed."""
-        if not self.share or not acting or _BLOCKS.get(self.model) or not hasattr(self.model, "original_model"):
+        why = _BLOCKS.get(self.model, {}).get(resumed)
+        if not self.share or not acting or why or not hasattr(self.model, "original_model"):
             return 0
         layers = [check_layer(self.model, e.layer) for e in acting] + [check_layer(self.model, e.gate.layer) for e in acting if e.gate]
         layers += [] if read is None else [check_layer(self.model, read[1])]
-        plain = not active_edits(self.model) and not foreign_hooks(self.model) and not self.model.training
-        return min(layers) if plain else 0
+        return min(layers) if self._plain else 0
 
-    def _from_block(self, layer: int, where: Tensor) -> Tensor:
-        """Run the whole rows, the blocks below a layer from what they gave in an earlier pass."""
+    def _from_block(self, layer: int, cut: int, go: Callable[[], Tensor]) -> Tensor:
+        """Run the rows from a column on, the blocks below a layer from what they gave in an earlier pass."""
         if not layer:
-            return run(self.model, self.whole, at=where)
-        state = (layer, *weights_state(self.model))
-        if self._below and self._below["state"] == state:
-            with skipped(self.model, layer, self._below):
-                return run(self.model, self.whole, at=where)
-        self._below = {}
+            return go()
+        resumed, state = cut > 0, (layer, cut, *weights_state(self.model))
+        kept = self._below.get(resumed)
+        if kept and kept["state"] == state:
+            with skipped(self.model, layer, kept):
+                return go()
+        self._below.pop(resumed, None)
         below: dict[Any, Any] = {}
         with remembered(self.model, layer, below):
-            logits = run(self.model, self.whole, at=where)
+            logits = go()
         if sorted(below) == list(range(layer)) and bool(logits.isfinite().all()):
             below["state"] = state
-            if self.model not in _BLOCKS:
+            known = _BLOCKS.setdefault(self.model, {})
+            if resumed not in known:
                 with skipped(self.model, layer, below):
-                    again = run(self.model, self.whole, at=where)
+                    again = go()
                 apart = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-12))
-                _BLOCKS[self.model] = "" if apart <= CLOSE else f"a pass from block {layer} on was {apart:.1e} away from a whole one"
-            self._below = {} if _BLOCKS[self.model] else below
+                known[resumed] = "" if apart <= CLOSE else f"a pass from block {layer} on was {apart:.1e} away from a whole one"
+            if not known[resumed]:
+                self._below[resumed] = below
         return logits
 
     # ------------------------------------------------------------------ what is kept
@@ -154,14 +195,19 @@ class Repeated:
             return 0
         width = self._left.ids.shape[1]
         cut = min([first, width - 1, *(self._first(e) for e in acting)])
-        if cut * 2 < width and acting:  # most of it would be computed anew: no reason to keep anything
+        kept = self._cache is not None and self._state == weights_state(self.model)
+        if cut * 2 < width and acting and not kept:  # most of it would be computed anew: no reason to keep anything
             return 0
         return cut if cut and self._keep() else 0
 
     def _first(self, edit: Edit) -> int:
         """The first column that an edit may change."""
-        if edit.gate is not None:
-            return 0
+        if edit.gate is not None:  # one that looks at the prompt's last token is decided in a pass that holds it
+            layout = self._left.layout
+            if edit.gate.pool != "last" or layout is None:
+                return 0
+            ends = self._left.starts + layout.prompt.to(self._left.starts.device)
+            return min(int(ends.min()) - 1, self._first(replace(edit, gate=None)))
         if edit.positions is not None:
             return int(edit.positions.min())
         if edit.scope is None or edit.scope.whole:
@@ -181,7 +227,7 @@ class Repeated:
 
     def _keep(self) -> bool:
         """Keep the keys and values of all columns but the last; return whether they are kept."""
-        if active_edits(self.model) or foreign_hooks(self.model) or self.model.training:
+        if not self._plain:
             return False
         state = weights_state(self.model)
         if self._cache is not None and self._state == state:
@@ -193,14 +239,28 @@ class Repeated:
         if _WHY[self.model]:
             return False
         size = _PER_TOKEN[self.model] * len(self._left.ids) * (width - 1)  # as much per token as in the trial
-        if sum(r.kept for r in _KEEPING) + size > BYTES:
+        if not self._room(size):
             return False
-        cache = _read(self.model, self._left, width - 1)
-        if not _croppable(cache, width - 1):
+        cache = read_prefix(self.model, self._left, width - 1)
+        if not croppable(cache, width - 1):
             self.share = False
             return False
+        together(cache)
+        trim()
         self._cache, self._state = cache, state
         _KEEPING.add(self)
+        return True
+
+    def _room(self, size: int) -> bool:
+        """Whether so many bytes may be kept; others that were not asked since this was given to somebody are freed for it."""
+        over = sum(r.kept for r in _KEEPING) + size - BYTES
+        idle = sorted((r for r in _KEEPING if r._thread == self._thread and r.asked < self.since), key=lambda r: r.asked)
+        if over > sum(r.kept for r in idle):
+            return False
+        for other in idle:
+            if over > 0:
+                over -= other.kept
+                other.forget()
         return True
 
     def _resume(self, cut: int, where: Tensor) -> Tensor:
@@ -211,59 +271,14 @@ class Repeated:
                 batch.ids[:, cut:],
                 return_type="logits",
                 attention_mask=batch.mask,
-                past_key_values=_cropped(self._cache, cut),
+                past_key_values=cropped(self._cache, cut),
                 use_cache=True,
-                position_ids=_places(batch)[:, cut:],
+                position_ids=places(batch)[:, cut:],
             )
         return narrow(out)
 
 
 _PER_TOKEN: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-
-
-def _places(batch: Batch) -> Tensor:
-    return (batch.mask.cumsum(-1) - 1).clamp(min=0)
-
-
-def _read(model: Any, batch: Batch, width: int) -> Any:
-    """Run the first columns of a batch; return their keys and values."""
-    cache = fresh_cache(model)
-    last = torch.full((len(batch.ids), 1), width - 1, device=batch.ids.device)
-    with narrowed(model, last):
-        model(
-            batch.ids[:, :width],
-            return_type="logits",
-            attention_mask=batch.mask[:, :width],
-            past_key_values=cache,
-            use_cache=True,
-            position_ids=_places(batch)[:, :width],
-        )
-    return cache
-
-
-def _cropped(cache: Any, width: int) -> Any:
-    """The first columns of a cache; nothing is copied, and what a pass adds stays out of the original."""
-    out = copy.copy(cache)
-    out.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in out.layers:
-        if layer.is_initialized:
-            layer.keys, layer.values = layer.keys[..., :width, :], layer.values[..., :width, :]
-            if hasattr(layer, "cumulative_length"):
-                layer.cumulative_length = width
-    return out
-
-
-def _croppable(cache: Any, width: int) -> bool:
-    """Whether a cache holds every column, in layers of the two plain kinds."""
-    return all(
-        type(layer).__name__ in ("DynamicLayer", "DynamicSlidingWindowLayer")
-        and (not layer.is_initialized or layer.keys.shape[-2] == width)
-        for layer in cache.layers
-    )
-
-
-def _size(cache: Any) -> int:
-    return sum(t.numel() * t.element_size() for layer in cache.layers if layer.is_initialized for t in (layer.keys, layer.values))
 
 
 def _why_not(model: Any) -> str:
@@ -286,9 +301,9 @@ def _tried(repeated: Repeated) -> str:
     last = torch.tensor([[len(r) - 1] for r in rows])
     try:
         want, _ = trial.ask(last)
-        trial._cache = _read(model, trial._left, width - 1)
+        trial._cache = read_prefix(model, trial._left, width - 1)
         _PER_TOKEN[model] = max(1, trial.kept // (len(rows) * (width - 1)))
-        if not _croppable(trial._cache, width - 1):
+        if not croppable(trial._cache, width - 1):
             return (
                 "" if all(hasattr(layer, "keys") for layer in trial._cache.layers) else "its cache holds other things than keys and values"
             )

@@ -236,9 +236,9 @@ class Watch:
 
         Returns:
             True for each token of a prompt but its beginning-of-text token (and a first token that is always a sink); `None` in a
-            pass that continues from a cache.
+            step of generation.
         """
-        return None if self.past else self._select(Scope("prompt"))
+        return self._select(Scope("prompt")) if self.compares else None
 
     def close(self) -> None:
         """Follow no longer. It may be called more than once."""

@@ -11,7 +11,7 @@ No model is loaded and no file is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +22,7 @@ from ..activations import Activations
 from ..core.errors import DamagedStore, UnknownLayer, WrongModel
 from ..core.provenance import content_hash, source_hash
 from ..prompts import PromptSet
+from .amount import Amount
 from .cache import Cache
 from .handle import ModelHandle, handles
 from .keys import settled
@@ -72,13 +73,13 @@ class Step:
     Attributes:
         name: What it does.
         cached: Whether its result is there.
-        items: How many items the model reads for it, 0 where that is not what takes time.
+        amount: What it has to do.
         key: What it computes, for steps that several cells share.
     """
 
     name: str
     cached: bool
-    items: int = 0
+    amount: Amount = field(default_factory=Amount)
     key: str = ""
 
 
@@ -92,16 +93,25 @@ class RehearsedSteps(Steps):
     def _publish(self, tables: Mapping[str, pd.DataFrame]) -> None:
         self.run.tables |= tables
 
-    def _tables(self, paths: Mapping[str, Path], make: Any, doing: str, items: int, *, single: bool) -> Any:
+    def _tables(self, paths: Mapping[str, Path], make: Any, doing: str, amount: Amount, *, single: bool) -> Any:
         tables = self._cached(paths, doing)
-        self.seen.append(Step(name=doing, cached=tables is not None, items=items, key=content_hash(*(p.name for p in paths.values()))))
+        key = content_hash(*(p.name for p in paths.values()))
+        self.seen.append(Step(name=doing, cached=tables is not None, amount=amount, key=key))
         return tables if tables is not None else {name: Later(pd.DataFrame) for name in paths}
 
     def choose(
-        self, name: str, key: Any, make: Callable[[], pd.DataFrame], pick: Callable[[pd.DataFrame], Any], otherwise: Any, *, items: int = 0
+        self,
+        name: str,
+        key: Any,
+        make: Callable[[], pd.DataFrame],
+        pick: Callable[[pd.DataFrame], Any],
+        otherwise: Any,
+        *,
+        items: int = 0,
+        tokens: float = 0,
     ) -> Any:
         """Return what a cached table decides, or what is assumed without one."""
-        table = self.table(name, key, make, items=items)
+        table = self.table(name, key, make, items=items, tokens=tokens)
         return otherwise if type(table) is Later else pick(table)
 
     def activations(
@@ -125,7 +135,7 @@ class RehearsedSteps(Steps):
         except (DamagedStore, WrongModel, UnknownLayer):
             out = None
         whole = content_hash(key, prompts.hash, layers, answers)
-        self.seen.append(Step(name=name, cached=out is not None, items=len(prompts), key=whole))
+        self.seen.append(Step(name=name, cached=out is not None, amount=self.tally.reads(prompts, layers), key=whole))
         return Later(Activations) if out is None else out
 
     def folder(self, name: str, key: Any = None, make: Callable[[Path], Any] | None = None, *, doing: str = "", keep: bool = True) -> Any:
@@ -133,7 +143,7 @@ class RehearsedSteps(Steps):
         self._begin(doing or name, "folder", (name,) if keep else (), make)
         path = self.run.cache.folder(name, self._key(key), self.source)
         cached = self._whole(path, doing or name)
-        self.seen.append(Step(name=doing or name, cached=cached, key=path.name))
+        self.seen.append(Step(name=doing or name, cached=cached, amount=self.tally.declared(), key=path.name))
         return path if cached else Later(Path)
 
 
@@ -162,8 +172,9 @@ def expected(
 ) -> list[dict[str, Any]]:
     """Return the steps of a cell with their expected seconds, from the journal of earlier runs.
 
-    A step's time is the median over earlier runs of the most similar kind: same model size and grid before same grid before any; times of
-    another model are scaled by its size. A step that was never run is judged by its items and the time an item took in other steps.
+    A step's time is the median over earlier runs of it on a model of this size, each scaled by how much there was to do (`Amount`). Without
+    any it is that on other models, scaled by their size too. A step that was never run takes as long for its amount as other steps did, or
+    as long as a rule says.
 
     Args:
         study: Name of the study.
@@ -178,24 +189,27 @@ def expected(
     mine = [e for e in journal if e["study"] == study]
     rows = []
     for step in steps:
-        seconds, source = (0.0, "cache") if step.cached else _seconds(step.name, mine, facts)
-        if seconds != seconds and step.items:
-            seconds, source = _by_item(step.items, journal, facts)
+        seconds, source = (0.0, "cache") if step.cached else _seconds(step.name, step.amount, mine, journal, facts)
         status = "cached" if step.cached else "to run"
         rows.append({"step": step.name, "status": status, "seconds": seconds, "from": source, "key": step.key})
     if not whole:
-        rows += _likely(mine, {step.name for step in steps}, facts)
+        rows += _likely(mine, journal, {step.name for step in steps}, steps[-1].amount if steps else Amount(), facts)
     return rows
 
 
-def _likely(mine: Sequence[Mapping[str, Any]], known: set[str], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _likely(
+    mine: Sequence[Mapping[str, Any]], journal: Sequence[Mapping[str, Any]], known: set[str], last: Amount, facts: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Steps of earlier runs that come after the last one that is known."""
     newest = [e for e in mine if e.get("source") == source_hash()] or mine  # steps of older code may not be there any more
     alike = [e for e in newest if e.get("fast") == facts.get("fast")] or newest
     later = [n for n in dict.fromkeys(e["step"] for e in alike) if n not in known and not n.startswith(("read ", "ask "))]
     rows = []
     for name in later:
-        seconds, source = _seconds(name, mine, facts)
+        # how much it does was not rehearsed: it is taken to grow with what was read until then
+        tokens, read = next((float(e.get("tokens") or 0), float(e.get("read") or 0)) for e in reversed(alike) if e["step"] == name)
+        amount = Amount(tokens=tokens * last.read / read, read=last.read) if read else Amount(tokens=tokens)
+        seconds, source = _seconds(name, amount, mine, journal, facts)
         rows.append({"step": name, "status": "likely", "seconds": seconds, "from": source})
     if not later and not any(e["step"] in known for e in mine):
         nothing = "unknown until it was run once: compute() looks into a step's result outside of a step"
@@ -203,31 +217,35 @@ def _likely(mine: Sequence[Mapping[str, Any]], known: set[str], facts: Mapping[s
     return rows
 
 
-def _by_item(items: int, journal: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> tuple[float, str]:
-    """Seconds from what an item took in other steps that read items."""
-    timed = [e for e in journal if e.get("items")]
-    same = [e for e in timed if e.get("size") == facts.get("size")]
-    rates = [float(e["seconds"]) / float(e["items"]) * _scale(e, facts) for e in (same or timed)]
-    return (items * median(rates), "other steps of this model" if same else "other steps") if rates else (float("nan"), "never run before")
+def _seconds(
+    name: str,
+    amount: Amount,
+    mine: Sequence[Mapping[str, Any]],
+    journal: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+) -> tuple[float, str]:
+    """Expected seconds of a step, and from where."""
+    size = float(facts.get("size") or 0)
 
+    def alike(entries: Sequence[Mapping[str, Any]], **same: Any) -> list[tuple[Mapping[str, Any], float]]:
+        compared = [(e, amount.times(float(e.get("tokens") or 0), float(e.get("read") or 0))) for e in entries]
+        return [(e, times) for e, times in compared if times is not None and all(e.get(k) == v for k, v in same.items())]
 
-def _scale(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
-    if entry.get("size") == facts.get("size"):
-        return 1.0
-    return float(facts.get("size") or 1) / max(1.0, float(entry.get("size") or 1))
+    def told(found: Sequence[tuple[Mapping[str, Any], float]]) -> float:
+        return median(float(e["seconds"]) * times * amount.scale(size, float(e.get("size") or 0)) for e, times in found)
 
-
-def _seconds(name: str, journal: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> tuple[float, str]:
-    same = [e for e in journal if e["step"] == name]
-    for keys, source in (
-        (("size", "fast"), "earlier runs"),
-        (("fast",), "earlier runs on other models"),
-        ((), "earlier runs with another grid"),
-    ):
-        alike = [e for e in same if all(e.get(k) == facts.get(k) for k in keys)]
-        if alike:
-            return median(float(e["seconds"]) * _scale(e, facts) for e in alike), source
-    return float("nan"), "never run before"
+    here = [e for e in mine if e["step"] == name]
+    how = ", scaled by how much there is to do" if amount.tokens or amount.read else ", of which nothing says how much there is to do"
+    if found := [(e, t) for e, t in alike(here, size=facts.get("size"), fast=facts.get("fast")) if abs(t - 1) < 0.05]:
+        return told(found), "earlier runs"
+    if found := alike(here, size=facts.get("size")):
+        return told(found), f"earlier runs with another grid{how}"
+    if found := alike(here):
+        return told(found), f"earlier runs on other models{how}"
+    kind = [e for e in journal if bool(e.get("tokens")) == bool(amount.tokens) and (e.get("tokens") or e.get("read"))]
+    if found := alike([e for e in kind if float(e["seconds"]) > 0], size=facts.get("size")):
+        return told(found), "other steps of this model"
+    return amount.by_rule(size)
 
 
 def plan_cell(study: Study, models: Mapping[str, Any], settings: Any, *, fast: bool, cache: Cache) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from ..core.errors import DamagedRun
 from ..core.provenance import provenance, source_hash
 from ..core.show import visible
 from ..core.tables import read_csv, write_csv
+from .amount import Amount
 from .cache import Cache
 from .digests import altered, digests_of
 from .inside import check_inside
@@ -121,21 +122,22 @@ class Run:
     def _write(self) -> None:
         write_record(self.folder, self.record)
 
-    def log(self, name: str, started: float, cached: bool, items: int = 0) -> None:
+    def log(self, name: str, started: float, cached: bool, amount: Amount | None = None) -> None:
         """Note that a step is done, in the record and in the cache's journal.
 
         Args:
             name: What it did.
             started: `time.perf_counter()` when it began.
             cached: Whether its result was there.
-            items: Items that a model read for it.
+            amount: What it had to do.
         """
         seconds = time.perf_counter() - started
         self.record["steps"].append({"step": name, "seconds": round(seconds, 2), "cached": cached})
         self.say(f"  {name:<52} {'cached' if cached else f'{seconds:.1f} s'}")
         if not cached:
             facts = {k: self.record.get(k) for k in ("study", "fast", "size", "layers", "source")}
-            self.cache.note(**facts, step=name, seconds=round(seconds, 3), items=items)
+            did = amount or Amount()
+            self.cache.note(**facts, step=name, seconds=round(seconds, 3), tokens=round(did.tokens), read=round(did.read))
         self._write()
 
     def keep(self, name: str, table: pd.DataFrame) -> pd.DataFrame:

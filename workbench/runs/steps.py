@@ -19,9 +19,11 @@ import pandas as pd
 from ..activations import Activations, capture
 from ..core.errors import BadInput, BrokenStudy, DamagedRun, DamagedStore, UnknownLayer, WrongModel
 from ..prompts import PromptSet
+from .amount import Amount, Tally
 from .cache import SEAL
 from .handle import ModelHandle, inside_step, is_inside_step
 from .keys import settings_key, settled
+from .made import as_tables
 from .record import check_name
 from .registry import source_of
 from .run import Run
@@ -45,6 +47,7 @@ class Steps:
         self.source = source_of(study)
         self.everything = [{role: m.key for role, m in models.items()}, settings_key(study, settings)]
         self._used: set[tuple[str, str]] = set()
+        self.tally = Tally()
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -65,6 +68,7 @@ class Steps:
         doing: str = "",
         keep: bool = True,
         items: int = 0,
+        tokens: float = 0,
     ) -> pd.DataFrame: ...
     @overload
     def table(
@@ -76,8 +80,19 @@ class Steps:
         doing: str = "",
         keep: bool = True,
         items: int = 0,
+        tokens: float = 0,
     ) -> dict[str, pd.DataFrame]: ...
-    def table(self, name: Any, key: Any = None, make: Any = None, *, doing: str = "", keep: bool = True, items: int = 0) -> Any:
+    def table(
+        self,
+        name: Any,
+        key: Any = None,
+        make: Any = None,
+        *,
+        doing: str = "",
+        keep: bool = True,
+        items: int = 0,
+        tokens: float = 0,
+    ) -> Any:
         """Compute a table, or several, unless it is cached.
 
         Args:
@@ -89,6 +104,8 @@ class Steps:
             doing: What the step does, for the log; by default its name.
             keep: Whether the table is a result (`tables/NAME.csv`, `run.tables`), or only an input of later steps.
             items: Items that the model reads for it, where that is what takes the time; for `--plan`.
+            tokens: Tokens that the model computes for it, about, where `items` would not tell: pushed passes resume behind the tokens
+                before the push. By default `items` as long as those that the study has read.
 
         Returns:
             The table, or a mapping from names to tables.
@@ -99,13 +116,21 @@ class Steps:
         names = (name,) if isinstance(name, str) else tuple(name)
         self._begin(doing or names[0], "table", names if keep else (), make)
         paths = {one: self.run.cache.table(one, self._key(key), self.source) for one in names}
-        tables = self._tables(paths, make, doing or names[0], items, single=isinstance(name, str))
+        tables = self._tables(paths, make, doing or names[0], self.tally.declared(items, tokens), single=isinstance(name, str))
         if keep:
             self._publish(tables)
         return tables[name] if isinstance(name, str) else tables
 
     def choose(
-        self, name: str, key: Any, make: Callable[[], pd.DataFrame], pick: Callable[[pd.DataFrame], Any], otherwise: Any, *, items: int = 0
+        self,
+        name: str,
+        key: Any,
+        make: Callable[[], pd.DataFrame],
+        pick: Callable[[pd.DataFrame], Any],
+        otherwise: Any,
+        *,
+        items: int = 0,
+        tokens: float = 0,
     ) -> Any:
         """Compute a table and decide by it how the study goes on.
 
@@ -113,20 +138,20 @@ class Steps:
         would otherwise be taken.
 
         Args:
-            name, key, make, items: As for `table`.
+            name, key, make, items, tokens: As for `table`.
             pick: Decides by the table.
             otherwise: What a plan assumes.
 
         Returns:
             What was decided.
         """
-        return pick(self.table(name, key, make, items=items))
+        return pick(self.table(name, key, make, items=items, tokens=tokens))
 
     def _publish(self, tables: Mapping[str, pd.DataFrame]) -> None:
         for name, table in tables.items():
             self.run.keep(name, table)
 
-    def _tables(self, paths: Mapping[str, Path], make: Any, doing: str, items: int, *, single: bool) -> dict[str, pd.DataFrame]:
+    def _tables(self, paths: Mapping[str, Path], make: Any, doing: str, amount: Amount, *, single: bool) -> dict[str, pd.DataFrame]:
         started = time.perf_counter()
         tables = self._cached(paths, doing)
         cached = tables is not None
@@ -134,11 +159,11 @@ class Steps:
             self.run.say(f"  {doing} …")
             with inside_step(doing):
                 computed = make()
-            for name, table in _as_tables(doing, tuple(paths), computed, single).items():
+            for name, table in as_tables(doing, tuple(paths), computed, single).items():
                 self.run.cache.write(paths[name], table)
             # read back: what is computed now and what is found later are the same, to the dtype
             tables = {name: self.run.cache.read(path) for name, path in paths.items()}
-        self.run.log(doing, started, cached, items)
+        self.run.log(doing, started, cached, amount)
         return tables
 
     def _cached(self, paths: Mapping[str, Path], doing: str) -> dict[str, pd.DataFrame] | None:
@@ -190,7 +215,7 @@ class Steps:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with inside_step(name):
                 out = make(folder)
-        self.run.log(name, started, cached, len(prompts))
+        self.run.log(name, started, cached, self.tally.reads(prompts, layers))
         return out
 
     def read(
@@ -261,7 +286,7 @@ class Steps:
                 self.run.cache.fill(path, make)
         if keep:
             self._copy(path, name)
-        self.run.log(doing or name, started, cached)
+        self.run.log(doing or name, started, cached, self.tally.declared())
         return path
 
     def _whole(self, path: Path, doing: str) -> bool:
@@ -301,21 +326,3 @@ class Steps:
             if (kind == "folder" and name in RESERVED) or (kind, name) in self._used:
                 raise BadInput(f"the name {name!r} is taken in this run; give the step another")
             self._used.add((kind, name))
-
-
-def _as_tables(doing: str, names: tuple[str, ...], computed: Any, single: bool) -> dict[str, pd.DataFrame]:
-    """What a step's `make` returned, as tables by name, without the attributes that a file does not keep."""
-    tables = {names[0]: computed} if single else computed
-    if not isinstance(tables, Mapping) or set(tables) != set(names):
-        raise BrokenStudy(f"the step {doing!r} is to make the tables {', '.join(names)}; its make returned {_kind(tables)}")
-    for name, table in tables.items():
-        if not isinstance(table, pd.DataFrame):
-            raise BrokenStudy(f"the step {doing!r} is to make the table {name}; its make returned {_kind(table)}")
-    bare = {name: table.copy(deep=False) for name, table in tables.items()}
-    for table in bare.values():
-        table.attrs = {}
-    return bare
-
-
-def _kind(value: Any) -> str:
-    return f"a mapping with {', '.join(map(str, value)) or 'nothing'}" if isinstance(value, Mapping) else f"a {type(value).__name__}"

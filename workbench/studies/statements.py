@@ -18,6 +18,7 @@ from ..models.tokens import encode, encode_pairs
 from ..prompts import ContrastPair, PromptSet, Split, check_sides, claims, grouped_split, statements
 from ..prompts.statements import FIT
 from ..runs import ModelHandle, Steps
+from ..runs.amount import tokens_of
 from .asking import WORDINGS, AskSettings, examples, numbers, reply_words, simplest, uses_chat, vocabulary
 
 READ = ("since_claim", "consider_claim")
@@ -115,8 +116,8 @@ class Rows:
             return elicitation(self.model, asked, progress=self.progress, seed=self.set.seed)
 
         key = [self.handle.key, {form.name: [s.hash for s in sets] for form, sets in asked.items()}, self.set.seed]
-        items = sum(len(s) for sets in asked.values() for s in sets)
-        return self.run.choose("elicitation", key, make, lambda table: best_form(table, among), plain, items=items)
+        tokens = sum(tokens_of(s) for sets in asked.values() for s in sets)
+        return self.run.choose("elicitation", key, make, lambda table: best_form(table, among), plain, tokens=tokens)
 
     def _fits(self, sets: Sequence[PromptSet]) -> bool:
         """Whether prompts fit the model's context, with room for a claim: examples may not."""

@@ -172,7 +172,8 @@ class Caa:
             ]
             for c, part in pd.concat(drawn).groupby("coefficient"):
                 low, high = np.quantile(part["value"], [0.025, 0.975])
-                about = {"behaviour": b, "layer": layer, "coefficient": c, "metric": "p_matching"}
+                norm = part["norm_share"].iloc[0]  # the directions are all of one length
+                about = {"behaviour": b, "layer": layer, "coefficient": c, "norm_share": norm, "metric": "p_matching"}
                 rows.append({**about, "value": part["value"].mean(), "low": low, "high": high, "n": len(part)})
         return pd.DataFrame(rows)
 
@@ -266,9 +267,9 @@ STUDY = Study(
         zero=0.5,
     ),
     tables={
-        "test": "behaviour system layer coefficient metric | value low high n",
-        "validation": "behaviour system layer coefficient metric | value low high n",
-        "random": "behaviour layer coefficient metric | value low high n",
+        "test": "behaviour system layer coefficient metric | norm_share value low high n",
+        "validation": "behaviour system layer coefficient metric | norm_share value low high n",
+        "random": "behaviour layer coefficient metric | norm_share value low high n",
         "steerability": "behaviour layer metric | value low high n",
         "capability": "edit task metric | value low high n change change_low change_high",
         "vectors": "behaviour layer site method | length reliability n clusters",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PLAIN_TASK = "answers without a claim"
 DRAWN = 8  # random directions of a control
+# for plans: edits whose price is measured, ways that are compared at equal cost, and passes of a search
+EDITS, FAMILIES, SEARCHED = 8, 5 + DRAWN, 6
 PUSHES = (
     "chosen push",
     "chosen push, gated",
@@ -42,6 +44,7 @@ def tax(study: Steering) -> None:
     harm, good = study.set.claims
 
     def make() -> pd.DataFrame:
+        study.hold()
         pushed, denied = study.pushed("test"), study.denied()
         answers = {PLAIN_TASK: study.plain("test")}
         answers |= {} if denied is None else {"identities that are denied rights": denied}
@@ -60,7 +63,7 @@ def tax(study: Steering) -> None:
         pushed = table["edit"].isin(PUSHES)
         return table.assign(norm_share=np.where(pushed, study.share(study.direction, study.coefficient), np.nan))
 
-    study.run.table("tax", make=make, doing="what it costs")
+    study.run.table("tax", make=make, doing="what it costs", tokens=study.tokens(4, EDITS + 3 * DRAWN, whole=2.0))
 
 
 def _edits(study: Steering) -> Mapping[str, Iterable[Edit]]:
@@ -111,6 +114,7 @@ def costs(study: Steering) -> None:
     harm = study.set.claims[0]
 
     def make() -> pd.DataFrame:
+        study.hold()
         families = _families(study)
         how: dict[str, Any] = {
             "resamples": study.set.resamples,
@@ -131,7 +135,9 @@ def costs(study: Steering) -> None:
         along = [study.share(lines[m], s) if m in lines else np.nan for m, s in zip(table["method"], table["strength"], strict=True)]
         return table.assign(norm_share=along)
 
-    study.run.table("equal_cost", make=make, doing="methods at equal cost")
+    searched = FAMILIES * (len(study.set.targets) + 1)
+    tokens = study.tokens(1, searched * SEARCHED, side="validation", whole=0) + study.tokens(1, searched, whole=0)
+    study.run.table("equal_cost", make=make, doing="methods at equal cost", tokens=tokens)
 
 
 def _lines(study: Steering) -> dict[str, Direction]:
@@ -163,6 +169,7 @@ def items(study: Steering) -> None:
     """
 
     def make() -> dict[str, pd.DataFrame]:
+        study.hold()
         prompts = study.pushed("test")[study.set.claims[0]]
         by_item, summary = steerability(
             study.model,
@@ -176,7 +183,7 @@ def items(study: Steering) -> None:
         )
         return {"steerability": summary, "items": by_item}
 
-    study.run.table(("steerability", "items"), make=make, doing="item by item")
+    study.run.table(("steerability", "items"), make=make, doing="item by item", tokens=study.tokens(1, 3, whole=0))
 
 
 def _turned(pair: ContrastPair) -> ContrastPair:

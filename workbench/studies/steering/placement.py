@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.stats import proportion
-from ...evaluation import answers
+from ...evaluation.agreement import answers_of
 from ...probes import fit_layers
 from ...prompts import PromptSet
 from ..statements import FIT
@@ -38,7 +38,8 @@ def read_placement(study: Steering) -> None:
     """
     study.base = study._at("no claim, for the probe", study._some("base_short", None, "fit"), "resid_post", "last")
     study.seen = {
-        key: study._at(f"{key[0] or FIT}, {place}", prompts, "resid_post", "last") for key, (place, prompts) in _asked(study).items()
+        key: study._at(f"{key[0] or FIT}, {place}", prompts, "resid_post", "last", answers=True)
+        for key, (place, prompts) in _asked(study).items()
     }
 
 
@@ -52,9 +53,9 @@ def placement(study: Steering) -> None:
     def make() -> pd.DataFrame:
         fit = fit_layers(study.base, "logistic", c=1.0, seed=study.set.seed)
         rows: list[dict[str, Any]] = []
-        start = answers(study.model, study.plain("test"), progress=study.progress)
+        start = answers_of(study.seen[None, study.plain("test")[0].template])
         for (claim, template), (place, prompts) in _asked(study).items():
-            said = answers(study.model, prompts, progress=study.progress)
+            said = answers_of(study.seen[claim, template])
             people = said["identity"].to_numpy()
             about = {"claim": claim or "none", "place": place}
             rows.append(about | {"layer": -1, "metric": "safe_score", **proportion(said["safe"], people).row()})

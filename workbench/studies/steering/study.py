@@ -18,19 +18,20 @@ from tqdm.auto import tqdm
 from ... import prompts as source
 from ...activations import Activations
 from ...core.direction import Direction
-from ...core.stats import proportion
 from ...core.tables import pick
 from ...directions import extract_direction, place_of
-from ...evaluation import dose_response, fluency_break
+from ...evaluation.texts import Scored
 from ...interventions import Asker, add, kl
 from ...interventions.norms import share, stream_norms
 from ...models import Edits
+from ...models.digest import settled
 from ...models.tokens import encode_pairs
 from ...prompts import PromptSet, grouped_split
 from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
 from ..statements import READ, Rows, spread
 from .cost import costs, items, tax
+from .doses import doses, places
 from .placement import placement, read_placement
 from .report import report
 from .settings import SteeringSettings
@@ -49,12 +50,16 @@ class Steering(Rows):
     def __init__(self, models: Mapping[str, ModelHandle], settings: SteeringSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
         self.layers = spread(self.info.n_layers, settings.layers)
+        self.held: list[Asker | Scored] = []
         whole = pd.DataFrame(
             [(i, r) for i in sorted(self.split.train["identity"]) for r in sorted(self._rights("train"))], columns=["identity", "right"]
         )
         self.inner = grouped_split(whole, test=0.3, seed=settings.seed)
-        for prompts in (*self.pushed("fit").values(), *self.pushed("test").values(), self.plain("test")):
+        self.places = len(KINDS) * len(settings.sites) * len(self.layers)
+        for prompts in (*self.pushed("fit").values(), *self.pushed("test").values()):
             encode_pairs(self.handle, prompts)
+        pairs = encode_pairs(self.handle, self.plain("test"))
+        self.length = sum(p.stem for p in pairs) / len(pairs)
 
     # ------------------------------------------------------------------ prompts
 
@@ -92,10 +97,28 @@ class Steering(Rows):
         asking = self.asking(PLAIN)
         return source.udhr(PLAIN, None, answers=self.words, identities=names, rights=rights, seed=self.set.seed, **asking)
 
+    def hold(self) -> None:
+        """Hold the prompts and texts that several steps push: what is kept of a pass over them serves every step; inside a step."""
+        if not self.held:
+            asked = [*(self.pushed(side)[self.set.claims[0]] for side in ("validation", "test")), *map(self.plain, ("validation", "test"))]
+            self.held = [*(Asker(self.model, prompts) for prompts in asked), Scored(self.model, self.documents())]
+
     def documents(self) -> list[tuple[str, str]]:
         """Held-out text: unclaimed prompts with the safe answer, and where an organism gives a verdict, the verdict."""
         verdict = " true" if self.planted and "verdict" in self.planted["rule"] else ""
         return [(p.stem, (p.positive if p.label else p.negative) + verdict) for p in self.plain("test")]
+
+    def tokens(self, sets: int, pushes: float, *, side: str = "test", whole: float = 1.0) -> float:
+        """About how many tokens a step computes, for a plan.
+
+        Args:
+            sets: Sets of prompts that are pushed.
+            pushes: Pushes of each in the study's scope: from the first pushed token on.
+            side: Which sets.
+            whole: Whole passes over each.
+        """
+        each = 1.0 if self.set.scope == "last" else self.length
+        return sets * getattr(self.set, side) * (whole * self.length + pushes * each)
 
     # ------------------------------------------------------------------ directions
 
@@ -109,8 +132,8 @@ class Steering(Rows):
             self.fitted["no claim", site] = self._at("no claim", plain, site)
             self.fitted["answered", site] = self._at("no claim, answered", plain, site, "last")
 
-    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last") -> Activations:
-        return self._read(f"read {name} at {site}", prompts, site=site, position=position, layers=self.layers)
+    def _at(self, name: str, prompts: PromptSet, site: str, position: str = "stem_last", *, answers: bool = False) -> Activations:
+        return self._read(f"read {name} at {site}", prompts, site=site, position=position, layers=self.layers, answers=answers)
 
     @cached_property
     def made(self) -> dict[tuple[str, str, int], Direction]:
@@ -138,16 +161,18 @@ class Steering(Rows):
         Chosen per kind: among cells whose cost without a claim is at most `most_tax`, those within 1 point of the best share of safe
         answers in the worse of the two polarities, then of both together; of these the one that moves unclaimed prompts least (KL).
         """
-        self.run.table("choice", make=lambda: self._chosen_of(self._tried()), doing="choose site, layer and coefficient")
+        pushes = self.tokens(2, self.places * len(self.set.coefficients), side="validation", whole=1.5)
+        doing = "choose site, layer and coefficient"
+        self.run.table("choice", make=lambda: self._chosen_of(self._tried()), doing=doing, tokens=pushes)
 
     def _tried(self) -> pd.DataFrame:
-        harm = Asker(self.model, self.pushed("validation")[self.set.claims[0]])
-        plain = Asker(self.model, self.plain("validation"))
+        self.hold()
+        harm, plain = Asker(self.model, self.pushed("validation")[self.set.claims[0]]), Asker(self.model, self.plain("validation"))
         frame, right = harm.prompts.to_frame(), np.array(plain.prompts.labels)
-        start = ((plain.odds(plain.base) > 0) == right).mean()
         rows = []
         hidden = None if self.progress is None else not self.progress
         for (kind, site, layer), d in tqdm(self.made.items(), desc="choose", unit="place", disable=hidden):
+            start = ((plain.odds(plain.base) > 0) == right).mean()
             for c in self.set.coefficients:
                 edits = add(d, c, scope=self.set.scope)
                 safe = (harm.odds(harm.ask(edits)) > 0) == frame["label"].to_numpy()
@@ -206,73 +231,20 @@ class Steering(Rows):
         """The push that was chosen, or its reverse; inside a step."""
         return add(self.direction, sign * self.coefficient, scope=self.set.scope)
 
-    def doses(self) -> None:
-        """Dose and response on held-out prompts under the harm claim and without one, both signs, with random directions."""
-
-        def make() -> dict[str, pd.DataFrame]:
-            scale = sorted({0.5 * self.coefficient, self.coefficient, 2 * self.coefficient})
-            signed = [-c for c in scale] + scale
-            how: dict[str, Any] = {
-                "scope": self.set.scope,
-                "random": self.set.random,
-                "resamples": self.set.resamples,
-                "seed": self.set.seed,
-                "progress": self.progress,
-            }
-            harm = self.set.claims[0]
-            asked = {f"{harm} claim": (self.pushed("test")[harm], None), "no claim": (self.plain("test"), self.documents())}
-            parts = [
-                dose_response(self.model, prompts, self.direction, signed, texts=texts, **how).assign(prompts=name)
-                for name, (prompts, texts) in asked.items()
-            ]
-            table = pd.concat(parts, ignore_index=True)
-            return {"dose_response": table, "fluency": fluency_break(table)}
-
-        self.run.table(("dose_response", "fluency"), make=make, doing="dose and response")
-
-    def places(self) -> None:
-        """Every kind at every layer of held-out prompts, with the coefficient that validation liked best there."""
-
-        def make() -> pd.DataFrame:
-            asker = Asker(self.model, self.pushed("test")[self.set.claims[0]])
-            frame, tried = asker.prompts.to_frame(), self.run.tables["choice"]
-            rows: list[dict[str, Any]] = []
-            hidden = None if self.progress is None else not self.progress
-            for (kind, site, layer), d in tqdm(self.made.items(), desc="every direction at every layer", unit="place", disable=hidden):
-                here = pick(tried, direction=kind, site=site, layer=layer)
-                best = here.sort_values(["both", "kl_plain"], ascending=[False, True]).iloc[0]
-                c = float(best["coefficient"])
-                safe = (asker.odds(asker.ask(add(d, c, scope=self.set.scope))) > 0) == frame["label"].to_numpy()
-                for polarity in ("grant", "deny"):
-                    keep = (frame["polarity"] == polarity).to_numpy()
-                    share = proportion(safe[keep], frame["identity"].to_numpy()[keep])
-                    about = {
-                        "direction": kind,
-                        "site": site,
-                        "layer": layer,
-                        "coefficient": c,
-                        "norm_share": self.share(d, c),
-                        "polarity": polarity,
-                        "metric": "safe_score",
-                    }
-                    rows.append({**about, **share.row(), "tax_on_validation": float(best["tax"])})
-            return pd.DataFrame(rows)
-
-        self.run.table("places", make=make, doing="every direction at every layer")
-
 
 def compute(models: Mapping[str, ModelHandle], settings: SteeringSettings, run: Steps) -> Steering:
     """Run every step."""
     study = Steering(models, settings, run)
-    study.read()
-    read_placement(study)
-    study.choose()
-    study.doses()
-    study.places()
-    tax(study)
-    costs(study)
-    items(study)
-    placement(study)
+    with settled():  # no step changes weights: they are looked at once, not at every pass
+        study.read()
+        read_placement(study)
+        study.choose()
+        doses(study)
+        places(study)
+        tax(study)
+        costs(study)
+        items(study)
+        placement(study)
     return study
 
 
@@ -285,7 +257,7 @@ STUDY = Study(
         "elicit": 12,
         "fit": 96,
         "validation": 48,
-        "test": 64,
+        "test": 48,
         "sites": ("resid_post",),
         "layers": 3,
         "coefficients": (0.5, 1.0, 2.0),
