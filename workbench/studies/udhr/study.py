@@ -31,8 +31,6 @@ from .who import Who
 
 PLAIN = ("base_short", "base_long", "would_you_rather")
 PUSHED = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
-
-
 BASELINE = "neutral"
 LENS = 120  # items per claim whose answer is read off every layer
 RARER = 0.1  # the rarer answer's share below which truth and answer are not compared
