@@ -35,8 +35,8 @@ directions.
 """
 
 
-def keep(folder: Path) -> str:
-    """Keep what the page needs of a finished run; return the model's name."""
+def keep(folder: Path) -> None:
+    """Keep what the page needs of a finished run."""
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     if record["study"] != "udhr" or record["status"] != "finished" or record["fast"]:
         raise SystemExit(f"{folder}: not a finished full run of the UDHR study")
@@ -64,7 +64,6 @@ def keep(folder: Path) -> str:
         "findings": [f["text"] for f in json.loads((folder / "report.json").read_text(encoding="utf-8"))["findings"]],
     }
     (KEPT / f"{name}.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return name
 
 
 def read(name: str) -> dict[str, Any]:
@@ -166,6 +165,6 @@ def picture() -> None:
 
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
-        print("kept", keep(Path(argument)))
+        keep(Path(argument))
     picture()
     (DOCS / "real-models.md").write_text(page(), encoding="utf-8")

@@ -11,6 +11,7 @@ from workbench.probes import read_forms
 from workbench.prompts import grouped_split
 
 LAYER = 20
+FORMS = (("no", " no", "No", " No"), ("yes", " yes", "Yes", " Yes"))  # each a single token of this model
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,8 @@ def by_hand(plain, prompts):
         out = [model(x, output_hidden_states=True) for x in ids]
         stream.append([o.hidden_states[LAYER + 1][0, -1].numpy() for o in out])
         logits = out[0].logits[0, -2]
-        margin.append(float(logits[ids[1][0, -1]] - logits[ids[0][0, -1]]))
+        no, yes = (torch.logsumexp(logits[[tokenizer(f).input_ids[0] for f in forms]], 0) for forms in FORMS)
+        margin.append(float(yes - no))
     return np.array(stream), np.array(margin)
 
 
@@ -76,4 +78,4 @@ def test_readings_and_answers_under_a_claim(smollm2, plain):
     # what it says
     for claim, rows in (("neutral", np.arange(len(y))), ("harm", test)):
         asked = wb.evaluation.answers_of(acts[claim])
-        assert np.abs(asked["margin"].to_numpy()[rows] - hand[claim][1]).max() < 0.05
+        assert np.abs(asked["margin"].to_numpy()[rows] - hand[claim][1]).max() < 1e-3
