@@ -55,7 +55,7 @@ def test_what_was_never_run_is_judged_by_other_steps_or_by_a_rule(monkeypatch):
     assert (seconds, source) == (pytest.approx(5.0), "other steps of this model")
     monkeypatch.setattr(module, "rate", lambda: 1e11)
     seconds, source = told(step("new", tokens=500), [])
-    assert seconds == pytest.approx(2 * 1e8 * 500 / (0.5 * 1e11))
+    assert seconds == pytest.approx(2 * 1e8 * 500 / (module.BUSY * 1e11))
     assert source.startswith("a rule")
     assert told(step("new", tokens=500), [ENTRY | {"tokens": 0}])[1].startswith("a rule"), "no model was run there"
     assert told(step("new", read=300), [])[0] > 0
@@ -93,3 +93,17 @@ def test_a_run_notes_how_much_each_step_did(cold, tmp_path):
     tables = noted[~noted["step"].str.startswith("read")]
     assert (tables["read"] > 0).all(), "a step that runs no model is judged by what was read before it"
     assert all(json.loads(line)["step"] for line in (cold / "journal.jsonl").read_text().splitlines())
+
+
+def test_what_prompts_begin_with_alike_and_what_was_read_already_is_counted_once():
+    def pair(stem):
+        return wb.prompts.ContrastPair(stem=stem, negative=" no", positive=" yes", label=1, identity="a", right="r", template="t")
+
+    shown = "Q: " + "x" * 400
+    pairs = wb.prompts.PromptSet([pair(f"{shown}{k}") for k in range(10)])
+    assert module.tokens_of(pairs) == pytest.approx((403 + 10) / module.CHARACTERS + 20)
+    assert module.tokens_of([pair("<|im_start|>user")]) == pytest.approx(8 / module.CHARACTERS + 2)
+    tally = module.Tally()
+    assert tally.reads(pairs, None, "store").tokens > 0
+    assert tally.reads(pairs, None, "store").tokens == 0
+    assert tally.reads(pairs, None, "another").tokens > 0

@@ -1,27 +1,30 @@
 """How much a step has to do, and about how long that takes where nobody has measured it: for `--plan`.
 
 A step that runs the model has an amount of tokens. A step that does not is taken to grow with what the study has read before it, rows x
-layers. Where neither was ever timed on this machine, two rules stand in: a forward pass takes 2 x parameters x tokens operations, at half
-of the rate at which this processor multiplies matrices; and of what was read, a row of a layer takes 15 microseconds in a model of the
-bundled one's size, and more with the width.
+layers. Where neither was ever timed on this machine, two rules stand in: a forward pass takes 2 x parameters x tokens operations, at nine
+tenths of the rate at which this processor multiplies matrices; and of what was read, a row of a layer takes 5 microseconds in a model of
+the bundled one's size, and more with the width.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 
-from ..prompts import PromptSet
+from ..models.tokens import shared
+from ..prompts import ContrastPair, PromptSet
 
 CHARACTERS = 4  # of a token, about
 TOKENS = 40  # of a prompt, where no prompts were read yet
-PER_ROW = 15e-6  # seconds per row and layer, bundled model
+PER_ROW = 5e-6  # seconds per row and layer, bundled model
 BUNDLED = 1.5e6  # its parameters
-BUSY = 0.5  # share of the matrix rate that forward passes reach
+BUSY = 0.9  # share of the matrix rate that forward passes reach
+CONTROL = re.compile(r"<[^<> ]{1,20}>")  # what a chat template writes: one token each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +69,26 @@ class Tally:
 
     def __init__(self) -> None:
         self.items, self.tokens, self.values = 0, 0.0, 0.0
+        self._seen: set[tuple[str, str, str, str]] = set()
 
     def declared(self, items: int = 0, tokens: float = 0) -> Amount:
         """Return the amount of a step that declares its items or its tokens, or neither."""
         length = self.tokens / self.items if self.items else TOKENS
         return Amount(tokens=tokens or items * length, read=self.values)
 
-    def reads(self, prompts: PromptSet, layers: Sequence[int] | None) -> Amount:
-        """Return the amount of reading prompts, and count it."""
-        amount = Amount(tokens=tokens_of(prompts), read=self.values)
-        self.items, self.tokens = self.items + len(prompts), self.tokens + amount.tokens
+    def reads(self, prompts: PromptSet, layers: Sequence[int] | None, store: str = "") -> Amount:
+        """Return the amount of reading prompts into a store, which keeps those that it holds already, and count it."""
+        names = {(store, p.stem, p.negative, p.positive): p for p in prompts}
+        fresh = [p for name, p in names.items() if name not in self._seen]
+        self._seen |= set(names)
+        amount = Amount(tokens=tokens_of(fresh), read=self.values)
+        self.items, self.tokens = self.items + len(fresh), self.tokens + amount.tokens
         self.values += len(prompts) * (1 if layers is None else len(layers))
         return amount
 
 
-def tokens_of(prompts: PromptSet) -> float:
-    """Return about how many tokens a model reads of prompts: their stems once, and both endings.
+def tokens_of(prompts: Iterable[ContrastPair]) -> float:
+    """Return about how many tokens a model computes for prompts: what they begin with alike once, and both endings.
 
     Args:
         prompts: The prompts.
@@ -89,7 +96,11 @@ def tokens_of(prompts: PromptSet) -> float:
     Returns:
         Tokens, from the number of characters.
     """
-    return sum(len(p.stem) + len(p.negative) + len(p.positive) for p in prompts) / CHARACTERS
+    total, before = 0, ""
+    for stem in sorted({CONTROL.sub("    ", p.stem) for p in prompts}):
+        total += len(stem) - shared(before, stem)
+        before = stem
+    return total / CHARACTERS + 2 * sum(1 for _ in prompts)
 
 
 @cache

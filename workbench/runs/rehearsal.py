@@ -135,7 +135,7 @@ class RehearsedSteps(Steps):
         except (DamagedStore, WrongModel, UnknownLayer):
             out = None
         whole = content_hash(key, prompts.hash, layers, answers)
-        self.seen.append(Step(name=name, cached=out is not None, amount=self.tally.reads(prompts, layers), key=whole))
+        self.seen.append(Step(name=name, cached=out is not None, amount=self.tally.reads(prompts, layers, content_hash(key)), key=whole))
         return Later(Activations) if out is None else out
 
     def folder(self, name: str, key: Any = None, make: Callable[[Path], Any] | None = None, *, doing: str = "", keep: bool = True) -> Any:

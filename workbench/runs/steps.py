@@ -215,7 +215,7 @@ class Steps:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with inside_step(name):
                 out = make(folder)
-        self.run.log(name, started, cached, self.tally.reads(prompts, layers))
+        self.run.log(name, started, cached, self.tally.reads(prompts, layers, folder.name))
         return out
 
     def read(

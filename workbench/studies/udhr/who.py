@@ -8,6 +8,7 @@ import pandas as pd
 from ... import prompts as source
 from ...evaluation import answers, false_negatives, recovery
 from ...prompts import PromptSet
+from ...runs.amount import tokens_of
 from ..statements import Rows
 from .settings import UdhrSettings
 
@@ -21,7 +22,7 @@ class Who(Rows):
         def make() -> pd.DataFrame:
             return answers(self.model, prompts, progress=self.progress, note=name)
 
-        return self.run.table(name, [self.handle.key, prompts.hash], make, keep=False, items=len(prompts))
+        return self.run.table(name, [self.handle.key, prompts.hash], make, keep=False, tokens=tokens_of(prompts))
 
     @property
     def fitted(self) -> int:
