@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-import torch
-
-from ..prompts import PromptSet
+if TYPE_CHECKING:
+    from ..prompts import PromptSet
 
 CHARACTERS = 4  # of a token, about
 TOKENS = 40  # of a prompt, where no prompts were read yet
@@ -99,6 +99,8 @@ def rate() -> float:
     Returns:
         Operations per second, the best of three short trials.
     """
+    import torch  # a run is opened and drawn again without it
+
     a, b = torch.ones(256, 1024), torch.ones(1024, 1024)
     took = []
     for _ in range(3):
