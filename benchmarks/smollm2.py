@@ -1,6 +1,6 @@
 """A real model, SmolLM2-135M: captures and steered answers beside plain loops, the same numbers, ratios of one run.
 
-    python -W ignore benchmarks/smollm2.py [--pairs 48] [--prompts 48] [--doses 6] [--rounds 3] [--fast]
+    python -W ignore benchmarks/smollm2.py [--pairs 32] [--prompts 32] [--doses 4] [--rounds 3] [--fast]
 
 Capture of UDHR contrast pairs (every layer, last token) against TransformerLens's `run_with_cache` and Hugging Face's
 `output_hidden_states`; answers under pushes of several doses against `run_with_hooks` on padded batches. The ways are run in turn, in
@@ -25,7 +25,7 @@ from workbench.models.tokens import encode_pairs
 
 NAME = "smollm2"
 CLOSE = 1e-4
-SIZES = (4, 16, 48)
+SIZES = (4, 16, 32)
 
 
 def clock(function):
@@ -162,9 +162,9 @@ def answers(model, scope, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=48)
-    parser.add_argument("--prompts", type=int, default=48)
-    parser.add_argument("--doses", type=int, default=6)
+    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--doses", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fast", action="store_true", help="a few prompts, one round")
     args = parser.parse_args()

@@ -13,11 +13,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-import torch
-
-from ..models.tokens import shared
-from ..prompts import ContrastPair, PromptSet
+if TYPE_CHECKING:
+    from ..prompts import ContrastPair, PromptSet
 
 CHARACTERS = 4  # of a token, about
 TOKENS = 40  # of a prompt, where no prompts were read yet
@@ -96,6 +95,8 @@ def tokens_of(prompts: Iterable[ContrastPair]) -> float:
     Returns:
         Tokens, from the number of characters.
     """
+    from ..models.tokens import shared  # and with it torch: where a plan or a run counts, not where a run is opened
+
     total, before = 0, ""
     for stem in sorted({CONTROL.sub("    ", p.stem) for p in prompts}):
         total += len(stem) - shared(before, stem)
@@ -110,6 +111,8 @@ def rate() -> float:
     Returns:
         Operations per second, the best of three short trials.
     """
+    import torch  # a run is opened and drawn again without it
+
     a, b = torch.ones(256, 1024), torch.ones(1024, 1024)
     took = []
     for _ in range(3):
