@@ -7,6 +7,7 @@ import torch
 
 import workbench as wb
 from workbench.core import errors
+from workbench.core.stats import auroc_weighted
 from workbench.probes.forms import centred_accuracy, read_forms
 
 PEOPLE, RIGHTS, WIDTH = 60, 8, 6
@@ -131,3 +132,25 @@ def test_what_no_resample_changes_is_as_sure_as_its_clusters(value, reach, low, 
     from workbench.core.estimate import agreeing
 
     assert agreeing(value, 40, reach=reach) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_a_shift_of_each_sentence_of_a_claim_moves_no_order():
+    """Sentences that move all scores of their statements alike: within sentences the order is whole, over all of them it is not."""
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    shown = np.repeat([0, 1, 2], 40)
+    scores = y + 0.2 * rng.normal(size=120) + np.array([-9.0, 0.0, 9.0])[shown]
+    one = np.ones((1, 120))
+    assert auroc_weighted(scores, y, one, shown)[0] > 0.99
+    assert auroc_weighted(scores, y, one)[0] < 0.7
+    assert centred_accuracy(scores, y, one, shown)[0] > 0.97
+    assert centred_accuracy(scores, y, one)[0] < 0.75
+    by_pairs = [np.mean([scores[i] > scores[j] for i in a for j in b]) for a, b in _sides(y, shown)]
+    assert auroc_weighted(scores, y, one, shown)[0] == pytest.approx(np.mean(by_pairs))
+    assert auroc_weighted(scores, y, one, np.zeros(120))[0] == auroc_weighted(scores, y, one)[0]
+    empty = one * (shown == 0)  # a resample that leaves out two sentences
+    assert auroc_weighted(scores, y, empty, shown)[0] == pytest.approx(by_pairs[0])
+
+
+def _sides(y, shown):
+    return [(np.flatnonzero((shown == k) & (y == 1)), np.flatnonzero((shown == k) & (y == 0))) for k in np.unique(shown)]

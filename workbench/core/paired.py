@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import BadInput, ShapeMismatch
-from .rows import Array
+from .rows import Array, groups_of
 from .stats import Estimate, proportion, undefined
 
 
@@ -57,20 +57,24 @@ def paired_proportions(first: ArrayLike, second: ArrayLike, clusters: ArrayLike 
     )
 
 
-def centred_accuracy(scores: ArrayLike, y: ArrayLike, weights: Array) -> Array:
+def centred_accuracy(scores: ArrayLike, y: ArrayLike, weights: Array, within: ArrayLike | None = None) -> Array:
     """Return the accuracy with the weighted median score as threshold; what ties with it counts one half.
 
     Args:
         scores: One score per item.
         y: 0 or 1 per item.
         weights: `resample x item`.
+        within: One name per item: each name has a median of its own. By default all items share one.
 
     Returns:
         One accuracy per resample.
     """
     s, truth = np.asarray(scores, float), np.asarray(y) == 1
-    order = np.argsort(s, kind="stable")
-    heap = np.cumsum(weights[:, order], axis=1)
-    threshold = s[order][(heap >= heap[:, -1:] / 2).argmax(1)]
-    right = np.where(s == threshold[:, None], 0.5, (s > threshold[:, None]) == truth)
-    return (weights * right).sum(1) / weights.sum(1)
+    right = np.zeros(len(weights))
+    for rows in groups_of(within, len(s)):
+        order = rows[np.argsort(s[rows], kind="stable")]
+        heap = np.cumsum(weights[:, order], axis=1)
+        threshold = s[order][(heap >= heap[:, -1:] / 2).argmax(1)]
+        hits = np.where(s[rows] == threshold[:, None], 0.5, (s[rows] > threshold[:, None]) == truth[rows])
+        right += (weights[:, rows] * hits).sum(1)
+    return right / weights.sum(1)

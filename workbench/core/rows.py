@@ -32,6 +32,23 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> tuple[NDArray[np.int64]
     return codes.astype(np.int64), int(codes.max(initial=-1)) + 1
 
 
+def groups_of(within: ArrayLike | None, n: int) -> list[NDArray[np.int64]]:
+    """Return the places of the rows of each name; without names all rows together.
+
+    Args:
+        within: One name per row, or `None`.
+        n: Number of rows.
+
+    Returns:
+        Places, a row of them per name.
+
+    Raises:
+        ShapeMismatch: There is not one name per row.
+    """
+    codes, m = (np.zeros(n, dtype=np.int64), 1) if within is None else cluster_codes(within, n)
+    return [np.flatnonzero(codes == k) for k in range(m)]
+
+
 def finite_rows(values: ArrayLike) -> Array:
     """Return one finite number per row, as float64.
 

@@ -15,7 +15,7 @@ from scipy.stats import norm, t
 from .errors import BadInput, OneClass, ShapeMismatch
 from .estimate import Estimate, undefined, wilson
 from .nulls import benjamini_hochberg, permutation_null, permutation_p
-from .rows import Array, cluster_codes, finite_rows
+from .rows import Array, cluster_codes, finite_rows, groups_of
 from .seeds import numpy_rng
 
 __all__ = [
@@ -220,30 +220,35 @@ def paired_difference(
     return mean(a - b, clusters, resamples=resamples, level=level, seed=seed)
 
 
-def auroc_weighted(scores: ArrayLike, labels: ArrayLike, weights: Array) -> Array:
+def auroc_weighted(scores: ArrayLike, labels: ArrayLike, weights: Array, within: ArrayLike | None = None) -> Array:
     """Return the AUROC under each row of weights; a tie counts one half.
 
     Args:
         scores: One score per row.
         labels: 0 or 1 per row.
         weights: `resample x row`, not negative.
+        within: One name per row: only rows of one name are compared with each other, as the statements that were shown behind one
+            sentence. A shift that all of them share then changes nothing. By default all rows are compared.
 
     Returns:
-        One AUROC per row of weights, `resample`, 0 to 1; `nan` where the weights leave only one class.
+        One AUROC per row of weights, `resample`, 0 to 1; `nan` where the weights leave only one class (within every name).
 
     Raises:
         NotFinite: A score is NaN or infinite.
     """
     s = finite_rows(scores)
     y = np.asarray(labels).astype(bool)
-    order = np.argsort(s, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(s[order]) != 0])
-    positive = np.add.reduceat(weights[:, order] * y[order], starts, axis=1)
-    negative = np.add.reduceat(weights[:, order] * ~y[order], starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative
-    total = positive.sum(1) * negative.sum(1)
+    right, total = np.zeros(len(weights)), np.zeros(len(weights))
+    for rows in groups_of(within, len(s)):
+        order = rows[np.argsort(s[rows], kind="stable")]
+        starts = np.flatnonzero(np.r_[True, np.diff(s[order]) != 0])
+        positive = np.add.reduceat(weights[:, order] * y[order], starts, axis=1)
+        negative = np.add.reduceat(weights[:, order] * ~y[order], starts, axis=1)
+        below = np.cumsum(negative, axis=1) - negative
+        total += positive.sum(1) * negative.sum(1)
+        right += (positive * (below + negative / 2)).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (positive * (below + negative / 2)).sum(1) / np.where(total > 0, total, np.nan)
+        return right / np.where(total > 0, total, np.nan)
 
 
 def auroc(

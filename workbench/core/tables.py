@@ -142,3 +142,15 @@ def _inert(cell: Any) -> Any:
 
 def _bare(cell: Any) -> Any:
     return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _LIVE.match(cell) else cell
+
+
+def sentences_of(rows: pd.DataFrame) -> Any:
+    """Return which sentence of its claim each row was shown, to compare rows within sentences.
+
+    Args:
+        rows: Rows of prompts or answers; the column `phrasing` holds the sentence.
+
+    Returns:
+        One text per row; `None` where there is no such column.
+    """
+    return rows["phrasing"].astype(str).to_numpy() if "phrasing" in rows else None

@@ -21,6 +21,7 @@ from ..core.estimate import Estimate, agreeing, undefined
 from ..core.paired import centred_accuracy
 from ..core.rows import Array
 from ..core.stats import auroc_weighted, bootstrap, mean, proportion
+from ..core.tables import sentences_of
 from ..prompts import ContrastPair, PromptSet
 
 CONTENT_FREE = ("N/A", "[MASK]", "...")
@@ -85,11 +86,12 @@ def discrimination(asked: pd.DataFrame, free: pd.DataFrame | None = None, *, res
 
     Returns:
         Rows `template, claim, metric, value, low, high, n, note`, intervals clustered by identity. Metrics: "yes" (share of the positive
-        answer), "answered" (probability that both answers hold), "auroc" (of the margin, against the label: .5 where answers do not
-        follow the statements, whatever the bias), "safe_score", "safe_centred" (the share of safe answers with the median margin of the
-        form as threshold: no label is used, but that half of the statements are of each kind), "safe_contextual" (with the mean margin
-        of content-free prompts as threshold), "criterion" (c, above 0 for a bias towards the negative answer) and "d_prime" (in
-        standard deviations), the last two with log-linear correction and intervals recovered from those of the two shares.
+        answer), "answered" (probability that both answers hold), "auroc" (of the margin, against the label, statements that were shown
+        the same sentence of the claim being compared with each other: .5 where answers do not follow the statements, whatever the bias of
+        each sentence), "safe_score", "safe_centred" (the share of safe answers with the median margin of the sentence as threshold: no
+        label is used, but that half of the statements are of each kind), "safe_contextual" (with the mean margin of content-free prompts
+        as threshold), "criterion" (c, above 0 for a bias towards the negative answer) and "d_prime" (in standard deviations), the last
+        two with log-linear correction and intervals recovered from those of the two shares.
 
     Raises:
         BadInput: The table is empty. MissingColumn: It is not what `answers` returns.
@@ -158,7 +160,7 @@ def measures(part: pd.DataFrame, *, free: float = math.nan, resamples: int = 500
     people = part["identity"].to_numpy()
     how: dict[str, Any] = {"resamples": resamples, "seed": seed}
     margin, y = part["margin"].to_numpy(float), part["label"].to_numpy()
-    both = len(np.unique(y)) == 2
+    both, shown = len(np.unique(y)) == 2, sentences_of(part)
     none = undefined("one class only", len(part))
 
     def of(statistic: Callable[[Array], Array], bounded: bool = True) -> Estimate:
@@ -167,9 +169,9 @@ def measures(part: pd.DataFrame, *, free: float = math.nan, resamples: int = 500
     out = {
         "yes": proportion(part["answer"], people),
         "answered": mean(part["answered"], people, **how),
-        "auroc": of(lambda w: auroc_weighted(margin, y, w)) if both else none,
+        "auroc": of(lambda w: auroc_weighted(margin, y, w, shown)) if both else none,
         "safe_score": proportion(part["safe"], people),
-        "safe_centred": of(lambda w: centred_accuracy(margin, y, w)) if both else none,
+        "safe_centred": of(lambda w: centred_accuracy(margin, y, w, shown)) if both else none,
         "safe_contextual": undefined("no content-free prompts were asked", len(part)),
         "criterion": none,
         "d_prime": none,
@@ -188,8 +190,9 @@ def _differences(one: pd.DataFrame, two: pd.DataFrame, resamples: int, seed: int
     out = {name: mean(one[c] - two[c], people, **how) for name, c in (("yes", "answer"), ("answered", "answered"), ("safe_score", "safe"))}
     if len(np.unique(y)) == 2:
         a, b = (x["margin"].to_numpy(float) for x in (one, two))
-        for name, of in (("auroc", lambda m, w: auroc_weighted(m, y, w)), ("safe_centred", lambda m, w: centred_accuracy(m, y, w))):
-            out[name] = bootstrap(lambda w, of=of: of(a, w) - of(b, w), len(y), people, **how)
+        now, then = sentences_of(one), sentences_of(two)
+        for name, of in (("auroc", auroc_weighted), ("safe_centred", centred_accuracy)):
+            out[name] = bootstrap(lambda w, of=of: of(a, y, w, now) - of(b, y, w, then), len(y), people, **how)
         for name, after, before in zip(("criterion", "d_prime"), _detection(one), _detection(two), strict=True):
             out[name] = _recovered(after, before, 1, -1, len(y))
     m = len(set(people))

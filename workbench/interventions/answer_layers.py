@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..activations import Activations
 from ..core.errors import BadInput
-from ..core.stats import auroc, proportion, undefined
+from ..core.stats import auroc_weighted, bootstrap, proportion, undefined
+from ..core.tables import sentences_of
 from ..core.types import Float
 from ..models.readout import Readout, readout
 from ..models.tokens import answer_tokens
@@ -29,8 +30,8 @@ def answer_lens(model: Any, acts: Activations, *, resamples: int = 200, seed: in
 
     Returns:
         Rows `layer, metric, value, low, high, n`, intervals clustered by identity. Metrics: "auroc" of the margin between the two answers
-        against the label, "yes" (share of items where the positive answer is likelier) and "agrees" (share of items where the layer
-        says what the last layer says).
+        against the label, within sentences of the claim, "yes" (share of items where the positive answer is likelier) and "agrees" (share
+        of items where the layer says what the last layer says).
 
     Raises:
         BadInput: The activations are of another site or position, or their rows do not name the answers.
@@ -49,12 +50,12 @@ def answer_lens(model: Any, acts: Activations, *, resamples: int = 200, seed: in
     read = readout(model)
     margins = {layer: _margins(model, read, acts.layer(layer)[:, 0].float(), acts.rows) for layer in acts.layers}
     last = margins[max(acts.layers)] > 0
-    people, y = acts.rows["identity"].to_numpy(), acts.rows["label"].to_numpy()
+    people, y, shown = acts.rows["identity"].to_numpy(), acts.rows["label"].to_numpy(), sentences_of(acts.rows)
     rows = []
     for layer, margin in margins.items():
         area = undefined("one class only", len(y))
         if len(np.unique(y)) == 2:
-            area = auroc(margin, y, people, resamples=resamples, seed=seed)
+            area = bootstrap(lambda w, m=margin: auroc_weighted(m, y, w, shown), len(y), people, resamples=resamples, seed=seed)
         measured = {"auroc": area, "yes": proportion(margin > 0, people), "agrees": proportion((margin > 0) == last, people)}
         rows += [{"layer": layer, "metric": metric, **estimate.row()} for metric, estimate in measured.items()]
     return pd.DataFrame(rows)

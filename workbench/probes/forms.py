@@ -20,9 +20,10 @@ from ..activations import Activations
 from ..core.errors import BadInput
 from ..core.estimate import agreeing
 from ..core.paired import centred_accuracy
-from ..core.rows import Array, cluster_codes
+from ..core.rows import Array, cluster_codes, groups_of
 from ..core.seeds import numpy_rng
 from ..core.stats import auroc_weighted
+from ..core.tables import sentences_of
 from ..core.types import Float, Int
 from ..prompts import Split
 from .controls import random_scores
@@ -75,14 +76,16 @@ def read_forms(
         seed: Draws the resamples and the directions.
 
     Returns:
-        Two tables. The first has one row per layer x method x fit x form x claim x metric: "auroc", "accuracy" (threshold of the
-        training rows) and "accuracy_centred" (the median score of the cell as threshold: no label is used, but that half of the
-        statements are of each kind). `reading` is "same form", "across forms" or "no claim" (fitted there). Where `minus` names the
-        baseline, the value is the difference from it over the same statements. `control` "random_directions" has middle and central part
-        of random directions, "bag_of_words" the words of the statements (layer -1). The second table has the share that a claim leaves:
-        the AUROC's excess over .5 summed over readable layers, over the same sum under the baseline; `layers` counts these. A layer is
-        readable where the interval of the baseline's AUROC lies above .5, above the bag of words and above `exceed`. All intervals are
-        percentiles over resampled identities, and over resampled sentences of the claim where the rows have several (`phrasing`).
+        Two tables. The first has one row per layer x method x fit x form x claim x metric: "auroc" (statements that were shown the same
+        sentence of the claim are compared with each other: a sentence moves the scores of all its statements, as a form does), "accuracy"
+        (threshold of the training rows) and "accuracy_centred" (the median score of the sentence as threshold: no label is used, but that
+        half of the statements are of each kind). `reading` is "same form", "across forms" or "no claim" (fitted there). Where `minus`
+        names the baseline, the value is the difference from it over the same statements. `control` "random_directions" has middle and
+        central part of random directions, "bag_of_words" the words of the statements (layer -1). The second table has the share that a
+        claim leaves: the AUROC's excess over .5 summed over readable layers, over the same sum under the baseline; `layers` counts these.
+        A layer is readable where the interval of the baseline's AUROC lies above .5, above the bag of words and above `exceed`. All
+        intervals are percentiles over resampled identities, and over resampled sentences of the claim where the rows have several
+        (`phrasing`).
 
     Raises:
         BadInput: There is nothing to fit or to read, or a form's claims were shown with different statements.
@@ -126,7 +129,7 @@ class _OneFit:
         every = np.vstack([np.ones(len(acts)), weights])
         for layer in acts.layers:
             scores = self.fit.scores(acts, layer)
-            out = {metric: of(scores, y, every) for metric, of in OF.items()}
+            out = {metric: of(scores, y, every, sentences_of(acts.rows)) for metric, of in OF.items()}
             yield Reading({k: float(v[0]) for k, v in out.items()}, {k: v[1:] for k, v in out.items()})
 
     def rows(self) -> list[dict[str, Any]]:
@@ -194,7 +197,7 @@ def _people(acts: Activations) -> int:
     return int(acts.rows["identity"].nunique())
 
 
-def _accuracy(scores: Float[np.ndarray, " item"], y: Int[np.ndarray, " item"], weights: Array) -> Array:
+def _accuracy(scores: Float[np.ndarray, " item"], y: Int[np.ndarray, " item"], weights: Array, within: Any) -> Array:
     return weights @ ((scores > 0) == y) / weights.sum(1)
 
 
@@ -223,11 +226,19 @@ def _random(
     for layer in train.layers:
         for cell, scores in random_scores(train, held, y, layer, draws, seed).items():
             truth = column(held[cell], "label")
-            ones = truth == 1
-            ranks = rankdata(scores, axis=0)[ones].sum(0)
-            area = (ranks - ones.sum() * (ones.sum() + 1) / 2) / max(1, ones.sum() * (~ones).sum())
+            area = _areas(scores, truth, sentences_of(held[cell].rows))
             low, middle, high = np.quantile(area, [(1 - level) / 2, 0.5, (1 + level) / 2])
             yield _row(layer, "random", "random_directions", name, cell, "auroc", middle, low, high, len(truth))
+
+
+def _areas(scores: Float[np.ndarray, "item draw"], y: Int[np.ndarray, " item"], within: Any) -> Float[np.ndarray, " draw"]:
+    """The AUROC of many scores at once, within sentences."""
+    right, total = np.zeros(scores.shape[1]), 0
+    for rows in groups_of(within, len(y)):
+        ones = y[rows] == 1
+        right += rankdata(scores[rows], axis=0)[ones].sum(0) - ones.sum() * (ones.sum() + 1) / 2
+        total += ones.sum() * (~ones).sum()
+    return right / max(1, total)
 
 
 def _words(train: Activations, held: Mapping[Cell, Activations]) -> dict[Cell, float]:
@@ -237,7 +248,7 @@ def _words(train: Activations, held: Mapping[Cell, Activations]) -> dict[Cell, f
     out = {}
     for cell, acts in held.items():
         scores = bag_of_words(texts, y, acts.rows["statement"].tolist())
-        out[cell] = float(auroc_weighted(scores, column(acts, "label"), np.ones((1, len(acts))))[0])
+        out[cell] = float(auroc_weighted(scores, column(acts, "label"), np.ones((1, len(acts))), sentences_of(acts.rows))[0])
     return out
 
 
