@@ -109,13 +109,13 @@ def rate() -> float:
     """Measure at which rate this processor multiplies matrices.
 
     Returns:
-        Operations per second, the best of three short trials.
+        Operations per second, the best of 20 trials of a few milliseconds: other work on the machine disturbs most of them.
     """
     import torch  # a run is opened and drawn again without it
 
     a, b = torch.ones(256, 1024), torch.ones(1024, 1024)
     took = []
-    for _ in range(3):
+    for _ in range(20):
         start = time.perf_counter()
         torch.mm(a, b)
         took.append(time.perf_counter() - start)
