@@ -9,8 +9,13 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import atexit
 import shutil
+import signal
 import tempfile
 from pathlib import Path
+
+# a job that a shell starts in the background ignores Ctrl-C, and so would all its children
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # one cache for the whole suite, also for its workers and the notebooks and commands that it starts: a capture is made once
 if "PYTEST_XDIST_WORKER" not in os.environ:
