@@ -151,14 +151,14 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
     return out
 
 
-def shared(first: Sequence[int], second: Sequence[int]) -> int:
+def shared(first: Sequence[Any], second: Sequence[Any]) -> int:
     """Return the length of the common prefix of two rows.
 
     Args:
-        first, second: Rows of ids.
+        first, second: Rows of ids, or texts.
 
     Returns:
-        Number of leading ids that are equal, 0 to the length of the shorter row.
+        Number of leading ids or characters that are equal, 0 to the length of the shorter row.
     """
     count = 0
     for a, b in zip(first, second, strict=False):
