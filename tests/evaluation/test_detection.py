@@ -117,3 +117,16 @@ def test_what_is_no_table_of_answers_is_refused():
     other = said(rng, claim="harm").assign(statement=np.arange(240) + 1000)
     with pytest.raises(errors.BadInput, match="no statement in common"):
         claim_effects(pd.concat([said(rng), other]))
+
+
+def test_answers_without_a_claim_stand_beside_answers_with_sentences():
+    """In one table rows without a claim have no sentence: they are compared with each other all the same."""
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    frame = pd.DataFrame({"identity": [f"i{k // 2}" for k in range(40)], "label": y, "margin": y - 0.5 + 0.1 * rng.normal(size=40)})
+    frame = frame.assign(answered=0.9, answer=(frame["margin"] > 0).astype(int), safe=1, statement=[f"s{k}" for k in range(40)])
+    free = frame.assign(template="base", claim="none")
+    claimed = frame.assign(template="since", claim="harm", phrasing=[f"sentence {k // 20}" for k in range(40)])
+    table = discrimination(pd.concat([free, claimed], ignore_index=True), resamples=20)
+    area = table[table["metric"] == "auroc"].set_index("template")["value"]
+    assert area.to_dict() == {"base": 1.0, "since": 1.0}

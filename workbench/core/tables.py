@@ -153,4 +153,5 @@ def sentences_of(rows: pd.DataFrame) -> Any:
     Returns:
         One text per row; `None` where there is no such column.
     """
-    return rows["phrasing"].astype(str).to_numpy() if "phrasing" in rows else None
+    # rows without a claim have no sentence, and a missing value equals nothing, not even another
+    return rows["phrasing"].astype(object).where(rows["phrasing"].notna(), "").astype(str).tolist() if "phrasing" in rows else None
