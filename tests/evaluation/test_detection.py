@@ -130,3 +130,16 @@ def test_answers_without_a_claim_stand_beside_answers_with_sentences():
     table = discrimination(pd.concat([free, claimed], ignore_index=True), resamples=20)
     area = table[table["metric"] == "auroc"].set_index("template")["value"]
     assert area.to_dict() == {"base": 1.0, "since": 1.0}
+
+
+def test_content_free_prompts_calibrate_the_sentence_that_they_show():
+    y = np.arange(40) % 2
+    shown = np.repeat([0, 1], 20)
+    shift = np.array([-5.0, 5.0])
+    frame = pd.DataFrame({"identity": [f"i{k // 2}" for k in range(40)], "label": y, "margin": y - 0.5 + shift[shown]})
+    frame = frame.assign(answered=0.9, answer=(frame["margin"] > 0).astype(int), safe=1, template="since", claim="harm")
+    frame["phrasing"] = [f"sentence {k}" for k in shown]
+    free = pd.DataFrame({"template": "since", "claim": "harm", "margin": shift, "phrasing": ["sentence 0", "sentence 1"]})
+    table = discrimination(frame, free, resamples=20).set_index("metric")["value"]
+    assert table["safe_contextual"] == 1.0
+    assert discrimination(frame, free.drop(columns="phrasing"), resamples=20).set_index("metric")["value"]["safe_contextual"] == 0.5

@@ -102,7 +102,7 @@ def discrimination(asked: pd.DataFrame, free: pd.DataFrame | None = None, *, res
     _need(asked)
     rows = []
     for (template, claim), part in asked.groupby(["template", "claim"], sort=False):
-        given = _free(free, str(template), str(claim))
+        given = _free(free, part, str(template), str(claim))
         for metric, estimate in measures(part, free=given, resamples=resamples, seed=seed).items():
             rows.append({"template": template, "claim": claim, "metric": metric, **estimate.row(), "note": estimate.note})
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -146,12 +146,12 @@ def claim_effects(asked: pd.DataFrame, baseline: str = "neutral", *, resamples: 
     return pd.DataFrame(rows, columns=columns)
 
 
-def measures(part: pd.DataFrame, *, free: float = math.nan, resamples: int = 500, seed: int = 0) -> dict[str, Estimate]:
+def measures(part: pd.DataFrame, *, free: Array | float = math.nan, resamples: int = 500, seed: int = 0) -> dict[str, Estimate]:
     """Return the metrics of `discrimination` for the answers of one prompt form under one claim.
 
     Args:
         part: From `answers`.
-        free: The mean margin of content-free prompts.
+        free: The mean margin of content-free prompts, one number or one per answer.
         resamples, seed: Of the bootstrap.
 
     Returns:
@@ -176,7 +176,7 @@ def measures(part: pd.DataFrame, *, free: float = math.nan, resamples: int = 500
         "criterion": none,
         "d_prime": none,
     }
-    if math.isfinite(free):
+    if np.isfinite(free).all():
         out["safe_contextual"] = proportion((margin > free) == y, people)
     if both:
         out["criterion"], out["d_prime"] = _detection(part)
@@ -231,11 +231,17 @@ def _recovered(a: Estimate, b: Estimate, p: float, q: float, n: int) -> Estimate
     return replace(a, value=value, low=value - math.hypot(*down), high=value + math.hypot(*up), n=n, method="recovered limits", note="")
 
 
-def _free(free: pd.DataFrame | None, template: str, claim: str) -> float:
-    if free is None:
-        return math.nan
-    rows = free[(free["template"] == template) & (free["claim"] == claim)]
-    return float(rows["margin"].mean()) if len(rows) else math.nan
+def _free(free: pd.DataFrame | None, part: pd.DataFrame, template: str, claim: str) -> Array:
+    """The mean margin of content-free prompts for each answer: of the sentence of the claim that it was shown."""
+    none = np.full(len(part), math.nan)
+    rows = None if free is None else free[(free["template"] == template) & (free["claim"] == claim)]
+    if rows is None or not len(rows):
+        return none
+    own, shown = sentences_of(rows), sentences_of(part)
+    if own is None or shown is None:
+        return np.full(len(part), float(rows["margin"].mean()))
+    means = rows["margin"].groupby(np.asarray(own)).mean()
+    return means.reindex(shown).to_numpy(float)
 
 
 def _need(frame: pd.DataFrame) -> None:
