@@ -84,7 +84,7 @@ PUSHED = ["a", "b", "c", "d", "e", "f", "g", "h", "i"]
         ),
         (
             lambda: udhr.truth_or_answer(table(direction=["CCS"], layer=[0, 1], against=["label", "answer", "my column"])),
-            {"agrees with: my column"},
+            {"my column"},
         ),
         (lambda: probes.curves(probed(*MINE), ["no claim", "harm"]), {"mine", "another"}),
         (lambda: probes.methods(probed(*MINE), 1, ["no claim", "harm"]), {"nonlinear", "my kind"}),

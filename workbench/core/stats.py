@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -252,13 +253,21 @@ def auroc_weighted(scores: ArrayLike, labels: ArrayLike, weights: Array, within:
 
 
 def auroc(
-    scores: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    scores: ArrayLike,
+    labels: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    within: ArrayLike | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Estimate:
     """Estimate the area under the ROC curve, ties counted one half, with a bootstrap over clusters.
 
     Args:
         scores: One score per row.
         labels: 0 or 1 per row.
+        within: As for `auroc_weighted`: only rows of one name are compared with each other.
         clusters, resamples, level, seed: As for `mean`.
 
     Returns:
@@ -275,13 +284,16 @@ def auroc(
     draws, codes = cluster_draws(clusters, len(y), resamples, seed)
     m = draws.shape[1]
     if m > 1000:  # a table of cluster by cluster would be larger than the resamples
-        return bootstrap(
-            lambda w: auroc_weighted(scores, y, w), len(y), clusters, resamples=resamples, level=level, seed=seed, bounded=True
-        )
-    wins, pairs = _wins(finite_rows(scores), y.astype(bool), codes, m)
+        how: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed, "bounded": True}
+        return bootstrap(lambda w: auroc_weighted(scores, y, w, within), len(y), clusters, **how)
+    s, positive, wins, pairs = finite_rows(scores), y.astype(bool), np.zeros((m, m)), np.zeros((m, m))
+    for rows in groups_of(within, len(y)):
+        won, all_ = _wins(s[rows], positive[rows], codes[rows], m)
+        wins, pairs = wins + won, pairs + all_
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.einsum("rm,rm->r", draws @ wins, draws) / np.einsum("rm,rm->r", draws @ pairs, draws)
-    return _percentiles(float(wins.sum() / pairs.sum()), values, len(y), m, resamples, level, True)
+        value = float(wins.sum() / pairs.sum())
+    return _percentiles(value, values, len(y), m, resamples, level, True)
 
 
 def _wins(scores: Array, positive: NDArray[np.bool_], codes: NDArray[np.int64], m: int) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ from ..core.errors import BadInput, MissingColumn
 from ..core.estimate import Estimate, agreeing, undefined
 from ..core.paired import centred_accuracy
 from ..core.rows import Array
-from ..core.stats import auroc_weighted, bootstrap, mean, proportion
+from ..core.stats import auroc, auroc_weighted, bootstrap, mean, proportion
 from ..core.tables import sentences_of
 from ..prompts import ContrastPair, PromptSet
 
@@ -169,7 +169,7 @@ def measures(part: pd.DataFrame, *, free: Array | float = math.nan, resamples: i
     out = {
         "yes": proportion(part["answer"], people),
         "answered": mean(part["answered"], people, **how),
-        "auroc": of(lambda w: auroc_weighted(margin, y, w, shown)) if both else none,
+        "auroc": auroc(margin, y, people, within=shown, **how) if both else none,
         "safe_score": proportion(part["safe"], people),
         "safe_centred": of(lambda w: centred_accuracy(margin, y, w, shown)) if both else none,
         "safe_contextual": undefined("no content-free prompts were asked", len(part)),

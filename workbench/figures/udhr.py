@@ -30,7 +30,7 @@ from .udhr_parts import METHODS, layer_panel, said_and_read
 SAYS: dict[str, Look] = {"says": (RED, "diamond"), "knows: CCS": (BLUE, "circle"), "knows: logistic": (GREEN, "square")}
 CLAIMS: dict[str, Look] = {claim: (colour, CLAIM_SYMBOLS[claim]) for claim, colour in CLAIM_COLOURS.items()}
 AGAINST: dict[str, Look] = {"label": (BLUE, "circle"), "answer": (RED, "diamond")}
-AGREES = {"label": "agrees with the truth", "answer": "agrees with the model's answer"}
+AGREES = {"label": "the truth", "answer": "the model's answer"}
 
 
 @drawn
@@ -155,7 +155,7 @@ def layer_curves(table: pd.DataFrame, conditions: Sequence[str], *, against: str
 
 @drawn
 def truth_or_answer(table: pd.DataFrame) -> go.Figure:
-    """Draw, under the partial claim, how each direction agrees with the truth and with the model's answer.
+    """Draw, under the partial claim, how each direction reads the truth and the model's answer.
 
     Args:
         table: `direction, layer, against, value, low, high, n`; `against` is "label" (the truth), "answer", or a name of your own.
@@ -172,13 +172,13 @@ def truth_or_answer(table: pd.DataFrame) -> go.Figure:
     for k, name in enumerate(names):
         for against, own in looks(table["against"], AGAINST).items():
             rows = table[(table["direction"] == name) & (table["against"] == against)].sort_values("layer")
-            text = AGREES.get(against, f"agrees with: {against}")
+            text = AGREES.get(against, against)
             first = len(rows) > 0 and legend.first(against)
             curve(figure, rows["layer"], rows, own, text, group=against, legend=first, size=8, row=1, col=k + 1)
         chance_line(figure, named=k == 0, row=1, col=k + 1)
     figure.update_xaxes(title="layer", dtick=layer_step(table))
     figure.update_yaxes(range=[-0.04, 1.04])
-    figure.update_yaxes(title="share of held-out items", row=1, col=1)
+    figure.update_yaxes(title="AUROC, held-out items", row=1, col=1)
     style(figure, "Under the partial claim: a direction of truth, a direction of the answer", height=440)
     figure.update_layout(margin={"t": 118}, legend={"y": 1.15})
     return figure

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..activations import Activations
 from ..core.errors import BadInput
-from ..core.stats import auroc_weighted, bootstrap, proportion, undefined
+from ..core.stats import auroc, proportion, undefined
 from ..core.tables import sentences_of
 from ..core.types import Float
 from ..models.readout import Readout, readout
@@ -55,7 +55,7 @@ def answer_lens(model: Any, acts: Activations, *, resamples: int = 200, seed: in
     for layer, margin in margins.items():
         area = undefined("one class only", len(y))
         if len(np.unique(y)) == 2:
-            area = bootstrap(lambda w, m=margin: auroc_weighted(m, y, w, shown), len(y), people, resamples=resamples, seed=seed)
+            area = auroc(margin, y, people, within=shown, resamples=resamples, seed=seed)
         measured = {"auroc": area, "yes": proportion(margin > 0, people), "agrees": proportion((margin > 0) == last, people)}
         rows += [{"layer": layer, "metric": metric, **estimate.row()} for metric, estimate in measured.items()]
     return pd.DataFrame(rows)

@@ -231,7 +231,8 @@ def truth_or_answer(run: Run, study: Udhr) -> list[Finding]:
         parts = []
         for name, rows in pick(here, layer=study.layer).groupby("direction", sort=False):
             truth, answer = (next(pick(rows, against=against).itertuples()) for against in ("label", "answer"))
-            parts.append(f"the direction «{name}» agrees with the truth in {percent(truth)} and with the answer in {percent(answer)}")
+            areas = f"the truth with an AUROC of {number(truth)}, the answer with {number(answer)}"
+            parts.append(f"the direction «{name}» reads {areas}")
         safe = _one(run.tables["says"], template=form, claim="partial", metric="safe_score")
         text += f" In {form} {parted(safe)} At layer {study.layer}: {'; '.join(parts)}."
     if refused:

@@ -8,14 +8,15 @@ written down; who is denied rights without any claim.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...activations import Activations
-from ...core.stats import proportion
-from ...core.tables import pick
+from ...core.stats import auroc
+from ...core.tables import pick, sentences_of
 from ...evaluation import agreement, answers_of, claim_effects, content_free, discrimination
 from ...interventions import answer_lens
 from ...models.tokens import answer_tokens, encode_pairs
@@ -222,16 +223,16 @@ class Udhr(Who):
             rarer = [min(x.rows["answer"].mean(), 1 - x.rows["answer"].mean()) for x in (train, held)]
             if min(rarer) < RARER:  # a probe of answers that do not vary reads the form, or nothing
                 continue
+            people, shown = held.rows["identity"].to_numpy(), sentences_of(held.rows)
+            how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed}
             unpushed = acts.subset(self.split.side(acts.rows) == "train")
             ccs = fit_layers(unpushed, "ccs", condition=FIT, seed=self.set.seed, epochs=self.set.ccs_epochs)
             said = fit_layers(train, "logistic", target="answer", condition="partial")
             for name, fit in {SIGNLESS: ccs, "logistic probe, fitted on the answers under this claim": said}.items():
-                for layer in held.layers:
-                    read = fit.scores(held, layer) > 0
-                    for against in ("label", "answer"):
-                        share = proportion(read == held.rows[against].to_numpy(), held.rows["identity"].to_numpy())
-                        about = {"layer": layer, "direction": name, "condition": "partial", "form": form, "against": against}
-                        rows.append({**about, "metric": "accuracy", **share.row()})
+                for layer, against in product(held.layers, ("label", "answer")):
+                    area = auroc(fit.scores(held, layer), held.rows[against], people, within=shown, **how)
+                    about = {"layer": layer, "direction": name, "condition": "partial", "form": form, "against": against}
+                    rows.append({**about, "metric": "auroc", **area.row()})
         columns = ["layer", "direction", "condition", "form", "against", "metric", "value", "low", "high", "n"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -291,7 +292,7 @@ STUDY = Study(
         "phrasings": 3,
         "resamples": 200,
         "ccs_epochs": 400,
-        "elicit": 12,
+        "elicit": 8,
     },
     checked={
         "behaviour": 20,
