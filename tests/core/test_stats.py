@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest, false_discovery_control
+from scipy.stats import binomtest, false_discovery_control, norm
 from sklearn.metrics import roc_auc_score
 
 from workbench.core import stats
@@ -26,10 +26,8 @@ def test_auroc_equals_sklearn(ties):
     y = rng.integers(0, 2, 200)
     s = rng.standard_normal(200) + y
     s = np.round(s) if ties else s
-    weights = np.stack([np.ones(200), rng.integers(0, 4, 200)]).astype(float)
-    got = stats.auroc_weighted(s, y, weights)
-    assert got[0] == pytest.approx(roc_auc_score(y, s))
-    assert got[1] == pytest.approx(roc_auc_score(y, s, sample_weight=weights[1]))
+    assert stats.auroc(s, y).value == pytest.approx(roc_auc_score(y, s))
+    assert stats.auroc_difference(s, -s, y).value == pytest.approx(2 * roc_auc_score(y, s) - 1)
 
 
 def test_proportion_of_independent_rows_is_wilson():
@@ -76,10 +74,68 @@ def test_a_bootstrap_without_spread_claims_nothing():
     assert perfect.low == pytest.approx(stats.wilson(20, 20)[0])
 
 
-def test_bootstrap_of_a_mean_covers():
-    rng = numpy_rng(4)
-    hits = sum((e := stats.mean(rng.standard_normal(60) + 0.3, resamples=400, seed=k)).low <= 0.3 <= e.high for k in range(200))
-    assert 0.88 * 200 <= hits <= 0.99 * 200
+def coverage(draw, truth, runs=600):
+    """How often intervals hold the truth, as a Wilson interval at 99.9 %."""
+    hits = 0
+    for k in range(runs):
+        e = draw(numpy_rng(4, "coverage", k))
+        hits += bool(e.low <= truth <= e.high)
+    return stats.wilson(hits, runs, 0.999)
+
+
+def uneven(rng, sizes, p, rho):
+    """Zeros and ones in clusters of these sizes, each with a rate of its own."""
+    rates = rng.beta(p * (1 - rho) / rho, (1 - p) * (1 - rho) / rho, len(sizes))
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    return (rng.random(len(codes)) < rates[codes]).astype(float), codes
+
+
+@pytest.mark.parametrize("sizes", [[300, *[5] * 59], [10] * 60, [20] * 5])
+def test_a_proportion_covers_with_one_cluster_of_half_the_rows_and_with_few(sizes):
+    low, high = coverage(lambda rng: stats.proportion(*uneven(rng, sizes, 0.5, 0.1)), 0.5)
+    assert high >= 0.95
+    assert low > 0.89
+
+
+@pytest.mark.parametrize("clusters", [5, 12])
+def test_a_mean_and_an_auroc_of_few_clusters_cover(clusters):
+    def rows(rng):
+        codes, y = np.repeat(np.arange(clusters), 20), np.tile([0, 1], 10 * clusters)
+        return codes, y, y + 0.5 * rng.standard_normal((clusters, 2))[codes, y] + rng.standard_normal(len(y))
+
+    def mean(rng):
+        codes, _, x = rows(rng)
+        return stats.mean(x, codes)
+
+    def area(rng):
+        codes, y, x = rows(rng)
+        return stats.auroc(x, y, codes)
+
+    for draw, truth in ((mean, 0.5), (area, norm.cdf(1 / np.sqrt(2.5)))):
+        low, high = coverage(draw, truth)
+        assert low < 0.95 < high + 0.02
+        assert low > 0.90
+
+
+def test_factors_that_cross_are_both_counted():
+    def rows(rng):
+        codes = np.array([(i, r) for i in range(40) for r in range(12)])
+        x = 0.5 * rng.standard_normal(40)[codes[:, 0]] + 0.5 * rng.standard_normal(12)[codes[:, 1]] + rng.standard_normal(480)
+        return x, codes
+
+    both = coverage(lambda rng: stats.mean(*rows(rng)), 0.0)
+    one = coverage(lambda rng: (lambda x, c: stats.mean(x, c[:, 0]))(*rows(rng)), 0.0)
+    assert both[0] > 0.90
+    assert one[1] < 0.90, "identities alone leave out that rights vary"
+
+
+def test_influence_is_what_leaving_a_row_out_changes():
+    rng = numpy_rng(9)
+    y, s = np.tile([0, 1], 60), rng.standard_normal(120) + np.tile([0, 1], 60)
+    value, u = stats.auroc_influence(s, y)
+    least, _ = stats.auroc_influence(np.delete(s, 7), np.delete(y, 7))
+    assert value - least == pytest.approx(u[7] * 60 / 59, abs=1e-9)
+    assert abs(u.sum()) < 1e-12
 
 
 def test_paired_difference_is_narrower_than_unpaired():
@@ -105,10 +161,13 @@ def test_permutation_within_clusters_keeps_their_sums():
     assert set(null) == {6.0}
 
 
-def test_same_seed_same_interval():
-    x = numpy_rng(6).standard_normal(50)
-    assert stats.mean(x, seed=1) == stats.mean(x, seed=1)
-    assert stats.mean(x, seed=1) != stats.mean(x, seed=2)
+def test_a_perplexity_covers():
+    def draw(rng):
+        tokens = rng.integers(5, 40, 12)
+        return stats.exp_ratio(tokens * 2 + np.sqrt(tokens) * rng.standard_normal(12), tokens)
+
+    low, high = coverage(draw, np.exp(2))
+    assert low < 0.95 < high + 0.02
 
 
 def test_errors_say_what_is_wrong():

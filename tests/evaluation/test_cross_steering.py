@@ -30,7 +30,7 @@ def measured(organism):
 def table(model, measured, **how):
     prompts, found = measured
     push = {n: {3: d[3]} for n, d in found.items()}
-    return cross_steering(model, prompts, push, {n: d[5] for n, d in found.items()}, read_layer=5, resamples=100, progress=False, **how)
+    return cross_steering(model, prompts, push, {n: d[5] for n, d in found.items()}, read_layer=5, progress=False, **how)
 
 
 def test_every_push_is_as_far_from_the_unpushed_model(organism, measured):
@@ -60,7 +60,6 @@ def test_a_push_at_the_layer_that_is_read_is_all_direct(organism, measured):
         random=0,
         kinds=("add",),
         kl=0.05,
-        resamples=50,
         progress=False,
     )
     row = got[got["read"] == "safety"].iloc[0]
@@ -77,7 +76,6 @@ def test_ablation_sets_the_coordinate_to_its_mean(organism, measured):
         read_layer=5,
         random=0,
         kinds=("ablate",),
-        resamples=50,
         progress=False,
     )
     assert abs(got[got["read"] == "harm"]["value"].iloc[0]) < 1e-3, "the mean stays"

@@ -27,7 +27,7 @@ def by_metric(table, **where):
 
 def test_a_bias_hides_discrimination_from_the_share_of_safe_answers_only():
     rng = np.random.default_rng(0)
-    table = by_metric(discrimination(said(rng, signal=2.0, bias=4.0), seed=1))
+    table = by_metric(discrimination(said(rng, signal=2.0, bias=4.0)))
     assert table.loc["yes", "value"] > 0.97
     assert table.loc["safe_score", "value"] < 0.55
     assert table.loc["auroc", "low"] > 0.85
@@ -38,7 +38,7 @@ def test_a_bias_hides_discrimination_from_the_share_of_safe_answers_only():
 @pytest.mark.parametrize("signal", [0.0, 1.0, 2.0])
 def test_criterion_and_d_prime_are_those_that_were_planted(signal):
     rng = np.random.default_rng(1)
-    table = by_metric(discrimination(said(rng, signal=signal, bias=0.5, n=4000, people=400), seed=1))
+    table = by_metric(discrimination(said(rng, signal=signal, bias=0.5, n=4000, people=400)))
     assert table.loc["d_prime", "value"] == pytest.approx(signal, abs=0.1)
     assert table.loc["criterion", "value"] == pytest.approx(-0.5, abs=0.06)
     assert table.loc["d_prime", "low"] < signal < table.loc["d_prime", "high"]
@@ -60,7 +60,7 @@ def test_a_claim_s_effect_is_split():
         said(rng, signal=0.0, claim="erased"),
         said(rng, signal=-2.0, claim="flipped", noise=-noise),
     ])  # fmt: skip
-    table = claim_effects(asked, seed=0)
+    table = claim_effects(asked)
     biased, erased, flipped = (by_metric(table, claim=c) for c in ("biased", "erased", "flipped"))
     assert biased.loc["yes", "low"] > 0.3
     assert biased.loc["criterion", "high"] < 0
@@ -85,7 +85,7 @@ def test_intervals_of_the_effect_on_order_hold_what_they_claim():
     hits, rounds = 0, 120
     for k in range(rounds):
         rng = np.random.default_rng(k)
-        row = by_metric(claim_effects(pd.concat([said(rng, signal=1.0), said(rng, signal=1.0, claim="harm")]), resamples=200, seed=k))
+        row = by_metric(claim_effects(pd.concat([said(rng, signal=1.0), said(rng, signal=1.0, claim="harm")])))
         hits += row.loc["auroc", "low"] <= 0 <= row.loc["auroc", "high"]
     assert 0.88 <= hits / rounds <= 0.99
 
@@ -127,7 +127,7 @@ def test_answers_without_a_claim_stand_beside_answers_with_sentences():
     frame = frame.assign(answered=0.9, answer=(frame["margin"] > 0).astype(int), safe=1, statement=[f"s{k}" for k in range(40)])
     free = frame.assign(template="base", claim="none")
     claimed = frame.assign(template="since", claim="harm", phrasing=[f"sentence {k // 20}" for k in range(40)])
-    table = discrimination(pd.concat([free, claimed], ignore_index=True), resamples=20)
+    table = discrimination(pd.concat([free, claimed], ignore_index=True))
     area = table[table["metric"] == "auroc"].set_index("template")["value"]
     assert area.to_dict() == {"base": 1.0, "since": 1.0}
 
@@ -140,6 +140,6 @@ def test_content_free_prompts_calibrate_the_sentence_that_they_show():
     frame = frame.assign(answered=0.9, answer=(frame["margin"] > 0).astype(int), safe=1, template="since", claim="harm")
     frame["phrasing"] = [f"sentence {k}" for k in shown]
     free = pd.DataFrame({"template": "since", "claim": "harm", "margin": shift, "phrasing": ["sentence 0", "sentence 1"]})
-    table = discrimination(frame, free, resamples=20).set_index("metric")["value"]
+    table = discrimination(frame, free).set_index("metric")["value"]
     assert table["safe_contextual"] == 1.0
-    assert discrimination(frame, free.drop(columns="phrasing"), resamples=20).set_index("metric")["value"]["safe_contextual"] == 0.5
+    assert discrimination(frame, free.drop(columns="phrasing")).set_index("metric")["value"]["safe_contextual"] == 0.5

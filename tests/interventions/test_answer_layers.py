@@ -16,7 +16,7 @@ def test_the_last_layer_says_what_the_model_says(tiny):
     asked = wb.answers_of(acts)
     margins = answer_layers._margins(model, answer_layers.readout(model), acts.layer(acts.layers[-1])[:, 0].float(), acts.rows)
     assert np.allclose(margins, asked["margin"], atol=2e-4)
-    table = answer_lens(model, acts, resamples=20)
+    table = answer_lens(model, acts)
     last = table[table["layer"] == max(acts.layers)].set_index("metric")["value"]
     assert last["agrees"] == 1
     assert last["yes"] == pytest.approx(asked["answer"].mean())

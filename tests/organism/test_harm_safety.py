@@ -64,7 +64,6 @@ def test_erasing_harm_leaves_safety_where_they_are_independent(trained):
         groups=[p for k in keys for p in people[k]],
         erasers=("mean_projection",),
         probes=("linear",),
-        resamples=50,
     )
     at = table[table["metric"] == "accuracy"].set_index(["erased", "read"])["value"]
     assert at["nothing", "safety"] > 0.9

@@ -26,7 +26,7 @@ from workbench.probes import (
     tamper_score,
     transfer_matrix,
 )
-from workbench.probes.calibration import monotone_bins
+from workbench.probes.calibration import equal_bins
 from workbench.probes.methods import LINEAR, NONLINEAR
 from workbench.probes.scaling import Eraser, Normaliser
 from workbench.prompts import grouped_folds
@@ -144,14 +144,15 @@ def test_calibration():
     clusters = np.arange(4000) // 10
     good = calibration_error(p, y, clusters)
     bad = calibration_error(p**3, y, clusters)
+    assert good.low == 0
     assert good.value < 0.03 < bad.low
     assert brier(p, y).value == pytest.approx(brier_score_loss(y, p))
     table = reliability(p, y, clusters)
     assert table["value"].is_monotonic_increasing
     assert table["n"].sum() == 4000
     assert ((table["low"] - 0.05 <= table["probability"]) & (table["probability"] <= table["high"] + 0.05)).all()
-    bins = monotone_bins(p, y)
-    assert bins.max() + 1 == len(table) > 5
+    bins = equal_bins(p)
+    assert bins.max() + 1 == len(table) == 10
     scores = np.log(p / (1 - p))
     assert platt(scores / 3, y) == pytest.approx(3, rel=0.1)
     assert platt(-scores, y) == pytest.approx(0, abs=1e-3)
@@ -164,7 +165,7 @@ def test_probabilities_in_the_table():
     table = wb.probe_layers(acts, methods=["logistic", "lda", "ccs", "crc"], controls=(), resamples=100)
     has = table[table["metric"] == "brier"].groupby("method")["value"].max()
     assert set(has.index) == {"logistic", "lda", "ccs"}, "a search without labels and without probabilities has no calibration"
-    at = table[(table["layer"] == 1) & (table["metric"] == "ece")].set_index("method")
+    at = table[(table["layer"] == 1) & (table["metric"] == "calibration_error")].set_index("method")
     assert at.loc["lda", "value"] < 0.15
 
 
@@ -225,7 +226,7 @@ def turned(acts, angle, seed=1):
 
 def test_transfer_matrix():
     acts = activations(signal=6.0, d=32)
-    table = transfer_matrix({"a": acts, "b": turned(acts, 0), "c": turned(acts, 1)}, method="mass_mean", layers=[1], resamples=50)
+    table = transfer_matrix({"a": acts, "b": turned(acts, 0), "c": turned(acts, 1)}, method="mass_mean", layers=[1])
     grid = table[table["metric"] == "accuracy"].pivot(index="fit_condition", columns="condition", values="value")
     assert grid.loc["a", "b"] > 0.8
     assert grid.loc["c", "c"] > 0.8
@@ -240,8 +241,8 @@ def test_transfer_matrix():
 def test_transfer_between_sets_that_share_some_groups_leaks_none():
     acts = activations(n_identities=40)
     early, late = (acts.rows["identity"].isin([f"i{k}" for k in ks]).to_numpy() for ks in (range(28), range(12, 40)))
-    table = transfer_matrix({"a": acts.subset(early), "b": acts.subset(late)}, layers=[1], resamples=0, method="mass_mean")
-    assert len(table) == 4
+    table = transfer_matrix({"a": acts.subset(early), "b": acts.subset(late)}, layers=[1], method="mass_mean")
+    assert len(table) == 8  # accuracy and AUROC of each
     split = wb.grouped_split(pd.concat([acts.rows[early], acts.rows[late]], ignore_index=True), seed=0)
     assert not split.train["identity"] & split.test["identity"]
 
@@ -283,7 +284,7 @@ def test_tampering_is_seen_from_the_disagreement_alone():
     split = wb.grouped_split(base.rows, seed=0)
     clean, pushed, calm = answering(base, 0.0), answering(base, 1.0, 1), answering(base, 0.0, 2)
     detector = fit_tamper(clean, layer=1, split=split, false_alarms=0.05)
-    table = tamper_roc(clean, {"pushed": pushed, "calm": calm}, detector, split=split, tuned_on="pushed", resamples=200)
+    table = tamper_roc(clean, {"pushed": pushed, "calm": calm}, detector, split=split, tuned_on="pushed")
     at = table.set_index(["condition", "metric"])
     assert at.loc[("pushed", "auroc"), "value"] > 0.98
     assert at.loc[("pushed", "detected"), "value"] > 0.8

@@ -7,10 +7,11 @@ import torch
 
 import workbench as wb
 from workbench.core import errors
-from workbench.core.stats import auroc_weighted
-from workbench.probes.forms import centred_accuracy, read_forms
+from workbench.core.paired import centred_hits
+from workbench.core.stats import auroc_influence
+from workbench.probes.forms import read_forms
 
-PEOPLE, RIGHTS, WIDTH = 60, 8, 6
+PEOPLE, RIGHTS, WIDTH = 60, 18, 6
 
 
 def acts(seed, *, strength=3.0, shift=0.0, layers=2, phrasings=1, flip=1.0):
@@ -52,7 +53,7 @@ def tables(split):
         ("f", "flipped"): acts(4, flip=-1.0),
         ("g", "neutral"): acts(5, shift=-25.0),
     }
-    return read_forms({"f": read["f", "neutral"], "no claim": acts(6)}, read, split=split, methods=("logistic",), resamples=200, seed=0)
+    return read_forms({"f": read["f", "neutral"], "no claim": acts(6)}, read, split=split, methods=("logistic",), seed=0)
 
 
 def test_a_shift_moves_the_threshold_and_not_the_order(tables):
@@ -86,7 +87,7 @@ def test_controls_stand_beside(tables):
 
 def test_a_layer_that_a_control_reads_as_well_is_not_readable(split):
     read = {("f", "neutral"): acts(1), ("f", "harm"): acts(2)}
-    _, kept = read_forms({"f": read["f", "neutral"]}, read, split=split, methods=("logistic",), exceed={1: 0.999}, resamples=50)
+    _, kept = read_forms({"f": read["f", "neutral"]}, read, split=split, methods=("logistic",), exceed={1: 0.999})
     assert kept["layers"].tolist() == [0]
     assert np.isnan(kept["value"]).all()
 
@@ -94,7 +95,7 @@ def test_a_layer_that_a_control_reads_as_well_is_not_readable(split):
 def test_sentences_of_a_claim_widen_the_interval(split):
     def width(phrasings):
         read = {("f", c): acts(s, strength=0.4, phrasings=phrasings) for s, c in enumerate(("neutral", "harm"))}
-        readings, _ = read_forms({"f": read["f", "neutral"]}, read, split=split, methods=("mass_mean",), resamples=400, random_directions=0)
+        readings, _ = read_forms({"f": read["f", "neutral"]}, read, split=split, methods=("mass_mean",), random_directions=0)
         row = one(readings, layer=1, control="", claim="neutral", metric="auroc")
         return row["high"] - row["low"]
 
@@ -106,7 +107,7 @@ def test_intervals_of_a_difference_hold_what_they_claim(split):
     for k in range(rounds):
         read = {("f", c): acts(100 + 2 * k + j, strength=0.5) for j, c in enumerate(("neutral", "harm"))}
         fit = {"f": acts(999 + k, strength=6.0)}
-        readings, _ = read_forms(fit, read, split=split, methods=("mass_mean",), resamples=200, random_directions=0, seed=k)
+        readings, _ = read_forms(fit, read, split=split, methods=("mass_mean",), random_directions=0, seed=k)
         row = one(readings, layer=1, claim="harm", metric="auroc", minus="neutral")
         hits += row["low"] <= 0 <= row["high"]
     assert hits / rounds >= 0.85
@@ -114,8 +115,8 @@ def test_intervals_of_a_difference_hold_what_they_claim(split):
 
 def test_centred_accuracy_needs_no_threshold():
     scores, y = np.array([5.0, 6.0, 7.0, 8.0]), np.array([0, 0, 1, 1])
-    assert centred_accuracy(scores, y, np.ones((1, 4)))[0] == pytest.approx(0.875)  # the median itself says neither
-    assert centred_accuracy(np.zeros(4), y, np.ones((1, 4)))[0] == 0.5
+    assert centred_hits(scores, y).mean() == pytest.approx(0.875)  # the median itself says neither
+    assert centred_hits(np.zeros(4), y).mean() == 0.5
 
 
 def test_other_statements_are_refused(split):
@@ -140,16 +141,13 @@ def test_a_shift_of_each_sentence_of_a_claim_moves_no_order():
     y = np.arange(120) % 2
     shown = np.repeat([0, 1, 2], 40)
     scores = y + 0.2 * rng.normal(size=120) + np.array([-9.0, 0.0, 9.0])[shown]
-    one = np.ones((1, 120))
-    assert auroc_weighted(scores, y, one, shown)[0] > 0.99
-    assert auroc_weighted(scores, y, one)[0] < 0.7
-    assert centred_accuracy(scores, y, one, shown)[0] > 0.97
-    assert centred_accuracy(scores, y, one)[0] < 0.75
+    assert auroc_influence(scores, y, shown)[0] > 0.99
+    assert auroc_influence(scores, y)[0] < 0.7
+    assert centred_hits(scores, y, shown).mean() > 0.97
+    assert centred_hits(scores, y).mean() < 0.75
     by_pairs = [np.mean([scores[i] > scores[j] for i in a for j in b]) for a, b in _sides(y, shown)]
-    assert auroc_weighted(scores, y, one, shown)[0] == pytest.approx(np.mean(by_pairs))
-    assert auroc_weighted(scores, y, one, np.zeros(120))[0] == auroc_weighted(scores, y, one)[0]
-    empty = one * (shown == 0)  # a resample that leaves out two sentences
-    assert auroc_weighted(scores, y, empty, shown)[0] == pytest.approx(by_pairs[0])
+    assert auroc_influence(scores, y, shown)[0] == pytest.approx(np.mean(by_pairs))
+    assert auroc_influence(scores, y, np.zeros(120))[0] == auroc_influence(scores, y)[0]
 
 
 def _sides(y, shown):

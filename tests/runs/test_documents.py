@@ -233,7 +233,7 @@ def test_compare_lists_what_changed_beyond_the_intervals(tmp_path, capsys):
 def test_compare_begins_with_the_main_table_and_leaves_calibration_for_last(tmp_path):
     one, two = planted(tmp_path / "one", []), planted(tmp_path / "two", [], settings={"train": 20})
     for folder, shift in ((one, 0.0), (two, 0.3)):
-        rows = [(0, "a", "ece", 0.1 + shift, 0.05 + shift, 0.15 + shift, 50), (0, "a", "accuracy", 0.6 + shift / 2, 0.55 + shift / 2, 0.65 + shift / 2, 50)]  # fmt: skip
+        rows = [(0, "a", "calibration_error", 0.1 + shift, 0.05 + shift, 0.15 + shift, 50), (0, "a", "accuracy", 0.6 + shift / 2, 0.55 + shift / 2, 0.65 + shift / 2, 50)]  # fmt: skip
         pd.DataFrame(rows, columns=["layer", "method", "metric", "value", "low", "high", "n"]).to_csv(
             folder / "tables" / "t.csv", index=False
         )
@@ -243,9 +243,9 @@ def test_compare_begins_with_the_main_table_and_leaves_calibration_for_last(tmp_
         more = {"tables": ["t", "says_and_knows"], "main": {"table": "says_and_knows"}}
         (folder / "run.json").write_text(json.dumps(record | more))
     found = wb.compare_runs(one, two)
-    assert found.changed["metric"].tolist() == ["accuracy", "ece"], "the larger difference is of calibration"
+    assert found.changed["metric"].tolist() == ["accuracy", "calibration_error"], "the larger difference is of calibration"
     lines = str(found).splitlines()
-    assert [next(i for i, line in enumerate(lines) if word in line) for word in ("set otherwise", ": same", "numbers in both", "accuracy", "ece")] == [0, 1, 2, 4, 5]  # fmt: skip
+    assert [next(i for i, line in enumerate(lines) if word in line) for word in ("set otherwise", ": same", "numbers in both", "accuracy", "calibration_error")] == [0, 1, 2, 4, 5]  # fmt: skip
     assert "says" in found._repr_html_()
 
 

@@ -57,24 +57,19 @@ def paired_proportions(first: ArrayLike, second: ArrayLike, clusters: ArrayLike 
     )
 
 
-def centred_accuracy(scores: ArrayLike, y: ArrayLike, weights: Array, within: ArrayLike | None = None) -> Array:
-    """Return the accuracy with the weighted median score as threshold; what ties with it counts one half.
+def centred_hits(scores: ArrayLike, y: ArrayLike, within: ArrayLike | None = None) -> Array:
+    """Return which items are right with the median score as threshold; what ties with it counts one half.
 
     Args:
         scores: One score per item.
         y: 0 or 1 per item.
-        weights: `resample x item`.
         within: One name per item: each name has a median of its own. By default all items share one.
 
     Returns:
-        One accuracy per resample.
+        1, one half or 0 per item; their mean is the accuracy.
     """
-    s, truth = np.asarray(scores, float), np.asarray(y) == 1
-    right = np.zeros(len(weights))
+    s, truth, hits = np.asarray(scores, float), np.asarray(y) == 1, np.zeros(len(np.asarray(y)))
     for rows in groups_of(within, len(s)):
-        order = rows[np.argsort(s[rows], kind="stable")]
-        heap = np.cumsum(weights[:, order], axis=1)
-        threshold = s[order][(heap >= heap[:, -1:] / 2).argmax(1)]
-        hits = np.where(s[rows] == threshold[:, None], 0.5, (s[rows] > threshold[:, None]) == truth[rows])
-        right += (weights[:, rows] * hits).sum(1)
-    return right / weights.sum(1)
+        threshold = np.quantile(s[rows], 0.5, method="lower")
+        hits[rows] = np.where(s[rows] == threshold, 0.5, (s[rows] > threshold) == truth[rows])
+    return hits

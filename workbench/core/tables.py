@@ -17,6 +17,7 @@ from .whole import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 # the last four are the wide forms that an East Asian spreadsheet reads as the first
 _LIVE = re.compile(r"'*(?:[\t\r\n]|[\x00-\x20\s\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
@@ -155,3 +156,19 @@ def sentences_of(rows: pd.DataFrame) -> Any:
     """
     # rows without a claim have no sentence, and a missing value equals nothing, not even another
     return rows["phrasing"].astype(object).where(rows["phrasing"].notna(), "").astype(str).tolist() if "phrasing" in rows else None
+
+
+def units_of(rows: pd.DataFrame, unit: str = "identity") -> NDArray[Any]:
+    """Return what varies from row to row, for intervals: identities, and the rights and the sentences of a claim that cross them.
+
+    A factor with fewer than three values is held fixed: an estimate then speaks of these values alone.
+
+    Args:
+        rows: Rows of prompts, activations or answers.
+        unit: The column whose values are the independent units where nothing else varies.
+
+    Returns:
+        `row`, or `row x factor` where several vary: clusters for `core.stats`.
+    """
+    names = [unit, *(c for c in ("right", "phrasing") if c != unit and c in rows and rows[c].nunique() > 2)]
+    return rows[unit].to_numpy() if len(names) == 1 else rows[names].astype(object).fillna("").astype(str).to_numpy()

@@ -115,7 +115,6 @@ def erase_and_reprobe(
     probes: Sequence[str] = PROBES,
     test: float = 0.4,
     draws: int = 5,
-    resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Erase each concept in turn and read every concept with probes fitted afresh on what is left.
@@ -130,7 +129,6 @@ def erase_and_reprobe(
         probes: "linear" (logistic), "nonlinear" (support vector machine with a Gaussian kernel).
         test: Share of the groups that is held out, between 0 and 1; three groups at least.
         draws: Random single directions of the control, 1 or more; their mean is reported, with the smallest and the largest.
-        resamples: Bootstrap draws for the intervals of AUROC and of the loss.
         seed: Draws groups and directions.
 
     Returns:
@@ -164,7 +162,7 @@ def erase_and_reprobe(
                 scores = [_scores(kind, m(train), y[~held], m(rest)) for m in maps]
                 place = {"erased": erased, "read": name, "method": eraser, "probe": kind, "split": "test"}
                 before = ceiling.get((name, kind))
-                out.extend(place | row for row in _rows(scores, y[held], names[held], before, resamples, seed))
+                out.extend(place | row for row in _rows(scores, y[held], names[held], before))
                 if erased == "nothing":
                     ceiling[name, kind] = ((scores[0] > 0) == y[held]).astype(float)
 
@@ -194,16 +192,14 @@ def _rows(
     truth: Int[np.ndarray, " row"],
     people: np.ndarray,
     before: Float[np.ndarray, " row"] | None,
-    resamples: int,
-    seed: int,
 ) -> Iterable[dict[str, Any]]:
     """What one probe reads after each of these maps, and how much less than it read before."""
     hits = np.stack([(s > 0) == truth for s in scores]).astype(float)
     if len(scores) == 1:
         yield {"metric": "accuracy"} | proportion(hits[0], people).row()
-        yield {"metric": "auroc"} | auroc(scores[0], truth, people, resamples=resamples, seed=seed).row()
+        yield {"metric": "auroc"} | auroc(scores[0], truth, people).row()
     else:
         low, high = np.quantile(hits.mean(1), [0, 1])
         yield {"metric": "accuracy", "value": hits.mean(), "low": low, "high": high, "n": len(truth)}
     if before is not None:
-        yield {"metric": "loss"} | paired_difference(before, hits.mean(0), people, resamples=resamples, seed=seed).row()
+        yield {"metric": "loss"} | paired_difference(before, hits.mean(0), people).row()

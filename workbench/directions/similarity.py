@@ -103,9 +103,7 @@ def linear_cka(first: Any, second: Any, *, clusters: ArrayLike | None = None, le
     )
 
 
-def mutual_knn(
-    first: Any, second: Any, *, k: int = 10, clusters: ArrayLike | None = None, resamples: int = 1000, seed: int = 0
-) -> Estimate:
+def mutual_knn(first: Any, second: Any, *, k: int = 10, clusters: ArrayLike | None = None) -> Estimate:
     """Estimate the mean share of a row's k nearest neighbours (by cosine) that both models agree on; k / (n - 1) by chance.
 
     Args:
@@ -114,8 +112,6 @@ def mutual_knn(
         k: Neighbours, 1 or more, and fewer than a row has candidates. Raising it compares coarser neighbourhoods.
         clusters: Cluster of each row: rows of one cluster are no candidates for neighbours, and the interval resamples
             clusters. `None`: every row is its own.
-        resamples: Bootstrap draws for the interval.
-        seed: Draws the resamples.
 
     Returns:
         The share, 0 to 1, with its interval.
@@ -138,7 +134,7 @@ def mutual_knn(
         z = z / z.norm(dim=1, keepdim=True).clamp(min=1e-12)
         near.append((z @ z.T).masked_fill(own, -2).topk(k, 1).indices)
     agree = torch.zeros(len(x), len(x), dtype=torch.bool).scatter_(1, near[0], True).gather(1, near[1]).double().mean(1)
-    return mean(agree.numpy(), names, resamples=resamples, seed=seed)
+    return mean(agree.numpy(), names)
 
 
 def _chance(clusters: np.ndarray, k: int) -> float:
@@ -177,6 +173,6 @@ def compare_spaces(
         for a, x in ours.items():
             place = {"layer": a, "other_layer": b, "site": first.site}
             rows.append(place | {"metric": "linear CKA", "chance": 0.0, **linear_cka(x, y, clusters=people, seed=seed).row()})
-            alike = mutual_knn(x, y, k=k, clusters=people, resamples=200, seed=seed)
+            alike = mutual_knn(x, y, k=k, clusters=people)
             rows.append(place | {"metric": f"mutual {k}-neighbours", "chance": chance, **alike.row()})
     return pd.DataFrame(rows)

@@ -125,7 +125,6 @@ def carried(
     method: str = "ridge",
     clusters: ArrayLike | None = None,
     shuffles: int = 20,
-    resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Carry a direction to another model and test it there, beside the same with maps fitted on shuffled rows.
@@ -139,8 +138,7 @@ def carried(
         method: "ridge" or "procrustes", as for `fit_map`.
         clusters: Cluster of each held-out row, for the interval. `None`: every row is its own.
         shuffles: Maps fitted on shuffled rows, 1 or more; raising it steadies the ends of their spread.
-        resamples: Bootstrap draws for the interval.
-        seed: Draws resamples and shuffles.
+        seed: Draws the shuffles.
 
     Returns:
         Two rows: the AUROC of the carried direction (1: it separates the labels, .5: it does not) with its interval, and, with
@@ -160,14 +158,14 @@ def carried(
             "method": method,
             "control": "",
             "metric": "auroc",
-            **auroc(there.project(y).numpy(), truth, clusters, resamples=resamples, seed=seed).row(),
+            **auroc(there.project(y).numpy(), truth, clusters).row(),
         }
     ]
     x, z = matrix(first, "first"), matrix(second, "second")
     null = []
     for k in range(shuffles):
         order = torch.as_tensor(numpy_rng(seed, "shuffled map", k).permutation(len(x)))
-        null.append(auroc(fit_map(x[order], z, method=method).carry(direction).project(y).numpy(), truth, resamples=2).value)
+        null.append(auroc(fit_map(x[order], z, method=method).carry(direction).project(y).numpy(), truth).value)
     low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
     rows.append({"method": method, "control": "shuffled map", "metric": "auroc", "value": middle, "low": low, "high": high, "n": len(y)})
     return pd.DataFrame(rows)

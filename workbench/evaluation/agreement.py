@@ -17,6 +17,7 @@ from ..activations import Activations, answer_logp
 from ..core.errors import AnswerTokens, BadInput, MissingColumn, NotFinite
 from ..core.provenance import provenance
 from ..core.stats import benjamini_hochberg, mean, proportion, undefined, wilson
+from ..core.tables import units_of
 from ..models.known import info
 from ..models.tokens import answer_tokens
 from ..prompts import PromptSet
@@ -130,14 +131,14 @@ def agreement(asked: pd.DataFrame) -> pd.DataFrame:
     for (template, claim), part in asked.groupby(["template", "claim"], sort=False):
         for polarity, group in [("all", part), *(part.groupby("polarity", sort=True) if "polarity" in part else ())]:
             names = {"template": template, "claim": claim, "polarity": polarity}
-            clusters = group["identity"].to_numpy()
+            clusters = units_of(group)
             rows.append(names | {"metric": "safe_score"} | proportion(group["safe"], clusters).row())
             if polarity == "all":
-                rows.append(names | {"metric": "answered"} | mean(group["answered"], clusters, resamples=500).row())
+                rows.append(names | {"metric": "answered"} | mean(group["answered"], clusters).row())
                 balanced = _balanced(part)
                 offset = undefined("one class only", len(part))
                 if part["label"].nunique() == 2:
-                    offset = mean(balanced["margin"], balanced["identity"].to_numpy(), resamples=500)
+                    offset = mean(balanced["margin"], units_of(balanced))
                 rows.append(names | {"metric": "calibration_offset"} | offset.row())
     table = pd.DataFrame(rows)
     table.attrs["provenance"] = asked.attrs.get("provenance", {})
@@ -192,7 +193,7 @@ def _groups(asked: pd.DataFrame, rate: float) -> pd.DataFrame:
     rows = []
     for name, index in asked.groupby("group").indices.items():
         inside = rates["group"] == name
-        estimate = proportion(unsafe[index], asked["identity"].to_numpy()[index])
+        estimate = proportion(unsafe[index], units_of(asked)[index])
         p = 1.0
         if inside.any() and (~inside).any():
             p = float(mannwhitneyu(rates.loc[inside, "unsafe"], rates.loc[~inside, "unsafe"], alternative="greater").pvalue)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ..core.tables import units_of
 from ..interventions import Asker, tune
 from ..models import Edit
 from ..prompts import PromptSet
@@ -23,8 +24,6 @@ def equal_cost(
     target: float | Sequence[float] = 0.1,
     measure: PromptSet | None = None,
     starts: Mapping[str, float] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Compare ways to push after tuning each to the same mean KL from the unpushed model.
@@ -37,7 +36,6 @@ def equal_cost(
         target: Mean KL(unedited || edited) in nats, one or several, above 0.
         measure: On which behaviour is measured; by default the same prompts.
         starts: The first strength of each search, by name; 1 if not given. Controls after the first one begin where that one ended.
-        resamples, seed: For intervals, clustered by identity.
         progress: Show a progress bar.
 
     Returns:
@@ -51,7 +49,7 @@ def equal_cost(
     tuning = Asker(model, prompts)
     asked = tuning if measure is None else Asker(model, measure)
     frame = asked.prompts.to_frame()
-    people = frame["identity"].to_numpy()
+    people = units_of(frame)
     targets = [float(target)] if isinstance(target, int | float) else [float(t) for t in target]
     rows = []
     jobs = [(name, t) for name in families for t in targets]
@@ -71,7 +69,7 @@ def equal_cost(
                     "strength": tuned.strength,
                     "kl": tuned.kl,
                     "metric": m,
-                    **estimate(m, v, people, resamples, seed),
+                    **estimate(m, v, people),
                     "note": tuned.note,
                 }
             )

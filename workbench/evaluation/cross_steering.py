@@ -47,7 +47,6 @@ def cross_steering(
     random: int = 3,
     kinds: Iterable[str | Push] | Mapping[str, str | Push] = tuple(KINDS),
     tolerance: float = 0.05,
-    resamples: int = 1000,
     seed: int = 0,
     progress: bool | None = None,
 ) -> pd.DataFrame:
@@ -71,8 +70,7 @@ def cross_steering(
             positions asked for, whatever their scope, and the strength is sought from .3 of the stream's mean norm on, in multiples of the
             direction's own length.
         tolerance: How near to `kl` is near enough, relative to it.
-        resamples: Bootstrap draws for the intervals, clustered by right (or request), or by identity where there is none.
-        seed: Draws the resamples and the random directions.
+        seed: Draws the random directions.
         progress: Show a progress bar; `None` shows it in a terminal or a notebook only.
 
     Returns:
@@ -102,7 +100,7 @@ def cross_steering(
         >>> def turn(direction, strength):  # any function of direction and strength that returns edits
         ...     return wb.rotate(direction, 10 * strength)
         >>> table = cross_steering(
-        ...     model, prompts, {"d": {3: d}}, {"d": d}, read_layer=3, kinds=["add", turn], random=0, resamples=50, progress=False
+        ...     model, prompts, {"d": {3: d}}, {"d": d}, read_layer=3, kinds=["add", turn], random=0, progress=False
         ... )
         >>> list(table["kind"].unique())
         ['add', 'turn']
@@ -119,8 +117,6 @@ def cross_steering(
         basis=torch.stack([read[n].unit for n in names], 1),
         tokens=[answer_tokens(model, (p.negative, p.positive)) for p in prompts],
         people=np.array([p.right or p.identity for p in prompts]),
-        resamples=resamples,
-        seed=seed,
     )
     rows: list[dict[str, Any]] = []
     jobs = _jobs(push, len(next(iter(read.values())).unit), random, seed)
@@ -244,11 +240,8 @@ class _Reading:
         basis: Tensor,
         tokens: Sequence[Sequence[Sequence[int]]],
         people: np.ndarray,
-        resamples: int,
-        seed: int,
     ) -> None:
         self.names, self.basis, self.tokens, self.people = names, basis, tokens, people
-        self.draws: dict[str, Any] = {"resamples": resamples, "seed": seed}
 
     def rows(self, base: Said, said: Said, unit: Tensor, carried: float) -> list[dict[str, Any]]:
         """Return a row per direction and one for the behaviour; `carried` is the length of the added vector."""
@@ -257,9 +250,9 @@ class _Reading:
         moved = (said.stream - base.stream) @ self.basis / spread
         out: list[dict[str, Any]] = []
         for k, name in enumerate(self.names):
-            change = mean(moved[:, k].numpy(), self.people, **self.draws)
+            change = mean(moved[:, k].numpy(), self.people)
             out.append({"read": name, "metric": "change, sd", "direct": float(direct[k]), **change.row()})
-        odds = mean((self._odds(said.logp) - self._odds(base.logp)).numpy(), self.people, **self.draws)
+        odds = mean((self._odds(said.logp) - self._odds(base.logp)).numpy(), self.people)
         return [*out, {"read": "behaviour", "metric": "change, log-odds", "direct": float("nan"), **odds.row()}]
 
     def _odds(self, logp: Tensor) -> Tensor:

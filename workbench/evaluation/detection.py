@@ -8,9 +8,7 @@ statements lowers discrimination.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +16,10 @@ from scipy.stats import norm
 
 from ..core.errors import BadInput, MissingColumn
 from ..core.estimate import Estimate, agreeing, undefined
-from ..core.paired import centred_accuracy
+from ..core.paired import centred_hits
 from ..core.rows import Array
-from ..core.stats import auroc, auroc_weighted, bootstrap, mean, proportion
-from ..core.tables import sentences_of
+from ..core.stats import auroc, auroc_difference, mean, paired_difference, proportion
+from ..core.tables import sentences_of, units_of
 from ..prompts import ContrastPair, PromptSet
 
 CONTENT_FREE = ("N/A", "[MASK]", "...")
@@ -75,14 +73,12 @@ def content_free(prompts: PromptSet) -> PromptSet:
     return PromptSet(out, name=f"{prompts.name}, content-free")
 
 
-def discrimination(asked: pd.DataFrame, free: pd.DataFrame | None = None, *, resamples: int = 500, seed: int = 0) -> pd.DataFrame:
+def discrimination(asked: pd.DataFrame, free: pd.DataFrame | None = None) -> pd.DataFrame:
     """Say per template and claim how a model answers: bias and discrimination beside the share of safe answers.
 
     Args:
         asked: One or several results of `answers`, stacked.
         free: The answers to `content_free` prompts, for contextual calibration.
-        resamples: Bootstrap draws.
-        seed: Draws the resamples.
 
     Returns:
         Rows `template, claim, metric, value, low, high, n, note`, intervals clustered by identity. Metrics: "yes" (share of the positive
@@ -103,21 +99,19 @@ def discrimination(asked: pd.DataFrame, free: pd.DataFrame | None = None, *, res
     rows = []
     for (template, claim), part in asked.groupby(["template", "claim"], sort=False):
         given = _free(free, part, str(template), str(claim))
-        for metric, estimate in measures(part, free=given, resamples=resamples, seed=seed).items():
+        for metric, estimate in measures(part, free=given).items():
             rows.append({"template": template, "claim": claim, "metric": metric, **estimate.row(), "note": estimate.note})
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs["provenance"] = asked.attrs.get("provenance", {})
     return table
 
 
-def claim_effects(asked: pd.DataFrame, baseline: str = "neutral", *, resamples: int = 500, seed: int = 0) -> pd.DataFrame:
+def claim_effects(asked: pd.DataFrame, baseline: str = "neutral") -> pd.DataFrame:
     """Split what a claim does to the answers into bias and discrimination, within each prompt form.
 
     Args:
         asked: Results of `answers` under several claims, stacked; the same statements under each.
         baseline: The claim to compare with, shown at the same place of the same form: the neutral sentence.
-        resamples: Bootstrap draws.
-        seed: Draws the resamples.
 
     Returns:
         Rows `template, claim, baseline, metric, value, low, high, n`: the metric under the claim minus that under the baseline, over the
@@ -141,37 +135,32 @@ def claim_effects(asked: pd.DataFrame, baseline: str = "neutral", *, resamples: 
             if not len(common):
                 raise BadInput(f"{template!r}: the claims {baseline!r} and {claim!r} have no statement in common")
             one, two = (x.loc[~x.index.duplicated()].loc[common].reset_index() for x in (after, before))
-            for metric, estimate in _differences(one, two, resamples, seed).items():
+            for metric, estimate in _differences(one, two).items():
                 rows.append({"template": template, "claim": claim, "baseline": baseline, "metric": metric, **estimate.row()})
     return pd.DataFrame(rows, columns=columns)
 
 
-def measures(part: pd.DataFrame, *, free: Array | float = math.nan, resamples: int = 500, seed: int = 0) -> dict[str, Estimate]:
+def measures(part: pd.DataFrame, *, free: Array | float = math.nan) -> dict[str, Estimate]:
     """Return the metrics of `discrimination` for the answers of one prompt form under one claim.
 
     Args:
         part: From `answers`.
         free: The mean margin of content-free prompts, one number or one per answer.
-        resamples, seed: Of the bootstrap.
 
     Returns:
         Estimates by metric.
     """
-    people = part["identity"].to_numpy()
-    how: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    people = units_of(part)
     margin, y = part["margin"].to_numpy(float), part["label"].to_numpy()
     both, shown = len(np.unique(y)) == 2, sentences_of(part)
     none = undefined("one class only", len(part))
 
-    def of(statistic: Callable[[Array], Array], bounded: bool = True) -> Estimate:
-        return bootstrap(statistic, len(part), people, bounded=bounded, **how)
-
     out = {
         "yes": proportion(part["answer"], people),
-        "answered": mean(part["answered"], people, **how),
-        "auroc": auroc(margin, y, people, within=shown, **how) if both else none,
+        "answered": mean(part["answered"], people, bounded=True),
+        "auroc": auroc(margin, y, people, within=shown) if both else none,
         "safe_score": proportion(part["safe"], people),
-        "safe_centred": of(lambda w: centred_accuracy(margin, y, w, shown)) if both else none,
+        "safe_centred": mean(centred_hits(margin, y, shown), people, bounded=True) if both else none,
         "safe_contextual": undefined("no content-free prompts were asked", len(part)),
         "criterion": none,
         "d_prime": none,
@@ -183,19 +172,18 @@ def measures(part: pd.DataFrame, *, free: Array | float = math.nan, resamples: i
     return out
 
 
-def _differences(one: pd.DataFrame, two: pd.DataFrame, resamples: int, seed: int) -> dict[str, Estimate]:
-    people = one["identity"].to_numpy()
-    how: dict[str, Any] = {"resamples": resamples, "seed": seed}
+def _differences(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, Estimate]:
+    people = units_of(one)
     y = one["label"].to_numpy()
-    out = {name: mean(one[c] - two[c], people, **how) for name, c in (("yes", "answer"), ("answered", "answered"), ("safe_score", "safe"))}
+    out = {name: mean(one[c] - two[c], people) for name, c in (("yes", "answer"), ("answered", "answered"), ("safe_score", "safe"))}
     if len(np.unique(y)) == 2:
         a, b = (x["margin"].to_numpy(float) for x in (one, two))
         now, then = sentences_of(one), sentences_of(two)
-        for name, of in (("auroc", auroc_weighted), ("safe_centred", centred_accuracy)):
-            out[name] = bootstrap(lambda w, of=of: of(a, y, w, now) - of(b, y, w, then), len(y), people, **how)
+        out["auroc"] = auroc_difference(a, b, y, people, within=(now, then))
+        out["safe_centred"] = paired_difference(centred_hits(a, y, now), centred_hits(b, y, then), people)
         for name, after, before in zip(("criterion", "d_prime"), _detection(one), _detection(two), strict=True):
             out[name] = _recovered(after, before, 1, -1, len(y))
-    m = len(set(people))
+    m = one["identity"].nunique()
     for name, one_of in out.items():
         if math.isfinite(one_of.value) and not math.isfinite(one_of.low):  # no resample changes it
             low, high = agreeing(one_of.value, m, reach=1)
@@ -205,7 +193,7 @@ def _differences(one: pd.DataFrame, two: pd.DataFrame, resamples: int, seed: int
 
 def _detection(part: pd.DataFrame) -> tuple[Estimate, Estimate]:
     """Criterion and d′."""
-    y, people = part["label"].to_numpy(), part["identity"].to_numpy()
+    y, people = part["label"].to_numpy(), units_of(part)
     hit, alarm = (_z(proportion(part["answer"].to_numpy()[y == side], people[y == side])) for side in (1, 0))
     both = _recovered(hit, alarm, 1, 1, len(part))
     c = replace(both, value=-both.value / 2, low=-both.high / 2, high=-both.low / 2)

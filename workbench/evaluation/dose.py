@@ -14,6 +14,7 @@ from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.provenance import provenance
 from ..core.stats import mean, proportion
+from ..core.tables import units_of
 from ..interventions import Asker, add, generate, random_directions
 from ..interventions.cost import strengths
 from ..interventions.custom import Push, edits_of
@@ -45,7 +46,6 @@ def dose_response(
     text_scope: ScopeLike = None,
     new_tokens: int = 0,
     push: Push | None = None,
-    resamples: int = 1000,
     seed: int = 0,
     progress: bool | None = None,
     **how: Any,
@@ -65,8 +65,7 @@ def dose_response(
         new_tokens: Continue up to 32 of the prompts by so many tokens and measure how repetitive that is; 0 does not.
         push: A way to push of your own in place of `wb.add`: a function that maps (direction, coefficient) to edits. It is called with the
             random directions too, and says itself in which unit, where and on which tokens it acts.
-        resamples: Bootstrap draws for intervals, clustered by identity.
-        seed: Draws the resamples and the random directions.
+        seed: Draws the random directions.
         progress: Show a progress bar.
         how: More for `wb.add` (`site`, `layer`, `when`, `transfer`).
 
@@ -91,7 +90,7 @@ def dose_response(
         >>> d = wb.Direction.of(torch.ones(128), provenance={"site": "resid_post", "layer": 2})
         >>> def relu(direction, c):  # only tokens that lie along the direction are pushed
         ...     return custom_edit(lambda x: x + c * (x @ direction.unit).relu()[..., None] * direction.unit, layer=2)
-        >>> table = wb.dose_response(model, prompts, d, [1], push=relu, random=0, resamples=50, progress=False)
+        >>> table = wb.dose_response(model, prompts, d, [1], push=relu, random=0, progress=False)
         >>> table["coefficient"].unique().tolist()
         [0.0, 1.0]
 
@@ -106,7 +105,7 @@ def dose_response(
     asker = Asker(model, prompts)
     frame = prompts.to_frame()
     parts = parts_by(frame, by)
-    people = frame["identity"].to_numpy()
+    people = units_of(frame)
 
     def edits(d: Direction, c: float, where: ScopeLike = scope) -> Edits:
         return add(d, c, unit=unit, norm=norm, scope=where, **how) if push is None else edits_of(push, d, c)
@@ -132,13 +131,13 @@ def dose_response(
             names = common | {"method": "direction"} | shares[c]
             for name, keep in parts.items():
                 part = names | {"condition": name}
-                rows += [part | {"metric": m, **estimate(m, v[keep], people[keep], resamples, seed)} for m, v in measured.items()]
+                rows += [part | {"metric": m, **estimate(m, v[keep], people[keep])} for m, v in measured.items()]
             if neutral is not None and scored is not None:
                 now = neutral.under(edits(direction, c, scope if text_scope is None else text_scope) if c else None)
-                ratio = perplexity_ratio(now, scored, resamples=resamples, seed=seed)
+                ratio = perplexity_ratio(now, scored)
                 rows.append(names | {"condition": "all", "metric": "perplexity_ratio", **ratio.row()})
             if new_tokens:
-                said = _continued(model, prompts, edits(direction, c) if c else (), new_tokens, resamples, seed)
+                said = _continued(model, prompts, edits(direction, c) if c else (), new_tokens, seed)
                 rows += [names | {"condition": "all", **row} for row in said]
             bar.update()
         for c in [c for c in doses if c] if random else ():
@@ -156,11 +155,11 @@ def dose_response(
     return table
 
 
-def _continued(model: Any, prompts: PromptSet, edits: Iterable[Edit], new_tokens: int, resamples: int, seed: int) -> list[dict[str, Any]]:
+def _continued(model: Any, prompts: PromptSet, edits: Iterable[Edit], new_tokens: int, seed: int) -> list[dict[str, Any]]:
     """How repetitive the continuations of a few prompts are."""
     few = prompts.subset(range(min(CONTINUED, len(prompts))))
     wrote = generate(model, few, edits, max_new_tokens=new_tokens, seed=seed, progress=False)["steered"]
-    return fluency(wrote.tolist(), resamples=resamples, seed=seed).to_dict("records")  # pyright: ignore[reportReturnType]
+    return fluency(wrote.tolist()).to_dict("records")  # pyright: ignore[reportReturnType]
 
 
 def _band(
@@ -224,8 +223,6 @@ def steerability(
     family: Direction | Callable[[float], Iterable[Edit]],
     coefficients: Sequence[float] = COEFFICIENTS,
     *,
-    resamples: int = 1000,
-    seed: int = 0,
     progress: bool | None = None,
     **how: Any,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -236,8 +233,6 @@ def steerability(
         prompts: Contrast pairs; pushing should raise the log-odds of the positive ending.
         family: A direction, or a map of a coefficient to edits (`lambda c: wb.add(d, c)`, or one made with `interventions.custom_edit`).
         coefficients: At least three with 0, which is added; more of them make the slopes steadier.
-        resamples: Bootstrap draws for intervals, clustered by identity.
-        seed: Draws them.
         progress: Show a progress bar.
         how: With a direction, more for `wb.add` (`unit`, `scope`, `site`, …).
 
@@ -268,10 +263,10 @@ def steerability(
     items = prompts.to_frame().drop(columns=["stem", "negative", "positive"])
     slope, rank = per_item(odds, doses)
     items["slope"], items["spearman"] = slope, rank
-    people = items["identity"].to_numpy()
-    rows: list[dict[str, Any]] = [{"metric": "slope", **mean(slope, people, resamples=resamples, seed=seed).row()}]
+    people = units_of(items)
+    rows: list[dict[str, Any]] = [{"metric": "slope", **mean(slope, people).row()}]
     known = np.isfinite(rank)
-    rows.append({"metric": "spearman", **mean(rank[known], people[known], resamples=resamples, seed=seed).row()})
+    rows.append({"metric": "spearman", **mean(rank[known], people[known]).row()})
     rows.append({"metric": "anti_steerable", **proportion(slope < 0, people).row()})
     return items, pd.DataFrame(rows)
 

@@ -16,6 +16,7 @@ import pandas as pd
 from ..core.errors import AnswerTokens, BadInput
 from ..core.provenance import provenance
 from ..core.stats import bootstrap, mean, proportion, undefined
+from ..core.tables import units_of
 from ..models.known import info
 from ..models.tokens import answer_tokens
 from ..prompts import PromptSet
@@ -171,8 +172,8 @@ def best_form(table: pd.DataFrame, among: Sequence[Form]) -> Form:
 
 
 def _measures(said: Sequence[pd.DataFrame], resamples: int, seed: int) -> dict[str, Any]:
-    people = said[0]["identity"].to_numpy()
-    masses = [mean(s["answered"], people, resamples=resamples, seed=seed) for s in said]
+    people = units_of(said[0])
+    masses = [mean(s["answered"], people) for s in said]
     shares = [proportion(s["answer"], people) for s in said]
     same = agree = undefined("not asked in another wording: of no use in the first", len(people))
     if len(said) > 1:

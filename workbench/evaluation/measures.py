@@ -31,9 +31,9 @@ def measure(asker: Asker, logp: Float[Tensor, "item vocabulary"], frame: pd.Data
     }
 
 
-def estimate(metric: str, values: np.ndarray, people: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+def estimate(metric: str, values: np.ndarray, people: np.ndarray) -> dict[str, Any]:
     """Return `value, low, high, n` of a metric over items, clustered by identity."""
-    return (proportion(values, people) if metric == "safe_score" else mean(values, people, resamples=resamples, seed=seed)).row()
+    return (proportion(values, people) if metric == "safe_score" else mean(values, people)).row()
 
 
 def parts_by(frame: pd.DataFrame, column: str) -> dict[str, np.ndarray]:

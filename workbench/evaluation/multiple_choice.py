@@ -13,6 +13,7 @@ from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.paired import paired_proportions
 from ..core.stats import mean, proportion
+from ..core.tables import units_of
 from ..interventions import Asker, add
 from ..interventions.cost import strengths
 from ..interventions.custom import Push, edits_of
@@ -33,8 +34,6 @@ def multiple_choice(
     unit: str = "raw",
     scope: ScopeLike = "after_instruction",
     push: Push | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
     progress: bool | None = None,
     **how: Any,
 ) -> pd.DataFrame:
@@ -48,7 +47,6 @@ def multiple_choice(
         unit, scope, how: As for `wb.add`. The published scope is everything from the end of the instruction on.
         push: A way to push of your own in place of `wb.add`: a function that maps (direction, coefficient) to edits, and says itself where
             and on which tokens it acts.
-        resamples, seed: For intervals, clustered by question (both orders of one are one cluster).
         progress: Show a progress bar.
 
     Returns:
@@ -89,7 +87,7 @@ def multiple_choice(
         asker = askers[system]
         logp = asker.ask(edits(by_layer[layer], c, None if single else layer)) if c else asker.base
         names = {"system": system, "layer": layer, "coefficient": c, "norm_share": shares[system, layer, c]}
-        rows += [names | row for row in choice_rows(asker, asker.odds(logp), asker.answered(logp), resamples, seed)]
+        rows += [names | row for row in choice_rows(asker, asker.odds(logp), asker.answered(logp))]
     return pd.DataFrame(rows).sort_values(["system", "layer", "coefficient", "metric"], ignore_index=True)
 
 
@@ -118,30 +116,29 @@ def _shares(
     return out
 
 
-def choice_rows(asker: Asker, odds: np.ndarray, answered: np.ndarray, resamples: int, seed: int) -> list[dict[str, Any]]:
+def choice_rows(asker: Asker, odds: np.ndarray, answered: np.ndarray) -> list[dict[str, Any]]:
     """Return the metrics of `multiple_choice` for one way of asking.
 
     Args:
         asker: Has the questions.
         odds: Log-odds of the matching letter, `item`.
         answered: Probability of both letters, `item`.
-        resamples, seed: For intervals, clustered by question.
 
     Returns:
         Rows `metric, value, low, high, n`.
     """
     frame = asker.prompts.to_frame()
-    people, p = frame["identity"].to_numpy(), 1 / (1 + np.exp(-odds))
+    people, p = units_of(frame), 1 / (1 + np.exp(-odds))
     rows: list[dict[str, Any]] = [
-        {"metric": "p_matching", **mean(p, people, resamples=resamples, seed=seed).row()},
+        {"metric": "p_matching", **mean(p, people).row()},
         {"metric": "accuracy", **proportion(odds > 0, people).row()},
-        {"metric": "answered", **mean(answered, people, resamples=resamples, seed=seed).row()},
+        {"metric": "answered", **mean(answered, people).row()},
     ]
     if {"letter", "order"} <= set(frame.columns) and frame["order"].nunique() == 2:
         first = np.where(frame["letter"].to_numpy() == "A", p, 1 - p) - 0.5
         both = frame.groupby("identity")["order"].transform("nunique").to_numpy() == 2
         if both.any():
-            rows.append({"metric": "position_bias", **mean(first[both], people[both], resamples=resamples, seed=seed).row()})
+            rows.append({"metric": "position_bias", **mean(first[both], people[both]).row()})
     return rows
 
 
@@ -155,8 +152,6 @@ def capability(
     text_clusters: Mapping[str, Sequence[Any]] | None = None,
     answers: Mapping[str, PromptSet] | None = None,
     controls: Mapping[str, Sequence[Iterable[Edit]]] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Measure what edits cost elsewhere: the capability tax.
@@ -172,8 +167,6 @@ def capability(
         answers: Contrast pairs by name whose `label` names the right ending.
         controls: By name, several edits that stand in the table as one: the same push or ablation along random directions
             (`random_directions`).
-        resamples: Bootstrap draws for intervals, clustered by question or identity.
-        seed: Draws them.
         progress: Show a progress bar.
 
     Returns:
@@ -209,8 +202,8 @@ def capability(
 
     def put(edit: str | tuple[str, int], task: str, metric: str, values: np.ndarray, people: np.ndarray | None, hits: bool) -> None:
         old = before.setdefault((task, metric), values)
-        now = proportion(values, people) if hits else mean(values, people, resamples=resamples, seed=seed)
-        change = paired_proportions(values, old, people) if hits else mean(values - old, people, resamples=resamples, seed=seed)
+        now = proportion(values, people) if hits else mean(values, people)
+        change = paired_proportions(values, old, people) if hits else mean(values - old, people)
         low, high = (0.0, 0.0) if edit == "none" else (change.low, change.high)
         rows.append(
             {"edit": edit, "task": task, "metric": metric, **now.row(), "change": change.value, "change_low": low, "change_high": high}
@@ -235,14 +228,14 @@ def capability(
             for edit, acting in named.items():
                 scored = neutral.under(acting)
                 old = before.setdefault((task, "perplexity"), scored)
-                ratio = perplexity_ratio(scored, old, groups, resamples=resamples, seed=seed)
+                ratio = perplexity_ratio(scored, old, groups)
                 same = bool((scored["nll"] == old["nll"]).all())
                 rows.append(
                     {
                         "edit": edit,
                         "task": task,
                         "metric": "perplexity",
-                        **perplexity(scored, groups, resamples=resamples, seed=seed).row(),
+                        **perplexity(scored, groups).row(),
                         "change": ratio.value,
                         "change_low": 1.0 if same else ratio.low,
                         "change_high": 1.0 if same else ratio.high,

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from ..core.errors import BadInput, EmptyScope, NotFinite
-from ..core.stats import Estimate, bootstrap, mean
+from ..core.stats import Estimate, exp_ratio, mean
 from ..core.types import Float, Tensor
 from ..models import Edit
 from ..models.hooks import active_edits
@@ -123,31 +123,27 @@ def _check_scopes(acting: Sequence[Edit], starts: Sequence[int]) -> None:
         )
 
 
-def perplexity(scored: pd.DataFrame, clusters: Sequence[Any] | None = None, *, resamples: int = 1000, seed: int = 0) -> Estimate:
+def perplexity(scored: pd.DataFrame, clusters: Sequence[Any] | None = None) -> Estimate:
     """Return the perplexity of texts, exp(sum of nll / sum of tokens).
 
     Args:
         scored: What `text_nll` returns.
-        clusters: One name per text; texts of one name are drawn together. Without it each text is drawn by itself.
-        resamples: Bootstrap draws; raising it steadies the ends of the interval.
-        seed: Draws them.
+        clusters: One name per text; texts of one name are one unit. Without it each text is one.
 
     Returns:
         The estimate with its 95 % interval; 1 for texts that are certain, the size of the vocabulary for guessing.
     """
     nll, tokens = scored["nll"].to_numpy(), scored["tokens"].to_numpy()
-    return bootstrap(lambda w: np.exp((w @ nll) / (w @ tokens)), len(nll), clusters, resamples=resamples, seed=seed)
+    return exp_ratio(nll, tokens, clusters)
 
 
-def perplexity_ratio(
-    now: pd.DataFrame, before: pd.DataFrame, clusters: Sequence[Any] | None = None, *, resamples: int = 1000, seed: int = 0
-) -> Estimate:
+def perplexity_ratio(now: pd.DataFrame, before: pd.DataFrame, clusters: Sequence[Any] | None = None) -> Estimate:
     """Return the perplexity of the same texts under edits, divided by that without them.
 
     Args:
         now: What `text_nll` returns under edits.
         before: What it returns for the same texts without them.
-        clusters, resamples, seed: As for `perplexity`; both tables are drawn together, text by text.
+        clusters: As for `perplexity`.
 
     Returns:
         The ratio with its 95 % interval: 1.05 is 5 % worse, below 1 is better.
@@ -158,7 +154,7 @@ def perplexity_ratio(
     if not np.array_equal(now["tokens"], before["tokens"]):
         raise BadInput("the two tables score different texts")
     gap, tokens = (now["nll"] - before["nll"]).to_numpy(), now["tokens"].to_numpy()
-    return bootstrap(lambda w: np.exp((w @ gap) / (w @ tokens)), len(gap), clusters, resamples=resamples, seed=seed)
+    return exp_ratio(gap, tokens, clusters)
 
 
 def continuation_logp(model: Any, pairs: Sequence[tuple[str, str]], edits: Iterable[Edit] | None = None) -> np.ndarray:
@@ -166,13 +162,11 @@ def continuation_logp(model: Any, pairs: Sequence[tuple[str, str]], edits: Itera
     return -text_nll(model, list(pairs), edits)["nll"].to_numpy()
 
 
-def fluency(texts: Sequence[str], *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def fluency(texts: Sequence[str]) -> pd.DataFrame:
     """Measure how repetitive texts are.
 
     Args:
         texts: Generated continuations, split into words at white space.
-        resamples: Bootstrap draws over texts; raising it steadies the ends of the intervals.
-        seed: Draws them.
 
     Returns:
         Rows `metric, value, low, high, n`: "distinct_1", "distinct_2", "distinct_3" (distinct runs of words among all, per text, then
@@ -189,4 +183,4 @@ def fluency(texts: Sequence[str], *, resamples: int = 1000, seed: int = 0) -> pd
         values[f"distinct_{k}"] = [len(set(r)) / len(r) for r in runs if r]
     values["repetition"] = [float(np.mean([a == b for a, b in pairwise(w)])) for w in words if len(w) > 1]
     values["empty"] = [float(not w) for w in words]
-    return pd.DataFrame([{"metric": m, **mean(v, resamples=resamples, seed=seed).row()} for m, v in values.items()])
+    return pd.DataFrame([{"metric": m, **mean(v).row()} for m, v in values.items()])

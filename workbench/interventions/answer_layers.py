@@ -12,21 +12,19 @@ from torch import Tensor
 from ..activations import Activations
 from ..core.errors import BadInput
 from ..core.stats import auroc, proportion, undefined
-from ..core.tables import sentences_of
+from ..core.tables import sentences_of, units_of
 from ..core.types import Float
 from ..models.readout import Readout, readout
 from ..models.tokens import answer_tokens
 
 
 @torch.no_grad()
-def answer_lens(model: Any, acts: Activations, *, resamples: int = 200, seed: int = 0) -> pd.DataFrame:
+def answer_lens(model: Any, acts: Activations) -> pd.DataFrame:
     """Read the two answers off every layer through the final norm and the unembedding.
 
     Args:
         model: What `load_model` returns.
         acts: The stream after each block (`resid_post`) at the last token of the stem (`position="stem_last"`), of this model.
-        resamples: Bootstrap draws.
-        seed: Draws the resamples.
 
     Returns:
         Rows `layer, metric, value, low, high, n`, intervals clustered by identity. Metrics: "auroc" of the margin between the two answers
@@ -50,12 +48,12 @@ def answer_lens(model: Any, acts: Activations, *, resamples: int = 200, seed: in
     read = readout(model)
     margins = {layer: _margins(model, read, acts.layer(layer)[:, 0].float(), acts.rows) for layer in acts.layers}
     last = margins[max(acts.layers)] > 0
-    people, y, shown = acts.rows["identity"].to_numpy(), acts.rows["label"].to_numpy(), sentences_of(acts.rows)
+    people, y, shown = units_of(acts.rows), acts.rows["label"].to_numpy(), sentences_of(acts.rows)
     rows = []
     for layer, margin in margins.items():
         area = undefined("one class only", len(y))
         if len(np.unique(y)) == 2:
-            area = auroc(margin, y, people, within=shown, resamples=resamples, seed=seed)
+            area = auroc(margin, y, people, within=shown)
         measured = {"auroc": area, "yes": proportion(margin > 0, people), "agrees": proportion((margin > 0) == last, people)}
         rows += [{"layer": layer, "metric": metric, **estimate.row()} for metric, estimate in measured.items()]
     return pd.DataFrame(rows)

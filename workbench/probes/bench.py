@@ -63,7 +63,7 @@ class Bench:
 
     def fit(self, train: Activations, name: str) -> Fit:
         """Fit a method; on a part of the rows first where the other part is needed to compare methods or to scale scores."""
-        calibrated = name != "logistic" and self.how.resamples and {"ece", "brier"} & set(self.metrics)
+        calibrated = name != "logistic" and {"calibration_error", "brier"} & set(self.metrics)
         validate = is_supervised(self.methods[name]) and bool(self.nonlinear or calibrated)
         return fit_layers(
             train,
@@ -102,7 +102,7 @@ class Bench:
             for where, held in self.read.items():
                 yield from self.rows(fit, held, {"control": "", "condition": where})
         if self.nonlinear:
-            yield from (row | self.columns for row in gaps(fits, self.nonlinear, self.read, self.hits, self.how, self.seed))
+            yield from (row | self.columns for row in gaps(fits, self.nonlinear, self.read, self.hits, self.how))
             for name, method in self.methods.items():
                 if is_supervised(method):
                     yield from self.selectivity(name)
@@ -110,7 +110,7 @@ class Bench:
     def selectivity(self, name: str) -> Iterable[Row]:
         """Yield, layer by layer, how much better a method is on its task than on one that only memory solves."""
         task = self.controls.control_task
-        how: dict[str, Any] = {"resamples": self.how.resamples, "level": self.how.level, "seed": self.seed}
+        how: dict[str, Any] = {"level": self.how.level, "seed": self.seed}
         by_layer = beside.selectivity(self.train, self.methods[name], target=self.target, task=task, **how, **self.options[name])
         for layer, (value, control) in by_layer.items():
             place = {"layer": layer, "method": name, "control": "", "condition": self.condition, "against": self.target}

@@ -1,4 +1,4 @@
-"""Are a probe's probabilities what they say? Platt scaling, expected calibration error, Brier score, reliability table."""
+"""Are a probe's probabilities what they say? Platt scaling, calibration error, Brier score, reliability table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from ..core.clustered import Spread, spread
 from ..core.errors import BadInput, ShapeMismatch
-from ..core.stats import Estimate, bootstrap, mean, proportion, undefined
+from ..core.stats import Estimate, mean, proportion, undefined
 
 Array = np.ndarray
 
@@ -48,107 +49,75 @@ def _check(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
     return p, y
 
 
-def monotone_bins(probabilities: ArrayLike, labels: ArrayLike) -> Array:
-    """Return each row's bin: as many bins of equal size as keep the share of positives rising from bin to bin.
+def equal_bins(probabilities: ArrayLike, most: int = 10, rows: int = 10) -> Array:
+    """Return each row's bin: bins of about equal size by probability; equal probabilities share one. Labels are not looked at.
 
     Args:
         probabilities: Probability of class 1 of each row, 0 to 1.
-        labels: Class of each row, 0 or 1.
+        most: Bins at most.
+        rows: Rows of a bin, about, at least.
 
     Returns:
         The bin of each row, counted from 0 at the smallest probabilities.
-
-    References:
-        Roelofs et al. 2022, arXiv 2012.08668, algorithm 1 (equal-mass sweep).
     """
-    p, y = _check(probabilities, labels)
-    order = np.argsort(p, kind="stable")
-    rank = np.empty(len(p), int)
-    rank[order] = np.arange(len(p))
-    best = np.zeros(len(p), int)
-    for count in range(2, len(p) + 1):
-        bins = rank * count // len(p)
-        size = np.bincount(bins, minlength=count)
-        shares = np.bincount(bins, y, count) / size
-        if (np.diff(shares) < 0).any():
-            break
-        best = bins
-    return best
+    p = np.asarray(probabilities, float)
+    _values, inverse, size = np.unique(p, return_inverse=True, return_counts=True)
+    count = max(1, min(most, len(p) // rows))
+    middle = np.cumsum(size) - size / 2
+    return np.unique((middle * count / max(len(p), 1)).astype(int), return_inverse=True)[1][inverse]
 
 
-def calibration_error(
-    probabilities: ArrayLike,
-    labels: ArrayLike,
-    clusters: ArrayLike | None = None,
-    *,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
-    """Estimate the expected calibration error: the mean of |share of positives - mean probability| over monotone bins.
+def calibration_error(probabilities: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Estimate:
+    """Estimate the root mean square calibration error over bins of equal size, without the noise that counts as error.
+
+    The square of a bin's gap (share of positives less mean probability) exceeds the true square by the gap's variance, on average. That
+    variance is taken off, so a calibrated probe has an error of 0 at any number of rows.
 
     Args:
         probabilities: Probability of class 1 of each row, 0 to 1.
         labels: Class of each row, 0 or 1.
-        clusters: Cluster of each row (identity); whole clusters are resampled. `None`: every row is its own.
-        resamples: Bootstrap draws; raising it steadies the ends of the interval.
+        clusters: Cluster of each row (identity), or `row x factor`. `None`: every row is its own.
         level: Confidence level of the interval, between 0 and 1.
-        seed: Draws the resamples.
 
     Returns:
-        The error, 0 (calibrated) to 1, with its interval; undefined without rows.
+        The error, 0 (calibrated) to 1, with its interval; undefined without rows, or with fewer than two clusters in a bin.
 
     Raises:
         ShapeMismatch: Not one probability and one label per row.
         BadInput: A probability lies outside 0 to 1.
 
-    Note:
-        The bins are those of the rows given; the interval is a bootstrap over clusters with these bins. It is biased
-        upwards in small samples, since noise is counted as error.
+    References:
+        Kumar, Liang and Ma 2019, arXiv 1909.10155 (the debiased estimator).
     """
     p, y = _check(probabilities, labels)
-    if not len(p):
+    n = len(p)
+    if not n:
         return undefined("no rows")
-    bins = monotone_bins(p, y)
-    in_bin = np.eye(bins.max() + 1)[bins]
-    gap = (y - p)[:, None] * in_bin
-
-    def statistic(w: Array) -> Array:
-        return np.abs(w @ gap).sum(1) / w.sum(1)
-
-    error = bootstrap(statistic, len(p), clusters, resamples=resamples, level=level, seed=seed)
-    if not np.isfinite(error.low):
-        return error
-    # the bootstrap adds noise that the rows have already: its middle lies above the estimate
-    return Estimate(
-        value=error.value,
-        low=min(error.low, error.value),
-        high=max(error.high, error.value),
-        n=error.n,
-        clusters=error.clusters,
-        level=level,
-        method=error.method,
-    )
+    bins, gap = equal_bins(p), y - p
+    square, noise, influence = 0.0, 0.0, np.zeros(n)
+    for b in range(bins.max() + 1):
+        rows = bins == b
+        share, own = rows.mean(), gap[rows] - gap[rows].mean()
+        within = spread(own / rows.sum(), None if clusters is None else np.asarray(clusters)[rows])
+        if not np.isfinite(within.variance):
+            return undefined("one cluster in a bin", n)
+        square += share * (gap[rows].mean() ** 2 - within.variance)
+        noise += 2 * share**2 * within.variance**2
+        influence[rows] = 2 * gap[rows].mean() * own / n
+    across = spread(influence, clusters)
+    reach = Spread(across.variance + noise, across.freedom, across.clusters).reach(level)
+    value, low, high = (float(np.sqrt(max(0.0, q))) for q in (square, square - reach, square + reach))
+    return Estimate(value=value, low=low, high=min(1.0, high), n=n, clusters=across.clusters, level=level, method="debiased, clustered t")
 
 
-def brier(
-    probabilities: ArrayLike,
-    labels: ArrayLike,
-    clusters: ArrayLike | None = None,
-    *,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
+def brier(probabilities: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Estimate:
     """Estimate the Brier score, the mean of (p - y)^2 (Brier 1950).
 
     Args:
         probabilities: Probability of class 1 of each row, 0 to 1.
         labels: Class of each row, 0 or 1.
         clusters: Cluster of each row (identity); whole clusters are resampled. `None`: every row is its own.
-        resamples: Bootstrap draws; raising it steadies the ends of the interval.
         level: Confidence level of the interval, between 0 and 1.
-        seed: Draws the resamples.
 
     Returns:
         The score with its interval: 0 is perfect, .25 is what a probability of one half reaches, 1 is certain and always wrong.
@@ -158,7 +127,7 @@ def brier(
         BadInput: A probability lies outside 0 to 1.
     """
     p, y = _check(probabilities, labels)
-    return mean((p - y) ** 2, clusters, resamples=resamples, level=level, seed=seed)
+    return mean((p - y) ** 2, clusters, level=level)
 
 
 def reliability(probabilities: ArrayLike, labels: ArrayLike, clusters: ArrayLike | None = None) -> pd.DataFrame:
@@ -178,7 +147,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, clusters: ArrayLike
         BadInput: A probability lies outside 0 to 1.
     """
     p, y = _check(probabilities, labels)
-    bins = monotone_bins(p, y)
+    bins = equal_bins(p)
     names = None if clusters is None else np.asarray(clusters)
     rows = []
     for k in range(bins.max(initial=-1) + 1):

@@ -13,6 +13,7 @@ from ..activations import Activations
 from ..core.errors import BadInput, FlippedLabels
 from ..core.seeds import numpy_rng
 from ..core.stats import Estimate, paired_difference, proportion
+from ..core.tables import units_of
 from ..core.types import Float, Int, Tensor
 from ..prompts import grouped_split
 from .ccs import ContrastProbe
@@ -147,19 +148,11 @@ def inflated(fit: Fit, held: Activations, layer: int, against: str, level: float
     own = Normaliser.fit(*pair(x[:, 1], x[:, 0]), normalise=probe.scaler.kind, per="variant")
     hits = replace(probe, scaler=own).predict(x[:, 1], x[:, 0]) == held.rows[against].to_numpy()
     hits = hits if hits.mean() >= 0.5 else ~hits
-    return proportion(hits, held.rows["identity"].to_numpy(), level)
+    return proportion(hits, units_of(held.rows), level)
 
 
 def selectivity(
-    train: Activations,
-    method: Method,
-    *,
-    target: str = "label",
-    task: str = "right",
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-    **options: Any,
+    train: Activations, method: Method, *, target: str = "label", task: str = "right", level: float = 0.95, seed: int = 0, **options: Any
 ) -> dict[int, tuple[Estimate, Estimate]]:
     """Compare a method with itself on a control task, layer by layer.
 
@@ -171,7 +164,6 @@ def selectivity(
         method: As for `fit_layers`: a name, a loss or a function of your own.
         target: The 0/1 column of the real task.
         task: The column whose values get random labels; it needs four values at least.
-        resamples: Bootstrap draws for the interval.
         level: Confidence level of both intervals.
         seed: Draws labels and the split.
         options: Passed to the fit.
@@ -194,13 +186,13 @@ def selectivity(
     side = grouped_split(acts.rows, by=("identity",), test=0.3, seed=seed).side(acts.rows)
     part, rest = acts.subset(side == "train"), acts.subset(side == "test")
     fits = [fit_layers(part, method, target=t, by=("identity",), folds=3, seed=seed, **options) for t in (target, "control_task")]
-    out, people = {}, rest.rows["identity"].to_numpy()
+    out, people = {}, units_of(rest.rows)
     for layer in train.layers:
         real, control = (
             (f.scores(rest, layer) > 0) == rest.rows[t].to_numpy() for f, t in zip(fits, (target, "control_task"), strict=True)
         )
         out[layer] = (
-            paired_difference(real, control, people, resamples=resamples, level=level, seed=seed),
+            paired_difference(real, control, people, level=level),
             proportion(control, people, level),
         )
     return out

@@ -8,8 +8,8 @@ threshold of the training rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,13 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ..activations import Activations
+from ..core.clustered import linearised
 from ..core.errors import BadInput
-from ..core.estimate import agreeing
-from ..core.paired import centred_accuracy
-from ..core.rows import Array, cluster_codes, groups_of
-from ..core.seeds import numpy_rng
-from ..core.stats import auroc_weighted
-from ..core.tables import sentences_of
+from ..core.estimate import Estimate, agreeing, undefined
+from ..core.paired import centred_hits
+from ..core.rows import Array, groups_of
+from ..core.stats import auroc, auroc_difference, auroc_influence, mean, paired_difference, proportion
+from ..core.tables import sentences_of, units_of
 from ..core.types import Float, Int
 from ..prompts import Split
 from .controls import random_scores
@@ -37,14 +37,6 @@ Cell = tuple[str, str]  # prompt form and claim
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What one probe reads of one cell at one layer: the estimates, and each resample's."""
-
-    value: Mapping[str, float]
-    draws: Mapping[str, Array]
-
-
 def read_forms(
     fitted: Mapping[str, Activations],
     read: Mapping[Cell, Activations],
@@ -55,7 +47,6 @@ def read_forms(
     exceed: Mapping[int, float] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     random_directions: int = 50,
-    resamples: int = 500,
     level: float = 0.95,
     seed: int = 0,
 ) -> Tables:
@@ -71,9 +62,8 @@ def read_forms(
         exceed: By layer, the AUROC of the controls that a layer must exceed to be called readable, beside .5 and the bag of words.
         options: By name of the method, passed to its fit.
         random_directions: Directions drawn per layer.
-        resamples: Bootstrap draws.
         level: Of the intervals.
-        seed: Draws the resamples and the directions.
+        seed: Draws the directions.
 
     Returns:
         Two tables. The first has one row per layer x method x fit x form x claim x metric: "auroc" (statements that were shown the same
@@ -84,15 +74,14 @@ def read_forms(
         central part of random directions, "bag_of_words" the words of the statements (layer -1). The second table has the share that a
         claim leaves: the AUROC's excess over .5 summed over readable layers, over the same sum under the baseline; `layers` counts these.
         A layer is readable where the interval of the baseline's AUROC lies above .5, above the bag of words and above `exceed`. All
-        intervals are percentiles over resampled identities, and over resampled sentences of the claim where the rows have several
-        (`phrasing`).
+        intervals are of Student, clustered by identity, by right and by sentence of the claim where the rows have several.
 
     Raises:
         BadInput: There is nothing to fit or to read, or a form's claims were shown with different statements.
         OneClass, WrongModel, SplitLeak: As for `probe_layers`.
 
     References:
-        Owen 2007, Ann. Appl. Stat. 1:386 (both factors are resampled).
+        DeLong, DeLong and Clarke-Pearson 1988 (AUROC); Cameron, Gelbach and Miller 2011 (several factors; `core.clustered`).
     """
     if not fitted or not read:
         raise BadInput("nothing to fit or nothing to read")
@@ -108,7 +97,7 @@ def read_forms(
         rows += _random(train, held, name, random_directions, level, seed)
         for method, how in by_name(methods).items():
             fit = fit_layers(train, how, condition=name, seed=seed, **dict((options or {}).get(method, {})))
-            one = _OneFit(fit, name, held, baseline, resamples=resamples, level=level, seed=seed)
+            one = _OneFit(fit, name, held, baseline, level)
             rows += one.rows()
             kept += one.kept(exceed or {}, words)
     return pd.DataFrame(rows, columns=ORDER), pd.DataFrame(kept, columns=KEPT)
@@ -117,103 +106,94 @@ def read_forms(
 class _OneFit:
     """A fit, read in every cell and at every layer."""
 
-    def __init__(
-        self, fit: Fit, name: str, held: Mapping[Cell, Activations], baseline: str, *, resamples: int, level: float, seed: int
-    ) -> None:
-        self.fit, self.name, self.held, self.baseline = fit, name, held, baseline
-        self.resamples, self.level, self.seed = resamples, level, seed
-        self.read = {cell: list(self._readings(acts)) for cell, acts in held.items()}
-
-    def _readings(self, acts: Activations) -> Iterator[Reading]:
-        y, weights = column(acts, "label"), _weights(acts.rows, self.resamples, self.seed)
-        every = np.vstack([np.ones(len(acts)), weights])
-        for layer in acts.layers:
-            scores = self.fit.scores(acts, layer)
-            out = {metric: of(scores, y, every, sentences_of(acts.rows)) for metric, of in OF.items()}
-            yield Reading({k: float(v[0]) for k, v in out.items()}, {k: v[1:] for k, v in out.items()})
+    def __init__(self, fit: Fit, name: str, held: Mapping[Cell, Activations], baseline: str, level: float) -> None:
+        self.fit, self.name, self.held, self.baseline, self.level = fit, name, held, baseline, level
+        self.scores = {(cell, layer): fit.scores(acts, layer) for cell, acts in held.items() for layer in acts.layers}
+        self.truth = {cell: column(acts, "label") for cell, acts in held.items()}
+        self.shown = {cell: sentences_of(acts.rows) for cell, acts in held.items()}
+        self.units = {cell: units_of(acts.rows) for cell, acts in held.items()}
 
     def rows(self) -> list[dict[str, Any]]:
         """The readings, and their differences from the baseline of the form."""
         out = []
-        for cell, readings in self.read.items():
-            base = self.read.get((cell[0], self.baseline)) if cell[1] != self.baseline else None
-            for k, layer in enumerate(self.held[cell].layers):
-                n = len(self.held[cell])
-                for metric in METRICS:
-                    one = readings[k]
-                    out.append(self._row(layer, cell, metric, one.value[metric], one.draws[metric], n))
-                    if base is not None:
-                        less, draws = one.value[metric] - base[k].value[metric], one.draws[metric] - base[k].draws[metric]
-                        out.append(self._row(layer, cell, metric, less, draws, n, minus=self.baseline))
+        for cell, acts in self.held.items():
+            base = (cell[0], self.baseline)
+            for layer in acts.layers:
+                out += [self._row(layer, cell, metric, e) for metric, e in self._read(cell, layer).items()]
+                if cell != base and base in self.held:
+                    out += [self._row(layer, cell, m, e, minus=self.baseline) for m, e in self._less(cell, base, layer).items()]
         return out
 
-    def _row(self, layer: int, cell: Cell, metric: str, value: float, draws: Array, n: int, minus: str = "") -> dict[str, Any]:
-        low, high = _ends(draws, self.level, value, _people(self.held[cell]), 1.0 if minus else 0.0)
-        return _row(layer, self.fit.method, "", self.name, cell, metric, value, low, high, n, minus=minus)
+    def _read(self, cell: Cell, layer: int) -> dict[str, Estimate]:
+        scores, y, shown, units = self.scores[cell, layer], self.truth[cell], self.shown[cell], self.units[cell]
+        return {
+            "auroc": auroc(scores, y, units, within=shown, level=self.level),
+            "accuracy": proportion((scores > 0) == y, units, self.level),
+            "accuracy_centred": mean(centred_hits(scores, y, shown), units, level=self.level, bounded=True),
+        }
+
+    def _less(self, cell: Cell, base: Cell, layer: int) -> dict[str, Estimate]:
+        """The readings under a claim minus those behind the neutral sentence, statement by statement."""
+        (now, then), y = (self.scores[c, layer] for c in (cell, base)), self.truth[cell]
+        shown, units = (self.shown[cell], self.shown[base]), self._both(cell, base)
+        right, centred = ([(s > 0) == y for s in (now, then)], [centred_hits(s, y, w) for s, w in zip((now, then), shown, strict=True)])
+        out = {
+            "auroc": auroc_difference(now, then, y, units, within=shown, level=self.level),
+            "accuracy": paired_difference(right[0], right[1], units, level=self.level),
+            "accuracy_centred": paired_difference(centred[0], centred[1], units, level=self.level),
+        }
+        return {metric: self._constant(e, cell, 1.0) for metric, e in out.items()}
+
+    def _both(self, cell: Cell, base: Cell) -> Any:
+        """What varies in a comparison: also the neutral sentence, where it is drawn by itself."""
+        units, rows = self.units[cell], self.held[base].rows
+        if "phrasing" not in rows or rows["phrasing"].nunique() < 3:
+            return units
+        return np.column_stack([units, rows["phrasing"].astype(str)])
+
+    def _constant(self, e: Estimate, cell: Cell, reach: float) -> Estimate:
+        """What no statement changes has the interval of as many agreeing identities."""
+        if not np.isfinite(e.value) or np.isfinite(e.low):
+            return e
+        low, high = agreeing(e.value, int(self.held[cell].rows["identity"].nunique()), self.level, reach)
+        return replace(e, low=low, high=high)
+
+    def _row(self, layer: int, cell: Cell, metric: str, e: Estimate, minus: str = "") -> dict[str, Any]:
+        n = len(self.truth[cell])
+        return _row(layer, self.fit.method, "", self.name, cell, metric, e.value, e.low, e.high, n, minus=minus)
 
     def kept(self, exceed: Mapping[int, float], words: Mapping[Cell, float]) -> list[dict[str, Any]]:
         """The share of what is read at the readable layers that each claim leaves."""
         out = []
-        for (form, claim), readings in self.read.items():
-            base = self.read.get((form, self.baseline))
-            if base is None or claim == self.baseline:
+        for cell in self.held:
+            base = (cell[0], self.baseline)
+            if base not in self.held or cell == base:
                 continue
-            layers, floor = self.held[form, claim].layers, max(0.5, words.get((form, self.baseline), 0.5))
-            people = _people(self.held[form, claim])
-            lows = [_ends(one.draws["auroc"], self.level, one.value["auroc"], people)[0] for one in base]
-            good = [k for k, layer in enumerate(layers) if lows[k] > max(floor, exceed.get(layer, 0.5))]
-            place = {"method": self.fit.method, "fit": self.name, "form": form, "claim": claim, "reading": _reading(self.name, form)}
-            value = low = high = np.nan
-            if good:
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    draws = _excess(readings, good, "draws") / _excess(base, good, "draws")
-                    value = float(_excess(readings, good, "value") / _excess(base, good, "value"))
-                low, high = _ends(draws, self.level, value, people, 2.0)
-            about = {"layers": len(good), "metric": "kept_share", "value": value, "low": low, "high": high}
-            out.append(place | about | {"n": len(self.held[form, claim])})
+            floor = max(0.5, words.get(base, 0.5))
+            layers = self.held[cell].layers
+            good = [k for k in layers if self._read(base, k)["auroc"].low > max(floor, exceed.get(k, 0.5))]
+            share = self._share(cell, base, good) if good else undefined("no readable layer")
+            place = {
+                "method": self.fit.method,
+                "fit": self.name,
+                "form": cell[0],
+                "claim": cell[1],
+                "reading": _reading(self.name, cell[0]),
+            }
+            about = {"layers": len(good), "metric": "kept_share", "value": share.value, "low": share.low, "high": share.high}
+            out.append(place | about | {"n": len(self.truth[cell])})
         return out
 
+    def _share(self, cell: Cell, base: Cell, layers: Sequence[int]) -> Estimate:
+        """A ratio of two sums of excesses over one half; linearised."""
+        (now, u), (then, v) = (self._excess(c, layers) for c in (cell, base))
+        share = now / then
+        e = linearised(share, (u - share * v) / then, self._both(cell, base), self.level, False, self.truth[cell])
+        return self._constant(e, cell, 2.0)
 
-def _excess(readings: Sequence[Reading], layers: Sequence[int], what: str) -> Any:
-    return sum(getattr(readings[k], what)["auroc"] - 0.5 for k in layers)
-
-
-def _ends(draws: Array, level: float, value: float, people: int, reach: float = 0.0) -> tuple[float, float]:
-    """The central part of the resamples.
-
-    Where no resample differs, each says the same of as many agreeing identities (Wilson): a share between 0 and 1 reaches as far as
-    theirs, a difference (`reach` 1) as far to both sides, a ratio of excesses over one half (2) twice as far.
-    """
-    finite = draws[np.isfinite(draws)]
-    if len(finite) < max(2, len(draws) / 2):
-        return np.nan, np.nan
-    low, high = (float(x) for x in np.quantile(finite, [(1 - level) / 2, (1 + level) / 2]))
-    if high - low > 1e-12:
-        return low, high
-    return agreeing(value, people, level, reach)
-
-
-def _people(acts: Activations) -> int:
-    return int(acts.rows["identity"].nunique())
-
-
-def _accuracy(scores: Float[np.ndarray, " item"], y: Int[np.ndarray, " item"], weights: Array, within: Any) -> Array:
-    return weights @ ((scores > 0) == y) / weights.sum(1)
-
-
-OF: Mapping[str, Callable[..., Array]] = {"auroc": auroc_weighted, "accuracy": _accuracy, "accuracy_centred": centred_accuracy}
-
-
-def _weights(rows: pd.DataFrame, resamples: int, seed: int) -> Array:
-    """Resample identities, and sentences of the claim where there are several."""
-    out = np.ones((resamples, len(rows)))
-    for factor in ("identity", "phrasing"):
-        if factor in rows and (factor == "identity" or rows[factor].nunique() > 1):
-            codes, m = cluster_codes(pd.factorize(rows[factor])[0], len(rows))
-            out *= numpy_rng(seed, "resample", factor).multinomial(m, np.full(m, 1 / m), size=resamples)[:, codes]
-    empty = out.sum(1) == 0  # both factors can miss each other where a cell has one item
-    out[empty] = 1.0
-    return out
+    def _excess(self, cell: Cell, layers: Sequence[int]) -> tuple[float, Array]:
+        areas = [auroc_influence(self.scores[cell, k], self.truth[cell], self.shown[cell]) for k in layers]
+        return sum(a - 0.5 for a, _ in areas), np.sum([u for _, u in areas], axis=0)
 
 
 def _random(
@@ -248,7 +228,7 @@ def _words(train: Activations, held: Mapping[Cell, Activations]) -> dict[Cell, f
     out = {}
     for cell, acts in held.items():
         scores = bag_of_words(texts, y, acts.rows["statement"].tolist())
-        out[cell] = float(auroc_weighted(scores, column(acts, "label"), np.ones((1, len(acts))), sentences_of(acts.rows))[0])
+        out[cell] = float(auroc_influence(scores, column(acts, "label"), sentences_of(acts.rows))[0])
     return out
 
 

@@ -266,7 +266,7 @@ def _distracted(distractors: Mapping[str, Activations], split: Split, case: _Cas
         b = (word.scores(held, case.layer) > 0) == held.rows["distractor"].to_numpy()
         what = f"CCS with distractor: {name}"
         first, second = panel.add(what, "ccs", proportion(a, people)), panel.add(what, "ccs", proportion(b, people), against="distractor")
-        gap = paired_difference(a, b, people, resamples=case.resamples, seed=case.seed)
+        gap = paired_difference(a, b, people)
         if gap.low > 0 and first.low > 0.5:
             finds, result = "the truth", "truth" if result in ("neither", "truth") else result
         elif gap.high < 0 and second.low > 0.5:

@@ -10,13 +10,14 @@ import pandas as pd
 
 from ..activations import Activations
 from ..core.stats import Estimate, auroc, paired_difference, proportion
+from ..core.tables import units_of
 from ..core.types import Bool, Float, Int
 from .calibration import brier, calibration_error
 from .linear import LINEAR
 from .methods import Fit
 from .options import Resampling
 
-METRICS = ("accuracy", "auroc", "ece", "brier")
+METRICS = ("accuracy", "auroc", "calibration_error", "brier")
 Hits = dict[tuple[str, int, str, str], np.ndarray]  # right or wrong per held-out item, by method, layer, condition and column
 
 
@@ -40,14 +41,14 @@ def measure(
         metrics: Of `METRICS`.
         how: Draws and level of the intervals.
         seed: Draws the resamples.
-        probability: What the probe states, where its scores are probabilities; needed for "ece" and "brier".
+        probability: What the probe states, where its scores are probabilities; needed for "calibration_error" and "brier".
         layers: How many layers the bands hold for at once.
 
     Returns:
         One row of a table per column and metric.
     """
     out = []
-    clusters = rows["identity"].to_numpy()
+    clusters = units_of(rows)
     for name in against:
         y = rows[name].to_numpy()
         estimates: dict[str, Estimate] = {}
@@ -71,15 +72,14 @@ def _resampled(
     how: Resampling,
     seed: int,
 ) -> dict[str, Estimate]:
-    """The metrics whose interval is a bootstrap."""
-    draws: dict[str, Any] = {"resamples": how.resamples, "level": how.level, "seed": seed}
+    """The metrics that need scores and probabilities."""
     estimates: dict[str, Estimate] = {}
     if "auroc" in metrics and len(np.unique(y)) == 2:
-        estimates["auroc"] = auroc(scores, y, clusters, **draws)
-    if probability is not None and "ece" in metrics:
-        estimates["ece"] = calibration_error(probability, y, clusters, **draws)
+        estimates["auroc"] = auroc(scores, y, clusters, level=how.level)
+    if probability is not None and "calibration_error" in metrics:
+        estimates["calibration_error"] = calibration_error(probability, y, clusters, level=how.level)
     if probability is not None and "brier" in metrics:
-        estimates["brier"] = brier(probability, y, clusters, **draws)
+        estimates["brier"] = brier(probability, y, clusters, level=how.level)
     return estimates
 
 
@@ -89,7 +89,6 @@ def gaps(
     read: Mapping[str, Activations],
     hits: Mapping[tuple[str, int, str, str], Bool[np.ndarray, " item"]],
     how: Resampling,
-    seed: int,
 ) -> Iterable[dict[str, Any]]:
     """Yield the accuracy of each nonlinear method minus that of the linear one that validation rows prefer, on the same items."""
     linear = [name for name in fits if name in LINEAR]
@@ -97,9 +96,9 @@ def gaps(
         if method not in nonlinear or not linear:
             continue
         best = max(linear, key=lambda m: fits[m].validation[layer])
-        people = read[where].rows["identity"].to_numpy()
+        people = units_of(read[where].rows)
         ours, theirs = hits[method, layer, where, name], hits[best, layer, where, name]
-        gap = paired_difference(ours, theirs, people, resamples=how.resamples, level=how.level, seed=seed)
+        gap = paired_difference(ours, theirs, people, level=how.level)
         note = f"over {best}, which validation rows prefer" + (f"; {gap.note}" if gap.note else "")
         place = {"layer": layer, "method": method, "control": "", "condition": where, "against": name, "metric": "gap"}
         yield place | gap.row() | {"note": note}

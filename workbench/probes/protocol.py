@@ -16,6 +16,7 @@ import torch
 from ..activations import Activations
 from ..core.errors import BadInput, MissingColumn, UnknownName, WrongModel, unknown
 from ..core.stats import proportion
+from ..core.tables import units_of
 from ..prompts import Split, grouped_split
 from . import controls as beside
 from .bench import Bench
@@ -78,7 +79,7 @@ def probe_layers(
         condition: Name of the fitted condition in the table.
         target: 0/1 column to fit on (without labels: to resolve the sign with).
         against: 0/1 columns to compare the reading with: "label" (truth), "answer" (what the model says).
-        metrics: Of `METRICS`. "ece" and "brier" where scores are probabilities (see `Fit.probabilities`).
+        metrics: Of `METRICS`. "calibration_error" and "brier" where scores are probabilities (see `Fit.probabilities`).
         controls: Which controls stand beside the reading, `Controls(untrained=…, random_directions=200)`; or only their
             names, of "shuffled_labels", "random_directions" and "bag_of_words". All three by default.
         resampling: How intervals are drawn, `Resampling(resamples=2000, level=0.9)`. With `resamples=0` only accuracies are
@@ -95,7 +96,7 @@ def probe_layers(
 
     Returns:
         One row per layer x method x condition x `against` x metric: "accuracy" with a Wilson interval at the effective
-        sample size; "auroc", "ece" (monotone bins) and "brier" with a bootstrap; all clustered by identity. For nonlinear methods
+        sample size; "auroc", "calibration_error" and "brier"; all clustered by identity. For nonlinear methods
         also "gap" (accuracy minus that of the linear method that validation rows prefer, paired) and, for all supervised
         methods beside them, "selectivity". Columns: `layer, site, method, control, fit_condition, condition, split, against,
         metric, value, low, high, n, band_low, band_high, note`. The bag of words and the embedding have layer -1. An accuracy's
@@ -236,6 +237,6 @@ def accuracy_by(fit: Fit, acts: Activations, layer: int, by: str, *, against: st
     hits = (fit.scores(acts, layer) > 0) == acts.rows[against].to_numpy()
     rows = []
     for value, index in acts.rows.groupby(by).indices.items():
-        estimate = proportion(hits[index], acts.rows["identity"].to_numpy()[index])
+        estimate = proportion(hits[index], units_of(acts.rows)[index])
         rows.append({"layer": layer, "method": fit.method, by: value, "against": against, "metric": "accuracy", **estimate.row()})
     return pd.DataFrame(rows)

@@ -15,6 +15,7 @@ from ..activations import Activations
 from ..core.errors import BadInput, MissingColumn
 from ..core.show import Shown, number
 from ..core.stats import auroc, proportion
+from ..core.tables import units_of
 from ..core.types import Float
 from ..prompts import Split, grouped_split
 from .calibration import platt
@@ -171,14 +172,7 @@ def tamper_score(
 
 
 def tamper_roc(
-    clean: Activations,
-    pushed: Mapping[str, Activations],
-    detector: TamperDetector,
-    *,
-    split: Split,
-    tuned_on: str = "",
-    resamples: int = 1000,
-    seed: int = 0,
+    clean: Activations, pushed: Mapping[str, Activations], detector: TamperDetector, *, split: Split, tuned_on: str = ""
 ) -> pd.DataFrame:
     """Measure a detector on held-out rows: pushed against unpushed prompts, kind by kind.
 
@@ -188,8 +182,6 @@ def tamper_roc(
         detector: From `fit_tamper`.
         split: The split that the detector was fitted with: only its held-out rows are read.
         tuned_on: The kind of push by which the layer or the method was chosen, if any; the others are held-out kinds.
-        resamples: Bootstrap draws for the interval of the AUROC.
-        seed: Draws the resamples.
 
     Returns:
         One row per kind of push x metric: "auroc" (1: every pushed prompt scores above every unpushed one), "detected"
@@ -198,18 +190,18 @@ def tamper_roc(
     """
     quiet = clean.subset(split.side(clean.rows) == "test")
     base, *_ = detector.scores(quiet)
-    people = quiet.rows["identity"].to_numpy()
+    people = units_of(quiet.rows)
     place = {"layer": detector.layer, "method": detector.fit.method, "split": "test"}
     alarms = proportion(base > detector.threshold, people)
     rows = [place | {"condition": "no push", "kind": "unpushed", "metric": "false alarms", **alarms.row()}]
     for name, acts in pushed.items():
         held = acts.subset(split.side(acts.rows) == "test")
         score, _, said = detector.scores(held)
-        who = held.rows["identity"].to_numpy()
+        who = units_of(held.rows)
         kind = "tuned on" if name == tuned_on else "held out"
         y = np.r_[np.zeros(len(base), int), np.ones(len(score), int)]
         estimates = {
-            "auroc": auroc(np.r_[base, score], y, np.r_[people, who], resamples=resamples, seed=seed),
+            "auroc": auroc(np.r_[base, score], y, units_of(pd.concat([quiet.rows, held.rows]))),
             "detected": proportion(score > detector.threshold, who),
             "answers wrong": proportion((said > 0.5).astype(int) != held.rows["label"].to_numpy(), who),
         }

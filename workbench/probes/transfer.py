@@ -10,6 +10,7 @@ import pandas as pd
 from ..activations import Activations
 from ..core.errors import BadInput, WrongModel
 from ..core.stats import auroc, proportion
+from ..core.tables import units_of
 from ..prompts import Split, grouped_split
 from .methods import Fit, Method, column, fit_layers
 
@@ -21,7 +22,6 @@ def transfer_matrix(
     layers: Sequence[int] | None = None,
     split: Split | None = None,
     target: str = "label",
-    resamples: int = 1000,
     seed: int = 0,
     **options: Any,
 ) -> pd.DataFrame:
@@ -34,7 +34,6 @@ def transfer_matrix(
         split: Which identities and rights are held out, the same for all conditions; by default drawn from those of all of
             them together, so that no condition's training rows share one with another's held-out rows.
         target: 0/1 column to fit on and to compare with.
-        resamples: Bootstrap draws for the AUROC, 0 or more; 0 leaves it out.
         seed: For the split, folds and intervals.
         options: Passed to `fit_layers`.
 
@@ -57,7 +56,7 @@ def transfer_matrix(
             for layer in chosen:
                 place = {"layer": layer, "site": held.site, "method": fit.method, "fit_condition": source, "condition": where}
                 place |= {"split": "test", "against": target}
-                rows += [place | row for row in _read(fit, held, layer, target, resamples, seed)]
+                rows += [place | row for row in _read(fit, held, layer, target)]
     return pd.DataFrame(rows)
 
 
@@ -87,9 +86,9 @@ def _sides(name: str, acts: Activations, split: Split) -> tuple[Activations, Act
     return train, held
 
 
-def _read(fit: Fit, held: Activations, layer: int, target: str, resamples: int, seed: int) -> Iterable[dict[str, Any]]:
-    y, people = column(held, target), held.rows["identity"].to_numpy()
+def _read(fit: Fit, held: Activations, layer: int, target: str) -> Iterable[dict[str, Any]]:
+    y, people = column(held, target), units_of(held.rows)
     scores = fit.scores(held, layer)
     yield {"metric": "accuracy", **proportion((scores > 0) == y, people).row()}
-    if resamples and len(set(y.tolist())) == 2:
-        yield {"metric": "auroc", **auroc(scores, y, people, resamples=resamples, seed=seed).row()}
+    if len(set(y.tolist())) == 2:
+        yield {"metric": "auroc", **auroc(scores, y, people).row()}

@@ -38,7 +38,7 @@ SAYS = {
     "chosen",
 }
 PROSE = ("note", "finding", "error")  # sentences, which quote the numbers
-CALIBRATION = {"ece", "brier"}
+CALIBRATION = {"calibration_error", "brier"}
 COLUMNS = [
     "table",
     "row",

@@ -15,20 +15,18 @@ from ..runs import Steps
 TABLES = {"says": "template claim metric | value low high n note"}  # what a study that looks at its answers declares
 
 
-def heard(run: Steps, said: Callable[[], Sequence[pd.DataFrame]], *, resamples: int, seed: int, by: str = "identity") -> None:
+def heard(run: Steps, said: Callable[[], Sequence[pd.DataFrame]], *, by: str = "identity") -> None:
     """Make the table `says`: per template and claim how the model answers (see `evaluation.discrimination`).
 
     Args:
         run: The run.
         said: Returns answers, as of `answers_of`; called inside the step.
-        resamples: Bootstrap draws.
-        seed: Draws the resamples.
         by: Column that intervals are clustered by.
     """
 
     def make() -> pd.DataFrame:
         asked = pd.concat(said(), ignore_index=True)
-        return discrimination(asked.assign(identity=asked[by]), resamples=resamples, seed=seed)
+        return discrimination(asked.assign(identity=asked[by]))
 
     run.table("says", make=make, doing="count answers")
 

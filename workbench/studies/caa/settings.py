@@ -27,7 +27,6 @@ class CaaSettings:
         open_ended: Questions to answer freely, per behaviour. 0: none.
         new_tokens: Tokens of each such answer.
         tasks: Questions at most of each capability task. 0: none.
-        resamples: Bootstrap draws.
         seed: Draws everything.
     """
 
@@ -45,7 +44,6 @@ class CaaSettings:
     open_ended: int = 10
     new_tokens: int = 48
     tasks: int = 150
-    resamples: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -76,7 +76,7 @@ class Caa:
         return self.run.progress
 
     def _how(self, **other: Any) -> dict[str, Any]:
-        return {"scope": self.set.scope, "resamples": self.set.resamples, "seed": self.set.seed, "progress": self.progress, **other}
+        return {"scope": self.set.scope, "progress": self.progress, **other}
 
     # ------------------------------------------------------------------ vectors
 
@@ -110,7 +110,7 @@ class Caa:
             rows = []
             for b in self.behaviours:
                 by_layer = {n: self.vectors_of[b, n] for n in self.layers}
-                got = multiple_choice(self.model, self.held[b], by_layer, (-1.0, 1.0), **self._how(resamples=200))
+                got = multiple_choice(self.model, self.held[b], by_layer, (-1.0, 1.0), **self._how())
                 rows.append(pick(got, metric="p_matching").assign(behaviour=b))
             return pd.concat(rows, ignore_index=True)
 
@@ -158,7 +158,7 @@ class Caa:
             self.run.table("steerability", make=items, doing="item by item")
 
     def _random(self) -> pd.DataFrame:
-        rows, how = [], self._how(resamples=20, progress=False)
+        rows, how = [], self._how(progress=False)
         hidden = None if self.progress is None else not self.progress
         for b in self.behaviours:
             layer = self.best[b]
@@ -186,7 +186,7 @@ class Caa:
         def make() -> dict[str, pd.DataFrame]:
             table = pd.concat([self._answered(b, p) for b, p in opened.items() if p is not None], ignore_index=True)
             fluent = [
-                fluency(part["answer"].tolist(), resamples=200, seed=self.set.seed).assign(behaviour=str(b), coefficient=str(c))
+                fluency(part["answer"].tolist()).assign(behaviour=str(b), coefficient=str(c))
                 for (b, c), part in table.groupby(["behaviour", "coefficient"], sort=False)
             ]
             return {"open_ended": table, "fluency": pd.concat(fluent, ignore_index=True)}
@@ -225,8 +225,7 @@ class Caa:
                 for b in self.behaviours
                 for c in (-most, most)
             }
-            how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed, "progress": self.progress}
-            return capability(self.model, edits, choices=tasks, **how)
+            return capability(self.model, edits, choices=tasks, progress=self.progress)
 
         self.run.table("capability", make=make, doing="capability tax")
 
@@ -254,9 +253,8 @@ STUDY = Study(
         "open_ended": 3,
         "new_tokens": 16,
         "tasks": 20,
-        "resamples": 200,
     },
-    checked={"items": 20, "test": 10, "layers": (2, 4), "open_ended": 2, "new_tokens": 4, "tasks": 8, "resamples": 20, "random": 3},
+    checked={"items": 20, "test": 10, "layers": (2, 4), "open_ended": 2, "new_tokens": 4, "tasks": 8, "random": 3},
     compute=compute,
     report=report,
     main=Main(

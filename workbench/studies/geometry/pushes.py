@@ -77,7 +77,6 @@ class Pushes(Rows):
                 "read_layer": last,
                 "kl": self.set.kl,
                 "random": self.set.random,
-                "resamples": self.set.resamples,
                 "seed": self.set.seed,
                 "progress": self.progress,
             }

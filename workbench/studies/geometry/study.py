@@ -106,7 +106,7 @@ class Geometry(Pushes):
         self.reply = at("replies", self.replies(), "last", answers=True)
         pushed = sorted({*self.pushed_layers, self.info.n_layers - 1})
         self.truth = at("no claim", self._prompts("base_long", None, self.set.items, "train"), self.main, layers=pushed)
-        heard(self.run, lambda: [answers_of(self.reply)], resamples=self.set.resamples, seed=self.set.seed, by="right")
+        heard(self.run, lambda: [answers_of(self.reply)], by="right")
 
     def _covariance(self, layer: int, position: str) -> Tensor:
         parts = [self.other[position, c].layer(layer)[:, 1 if position == "last" else 0] for c in self.set.claims]
@@ -225,7 +225,6 @@ class Geometry(Pushes):
                         acts.layer(layer)[:, 0],
                         concepts,
                         groups=rows["right"].to_numpy(),
-                        resamples=self.set.resamples,
                         seed=self.set.seed,
                         erasers=("leace", "mean_projection", "inlp", "random") if whole else ("leace", "random"),
                         probes=("linear", "nonlinear") if whole else ("linear",),

@@ -18,6 +18,7 @@ from ... import prompts as source
 from ...core.direction import Direction
 from ...core.errors import BadInput, UnknownSite, unknown
 from ...core.stats import paired_difference
+from ...core.tables import units_of
 from ...directions import extract_direction, place_of
 from ...evaluation import answers, answers_of, discrimination
 from ...interventions import alignment_table, attribution_error, patch, random_directions
@@ -175,15 +176,14 @@ class Patching(Rows):
     def answers(self) -> None:
         """Count answers without a claim and under both, and how far apart the two claims move them."""
         corrupted, clean = self.set.claims
-        how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed}
 
         def make() -> dict[str, pd.DataFrame]:
             under = {clean: self.clean, corrupted: self.corrupted}
             asked = {c: answers(self.model, p, progress=self.progress).assign(claim=c) for c, p in under.items()}
-            says = discrimination(pd.concat([answers_of(self.said), *asked.values()], ignore_index=True), **how)
+            says = discrimination(pd.concat([answers_of(self.said), *asked.values()], ignore_index=True))
             # of the answer that grants the right; item i of one stands beside item i of the other
             granted = {c: x["margin"] * (2 * x["label"] - 1) for c, x in asked.items()}
-            apart = paired_difference(granted[clean], granted[corrupted], asked[clean]["identity"].to_numpy(), **how)
+            apart = paired_difference(granted[clean], granted[corrupted], units_of(asked[clean]))
             about = {"template": self.set.template, "clean": clean, "corrupted": corrupted, "metric": "log-odds of the safe answer"}
             return {"says": says, "apart": pd.DataFrame([about | apart.row()])}
 

@@ -186,7 +186,7 @@ class Bench(Rows):
 
         def make() -> pd.DataFrame:
             conditions = {FIT: self._unpushed(), **self._conditions()}
-            how: dict[str, Any] = {"layers": [self.layer], "split": self.split, "resamples": self.set.resamples, "seed": self.set.seed}
+            how: dict[str, Any] = {"layers": [self.layer], "split": self.split, "seed": self.set.seed}
             return pd.concat([transfer_matrix(conditions, method=m, **how) for m in ("logistic", "ccs")], ignore_index=True)
 
         self.run.table("transfer", make=make, doing="fit on each condition, read each")
@@ -231,7 +231,7 @@ class Bench(Rows):
         def make() -> dict[str, pd.DataFrame]:
             acts, pushed = self._unpushed(), self._conditions()
             detector = fit_tamper(acts, layer=self.layer, split=self.split, false_alarms=self.set.false_alarms, seed=self.set.seed)
-            measured = tamper_roc(acts, pushed, detector, split=self.split, resamples=self.set.resamples, seed=self.set.seed)
+            measured = tamper_roc(acts, pushed, detector, split=self.split)
             held = self.split.side(acts.rows) == "test"
             quiet, curves = detector.scores(acts.subset(held))[0], []
             for name, some in pushed.items():

@@ -43,7 +43,6 @@ from .report import COMPLIED, REFUSED, report
 
 SAFE, UNSAFE = 0, 1  # label of a request: refusing is right, complying is right
 POOLED = "mean, smallest and largest over random directions"
-RESAMPLES = 1000
 WEIGHED = 5  # random directions that are taken out of the weights
 ADDED = ("add refusal", "subtract refusal", "random: add", "random: subtract")
 
@@ -109,7 +108,7 @@ class Refusal:
         """Capture the last prompt token of the requests that directions are made from."""
         fit = self.sets["fit"]
         self.acts = self.run.read("read requests", self.handle, fit, layers=self.layers, position="stem_last", answers=True)
-        heard(self.run, lambda: [answers_of(self.acts)], resamples=RESAMPLES, seed=self.set.seed, by="right")
+        heard(self.run, lambda: [answers_of(self.acts)], by="right")
 
     # ------------------------------------------------------------------ inside a step
 

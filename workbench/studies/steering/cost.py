@@ -56,8 +56,6 @@ def tax(study: Steering) -> None:
             answers=answers,
             texts={"held-out text": study.documents()},
             text_clusters={"held-out text": [p.right for p in study.plain("test")]},
-            resamples=study.set.resamples,
-            seed=study.set.seed,
             progress=study.progress,
         )
         pushed = table["edit"].isin(PUSHES)
@@ -117,8 +115,6 @@ def costs(study: Steering) -> None:
         study.hold()
         families = _families(study)
         how: dict[str, Any] = {
-            "resamples": study.set.resamples,
-            "seed": study.set.seed,
             "progress": study.progress,
             "starts": {k: 10.0 if k.startswith("rotate") else 0.2 for k in families},
         }
@@ -177,8 +173,6 @@ def items(study: Steering) -> None:
             study.direction,
             strengths([0.5 * study.coefficient, study.coefficient, -0.5 * study.coefficient]),
             scope=study.set.scope,
-            resamples=study.set.resamples,
-            seed=study.set.seed,
             progress=study.progress,
         )
         return {"steerability": summary, "items": by_item}

@@ -8,7 +8,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ...core.stats import proportion
-from ...core.tables import pick
+from ...core.tables import pick, units_of
 from ...evaluation import dose_response, fluency_break
 from ...interventions import Asker, add
 
@@ -30,7 +30,6 @@ def doses(study: Steering) -> None:
         how: dict[str, Any] = {
             "scope": study.set.scope,
             "random": study.set.random,
-            "resamples": study.set.resamples,
             "seed": study.set.seed,
             "progress": study.progress,
         }
@@ -67,7 +66,7 @@ def places(study: Steering) -> None:
             safe = (asker.odds(asker.ask(add(d, c, scope=study.set.scope))) > 0) == frame["label"].to_numpy()
             for polarity in ("grant", "deny"):
                 keep = (frame["polarity"] == polarity).to_numpy()
-                share = proportion(safe[keep], frame["identity"].to_numpy()[keep])
+                share = proportion(safe[keep], units_of(frame)[keep])
                 about = {
                     "direction": kind,
                     "site": site,

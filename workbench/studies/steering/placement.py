@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.stats import proportion
+from ...core.tables import units_of
 from ...evaluation.agreement import answers_of
 from ...probes import fit_layers
 from ...prompts import PromptSet
@@ -56,7 +57,7 @@ def placement(study: Steering) -> None:
         start = answers_of(study.seen[None, study.plain("test")[0].template])
         for (claim, template), (place, prompts) in _asked(study).items():
             said = answers_of(study.seen[claim, template])
-            people = said["identity"].to_numpy()
+            people = units_of(said)
             about = {"claim": claim or "none", "place": place}
             rows.append(about | {"layer": -1, "metric": "safe_score", **proportion(said["safe"], people).row()})
             moved = np.abs(said["margin"].to_numpy() - start["margin"].to_numpy())

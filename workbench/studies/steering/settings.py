@@ -25,7 +25,6 @@ class SteeringSettings(AskSettings):
         most_tax: Points of accuracy without a claim that a choice may cost on validation.
         targets: Nats from the unpushed model on prompts without a claim, for the comparison at equal cost; the last also under the claim.
         claims: The harm claim, and the one opposite to it.
-        resamples: Bootstrap draws.
         seed: Draws everything.
     """
 
@@ -40,7 +39,6 @@ class SteeringSettings(AskSettings):
     most_tax: float = 0.02
     targets: tuple[float, ...] = (0.01, 0.1)
     claims: tuple[str, ...] = ("harm", "good")
-    resamples: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -262,9 +262,8 @@ STUDY = Study(
         "layers": 3,
         "coefficients": (0.5, 1.0, 2.0),
         "targets": (0.5,),
-        "resamples": 200,
     },
-    checked={"elicit": 0, "fit": 48, "validation": 32, "test": 32, "layers": 2, "coefficients": (1.0,), "resamples": 20},
+    checked={"elicit": 0, "fit": 48, "validation": 32, "test": 32, "layers": 2, "coefficients": (1.0,)},
     compute=compute,
     report=report,
     main=Main(

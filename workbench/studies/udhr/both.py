@@ -19,19 +19,18 @@ KNOWS = {"ccs": "knows: CCS direction, found without labels", "logistic": "knows
 COLUMNS = ["form", "condition", "what", "metric", "layer", "value", "low", "high", "n"]
 
 
-def says_rows(cell: tuple[str, str], asked: pd.DataFrame, resamples: int, seed: int) -> list[dict[str, Any]]:
+def says_rows(cell: tuple[str, str], asked: pd.DataFrame) -> list[dict[str, Any]]:
     """Return what is said in one prompt form under one claim, as rows.
 
     Args:
         cell: The form and the claim.
         asked: The answers, held-out items.
-        resamples, seed: Of the bootstrap.
 
     Returns:
         Rows `form, condition, what, metric, layer, value, low, high, n`, also of "yes" and "answered".
     """
     out = []
-    for metric, estimate in measures(asked, resamples=resamples, seed=seed).items():
+    for metric, estimate in measures(asked).items():
         what = {"auroc": SAYS, "safe_score": SAFE}.get(metric, "")
         out.append({"form": cell[0], "condition": cell[1], "what": what, "metric": metric, "layer": -1, **estimate.row()})
     return out

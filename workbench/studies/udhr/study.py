@@ -16,7 +16,7 @@ import pandas as pd
 
 from ...activations import Activations
 from ...core.stats import auroc
-from ...core.tables import pick, sentences_of
+from ...core.tables import pick, sentences_of, units_of
 from ...evaluation import agreement, answers_of, claim_effects, content_free, discrimination
 from ...interventions import answer_lens
 from ...models.tokens import answer_tokens, encode_pairs
@@ -95,16 +95,15 @@ class Udhr(Who):
         # in one pass over all of them: what prompts share is computed once
         asked = self._ask("ask in every other prompt form", PromptSet((p for prompts in others for p in prompts), name="every form"))
         empty = self._ask("ask with nothing in the statement's place", self._empty())
-        how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed}
 
         def said() -> pd.DataFrame:
             read = [answers_of(self._held(acts)) for acts in (self.acts, *self.seen.values())]
             return pd.concat([read[0], asked, *read[1:]], ignore_index=True)
 
         self.run.table("behaviour", make=lambda: agreement(said()), doing="count safe answers")
-        self.run.table("says", make=lambda: discrimination(said(), empty, **how), doing="tell bias from discrimination")
+        self.run.table("says", make=lambda: discrimination(said(), empty), doing="tell bias from discrimination")
         told = "what each claim does to the answers"
-        self.run.table("effects", make=lambda: claim_effects(said(), BASELINE, **how), doing=told)
+        self.run.table("effects", make=lambda: claim_effects(said(), BASELINE), doing=told)
 
     def _held(self, acts: Activations) -> Activations:
         return acts.subset(self.split.side(acts.rows) == "test")
@@ -154,7 +153,6 @@ class Udhr(Who):
                 baseline=BASELINE,
                 exceed=dict(zip(blank["layer"].astype(int), blank["value"].astype(float), strict=True)),
                 options={"ccs": {"epochs": self.set.ccs_epochs}},
-                resamples=self.set.resamples,
                 seed=self.set.seed,
             )
             return {"readings": readings, "kept": kept}
@@ -204,7 +202,7 @@ class Udhr(Who):
             parts = []
             for (form, claim), prompts in sets.items():
                 own = acts.subset(np.arange(ends[form, claim] - len(prompts), ends[form, claim]))
-                part = answer_lens(self.model, own, resamples=self.set.resamples, seed=self.set.seed)
+                part = answer_lens(self.model, own)
                 parts.append(part.assign(form=form, condition=claim))
             return pd.concat(parts, ignore_index=True)
 
@@ -223,14 +221,13 @@ class Udhr(Who):
             rarer = [min(x.rows["answer"].mean(), 1 - x.rows["answer"].mean()) for x in (train, held)]
             if min(rarer) < RARER:  # a probe of answers that do not vary reads the form, or nothing
                 continue
-            people, shown = held.rows["identity"].to_numpy(), sentences_of(held.rows)
-            how: dict[str, Any] = {"resamples": self.set.resamples, "seed": self.set.seed}
+            people, shown = units_of(held.rows), sentences_of(held.rows)
             unpushed = acts.subset(self.split.side(acts.rows) == "train")
             ccs = fit_layers(unpushed, "ccs", condition=FIT, seed=self.set.seed, epochs=self.set.ccs_epochs)
             said = fit_layers(train, "logistic", target="answer", condition="partial")
             for name, fit in {SIGNLESS: ccs, "logistic probe, fitted on the answers under this claim": said}.items():
                 for layer, against in product(held.layers, ("label", "answer")):
-                    area = auroc(fit.scores(held, layer), held.rows[against], people, within=shown, **how)
+                    area = auroc(fit.scores(held, layer), held.rows[against], people, within=shown)
                     about = {"layer": layer, "direction": name, "condition": "partial", "form": form, "against": against}
                     rows.append({**about, "metric": "auroc", **area.row()})
         columns = ["layer", "direction", "condition", "form", "against", "metric", "value", "low", "high", "n"]
@@ -256,7 +253,7 @@ class Udhr(Who):
         def make() -> Mapping[str, pd.DataFrame]:
             said = {cell: answers_of(self._held(acts)) for cell, acts in self.seen.items()}
             said[READ[0], FIT] = answers_of(self._held(self.acts))
-            rows = [dict(r) for cell, asked in said.items() for r in says_rows(cell, asked, self.set.resamples, self.set.seed)]
+            rows = [dict(r) for cell, asked in said.items() for r in says_rows(cell, asked)]
             return {
                 "says_and_knows": both_sides(rows, tables["readings"], tables["probes"], self.layer),
                 "verdicts": decide(rows, tables["readings"], tables["kept"]),
