@@ -92,6 +92,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
         lines += ["How it was asked, the best five forms and the simplest, judged without labels:", "", *asked(kept["elicitation"]), ""]
     lines += ["What each claim does (logistic probes; shares with their intervals):", "", *verdicts(kept), ""]
     lines += ["What each claim does to the answers, against the neutral sentence in the same place:", "", *effects(kept["effects"]), ""]
+    lines += ["Read without labels, AUROC two thirds of the way up, behind the neutral sentence:", "", *blind(kept["unsupervised"]), ""]
     lines += ["The report's findings:", "", *(f"- {text}" for text in kept["findings"]), ""]
     steps = ", ".join(f"{s['step']} {s['seconds']:.0f} s" for s in sorted(kept["steps"], key=lambda s: -s["seconds"]))
     lines += [f"Steps of ten seconds and more: {steps}.", ""] if steps else []
@@ -147,6 +148,31 @@ def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
+def blind(table: pd.DataFrame) -> list[str]:
+    """What is read without labels: per setting and method, beside random directions."""
+    rows = []
+    for setting, part in table.groupby("setting", sort=False):
+        null = part[part["control"] == "random_directions"].iloc[0]
+        own = part[part["control"].isna() | (part["control"] == "")].set_index("method")
+        rows.append([setting, *(with_interval(own.loc[m]) for m in ("ccs", "crc")), f"{number(null.low)} to {number(null.high)}"])
+    return markdown(["prompts", "CCS", "first component of the differences", "random directions, central 95 %"], rows)
+
+
+def sentence(name: str) -> str:
+    """One model in one sentence, for the README: what it says and what is read inside, behind the neutral sentence and under harm."""
+    kept = read(name)
+    rows = kept["says_and_knows"].query("form == 'since_claim' and metric == 'auroc'").set_index(["what", "condition"])
+    says, knows = "says: order of the answers", "knows: logistic probe"
+    a, b, c, d = (with_interval(rows.loc[w, k]) for w in (says, knows) for k in ("neutral", "harm"))
+    found = kept["verdicts"].query("method == 'logistic' and claim == 'harm'").set_index("form")["verdict"]
+    verdict = " / ".join(f"*{v}*" for v in dict.fromkeys(found))
+    where = "in both forms" if found.nunique() == 1 else f"({' / '.join(found.index)})"
+    return (
+        f"- **{NAMES[name]}**: the answers follow the statements with an AUROC of {a} behind the neutral sentence and {b} under the harm "
+        f"claim (`since_claim`); a probe at layer {int(rows.loc[(knows, 'harm'), 'layer'])} reads {c} and {d}. Verdict {where}: {verdict}."
+    )
+
+
 def picture() -> None:
     """Draw all models in one figure, for this page and for the README."""
     import workbench as wb
@@ -164,7 +190,9 @@ def picture() -> None:
 
 
 if __name__ == "__main__":
+    KEPT.mkdir(exist_ok=True)
     for argument in sys.argv[1:]:
         keep(Path(argument))
     picture()
     (DOCS / "real-models.md").write_text(page(), encoding="utf-8")
+    sys.stdout.write("".join(f"{sentence(name)}\n" for name in NAMES if (KEPT / f"{name}.json").exists()))

@@ -92,6 +92,9 @@ def spread(influence: ArrayLike, clusters: ArrayLike | None = None, strata: Arra
         clusters: Cluster of each row, or `row x factor`.
         strata: Which mean each row goes into, where the estimate compares several, as the class of an AUROC.
 
+    Returns:
+        The variance in the unit of the estimate squared; `nan` where a factor has one value.
+
     Raises:
         ShapeMismatch: There is not one cluster per row.
     """
@@ -168,7 +171,17 @@ def student(value: float, variance: float, freedom: float, n: int, m: int, level
 def linearised(
     value: float, influence: Array, clusters: ArrayLike | None, level: float, bounded: bool, strata: ArrayLike | None = None
 ) -> Estimate:
-    """Return the interval of a statistic from the influence of each row (`spread`); of a share (`bounded`) on the scale of log-odds."""
+    """Return the interval of a statistic from the influence of each row.
+
+    Args:
+        value: The estimate.
+        influence, clusters, strata: As for `spread`.
+        level: Confidence level, between 0 and 1; raising it widens the interval.
+        bounded: The statistic is a share between 0 and 1; the interval is then that of its log-odds.
+
+    Returns:
+        The estimate with Student's interval; without one where there is one cluster, or where no row changes it.
+    """
     n, v = len(influence), spread(influence, clusters, strata)
     if v.clusters < 2:
         return Estimate(
