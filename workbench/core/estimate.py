@@ -63,6 +63,18 @@ def undefined(note: str, n: int = 0) -> Estimate:
     return Estimate(value=math.nan, low=math.nan, high=math.nan, n=n, clusters=0, note=note)
 
 
+def not_told(low: float, high: float, at: float = 0.5) -> str:
+    """Return, in words, that an interval holds a value and what would have been seen; "" where it does not hold it.
+
+    Args:
+        low, high: Ends of the interval.
+        at: The value of no effect.
+    """
+    if not low <= at <= high:
+        return ""
+    return f"not told from {at:g}; a distance of {(high - low) / 2:.2f} would have been seen"
+
+
 def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -92,6 +93,7 @@ def gaps(
 ) -> Iterable[dict[str, Any]]:
     """Yield the accuracy of each nonlinear method minus that of the linear one that validation rows prefer, on the same items."""
     linear = [name for name in fits if name in LINEAR]
+    tests = Counter(where for method, _, where, _ in hits if method in nonlinear)
     for method, layer, where, name in list(hits):
         if method not in nonlinear or not linear:
             continue
@@ -99,6 +101,7 @@ def gaps(
         people = units_of(read[where].rows)
         ours, theirs = hits[method, layer, where, name], hits[best, layer, where, name]
         gap = paired_difference(ours, theirs, people, level=how.level)
+        wide = paired_difference(ours, theirs, people, level=1 - how.outside / tests[where])
         note = f"over {best}, which validation rows prefer" + (f"; {gap.note}" if gap.note else "")
         place = {"layer": layer, "method": method, "control": "", "condition": where, "against": name, "metric": "gap"}
-        yield place | gap.row() | {"note": note}
+        yield place | gap.row() | {"note": note, "band_low": wide.low, "band_high": wide.high}

@@ -26,13 +26,13 @@ LIMITS = (
     "A probe shows what can be read, not what the model uses.",
     "Searches without labels get one bit from labels: their sign, from training rows without a claim. The honesty panel shows a rule that "
     "needs none.",
-    "Intervals are clustered by identity; they say nothing about other rights or other wordings. Twenty methods on several layers are many "
+    "Intervals are clustered by identity and right; they say nothing about other wordings. Twenty methods on several layers are many "
     "comparisons: the best of them is not chosen here. Single-layer statements are about a layer fixed beforehand.",
     "The detector of tampering has a threshold that holds on average for unpushed prompts like its calibration rows, not for other kinds "
     "of prompts.",
     "Calibration errors of small samples are biased upwards.",
 )
-BARS = "Bars are 95 % intervals, clustered by identity."
+BARS = "Bars are 95 % intervals, clustered by identity and right."
 
 
 def _say(row: Any) -> str:
@@ -52,7 +52,7 @@ def _by_method(run: Run, layer: int, condition: str) -> Finding:
         if not len(rows):
             continue
         chance = [row.method for row in _rows(rows) if row.low <= 0.5 <= row.high]
-        at_chance = f" (at chance: {', '.join(chance)})" if chance else ""
+        at_chance = f" (not told from chance: {', '.join(chance)})" if chance else ""
         parts.append(f"{kind}, {len(rows)} methods, {rows['value'].min():.1%} to {rows['value'].max():.1%}{at_chance}")
     return Finding(
         f"By method: Read under {condition if condition == FIT else 'the harm claim'}, layer {layer}: {'; '.join(parts)}. "
@@ -77,7 +77,7 @@ def _nonlinear(run: Run, layer: int) -> list[Finding]:
     gaps = pick(table, metric="gap", condition=FIT, against="label")
     if not len(gaps):
         return []
-    above = gaps[gaps["low"] > 0]
+    above = gaps[gaps["band_low"] > 0]
     surest = ""
     if len(above):
         top = above.sort_values("low").iloc[-1]
@@ -86,7 +86,7 @@ def _nonlinear(run: Run, layer: int) -> list[Finding]:
     selective = ", ".join(f"{row.method} {row.value:.2f}" for row in _rows(pick(table, metric="selectivity", layer=layer)))
     text = (
         f"Nonlinear: Over the linear probe that validation rows prefer, without a claim, in {len(above)} of {len(gaps)} layers x methods "
-        f"the gap is above zero by its interval{surest}. Selectivity at layer {layer}: {selective}."
+        f"the gap is above zero by an interval that holds for all of them at once{surest}. Selectivity at layer {layer}: {selective}."
     )
     return [Finding(text, "probes")]
 
@@ -205,7 +205,7 @@ def _read_panels(run: Run, study: Bench) -> list[Panel]:
             name="transfer",
             table="transfer",
             drawing=draw.transfer(run.tables["transfer"]),
-            caption=f"Accuracy on held-out items, with 95 % intervals clustered by identity, at {fixed}. A row is one fitted probe. "
+            caption=f"Accuracy on held-out items, with 95 % intervals (by identity and right), at {fixed}. A row is one fitted probe. "
             "For CCS also the sign comes from the row's condition: red means that the reading is inverted.",
         ),
     ]
@@ -238,7 +238,7 @@ def _limit_panels(run: Run, study: Bench) -> list[Panel]:
             drawing=draw.tampering(tables["tampering_roc"], tables["tampering"]),
             caption="The score is the probability that probe and answer name different endings. No pushed prompt was seen in fitting or "
             f"calibration; identities and rights are held out, n={n.test} prompts of each kind at most. Areas with 95 % intervals "
-            f"clustered by identity; marks: share flagged at the threshold for {n.false_alarms:.0%} false alarms. A claim that the model "
+            f"by identity and right; marks: share flagged at the threshold for {n.false_alarms:.0%} false alarms. A claim that the model "
             "already agrees with changes no answer, and there is nothing to detect.",
         ),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...core.estimate import not_told
 from ...core.tables import pick, span
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run, Sweep
@@ -23,13 +24,13 @@ LIMITS = (
     "A probe shows what can be read, not what the model uses: nothing was changed inside the model.",
     "The layer named in the findings was fixed beforehand (the one nearest to two thirds of the way up); the best of several layers "
     "would be flattered.",
-    "Intervals are clustered by identity (requests: by area) and say nothing about other datasets or wordings.",
+    "Intervals are clustered by identity and right (requests: by area) and say nothing about other datasets or wordings.",
 )
 
 
 def _say(row: Any) -> str:
-    verdict = ": chance" if row.low <= 0.5 <= row.high else "" if row.low > 0.5 else ": below chance, the reading is inverted"
-    return f"{row.value:.1%} [{row.low:.1%}, {row.high:.1%}]{verdict}"
+    verdict = not_told(row.low, row.high) or ("" if row.low > 0.5 else "below chance, the reading is inverted")
+    return f"{row.value:.1%} [{row.low:.1%}, {row.high:.1%}]{f' ({verdict})' if verdict else ''}"
 
 
 def _says(run: Run) -> str:
@@ -52,7 +53,7 @@ def _controls(run: Run, layer: int) -> list[str]:
     return [Finding(f"Controls: Without a claim, layer {layer}: {'; '.join(parts)}.", "probes")] if parts else []
 
 
-BARS = "Bars are 95 % intervals (Wilson at the effective sample size, clustered by identity)."
+BARS = "Bars are 95 % intervals (Wilson at the effective sample size, clustered by identity and right)."
 
 
 def _panels(run: Run, study: Reading) -> list[Panel]:

@@ -24,13 +24,12 @@ CONVENTION = (
 )
 LIMITS = (
     "A push that repairs answers under this claim says nothing of other claims, other wordings or other prompt forms.",
-    "Shares are clustered by identity. The held-out rights are a second, crossed factor; only the perplexity "
-    "of texts is clustered by them.",
+    "Shares are clustered by identity and by right; the perplexity of texts by right.",
     "Random directions of equal norm are a weak control late in a model: a direction may move answers because the output reads it, and not "
     "because the model does.",
     "Perplexity is of short texts in the form of the prompts, not of text at large.",
 )
-WILSON = "95 % Wilson intervals clustered by identity."
+WILSON = "95 % Wilson intervals clustered by identity and right."
 
 
 def _row(table: pd.DataFrame, **where: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ...core.estimate import not_told
 from ...core.tables import pick
 from ...figures import Finding
 from ...runs import Run
@@ -199,8 +200,8 @@ def controls(run: Run, layer: int) -> Finding:
         if row is None:
             continue
         word = "about as much" if row.low > 0.5 and row.high >= probe.low else "less"
-        word = "nothing" if row.low <= 0.5 <= row.high else word
-        text += f" The same from {name} reads {word} ({number(row)})."
+        word = f"{number(row)}, {not_told(row.low, row.high)}" if not_told(row.low, row.high) else f"{word} ({number(row)})"
+        text += f" The same from {name} reads {word}."
     hollow = wording(run, layer)
     return Finding(f"{text} But: {hollow}" if hollow else text, "probes")
 

@@ -30,11 +30,11 @@ LIMITS = (
     "A probability is read from the first answer token alone; what a model would go on to write is not judged.",
 )
 OURS = (
-    "Statements come from one set of 38 rights and six grammatical frames, in English. Intervals are clustered by identity and say nothing "
-    "about other rights or other wordings. Runs of two or more words do give the label away; single words do not."
+    "Statements come from one set of 38 rights and six grammatical frames, in English. Intervals are clustered by identity, by right and by "
+    "sentence of a claim; they say nothing about other wordings. Runs of two or more words do give the label away; single words do not."
 )
-DRAWS = "Bars are 95 % intervals (bootstrap over identities, and over sentences of a claim where probes are read)."
-BARS = "Bars are 95 % intervals (Wilson at the effective sample size, clustered by identity)."
+DRAWS = "Bars are 95 % intervals (Student's, clustered by identity, right and sentence of the claim)."
+BARS = "Bars are 95 % intervals (Wilson at the effective sample size, clustered by identity and right)."
 
 
 def _says_panels(run: Run, study: Udhr) -> list[Panel]:
@@ -181,8 +181,8 @@ def _limits(study: Udhr) -> Sequence[str]:
         "however many rows there are. "
     )
     named = (
-        f"Intervals are clustered by identity: they say nothing about things said of them (`right`) other than the {held.get('right')} "
-        "held out. Where an answer hangs on what is said, as it may under the partial claim, they are too narrow."
+        f"Intervals are clustered by identity, and by what is said of it (`right`) where three or more are held out (here "
+        f"{held.get('right')}); few of them make wide intervals."
     )
     unnamed = "What the statements are about (`right`) was not named, so held-out rows may speak of what the probes were fitted on."
     return (*LIMITS, own + (named if "right" in held else unnamed))
