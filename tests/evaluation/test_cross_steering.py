@@ -1,6 +1,7 @@
 """Cross-steering: equal distance, what a push carries along, refusals before any pass."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import tiny_model
@@ -162,3 +163,26 @@ def test_the_unembedding_with_its_gain_gives_the_logits(words, kind):
     centred = x if kind in ("llama", "gemma2", "qwen2") else x - x.mean(-1, keepdim=True)
     got = centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() @ u
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-3)
+
+
+def test_pushes_are_held_against_random_ones_and_adjusted():
+    from workbench.evaluation.cross_steering import KEYS, _pooled
+
+    rng = np.random.default_rng(0)
+    place = {"layer": 1, "site": "resid_post", "position": "stem_last", "read": "b", "metric": "change, sd"}
+    other = {"n": 9, "direct": 0.0, "coefficient": 1.0, "norm_share": 0.1, "kl": 0.1, "low": 0.0, "high": 0.0, "note": ""}
+
+    def rows(values):
+        drawn = [{**place, "pushed": f"random {k}", "kind": "add", "value": v, **other} for k, v in enumerate(rng.standard_normal(39))]
+        own = [{**place, "pushed": "a", "kind": kind, "value": v, **other} for kind, v in values.items()]
+        return _pooled(pd.DataFrame(own + drawn)).set_index("kind")
+
+    found = rows({"add": 6.0, "subtract": 0.1})
+    own = found[found["pushed"] == "a"]
+    assert own.loc["add", "p"] == 1 / 40
+    assert own.loc["add", "q"] == 2 / 40
+    assert own.loc["subtract", "p"] > 0.5, "a random direction and its opposite are alike"
+    assert set(found[found["pushed"] == "random"].index) == {"add", "subtract"}
+    flagged = sum(rows({"add": float(v)})["p"].min() <= 0.05 for v in rng.standard_normal(300))
+    assert flagged <= 300 * 0.05 + 3 * (300 * 0.05 * 0.95) ** 0.5
+    assert set(KEYS) <= {*place, "pushed", "kind"}

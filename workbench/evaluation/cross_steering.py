@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..core.direction import Direction
 from ..core.errors import BadInput
 from ..core.seeds import torch_rng
-from ..core.stats import mean
+from ..core.stats import benjamini_hochberg, mean, permutation_p
 from ..interventions.custom import Push, edits_of
 from ..interventions.norms import share, stream_norms
 from ..models import Edit, info
@@ -32,7 +32,8 @@ POSITIONS = ("stem_last", "instruction_last", "stem")
 RANDOM = "random"
 KINDS = {"add": 1.0, "subtract": -1.0, "ablate": 0.0}
 KEYS = ["layer", "site", "position", "pushed", "kind", "read", "metric"]
-COLUMNS = [*KEYS, "value", "low", "high", "n", "direct", "coefficient", "norm_share", "kl", "note"]
+COLUMNS = [*KEYS, "value", "low", "high", "n", "p", "q", "direct", "coefficient", "norm_share", "kl", "note"]
+TESTED = 39  # random pushes below which no effect can be told from theirs at 5 % on both sides
 
 
 def cross_steering(
@@ -44,7 +45,7 @@ def cross_steering(
     read_layer: int,
     positions: Sequence[str] = ("stem_last",),
     kl: float = 0.1,
-    random: int = 3,
+    random: int = TESTED,
     kinds: Iterable[str | Push] | Mapping[str, str | Push] = tuple(KINDS),
     tolerance: float = 0.05,
     seed: int = 0,
@@ -63,7 +64,8 @@ def cross_steering(
         read_layer: At or above the layers of the pushes.
         positions: Where to push: "stem_last", "instruction_last", or "stem" (every token of the stem but a first special one).
         kl: The distance, in nats; raising it pushes harder.
-        random: Random directions of the control; 0 for none. They stand in the table as one, "random", with the spread of their effects.
+        random: Random directions of the control; 0 for none, 39 at least for a test at 5 %. They stand in the table as one, "random", with
+            the smallest and largest of their effects. "subtract" has those of "add": a random direction and its opposite are alike.
         kinds: Ways to push. "add" and "subtract" add the direction with either sign. "ablate" sets the coordinate along A to its mean over
             prompts at those positions; it has no strength, so its distance is whatever it comes to. Or a function of your own that maps
             (direction, strength) to edits, as `wb.add` does; it is called by its own name, or by its key in a mapping. Its edits act at the
@@ -79,13 +81,17 @@ def cross_steering(
         carried along the residual stream (`nan` for a push of your own). For "behaviour", `value` is the mean change of the log-odds of
         the positive ending. Other columns: `layer, site, position, metric, low, high, n`, `coefficient` (raw units; the strength of a push
         of your own), `norm_share` (of the stream's length after that block: median over tokens,
-        attention sinks left out; `nan` for a push of your own), `kl` (as reached) and `note` (empty, or
-        why it is not the one asked for).
+        attention sinks left out; `nan` for a push of your own), `kl` (as reached), `note` (empty, or
+        why it is not the one asked for), `p` (two-sided, against the random directions: how often one of them moves B as far) and `q`
+        (adjusted over all rows; Benjamini and Hochberg).
 
     Raises:
         BadInput: No such position or kind, a push above the reading layer, or a function that returns no edits.
         WrongModel: A direction of another model or layer.
         UnknownLayer, AnswerTokens, TokenBoundary: Before any forward pass.
+
+    References:
+        Phipson and Smyth 2010 (p counts the observed push itself, so B directions give 1 / (B + 1) at least).
 
     Note:
         At equal KL a direction that the output depends on little gets a large coefficient; `norm_share` says how far that is from
@@ -127,6 +133,9 @@ def cross_steering(
         for layer, name, d in jobs:
             norm, middle = pushed.norms(layer, d.unit)
             for kind, way in ways.items():
+                if name.startswith(f"{RANDOM} ") and kind == "subtract" and "add" in ways:
+                    bar.update()
+                    continue
                 size, said, apart = _push(pushed, way, d, layer, kl, norm, middle, tolerance)
                 sign = KINDS[way] if isinstance(way, str) else 0.0
                 reached = way == "ablate" or abs(apart / kl - 1) <= 2 * tolerance
@@ -261,13 +270,22 @@ class _Reading:
 
 
 def _pooled(table: pd.DataFrame) -> pd.DataFrame:
-    """Random directions as one row: the mean effect, and the smallest and largest of them."""
+    """Random directions as one row: the mean effect, and the smallest and largest of them; every other push is held against them."""
     chance = table["pushed"].str.startswith(f"{RANDOM} ")
+    own, drawn = table[~chance].reset_index(drop=True).assign(p=np.nan, q=np.nan), table[chance]
+    if not len(drawn):
+        return own[COLUMNS]
+    if {"add", "subtract"} <= set(own["kind"]) and "subtract" not in set(drawn["kind"]):
+        drawn = pd.concat([drawn, drawn[drawn["kind"] == "add"].assign(kind="subtract")])
     keys = [k for k in KEYS if k != "pushed"]
     rows = []
-    for key, part in table[chance].groupby(keys, sort=False):
+    for key, part in drawn.groupby(keys, sort=False):
         means = {c: part[c].mean() for c in ("value", "direct", "coefficient", "norm_share", "kl")}
         ends = {"low": part["value"].min(), "high": part["value"].max(), "n": int(part["n"].iloc[0])}
         note = f"{len(part)} directions: mean, smallest and largest"
         rows.append(dict(zip(keys, key, strict=True)) | means | ends | {"pushed": RANDOM, "note": note})
-    return pd.concat([table[~chance], pd.DataFrame(rows)], ignore_index=True)[COLUMNS] if rows else table[COLUMNS]
+        same = (own[keys] == pd.Series(dict(zip(keys, key, strict=True)))).all(axis=1)
+        own.loc[same, "p"] = [permutation_p(float(v), part["value"], two_sided=True) for v in own.loc[same, "value"]]
+    known = own["p"].notna()
+    own.loc[known, "q"] = benjamini_hochberg(own.loc[known, "p"])
+    return pd.concat([own, pd.DataFrame(rows)], ignore_index=True)[COLUMNS]

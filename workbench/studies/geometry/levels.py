@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from ...core.tables import pick
+from ...evaluation.cross_steering import TESTED
 
 
-def levels(angles: pd.DataFrame, erased: pd.DataFrame, pushes: pd.DataFrame, *, metric: str, position: str) -> pd.DataFrame:
+def levels(angles: pd.DataFrame, erased: pd.DataFrame, pushes: pd.DataFrame, *, metric: str, position: str, drawn: int) -> pd.DataFrame:
     """Return one row per layer of the request design: the verdict on the angle, what erasing does, what pushing does."""
     rows = []
     for angle in pick(angles, design="request", metric=metric, position=position).to_dict("records"):
@@ -21,7 +22,7 @@ def levels(angles: pd.DataFrame, erased: pd.DataFrame, pushes: pd.DataFrame, *, 
             "high": angle["high"],
             "n": angle["n"],
             "information": _information(pick(erased, layer=layer)),
-            "cause": _cause(pick(pushes, layer=layer)),
+            "cause": _cause(pick(pushes, layer=layer), drawn),
         }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -45,7 +46,7 @@ def _information(table: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def _cause(table: pd.DataFrame) -> str:
+def _cause(table: pd.DataFrame, drawn: int) -> str:
     """Whether a push along one moves the other beyond what random pushes at equal KL do."""
     pushes = pick(table, kind="add", position="stem_last")
     parts = []
@@ -54,7 +55,11 @@ def _cause(table: pd.DataFrame) -> str:
         if not len(moves) or not len(nulls):
             continue
         move, null = moves.iloc[0], nulls.iloc[0]
-        beyond = move["low"] > null["high"] or move["high"] < null["low"]
-        verdict = ("raises" if move["value"] > 0 else "lowers") if beyond else "does not move"
-        parts.append(f"{pushed} {verdict} {read} ({move['value']:+.2f} sd, random {null['low']:+.2f} to {null['high']:+.2f})")
+        told = f"{move['value']:+.2f} sd, random {null['low']:+.2f} to {null['high']:+.2f}"
+        if drawn < TESTED:
+            parts.append(f"{pushed} on {read} {told}, not tested: {drawn} random pushes, {TESTED} needed")
+            continue
+        beyond = move["q"] <= 0.05
+        verdict = ("raises" if move["value"] > 0 else "lowers") if beyond else "is not shown to move"
+        parts.append(f"{pushed} {verdict} {read} ({told}, p {move['p']:.3f}, q {move['q']:.3f})")
     return "; ".join(parts) or "not pushed at this layer"

@@ -11,6 +11,7 @@ import torch
 
 from ...activations import Activations
 from ...core.seeds import numpy_rng
+from ...core.stats import benjamini_hochberg
 from ...directions import extract_direction, place_of
 from ...evaluation import answers_of, cross_steering
 from ...prompts import PromptSet
@@ -86,7 +87,10 @@ class Pushes(Rows):
             if others:
                 some = {n: {layer: by_layer[layer][n] for layer in others} for n in ("harm", "safety") if n in names}
                 parts.append(cross_steering(self.model, prompts, some, read, kinds=("add",), **how))
-            return pd.concat(parts, ignore_index=True)
+            table = pd.concat(parts, ignore_index=True)
+            known = table["p"].notna()
+            table.loc[known, "q"] = benjamini_hochberg(table.loc[known, "p"])  # over all layers and concepts at once
+            return table
 
         self.run.table("cross_steering", make=make, doing="push along one, read the others")
 

@@ -239,7 +239,7 @@ class Geometry(Pushes):
 
         def make() -> pd.DataFrame:
             tables = (self.run.tables[k] for k in ("angles", "erasure", "cross_steering"))
-            return levels(*tables, metric=self.set.metrics[0], position=self.main)
+            return levels(*tables, metric=self.set.metrics[0], position=self.main, drawn=self.set.random)
 
         self.run.table("verdicts", make=make, doing="put the three levels side by side")
 
@@ -285,7 +285,7 @@ STUDY = Study(
         "effects": "design layer site position effect metric | verdict value low high n p reliability share",
         "cells": "design layer site position cell | harm safety",
         "erasure": "erased read method probe split metric layer site condition position | value low high n",
-        "cross_steering": "layer site position pushed kind read metric | value low high n direct coefficient norm_share kl note",
+        "cross_steering": "layer site position pushed kind read metric | value low high n p q direct coefficient norm_share kl note",
         "plane": "input_harm claim_safety layer | along_harm beside_harm answer",
     },
     inside=("positions", "claims"),

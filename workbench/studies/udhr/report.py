@@ -30,7 +30,7 @@ LIMITS = (
     "A probability is read from the first answer token alone; what a model would go on to write is not judged.",
 )
 OURS = (
-    "Statements come from one set of 38 rights and six grammatical frames, in English. Intervals are clustered by identity, by right and by "
+    "Statements come from one set of 38 rights and six grammatical frames, in English. Intervals are clustered by identity, right and "
     "sentence of a claim; they say nothing about other wordings. Runs of two or more words do give the label away; single words do not."
 )
 DRAWS = "Bars are 95 % intervals (Student's, clustered by identity, right and sentence of the claim)."
