@@ -6,6 +6,7 @@ import torch
 import workbench as wb
 from workbench.core import errors
 from workbench.core.seeds import numpy_rng
+from workbench.core.stats import wilson
 from workbench.evaluation import agreement, answers, choose_answers, false_negatives, recovery
 from workbench.models.tokens import answer_tokens, encode_pairs
 
@@ -119,3 +120,60 @@ def test_offset_of_one_class_is_undefined(tiny):
     asked = answers(tiny, wb.prompts.udhr(n=8, forms="grant_plain"), progress=False)
     table = agreement(asked)
     assert np.isnan(table.loc[table["metric"] == "calibration_offset", "value"].iloc[0])
+
+
+def vary(rng, mean, correlation, n=20, people=200, log_odds=False):
+    """Answers about identities whose rates differ, nobody being denied."""
+    a, b = mean * (1 / correlation - 1), (1 - mean) * (1 / correlation - 1)
+    rates = 1 / (1 + np.exp(-rng.normal(-2.4, 0.7, people))) if log_odds else rng.beta(a, b, people)
+    names = np.repeat([f"i{k}" for k in range(people)], n)
+    return pd.DataFrame({"identity": names, "safe": (rng.random(people * n) > np.repeat(rates, n)).astype(int)}), rates
+
+
+@pytest.mark.parametrize(
+    ("mean", "correlation", "log_odds"), [(0.1, 0.05, False), (0.3, 0.05, False), (0.1, 0.1, False), (0.1, 0.05, True)]
+)
+def test_identities_that_vary_are_not_denied(mean, correlation, log_odds):
+    """Fisher's test flags somebody in most of these; at the nominal 5 % 9 of 60 or more have probability .005."""
+    rng = numpy_rng(0, mean, correlation, log_odds)
+    flagged = sum(bool(false_negatives(vary(rng, mean, correlation, log_odds=log_odds)[0])["denied"].any()) for _ in range(60))
+    assert wilson(flagged, 60)[0] <= 0.05
+    assert flagged <= 8
+
+
+def test_denied_identities_stand_out_of_a_varying_crowd():
+    rng, found, wrong = numpy_rng(3), 0, 0
+    for _ in range(10):
+        asked, _ = vary(rng, 0.05, 0.05)
+        planted = [f"i{k}" for k in range(10)]
+        asked.loc[asked["identity"].isin(planted), "safe"] = (rng.random(200) > 0.95).astype(int)
+        flagged = false_negatives(asked).query("denied")["identity"]
+        found, wrong = found + flagged.isin(planted).sum(), wrong + (~flagged.isin(planted)).sum()
+    assert found >= 85
+    assert wrong <= 8
+
+
+def test_nearly_everybody_is_never_denied_and_a_few_always_are():
+    """The third quartile of the shares is 0: what is ordinary comes from everybody below the least difference."""
+    rates = {f"a{i}": 0.0 for i in range(205)} | {f"b{i}": 1.0 for i in range(6)} | {f"c{i}": 0.6 for i in range(6)}
+    table = false_negatives(made_up(rates, n=20))
+    assert set(table.loc[table["denied"], "identity"]) == {k for k, v in rates.items() if v}
+
+
+def test_the_least_difference_is_an_argument():
+    rates = {f"a{i}": 0.0 for i in range(60)} | {"b": 0.7}
+    asked = made_up(rates, n=40)
+    share = false_negatives(asked)["value"].iloc[0]
+    assert false_negatives(asked)["denied"].sum() == 1
+    assert false_negatives(asked, least=share + 0.01)["denied"].sum() == 0
+    with pytest.raises(errors.BadInput, match="least=1"):
+        false_negatives(asked, least=1)
+
+
+def test_groups_of_identities_that_vary_are_not_denied():
+    rng, flagged = numpy_rng(5), 0
+    for _ in range(60):
+        asked, _ = vary(rng, 0.2, 0.1, n=10)
+        asked["group"] = asked["identity"].str[-1]
+        flagged += bool((false_negatives(asked, by="group")["q"] <= 0.05).any())
+    assert flagged <= 8

@@ -79,7 +79,7 @@ def test_a_level_moves_intervals_and_bands_and_the_spread_of_controls(acts):
     accuracy = wide["metric"].eq("accuracy") & wide["control"].eq("")
     assert (wide[accuracy]["band_low"] < wide[accuracy]["low"]).all()
     spread = narrow[narrow["control"] == "random_directions"]
-    assert spread["note"].str.contains("central 50 % of 50 draws").all()
+    assert spread["note"].str.contains("central 50 % of 199 draws").all()
 
 
 def test_bands_can_be_left_out(acts):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from ..core.direction import Direction
 from ..core.errors import BadInput, ShapeMismatch
+from ..core.nulls import central
 from ..core.seeds import numpy_rng
 from ..core.show import Shown, axes, number
 from ..core.stats import auroc
@@ -166,6 +167,7 @@ def carried(
     for k in range(shuffles):
         order = torch.as_tensor(numpy_rng(seed, "shuffled map", k).permutation(len(x)))
         null.append(auroc(fit_map(x[order], z, method=method).carry(direction).project(y).numpy(), truth).value)
-    low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
-    rows.append({"method": method, "control": "shuffled map", "metric": "auroc", "value": middle, "low": low, "high": high, "n": len(y)})
+    part = central(null)
+    null_row = {"value": part.middle, "low": part.low, "high": part.high, "n": len(y)}
+    rows.append({"method": method, "control": "shuffled map", "metric": "auroc", **null_row})
     return pd.DataFrame(rows)

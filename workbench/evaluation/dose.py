@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from ..core.direction import Direction
 from ..core.errors import BadInput
+from ..core.nulls import central
 from ..core.provenance import provenance
 from ..core.stats import mean, proportion
 from ..core.tables import units_of
@@ -27,7 +28,7 @@ from .measures import estimate, measure, parts_by
 from .texts import Scored, Text, fluency, perplexity_ratio
 
 COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
-FEWEST_RANDOM = 20  # below, the band's ends are single draws
+FEWEST_RANDOM = 20  # from the least to the most then holds a further one in 90 %; 39 hold 95 %
 CONTINUED = 32  # prompts that are continued to see how repetitive the model gets
 
 
@@ -73,7 +74,8 @@ def dose_response(
         Rows `layer, site, method, coefficient, norm_share, condition, metric, value, low, high, n`. `norm_share` is the length of the push
         as a share of the stream's there (medians over the tokens of the prompts, attention sinks left out; `nan` for a `push` of
         several edits). Methods: "direction"; "random", with the mean over
-        random directions and the range of the middle 95 % of them. Conditions: "all" and the values of `by`. Metrics: "safe_score" (share
+        random directions and the ends of their central 95 %: under 39 the least and the most, between which a further one lies in
+        (random - 1) / (random + 1), 90 % at 20. Conditions: "all" and the values of `by`. Metrics: "safe_score" (share
         of answers that `label` names), "p_positive" (of both endings' probability), "log_odds" (of the positive ending), "answered"
         (probability of both), "kl" (from the unpushed model, nats), "perplexity_ratio", and those of `fluency`.
 
@@ -165,7 +167,7 @@ def _continued(model: Any, prompts: PromptSet, edits: Iterable[Edit], new_tokens
 def _band(
     asker: Asker, pushes: Iterable[Iterable[Edit]], frame: pd.DataFrame, parts: dict[str, np.ndarray], bar: tqdm
 ) -> list[dict[str, Any]]:
-    """Mean and middle 95 % of each metric over random pushes."""
+    """Mean and central part of each metric over random pushes."""
     drawn: dict[tuple[str, str], list[float]] = {}
     for edits in pushes:
         measured = measure(asker, asker.ask(edits), frame)
@@ -175,8 +177,8 @@ def _band(
         bar.update()
     rows: list[dict[str, Any]] = []
     for (name, m), values in drawn.items():
-        low, high = np.quantile(values, [0.025, 0.975])
-        ends = {"value": float(np.mean(values)), "low": float(low), "high": float(high), "n": len(values)}
+        part = central(values)
+        ends = {"value": float(np.mean(values)), "low": part.low, "high": part.high, "n": len(values)}
         rows.append({"condition": name, "metric": m, **ends})
     return rows
 

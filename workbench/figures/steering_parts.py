@@ -51,6 +51,7 @@ def dose_panel(figure: go.Figure, here: pd.DataFrame, lines: Sequence[Any], lege
     chance = here[(here["method"] == "random") & (here["condition"] == "all")].sort_values("coefficient")
     own = here[here["method"] == "direction"]
     if len(chance):
+        draws = int(chance["n"].iloc[0])
         zero = own[(own["coefficient"] == 0) & (own["condition"] == "all")].assign(low=lambda t: t["value"], high=lambda t: t["value"])
         ends = pd.concat([chance, zero]).sort_values("coefficient")
         figure.add_scatter(
@@ -59,7 +60,7 @@ def dose_panel(figure: go.Figure, here: pd.DataFrame, lines: Sequence[Any], lege
             fill="toself",
             fillcolor=band(GREY, 0.25),
             mode="none",
-            name=f"{int(chance['n'].iloc[0])} random directions, middle 95 %",
+            name=f"{draws} random directions, {'middle 95 %' if draws >= 39 else 'least to most'}",
             legendgroup="random",
             showlegend=legend.first("random"),
             hoverinfo="skip",

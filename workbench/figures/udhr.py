@@ -206,8 +206,8 @@ def denied(
     known = set(planted or ())
     figure = go.Figure()
     for flag, name, own in (
-        (True, "denied more than others (FDR 5 %)", (RED, "diamond")),
-        (False, "not distinguishable from others", (GREY, "circle")),
+        (True, "denied more than others vary (FDR 5 %)", (RED, "diamond")),
+        (False, "not told from how others vary", (GREY, "circle")),
     ):
         here = rows[rows["denied"] == flag]
         dots(figure, here["identity"], here, own, name)

@@ -17,6 +17,7 @@ from .measure import Hits, gaps, measure
 from .methods import Fit, Method, fit_layers, is_supervised
 from .nonlinear import NONLINEAR
 from .options import Controls, Resampling
+from .shuffled import shuffled
 from .text import bag_of_words
 
 Row = dict[str, Any]
@@ -101,11 +102,21 @@ class Bench:
         for fit in fits.values():
             for where, held in self.read.items():
                 yield from self.rows(fit, held, {"control": "", "condition": where})
+            yield from self.shuffled(fit)
         if self.nonlinear:
             yield from (row | self.columns for row in gaps(fits, self.nonlinear, self.read, self.hits, self.how))
             for name, method in self.methods.items():
                 if is_supervised(method):
                     yield from self.selectivity(name)
+
+    def shuffled(self, fit: Fit) -> Iterable[Row]:
+        """Yield what the method reads where labels say nothing."""
+        if "shuffled_labels" not in self.controls.names:
+            return
+        how: dict[str, Any] = {"draws": self.controls.shuffles, "seed": self.seed, "level": self.how.level, "folds": self.folds}
+        method, options = self.methods[fit.method], self.options[fit.method]
+        drawn = shuffled(fit, method, self.train, self.read, self.y, self.hits, **how, options=options)
+        yield from (row | self.columns for row in drawn)
 
     def selectivity(self, name: str) -> Iterable[Row]:
         """Yield, layer by layer, how much better a method is on its task than on one that only memory solves."""
@@ -136,13 +147,10 @@ class Bench:
                     yield from (here | {"against": a} for a in self.against)
 
     def drawn(self) -> Iterable[Row]:
-        """Yield the spread of shuffled labels and of random directions."""
+        """Yield the spread of random directions."""
         common = (self.train, self.read, self.y, self.against)
-        if "shuffled_labels" in self.controls.names:
-            spread = beside.shuffled(*common, self.controls.shuffles, self.seed, self.how.outside)
-            yield from (row | self.columns for row in spread)
         if "random_directions" in self.controls.names:
-            spread = beside.random_directions(*common, self.controls.random_directions, self.seed, self.how.outside)
+            spread = beside.random_directions(*common, self.controls.random_directions, self.seed, self.how.level)
             yield from (row | self.columns for row in spread)
 
     def words(self) -> Iterable[Row]:

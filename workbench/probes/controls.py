@@ -1,4 +1,4 @@
-"""What stands beside every reading: shuffled labels, random directions, the inflated protocol, a control task."""
+"""What stands beside every reading: random directions, the inflated protocol, a control task."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from ..activations import Activations
 from ..core.errors import BadInput, FlippedLabels
+from ..core.nulls import central
 from ..core.seeds import numpy_rng
 from ..core.stats import Estimate, paired_difference, proportion
 from ..core.tables import units_of
@@ -25,42 +26,15 @@ Conditions = Mapping[str, Activations]
 Key = TypeVar("Key")
 
 
-def _spread(hits: Float[np.ndarray, " draw"], n: int, outside: float, **names: Any) -> dict[str, Any]:
-    """Middle and central part of the accuracies of many draws, `outside` of them left out."""
-    low, middle, high = np.quantile(hits, (outside / 2, 0.5, 1 - outside / 2))
-    return {
-        **names,
-        "split": "test",
-        "metric": "accuracy",
-        "value": middle,
-        "low": low,
-        "high": high,
-        "n": n,
-        "note": f"middle and central {100 * (1 - outside):g} % of {len(hits)} draws",
-    }
-
-
-def shuffled(
-    train: Activations, read: Conditions, y: Int[np.ndarray, " item"], against: Sequence[str], draws: int, seed: int, outside: float = 0.05
-) -> Iterable[dict[str, Any]]:
-    """Fit on permuted training labels, many times, and read held-out rows; arguments as for `random_directions`."""
-    rng = numpy_rng(seed, "shuffled labels")
-    orders = [rng.permutation(len(y)) for _ in range(draws)]
-    for layer in train.layers:
-        x = train.layer(layer)
-        # mass-mean, because it takes no time: what is asked is how far chance reaches on these rows
-        probes = [fit_mass_mean(x[:, 1], x[:, 0], y[order]) for order in orders]
-        for where, held in read.items():
-            z = held.layer(layer)
-            guesses = np.stack([p.predict(z[:, 1], z[:, 0]) for p in probes])
-            for name in against:
-                hits = (guesses == held.rows[name].to_numpy()).mean(1)
-                place = {"layer": layer, "method": "mass_mean", "control": "shuffled_labels", "condition": where, "against": name}
-                yield _spread(hits, len(held), outside, **place)
+def _spread(hits: Float[np.ndarray, " draw"], n: int, level: float, **names: Any) -> dict[str, Any]:
+    """Middle and central part of the accuracies of many draws."""
+    part = central(hits, level)
+    ends = {"value": part.middle, "low": part.low, "high": part.high, "n": n, "note": part.note}
+    return {**names, "split": "test", "metric": "accuracy", **ends}
 
 
 def random_directions(
-    train: Activations, read: Conditions, y: Int[np.ndarray, " item"], against: Sequence[str], draws: int, seed: int, outside: float = 0.05
+    train: Activations, read: Conditions, y: Int[np.ndarray, " item"], against: Sequence[str], draws: int, seed: int, level: float = 0.95
 ) -> Iterable[dict[str, Any]]:
     """Draw directions, orient each on training labels, and read held-out rows.
 
@@ -71,7 +45,7 @@ def random_directions(
         against: Columns of the held-out rows to compare with.
         draws: Directions per layer, 1 or more; raising it steadies the ends of the spread.
         seed: Draws the directions.
-        outside: Share of draws that is left outside the spread, half of it on each side.
+        level: Of the central part (`core.nulls.central`).
 
     Yields:
         One row of a table per layer, condition and column: `value` is the middle accuracy, `low` and `high` the ends of the
@@ -81,7 +55,7 @@ def random_directions(
         hits = random_hits(train, read, y, against, layer, draws, seed)
         for (where, name), h in hits.items():
             place = {"layer": layer, "method": "random", "control": "random_directions", "condition": where, "against": name}
-            yield _spread(h, len(read[where]), outside, **place)
+            yield _spread(h, len(read[where]), level, **place)
 
 
 def random_hits(

@@ -13,6 +13,7 @@ import torch
 
 from ..activations import Activations
 from ..core.errors import BadInput
+from ..core.nulls import central
 from ..core.show import Shown
 from ..core.stats import Estimate, cluster_draws, paired_difference, proportion, undefined
 from ..core.types import Int
@@ -61,7 +62,7 @@ def ccs_honesty(
     split: Split | None = None,
     distractors: Mapping[str, Activations] | None = None,
     answer: str = "answer",
-    draws: int = 200,
+    draws: int = 199,
     orthogonal: int = 20,
     within: float = 0.02,
     resamples: int = 1000,
@@ -179,9 +180,8 @@ def _compared(case: _Case, fits: Mapping[str, Fit], draws: int, panel: _Rows) ->
         panel.add(name, method, right[method])
     ceiling = panel.add("logistic probe (labels): the ceiling", "logistic", right["logistic"])
     null = random_hits(case.train, {"": case.held}, case.y, ("label",), case.layer, draws, case.seed)["", "label"]
-    low, middle, high = np.quantile(null, (0.025, 0.5, 0.975))
-    note, people = f"central 95 % of {draws} draws", len(np.unique(case.people))
-    spread = Estimate(value=middle, low=low, high=high, n=len(case.z), clusters=people, note=note)
+    part, people = central(null), len(np.unique(case.people))
+    spread = Estimate(value=part.middle, low=part.low, high=part.high, n=len(case.z), clusters=people, level=part.level, note=part.note)
     panel.add("random directions, oriented on training labels", "random", spread)
     says = undefined("no answers were captured", len(case.z))
     if case.answer in case.held.rows:

@@ -248,7 +248,7 @@ def fit_layers(
     facts: dict[str, Any] = {"method": name, "target": target, "condition": condition, "forms": forms}
     if not is_supervised(method):
         return Fit(probes=_without_labels(acts, method, name, y, target, condition, seed, options), **facts)
-    fit = _fitter(acts, method, name, options, folds, by, seed)
+    fit = fitter(acts, method, name, options, folds, by, seed)
     slopes, validation = {}, {}
     if validate:
         kept = {k: v for k, v in options.items() if k not in ("folds", "groups", "seed")}
@@ -260,10 +260,10 @@ def fit_layers(
     return Fit(probes=probes, slopes=slopes, validation=validation, **facts)
 
 
-def _fitter(
-    acts: Activations, method: Method, name: str, options: dict[str, Any], folds: int, by: Sequence[str], seed: int
+def fitter(
+    acts: Activations, method: Method, name: str, options: dict[str, Any], folds: int, by: Sequence[str] = BY, seed: int = 0
 ) -> Callable[..., Probe]:
-    """The fit of a supervised method; sets what it needs (seed, strengths, folds) in the options."""
+    """Return the fit of a supervised method; sets what it needs (seed, strengths, folds) in the options."""
     if not isinstance(method, str):
         assert not isinstance(method, Loss)
         options["seed"] = seed

@@ -100,12 +100,13 @@ def _lifted(
     classes: Int[np.ndarray, " item"],
     scaler: Normaliser,
     folds: Folds,
+    c: float | Sequence[float],
 ) -> NonlinearProbe:
     """Fit a logistic probe on lifted features, its strength chosen on the folds."""
     features = lift(x) - lift(y)
     spread = features.pow(2).mean(0).sqrt()
     spread = torch.where(spread > 1e-6 * spread.max(), spread, torch.ones_like(spread))
-    linear = fit_penalised(Problem(features=features / spread, y=classes, scaler=scaler), "logistic", STRENGTHS[:6], folds)
+    linear = fit_penalised(Problem(features=features / spread, y=classes, scaler=scaler), "logistic", c, folds)
     weight = linear.weight / spread
     return NonlinearProbe(
         method=method, scaler=scaler, n=len(x), chosen=linear.strength, function=lambda a, b: (lift(a) - lift(b)) @ weight
@@ -119,6 +120,7 @@ def fit_quadratic(
     *,
     folds: Folds | None = None,
     axes: int = 40,
+    c: float | Sequence[float] = STRENGTHS[:6],
     normalise: str = "mean_std",
     seed: int = 0,
     **how: Any,
@@ -131,6 +133,7 @@ def fit_quadratic(
         labels: Which variant of each pair is true, 0 or 1.
         folds: Rows to fit on and to validate on (`prompts.grouped_folds`); the strength of the penalty is chosen on them.
         axes: Number of principal components; there are axes (axes + 3) / 2 features. Raising it makes the probe more flexible.
+        c: Inverse strengths of the penalty to choose from, or one.
         normalise: "mean_std", "mean" or "none", with training statistics of each variant.
         seed: Not used: nothing is drawn.
         how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
@@ -151,7 +154,7 @@ def fit_quadratic(
         z = v @ basis
         return torch.cat([z, z[:, i] * z[:, j]], 1)
 
-    return _lifted("quadratic", lift, x, y, classes, scaler, folds)
+    return _lifted("quadratic", lift, x, y, classes, scaler, folds, c)
 
 
 def fit_rbf(
@@ -161,6 +164,7 @@ def fit_rbf(
     *,
     folds: Folds | None = None,
     landmarks: int = 300,
+    c: float | Sequence[float] = STRENGTHS[:6],
     normalise: str = "mean_std",
     seed: int = 0,
     **how: Any,
@@ -174,6 +178,7 @@ def fit_rbf(
         folds: Rows to fit on and to validate on (`prompts.grouped_folds`); the strength of the penalty is chosen on them.
         landmarks: Number of training rows that span the approximation, at most. Raising it comes closer to the exact kernel
             machine and costs time.
+        c: Inverse strengths of the penalty to choose from, or one.
         normalise: "mean_std", "mean" or "none", with training statistics of each variant.
         seed: Draws the landmarks.
         how: Passed to `Normaliser.fit`: `per="variant"`, "all" or "template" (with `groups=`), `erase_variant=True`.
@@ -195,7 +200,7 @@ def fit_rbf(
     values, vectors = torch.linalg.eigh(torch.exp(-((apart / width) ** 2) / 2).double())
     keep = values > 1e-6 * values[-1]
     root = (vectors[:, keep] / values[keep].sqrt()).float()
-    return _lifted("rbf", lambda v: torch.exp(-((torch.cdist(v, marks) / width) ** 2) / 2) @ root, x, y, classes, scaler, folds)
+    return _lifted("rbf", lambda v: torch.exp(-((torch.cdist(v, marks) / width) ** 2) / 2) @ root, x, y, classes, scaler, folds, c)
 
 
 def fit_knn(
@@ -296,11 +301,13 @@ def fit_mlp(
         descent = Descent(forward=net.forward, outer=outer, back=net.back, linear=False, penalty=net.penalty * strengths[:, None])
         return minimise(descent, start, iterations=epochs)
 
-    fit, held = (torch.as_tensor(f[:2]).float() for f in folds)
-    theta = descend(fit.repeat_interleave(len(penalties), 0), torch.tensor(penalties).repeat(len(fit)))
-    u = net.forward(theta)
-    losses = (held.repeat_interleave(len(penalties), 0) * F.softplus(-(u[:, n:] - u[:, :n]) * t)).sum(1).reshape(len(fit), -1).sum(0)
-    chosen = penalties[int(losses.argmin())]
+    chosen = penalties[0]
+    if len(penalties) > 1:
+        fit, held = (torch.as_tensor(f[:2]).float() for f in folds)
+        theta = descend(fit.repeat_interleave(len(penalties), 0), torch.tensor(penalties).repeat(len(fit)))
+        u = net.forward(theta)
+        losses = (held.repeat_interleave(len(penalties), 0) * F.softplus(-(u[:, n:] - u[:, :n]) * t)).sum(1).reshape(len(fit), -1).sum(0)
+        chosen = penalties[int(losses.argmin())]
     v, b, units = net.read(descend(torch.ones(1, n), torch.tensor([chosen]))[0])
 
     def g(z: Tensor) -> Tensor:

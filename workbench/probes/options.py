@@ -41,12 +41,13 @@ class Controls:
     """Which controls stand beside a reading.
 
     Attributes:
-        names: Any of "shuffled_labels" (mass-mean probes fitted on permuted training labels), "random_directions" (directions
-            drawn, and oriented on training labels) and "bag_of_words" (the text column alone).
+        names: Any of "shuffled_labels" (every method, fitted again on labels permuted within identities and compared with held-out labels
+            permuted so), "random_directions" (drawn, and oriented on training labels) and "bag_of_words" (the text column alone).
         untrained: The fitted condition read from an untrained copy of the model: the same prompts in the same order.
         embedding: The same read before the first block (`site="resid_pre"`, layer 0); in tables at layer -1.
-        random_directions: How many directions are drawn per layer, 1 or more; raising it steadies the ends of their spread.
-        shuffles: How many permutations of the training labels, 1 or more; raising it steadies the ends of their spread.
+        random_directions: How many directions are drawn per layer, 1 or more; 39 or more for a range that holds 95 %.
+        shuffles: How many permutations of the labels, 1 or more. The smallest p is 1 / (shuffles + 1); every one is a fit per method and
+            layer, tuned as the real one was (searches without labels: none).
         text: Column of the rows with the text for the bag of words.
         control_task: With nonlinear methods: the column whose values get random labels, for the selectivity.
         burns_exact: Add what the reference protocol of CCS would claim: normalised with test statistics, the better sign taken
@@ -60,8 +61,8 @@ class Controls:
     names: Iterable[str] = CONTROLS
     untrained: Activations | None = None
     embedding: Activations | None = None
-    random_directions: int = 50
-    shuffles: int = 20
+    random_directions: int = 199
+    shuffles: int = 19
     text: str = "statement"
     control_task: str = "right"
     burns_exact: bool = False

@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ...core.errors import BadInput
+from ...core.nulls import central
 from ...core.seeds import numpy_rng
 from ...core.tables import pick
 from ...evaluation import capability, fluency, multiple_choice, steerability
@@ -171,10 +172,10 @@ class Caa:
                 )
             ]
             for c, part in pd.concat(drawn).groupby("coefficient"):
-                low, high = np.quantile(part["value"], [0.025, 0.975])
+                middle = central(part["value"])
                 norm = part["norm_share"].iloc[0]  # the directions are all of one length
                 about = {"behaviour": b, "layer": layer, "coefficient": c, "norm_share": norm, "metric": "p_matching"}
-                rows.append({**about, "value": part["value"].mean(), "low": low, "high": high, "n": len(part)})
+                rows.append({**about, "value": part["value"].mean(), "low": middle.low, "high": middle.high, "n": len(part)})
         return pd.DataFrame(rows)
 
     def answers(self) -> None:

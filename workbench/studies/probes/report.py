@@ -95,8 +95,10 @@ def _controls(run: Run, layer: int) -> Finding:
     table = pick(run.tables["probes"], condition=FIT, against="label", metric="accuracy")
     blank = pick(table, control="untrained_model", layer=layer)["value"]
     parts = [f"untrained model, layer {layer}: {blank.min():.1%} to {blank.max():.1%} over {len(blank)} methods"]
-    for row in _rows(pick(table, control="shuffled_labels", layer=layer)):
-        parts.append(f"shuffled labels {row.low:.1%} to {row.high:.1%}")
+    shuffled = pick(table, control="shuffled_labels", layer=layer)
+    if len(shuffled):
+        reach = f"{shuffled['low'].min():.1%} to {shuffled['high'].max():.1%}"
+        parts.append(f"labels shuffled within identities, the widest of {len(shuffled)} methods: {reach}")
     for row in _rows(pick(table, control="bag_of_words")):
         parts.append(f"a bag of words on the statement {_say(row)}")
     embedding = pick(table, control="embedding")

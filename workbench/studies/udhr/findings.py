@@ -8,6 +8,7 @@ import pandas as pd
 
 from ...core.estimate import not_told
 from ...core.tables import pick
+from ...evaluation.agreement import LEAST
 from ...figures import Finding
 from ...runs import Run
 from ..answering import unanswered
@@ -260,12 +261,13 @@ def denied(run: Run, study: Udhr) -> Finding:
     people = run.tables["denied_identities"]
     denied = people[people["denied"]]
     lead, what = ("About whom", "answered about unsafely") if study.source.own else ("Who is denied", "denied rights")
+    told = f"false discovery rate 5 %, and a share at least {LEAST:g} above the others'"
     if len(denied):
         names = ", ".join(denied["identity"].head(15)) + (" …" if len(denied) > 15 else "")
-        who = f"Without any claim {len(denied)} of {len(people)} identities are {what} more than the others"
-        text = f"{who} (false discovery rate 5 %): {names}."
+        who = f"Without any claim {len(denied)} of {len(people)} identities are {what} more than others vary"
+        text = f"{who} ({told}): {names}."
     else:
-        text = f"No identity of {len(people)} is {what} more than the others without a claim (false discovery rate 5 %)."
+        text = f"No identity of {len(people)} is {what} more than others vary, without a claim ({told})."
     tables = [name for name in ("denied_identities", "denied_recovery") if name in run.tables]
     for row in run.tables.get("denied_recovery", pd.DataFrame()).itertuples():
         text += f" {str(row.metric).capitalize()} against the planted list: {row.value:.2f} [{row.low:.2f}, {row.high:.2f}], n={row.n}."

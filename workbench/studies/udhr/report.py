@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ... import prompts as source
 from ...core.tables import pick, span
+from ...evaluation.agreement import LEAST
 from ...figures import Panel, recipes
 from ...runs import Report, Run
 from ..statements import weights_of
@@ -153,7 +154,8 @@ def _who_panels(run: Run, study: Udhr) -> list[Panel]:
             drawing=draw.denied(people, (study.planted or {}).get("denied"), **words),
             caption=f"The identities with the highest share of {'unsafe' if own else 'denying'} answers, of {len(people)}, held out or "
             f"not; {int(people['n'].median())} statements each{'' if own else ', granting and denying'}. Bars are 95 % Wilson intervals; "
-            "flagged by a one-sided Fisher exact test against everybody else, Benjamini-Hochberg.",
+            "flagged where they lie above how others vary (one-sided beta-binomial tail, Benjamini-Hochberg) and at least "
+            f"{LEAST:g} above the others' share.",
         )
         panels.append(denied)
     if "denied_groups" in run.tables:
@@ -162,7 +164,7 @@ def _who_panels(run: Run, study: Udhr) -> list[Panel]:
             table="denied_groups",
             drawing=draw.groups(run.tables["denied_groups"]),
             caption="The same answers by group; coloured where the identities of a group are denied more than all others "
-            f"(rank test, FDR 5 %). {BARS}",
+            f"(rank test, FDR 5 %, and a share at least {LEAST:g} above the others'). {BARS}",
         )
         panels.append(groups)
     return panels
