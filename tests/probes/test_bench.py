@@ -305,6 +305,10 @@ def test_tampering_is_seen_from_the_disagreement_alone():
     )
     assert few.note == note
     assert note in few._repr_html_()
+    small = fit_tamper(erring(0, (12, 4)), layer=0, method="mass_mean", false_alarms=0.5)
+    assert small.units["right"] == 0, "too few rows to hold rights out"
+    assert small.threshold == np.inf
+    assert small.least == 1
     silent = tamper_roc(clean, {"pushed": pushed}, few, split=split).set_index("metric")
     assert silent.loc["detected", ["value", "note"]].tolist() == [0, note]
     assert silent.loc["false alarms", "note"] == note
@@ -378,6 +382,8 @@ def test_change_point():
     null = change_point(steps, rng.uniform(0, 1, (8, 200)) < 0.5, people)
     assert np.isnan(null.value)
     assert "no rise" in null.note
+    for e in (found, null):
+        assert e.note.endswith("over items of one run: what its neighbouring checkpoints share by chance is not counted")
     with pytest.raises(errors.BadInput, match="three checkpoints at least"):
         change_point([1, 2], hits[:2], people)
 

@@ -124,9 +124,9 @@ def distracted(acts, push, seed=0):
 
 
 def test_the_panel_says_what_ccs_found():
-    acts = activations(n_identities=60, signal=6.0, d=96)
+    acts = activations(n_identities=80, signal=3.0, d=128)
     acts = acts.with_column("answer", acts.labels)
-    panel = ccs_honesty(acts, layer=1, distractors={"loud": distracted(acts, 24.0), "soft": distracted(acts, 0.2)}, draws=50, resamples=200)
+    panel = ccs_honesty(acts, layer=1, distractors={"loud": distracted(acts, 5.0), "soft": distracted(acts, 0.2)}, draws=50, resamples=200)
     assert panel.found == "loud"
     assert "With «loud» put in, CCS finds the distractor" in str(panel)
     assert "With «soft» put in, CCS finds the truth" in str(panel)

@@ -33,7 +33,7 @@ class TamperDetector(Shown):
         threshold: Scores above it are flagged; infinite, so that nothing is, where `least` is above the rate asked for.
         false_alarms: The rate asked for.
         calibration_rows: Unpushed rows that set slope and threshold; they share no identity and no right with those of the fit.
-        units: How many identities, and rights where they vary, these rows are about.
+        units: How many identities, and rights where they vary, these rows are about; 0 where too few rows were left to hold rights out.
     """
 
     fit: Fit
@@ -145,7 +145,8 @@ def fit_tamper(
     split = split or grouped_split(clean.rows, seed=seed)
     train = clean.where(layers=[layer]).subset(split.side(clean.rows) == "train")
     vary = [c for c in ("identity", "right") if c == "identity" or (c in train.rows and train.rows[c].nunique() > 2)]
-    inner = grouped_split(train.rows, by=vary, test=calibration, seed=seed).side(train.rows)
+    held = vary if _enough(train, vary, calibration, seed) else vary[:1]
+    inner = grouped_split(train.rows, by=held, test=calibration, seed=seed).side(train.rows)
     part, rest = train.subset(inner == "train"), train.subset(inner == "test")
     fit = fit_layers(part, method, condition="clean", seed=seed, **options)
     slope = platt(fit.scores(rest, layer), column(rest, "label"))
@@ -156,9 +157,18 @@ def fit_tamper(
         threshold=math.inf,
         false_alarms=false_alarms,
         calibration_rows=len(rest),
-        units={c: int(rest.rows[c].nunique()) for c in vary},
+        units={c: int(rest.rows[c].nunique()) if c in held else 0 for c in vary},
     )
+    if held != vary:
+        return loose
     return replace(loose, threshold=_threshold(loose.scores(rest)[0], rest.rows[vary], false_alarms))
+
+
+def _enough(train: Activations, vary: list[str], calibration: float, seed: int) -> bool:
+    """Whether both parts are left with rows of both labels when the values of all columns are divided, and eight of each to fit on."""
+    side = grouped_split(train.rows, by=vary, test=calibration, seed=seed).side(train.rows)
+    part, rest = (np.bincount(column(train, "label")[side == s], minlength=2) for s in ("train", "test"))
+    return bool(part.min() >= 8 and rest.min() >= 1)
 
 
 def _threshold(scores: Float[np.ndarray, " item"], units: pd.DataFrame, rate: float) -> float:
