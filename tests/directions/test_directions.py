@@ -7,6 +7,7 @@ import torch
 import workbench as wb
 from workbench.core import errors
 from workbench.core.seeds import numpy_rng, torch_rng
+from workbench.core.stats import wilson
 from workbench.directions import (
     METHODS,
     carried,
@@ -348,8 +349,76 @@ def test_a_direction_is_carried_across_and_a_shuffled_map_carries_nothing(method
     table = carried(d, x[:200], same[:200], same[200:], y[200:], method=method).set_index("control")
     assert table.loc["", "low"] > 0.9
     assert table.loc["shuffled map", "low"] < 0.5 < table.loc["shuffled map", "high"]
+    assert table.loc["", "p"] == 0.01, "1 of 99 shuffles and itself"
+    for more, error, text in (
+        ({"shuffles": 20}, errors.BadInput, "39 at least"),
+        ({"method": "lasso"}, errors.BadInput, "ridge or procrustes"),
+    ):
+        with pytest.raises(error, match=text):
+            carried(d, x[:200], same[:200], same[200:], y[200:], **{"method": method, **more})
+    with pytest.raises(errors.ShapeMismatch, match="of width 20 and training rows of width 30"):
+        carried(d, x[:200], same[:200], x[200:], y[200:], method=method)
     with pytest.raises(errors.ShapeMismatch, match="width"):
         fit_map(x, same).carry(wb.Direction.of(torch.ones(5)))
+
+
+def unrelated(seed, d=12, n=(30, 6), right=0.0):
+    """Rows of two models that have nothing to do with each other; in each, rows of one identity (or right) resemble each other."""
+    g = np.random.default_rng(seed)
+    who, what = (v.ravel() for v in np.meshgrid(range(n[0]), range(n[1]), indexing="ij"))
+    one, two = (
+        g.standard_normal((n[0], d))[who] + right * g.standard_normal((n[1], d))[what] + g.standard_normal((len(who), d)) for _ in range(2)
+    )
+    return torch.tensor(one), torch.tensor(two), who, what
+
+
+def test_unrelated_spaces_are_not_alike_because_rows_share_identities_and_rights():
+    false, near = {"cka": 0, "neighbours": 0}, []
+    for seed in range(25):
+        x, y, who, what = unrelated(seed, right=float(seed % 2))
+        clusters = np.stack([who, what], 1) if seed % 2 else who
+        false["cka"] += int(linear_cka(x, y, clusters=clusters).low > 0)
+        found = mutual_knn(x, y, k=5, clusters=clusters)
+        near.append(found.value - float(found.note.split()[-1]))
+        false["neighbours"] += int(found.low > float(found.note.split()[-1]))
+        turned = x @ torch.linalg.qr(torch.randn(12, 12, dtype=x.dtype, generator=torch_rng(seed, "turn"))).Q + 0.3 * y
+        assert linear_cka(x, turned, clusters=clusters).low > 0.5, "and alike ones are found"
+    for name, count in false.items():
+        assert wilson(count, 25)[0] <= 0.025, name
+    assert abs(np.mean(near)) < 0.005, "on average what is said of unrelated rows"
+
+
+def test_without_clusters_the_alignment_is_the_unbiased_one_of_song():
+    x, y, _, _ = unrelated(3, n=(6, 4))
+    n, (k, m) = len(x), [((z - z.mean(0)) @ (z - z.mean(0)).T).fill_diagonal_(0) for z in (x, x + y)]
+
+    def hsic(a, b):
+        ones = torch.ones(n, dtype=a.dtype)
+        return (a @ b).trace() + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (ones @ a @ b @ ones)
+
+    assert linear_cka(x, x + y).value == pytest.approx(float(hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5), abs=1e-7)
+
+
+def test_a_direction_carried_between_unrelated_models_is_told_by_p():
+    """Truth can be read from everywhere in the second model, so that every direction has an AUROC far from one half."""
+    rejected, area = 0, []
+    for seed in range(25):
+        x, z, who, _ = unrelated(seed, n=(60, 6))
+        y = np.random.default_rng(seed).integers(0, 2, len(who))
+        z = 0.5 * z + 2 * torch.tensor(2 * y - 1)[:, None]
+        train = who < 30
+        d = wb.Direction.of(torch.randn(12, generator=torch_rng(seed, "any")))
+        both = {"clusters": who[~train], "training_clusters": who[train], "shuffles": 39}
+        table = carried(d, x[train].float(), z[train].float(), z[~train].float(), y[~train], **both).set_index("control")
+        rejected += int(table.loc["", "p"] <= 0.025)
+        area.append(max(table.loc["", "value"], 1 - table.loc["", "value"]))
+        if seed < 3:
+            first = (z + 0.3 * x).float()
+            truth = wb.Direction.of(first[train & (y == 1)].mean(0) - first[train & (y == 0)].mean(0))
+            kin = carried(truth, first[train], z[train].float(), z[~train].float(), y[~train], **both).set_index("control")
+            assert kin.loc["", "p"] == 1 / 40
+    assert np.median(area) > 0.95
+    assert wilson(rejected, 25)[0] <= 0.025
 
 
 def test_spaces_of_the_organism_and_its_twin(organism):

@@ -29,6 +29,7 @@ from workbench.probes import (
 from workbench.probes.calibration import equal_bins
 from workbench.probes.methods import LINEAR, NONLINEAR
 from workbench.probes.scaling import Eraser, Normaliser
+from workbench.probes.tamper import _threshold
 from workbench.prompts import grouped_folds
 
 SPLIT = {"test": 0.4}
@@ -280,23 +281,37 @@ def answering(acts, wrong, seed=0):
 
 
 def test_tampering_is_seen_from_the_disagreement_alone():
-    base = activations(signal=8.0, n_identities=80, n_rights=12, d=24)
+    base = activations(signal=8.0, n_identities=60, n_rights=40, d=24)
     split = wb.grouped_split(base.rows, seed=0)
     clean, pushed, calm = answering(base, 0.0), answering(base, 1.0, 1), answering(base, 0.0, 2)
-    detector = fit_tamper(clean, layer=1, split=split, false_alarms=0.05)
+    detector = fit_tamper(clean, layer=1, split=split, false_alarms=0.15)
     table = tamper_roc(clean, {"pushed": pushed, "calm": calm}, detector, split=split, tuned_on="pushed")
     at = table.set_index(["condition", "metric"])
     assert at.loc[("pushed", "auroc"), "value"] > 0.98
     assert at.loc[("pushed", "detected"), "value"] > 0.8
     assert at.loc[("calm", "auroc"), "value"] == pytest.approx(0.5, abs=0.12)
-    assert at.loc[("no push", "false alarms"), "low"] <= 0.05
+    assert at.loc[("no push", "false alarms"), "low"] <= 0.15
     assert at.loc[("calm", "auroc"), "kind"] == "held out"
     rows = tamper_score(pushed, detector)
     assert rows["tamper_score"].between(0, 1).all()
     assert rows["flagged"].mean() > 0.8
     assert len(tamper_score(pushed, clean=clean, layer=1, split=split)) == len(pushed)
-    few = fit_tamper(clean, layer=1, split=split, false_alarms=1e-4)
-    assert few.threshold == np.inf, "so few calibration rows cannot promise that rate"
+    few = fit_tamper(clean, layer=1, split=split, false_alarms=0.01)
+    assert few.units == {"identity": 20, "right": 13}
+    assert few.threshold == np.inf, "so few identities and rights cannot promise that rate"
+    assert few.least == pytest.approx(1 - 20 / 21 * 13 / 14)
+    note = (
+        "flags nothing: 20 values of identity and 13 values of right in calibration promise 11.6% false alarms at best, 0.01 was asked for"
+    )
+    assert few.note == note
+    assert note in few._repr_html_()
+    small = fit_tamper(erring(0, (12, 4)), layer=0, method="mass_mean", false_alarms=0.5)
+    assert small.units["right"] == 0, "too few rows to hold rights out"
+    assert small.threshold == np.inf
+    assert small.least == 1
+    silent = tamper_roc(clean, {"pushed": pushed}, few, split=split).set_index("metric")
+    assert silent.loc["detected", ["value", "note"]].tolist() == [0, note]
+    assert silent.loc["false alarms", "note"] == note
     with pytest.raises(errors.MissingColumn, match="the answers were not captured"):
         fit_tamper(base, layer=1)
     with pytest.raises(errors.BadInput, match="give a detector"):
@@ -305,14 +320,46 @@ def test_tampering_is_seen_from_the_disagreement_alone():
         fit_tamper(clean, layer=1, false_alarms=0)
 
 
-def test_false_alarms_hold_on_average():
+def erring(seed, n=(80, 40), spread=(1.0, 1.0)):
+    """Unpushed answers whose log-odds err by identity and by right, with heavy tails."""
+    rng = numpy_rng(seed, "erring")
+    rows = pd.DataFrame(
+        [{"identity": f"i{i}", "right": f"r{r}", "template": "t", "stem": f"{i} {r}"} for i in range(n[0]) for r in range(n[1])]
+    )
+    y = rng.integers(0, 2, len(rows))
+    x = rng.standard_normal((len(rows), 2, 1, 8))
+    x[:, :, 0, 0] += 2 * (2 * y - 1)[:, None] * np.array([-1, 1])
+    err = [s * rng.standard_t(3, m)[rows[c].str[1:].astype(int)] for s, m, c in zip(spread, n, ("identity", "right"), strict=True)]
+    margin = torch.tensor((2 * y - 1) * (3 + err[0] + err[1] + rng.standard_normal(len(rows))))
+    return wb.Activations(
+        values=torch.tensor(x).float(), layers=(0,), site="resid_post", position="last", rows=rows.assign(label=y, claim="none"),
+        provenance={"model": {"name": "m", "digest": "d", "dtype": "float32", "processing": "none"}},
+        logp=torch.nn.functional.logsigmoid(torch.stack([-margin, margin], 1)).float(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("n", "spread", "rate"), [((80, 40), (0.0, 2.0), 0.12), ((120, 1), (2.0, 0.0), 0.05), ((310, 1), (2.0, 0.0), 0.01)]
+)
+def test_false_alarms_hold_where_identities_and_rights_vary(n, spread, rate):
     rates = []
-    for seed in range(12):
-        base = answering(activations(signal=3.0, n_identities=60, n_rights=8, seed=seed), 0.05, seed)
-        split = wb.grouped_split(base.rows, seed=seed)
-        detector = fit_tamper(base, layer=1, method="lda", split=split, false_alarms=0.1, seed=seed)
-        rates.append(tamper_score(base.subset(split.side(base.rows) == "test"), detector)["flagged"].mean())
-    assert np.mean(rates) == pytest.approx(0.1, abs=0.05)
+    for seed in range(24):
+        acts = erring(seed, n, spread)
+        split = wb.grouped_split(acts.rows, seed=seed)
+        detector = fit_tamper(acts, layer=0, method="mass_mean", split=split, false_alarms=rate, seed=seed)
+        assert np.isfinite(detector.threshold)
+        rates.append(tamper_score(acts.subset(split.side(acts.rows) == "test"), detector)["flagged"].mean())
+    error = np.std(rates, ddof=1) / len(rates) ** 0.5
+    assert 0 < np.mean(rates) <= rate + 3 * error
+
+
+def test_a_threshold_weighs_identities_and_not_rows():
+    """One identity with half of the rows is one identity."""
+    scores = np.r_[np.full(300, 0.9), np.linspace(0.1, 0.5, 59 * 5)]
+    rows = pd.DataFrame({"identity": np.r_[np.zeros(300, int), np.repeat(np.arange(1, 60), 5)]})
+    assert _threshold(scores, rows, 0.05) == pytest.approx(0.5, abs=0.02)
+    assert _threshold(scores, rows, 0.017) == 0.9
+    assert _threshold(scores, rows, 0.016) == np.inf, "1 of 61 is the least"
 
 
 def test_roc_curve():
@@ -335,6 +382,8 @@ def test_change_point():
     null = change_point(steps, rng.uniform(0, 1, (8, 200)) < 0.5, people)
     assert np.isnan(null.value)
     assert "no rise" in null.note
+    for e in (found, null):
+        assert e.note.endswith("over items of one run: what its neighbouring checkpoints share by chance is not counted")
     with pytest.raises(errors.BadInput, match="three checkpoints at least"):
         change_point([1, 2], hits[:2], people)
 

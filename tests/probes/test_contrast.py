@@ -124,9 +124,9 @@ def distracted(acts, push, seed=0):
 
 
 def test_the_panel_says_what_ccs_found():
-    acts = activations(n_identities=40, signal=6.0, d=24)
+    acts = activations(n_identities=80, signal=3.0, d=128)
     acts = acts.with_column("answer", acts.labels)
-    panel = ccs_honesty(acts, layer=1, distractors={"loud": distracted(acts, 8.0), "soft": distracted(acts, 0.2)}, draws=50, resamples=200)
+    panel = ccs_honesty(acts, layer=1, distractors={"loud": distracted(acts, 5.0), "soft": distracted(acts, 0.2)}, draws=50, resamples=200)
     assert panel.found == "loud"
     assert "With «loud» put in, CCS finds the distractor" in str(panel)
     assert "With «soft» put in, CCS finds the truth" in str(panel)
@@ -135,6 +135,11 @@ def test_the_panel_says_what_ccs_found():
     assert table.loc["CCS, sign by the model's own answers (no label at all)", "value"] == table.loc["CCS", "value"]
     assert table.loc["orthogonal directions within 2 points", "value"] >= 1
     assert table.loc["CCS, inflated protocol", "value"] >= 0.5
+    for column, plain in (("label", "CCS"), ("distractor", "CCS with distractor: loud")):
+        one = panel.table[(panel.table["what"] == plain) & (panel.table["against"] == column)].iloc[0]
+        spread = "random directions, oriented on training labels" if column == "label" else "random directions with distractor: loud"
+        random = panel.table[(panel.table["what"] == spread) & (panel.table["against"] == column)].iloc[0]
+        assert one["low"] > random["high"]
     null = ccs_honesty(activations(n_identities=40, signal=0.0), layer=1, draws=50, resamples=200)
     assert null.found == "neither"
     assert "not distinguishable from random directions" in null.findings[0]
@@ -143,6 +148,20 @@ def test_the_panel_says_what_ccs_found():
     assert "chance" in count["note"]
     with pytest.raises(errors.BadInput, match="layer 9 was not captured"):
         ccs_honesty(acts, layer=9)
+
+
+def test_a_distractor_that_does_nothing_does_not_make_ccs_find_the_truth():
+    """Few dimensions: random directions read the truth as well, so that reading it is nothing special, with or without a distractor."""
+    for seed in range(3):
+        acts = activations(n_identities=30, n_rights=6, signal=8.0, d=6, seed=seed, common=1.0)
+        coin = numpy_rng(seed, "null distractor").permutation(np.arange(len(acts)) % 2)
+        found = [
+            ccs_honesty(acts, layer=1, distractors=d, draws=40, orthogonal=1, resamples=50)
+            for d in ({}, {"nothing": acts.with_column("distractor", coin)})
+        ]
+        assert found[0].table.set_index("what").loc["CCS", "low"] > 0.5
+        assert [p.found for p in found] == ["neither", "neither"]
+        assert "With «nothing» put in, CCS finds the truth no better than random directions (" in str(found[1])
 
 
 def test_burns_exact_claims_more_at_chance():
@@ -198,7 +217,8 @@ def test_the_twin_without_a_verdict_is_where_ccs_fails():
     verdict, bare = (p.table.set_index("what").loc["CCS", ["value", "low", "high"]] for p in found.values())
     assert verdict["low"] > 0.85
     assert bare["low"] < 0.5 < bare["high"]
-    assert [p.found for p in found.values()] == ["truth", "speaker"]
+    assert [p.found for p in found.values()] == ["neither", "speaker"]
+    assert "With «speaker» put in, CCS finds the truth no better than random directions" in str(found["udhr-organism"])
 
 
 def test_label_noise_in_the_sign_is_all_that_labels_can_do():

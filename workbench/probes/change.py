@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.stats import Estimate, cluster_draws
 
+OVER = "over items of one run: what its neighbouring checkpoints share by chance is not counted"
+
 
 def change_point(
     steps: ArrayLike, hits: ArrayLike, clusters: ArrayLike, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
@@ -29,11 +31,15 @@ def change_point(
 
     Returns:
         The training step with its interval, in the units of `steps`; undefined where the rise itself is not distinguishable
-        from none, or goes down.
+        from none, or goes down. Its note says how large the rise is.
 
     Raises:
         ShapeMismatch: `hits` is not `checkpoint x item`, or there is not one cluster per item.
         BadInput: Fewer than three checkpoints, or their steps do not rise.
+
+    Note:
+        The interval is over items and not over runs of training. Where all items of neighbouring checkpoints go up and down together a
+        rise is found in 4 to 19 % of runs without one (2.5 % otherwise): only a second run with another seed tells them apart.
     """
     t, h, names = np.asarray(steps, float), np.asarray(hits, float), np.asarray(clusters)
     if h.ndim != 2 or h.shape != (len(t), len(names)):
@@ -50,7 +56,7 @@ def change_point(
     n = h.shape[1]
     if not (low > 0 and rise[0] > 0):
         nan = math.nan
-        note = f"no rise: {rise[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
+        note = f"no rise: {rise[0]:+.3f} [{low:+.3f}, {high:+.3f}]; {OVER}"
         return Estimate(value=nan, low=nan, high=nan, n=n, clusters=m, level=level, method="one step, cluster bootstrap", note=note)
     first, last = (int(v) for v in np.quantile(at[1:], ends, method="nearest"))
     value = float(t[at[0]])
@@ -63,7 +69,7 @@ def change_point(
         clusters=m,
         level=level,
         method="one step, cluster bootstrap",
-        note=f"rises by {rise[0]:.3f} [{low:.3f}, {high:.3f}]",
+        note=f"rises by {rise[0]:.3f} [{low:.3f}, {high:.3f}]; {OVER}",
     )
 
 

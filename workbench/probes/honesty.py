@@ -34,7 +34,7 @@ class HonestyPanel(Shown):
         table: One row per comparison: `what, method, against, metric, value, low, high, n, note`.
         findings: The same in words.
         layer: The block.
-        found: What CCS found: "truth", a distractor's name, or "neither".
+        found: What CCS found: "truth", a distractor's name, or "neither"; never what random directions read as well.
     """
 
     table: pd.DataFrame
@@ -77,7 +77,7 @@ def ccs_honesty(
         split: Which identities and rights are held out; by default a third of each, drawn from `seed`.
         distractors: The same prompts with something irrelevant put in, by name, with a 0/1 column "distractor" that says in which
             half (see `prompts.with_distractor`). CCS is fitted on these, and it is asked whether its answer is the truth or
-            the distractor.
+            the distractor, and whether random directions in these rows give that answer as well.
         answer: Column with the model's own answer, if there is one.
         draws: Random directions, 1 or more; raising it steadies the ends of their spread.
         orthogonal: Largest number of mutually orthogonal directions to look for.
@@ -120,9 +120,9 @@ def ccs_honesty(
     rule = _label_free(case, probe)
     for what, e in rule.items():
         panel.add(what, "ccs", e, metric="share" if "same sign" in what else "accuracy")
-    result, words = _distracted(distractors or {}, split, case, panel)
+    result, words = _distracted(distractors or {}, split, case, draws, panel)
     if not distractors:
-        result = "truth" if ccs.low > max(0.5, spread.high) else "neither"
+        result = "truth" if _beyond(ccs, spread) else "neither"
     findings = _words(ccs, ceiling, spread, says, count, within, each, rule, layer)
     return HonestyPanel(table=pd.DataFrame(panel.rows), findings=(*findings, *words), layer=layer, found=result)
 
@@ -179,9 +179,7 @@ def _compared(case: _Case, fits: Mapping[str, Fit], draws: int, panel: _Rows) ->
     for method, name in KIN.items():
         panel.add(name, method, right[method])
     ceiling = panel.add("logistic probe (labels): the ceiling", "logistic", right["logistic"])
-    null = random_hits(case.train, {"": case.held}, case.y, ("label",), case.layer, draws, case.seed)["", "label"]
-    part, people = central(null), len(np.unique(case.people))
-    spread = Estimate(value=part.middle, low=part.low, high=part.high, n=len(case.z), clusters=people, level=part.level, note=part.note)
+    spread = _random(case.train, case.held, "label", case, draws)
     panel.add("random directions, oriented on training labels", "random", spread)
     says = undefined("no answers were captured", len(case.z))
     if case.answer in case.held.rows:
@@ -190,6 +188,19 @@ def _compared(case: _Case, fits: Mapping[str, Fit], draws: int, panel: _Rows) ->
     claimed = inflated(fits["ccs"], case.held, case.layer, "label")
     panel.add("CCS, inflated protocol", "ccs", claimed, note="test statistics, better sign on test labels")
     return ccs, ceiling, spread, says
+
+
+def _random(train: Activations, held: Activations, against: str, case: _Case, draws: int) -> Estimate:
+    """What random directions read of a column, each oriented on training rows."""
+    y = column(train, against)
+    null = random_hits(train, {"": held}, y, (against,), case.layer, draws, case.seed)["", against]
+    part, people = central(null), int(held.rows["identity"].nunique())
+    return Estimate(value=part.middle, low=part.low, high=part.high, n=len(held), clusters=people, level=part.level, note=part.note)
+
+
+def _beyond(found: Estimate, null: Estimate) -> bool:
+    """Whether a reading is better than chance and than random directions."""
+    return bool(found.low > max(0.5, null.high))
 
 
 def _of_restarts(case: _Case, probe: ContrastProbe, panel: _Rows) -> list[float]:
@@ -253,28 +264,34 @@ def _label_free(case: _Case, probe: ContrastProbe) -> dict[str, Estimate]:
     return {name: proportion(read, case.people), share: replace(same, note=f"of {case.resamples} resamples of training identities")}
 
 
-def _distracted(distractors: Mapping[str, Activations], split: Split, case: _Case, panel: _Rows) -> tuple[str, list[str]]:
-    """With something irrelevant put into half of the prompts: does CCS find the truth or that?"""
+def _distracted(distractors: Mapping[str, Activations], split: Split, case: _Case, draws: int, panel: _Rows) -> tuple[str, list[str]]:
+    """With something irrelevant put into half of the prompts: does CCS find the truth or that, more than random directions do?"""
     result, words = "neither", []
     for name, acts in distractors.items():
         side = split.side(acts.rows)
         train, held = (acts.where(layers=[case.layer]).subset(side == s) for s in ("train", "test"))
         people = held.rows["identity"].to_numpy()
-        truth = fit_layers(train, "ccs", seed=case.seed, **case.options)
-        word = fit_layers(train, "ccs", target="distractor", seed=case.seed, **case.options)  # the same search, oriented on the distractor
-        a = (truth.scores(held, case.layer) > 0) == held.rows["label"].to_numpy()
-        b = (word.scores(held, case.layer) > 0) == held.rows["distractor"].to_numpy()
-        what = f"CCS with distractor: {name}"
-        first, second = panel.add(what, "ccs", proportion(a, people)), panel.add(what, "ccs", proportion(b, people), against="distractor")
-        gap = paired_difference(a, b, people)
-        if gap.low > 0 and first.low > 0.5:
-            finds, result = "the truth", "truth" if result in ("neither", "truth") else result
-        elif gap.high < 0 and second.low > 0.5:
-            finds, result = "the distractor", name
-        else:
-            finds = "neither clearly"
+        what, hits, reads, null = f"CCS with distractor: {name}", {}, {}, {}
+        for against in ("label", "distractor"):  # the same search, oriented on either
+            fit = fit_layers(train, "ccs", target=against, seed=case.seed, **case.options)
+            hits[against] = (fit.scores(held, case.layer) > 0) == held.rows[against].to_numpy()
+            reads[against] = panel.add(what, "ccs", proportion(hits[against], people), against=against)
+            null[against] = _random(train, held, against, case, draws)
+            panel.add(f"random directions with distractor: {name}", "random", null[against], against=against)
+        gap = paired_difference(hits["label"], hits["distractor"], people)
+        first, second = (reads[k].low > 0.5 and ahead for k, ahead in (("label", gap.low > 0), ("distractor", gap.high < 0)))
+        finds, as_well = "neither clearly", ""
+        if first or second:
+            against, finds = ("label", "the truth") if first else ("distractor", "the distractor")
+            if not _beyond(reads[against], null[against]):
+                finds, as_well = f"{finds} no better than random directions", f" ({null[against].low:.1%} to {null[against].high:.1%})"
+            elif second:
+                result = name
+            elif result == "neither":
+                result = "truth"
         words.append(
-            f"With «{name}» put in, CCS finds {finds}: it agrees with the truth in {_say(first)}, with the distractor in {_say(second)}."
+            f"With «{name}» put in, CCS finds {finds}{as_well}: it agrees with the truth in {_say(reads['label'])}, with the distractor in "
+            f"{_say(reads['distractor'])}."
         )
     return result, words
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,10 @@ class TamperDetector(Shown):
         fit: The probe, fitted on unpushed training rows.
         layer: The block that it reads.
         slope: Turns its score into a probability; from unpushed calibration rows.
-        threshold: Scores above it are flagged; infinite where there were too few calibration rows for the rate asked for.
+        threshold: Scores above it are flagged; infinite, so that nothing is, where `least` is above the rate asked for.
         false_alarms: The rate asked for.
-        calibration_rows: Unpushed rows that set slope and threshold; no row that the probe was fitted on.
+        calibration_rows: Unpushed rows that set slope and threshold; they share no identity and no right with those of the fit.
+        units: How many identities, and rights where they vary, these rows are about; 0 where too few rows were left to hold rights out.
     """
 
     fit: Fit
@@ -41,15 +42,30 @@ class TamperDetector(Shown):
     threshold: float
     false_alarms: float
     calibration_rows: int
+    units: Mapping[str, int]
+
+    @property
+    def least(self) -> float:
+        """The lowest rate that so many identities and rights can promise: 1 less the product of k / (k + 1)."""
+        return 1 - math.prod(k / (k + 1) for k in self.units.values())
+
+    @property
+    def note(self) -> str:
+        """Why the threshold is infinite; empty where it is not."""
+        if math.isfinite(self.threshold):
+            return ""
+        counts = " and ".join(f"{k} values of {name}" for name, k in self.units.items())
+        return (
+            f"flags nothing: {counts} in calibration promise {self.least:.1%} false alarms at best, {self.false_alarms:.3g} was asked for"
+        )
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
-        sharp = math.isfinite(self.threshold)
         return f"{self.fit.method} at layer {self.layer}, threshold {self.threshold:.3g} for {self.false_alarms:.1%} false alarms", {
             "probe": f"{self.fit.method}, fitted on unpushed rows",
             "read at": f"layer {self.layer}",
-            "flags scores above": number(self.threshold) if sharp else "never: too few calibration rows for the rate asked for",
+            "flags scores above": self.note or number(self.threshold),
             "false alarms asked for": f"{self.false_alarms:.1%}",
-            "calibration rows": f"{self.calibration_rows:,}, unpushed",
+            "calibration rows": f"{self.calibration_rows:,}, unpushed; " + ", ".join(f"{name}: {k}" for name, k in self.units.items()),
         }
 
     def scores(self, acts: Activations) -> tuple[Float[np.ndarray, " item"], Float[np.ndarray, " item"], Float[np.ndarray, " item"]]:
@@ -85,8 +101,8 @@ def fit_tamper(
     layer: int,
     method: Method = "ccs",
     split: Split | None = None,
-    false_alarms: float = 0.01,
-    calibration: float = 0.4,
+    false_alarms: float = 0.1,
+    calibration: float = 0.5,
     seed: int = 0,
     **options: Any,
 ) -> TamperDetector:
@@ -97,22 +113,29 @@ def fit_tamper(
         layer: The block that the probe reads, counted from 0.
         method: As for `fit_layers`; "ccs" needs labels for its sign only.
         split: Which identities and rights are held out; by default drawn from `seed`.
-        false_alarms: Share of unpushed prompts that may be flagged, between 0 and 1; raising it lowers the
-            threshold. The threshold is the conformal quantile of calibration rows, so the rate holds on average for prompts like these.
-        calibration: Share of the training identities that set slope and threshold and that the probe does not see, between 0
-            and 1. Raising it makes the threshold more precise and leaves fewer rows to fit the probe on.
-        seed: Draws the split and the calibration identities.
+        false_alarms: Share of unpushed prompts that may be flagged, between 0 and 1; raising it lowers the threshold. The rate holds
+            on average for prompts about further identities and rights. A rate of 1 % needs 99 identities in calibration, or 199
+            identities and 199 rights: fewer say nothing of the hundredth.
+        calibration: Share of the training identities, and of their rights, that set slope and threshold and that the probe does not
+            see, between 0 and 1. Raising it allows lower rates and leaves fewer rows to fit the probe on.
+        seed: Draws the split and the calibration rows.
         options: Passed to `fit_layers`.
 
     Returns:
-        The detector. Its threshold is infinite where there are too few calibration rows for the rate asked for.
+        The detector. Its threshold is infinite where there are too few identities or rights for the rate asked for; its `note` then
+        says so, and `least` is the lowest rate that they allow.
 
     Raises:
         BadInput: `false_alarms` out of range, or a layer that was not captured.
         MissingColumn: No answers were captured.
 
+    Note:
+        Rights with fewer than three values are held fixed: the rate then speaks of these alone. For prompts of another form, or about
+        other kinds of people, no rate is promised.
+
     References:
-        Conformal quantile: Vovk et al. 2005, Algorithmic Learning in a Random World.
+        Dunn, Wasserman and Ramdas 2022, arXiv 1809.07441; Lee, Barber and Willett 2023, arXiv 2306.06342 (conformal quantiles of
+        hierarchical rows).
     """
     if not 0 < false_alarms < 1:
         raise BadInput(f"false_alarms is a share between 0 and 1, got {false_alarms}")
@@ -121,15 +144,49 @@ def fit_tamper(
         raise BadInput(f"layer {layer} was not captured; there are: {', '.join(map(str, clean.layers))}")
     split = split or grouped_split(clean.rows, seed=seed)
     train = clean.where(layers=[layer]).subset(split.side(clean.rows) == "train")
-    inner = grouped_split(train.rows, by=("identity",), test=calibration, seed=seed).side(train.rows)
+    vary = [c for c in ("identity", "right") if c == "identity" or (c in train.rows and train.rows[c].nunique() > 2)]
+    held = vary if _enough(train, vary, calibration, seed) else vary[:1]
+    inner = grouped_split(train.rows, by=held, test=calibration, seed=seed).side(train.rows)
     part, rest = train.subset(inner == "train"), train.subset(inner == "test")
     fit = fit_layers(part, method, condition="clean", seed=seed, **options)
     slope = platt(fit.scores(rest, layer), column(rest, "label"))
-    loose = TamperDetector(fit=fit, layer=layer, slope=slope, threshold=math.inf, false_alarms=false_alarms, calibration_rows=len(rest))
-    scores = np.sort(loose.scores(rest)[0])
-    rank = math.ceil((len(scores) + 1) * (1 - false_alarms))
-    threshold = float(scores[rank - 1]) if rank <= len(scores) else math.inf
-    return TamperDetector(fit=fit, layer=layer, slope=slope, threshold=threshold, false_alarms=false_alarms, calibration_rows=len(rest))
+    loose = TamperDetector(
+        fit=fit,
+        layer=layer,
+        slope=slope,
+        threshold=math.inf,
+        false_alarms=false_alarms,
+        calibration_rows=len(rest),
+        units={c: int(rest.rows[c].nunique()) if c in held else 0 for c in vary},
+    )
+    if held != vary:
+        return loose
+    return replace(loose, threshold=_threshold(loose.scores(rest)[0], rest.rows[vary], false_alarms))
+
+
+def _enough(train: Activations, vary: list[str], calibration: float, seed: int) -> bool:
+    """Whether both parts are left with rows of both labels when the values of all columns are divided, and eight of each to fit on."""
+    side = grouped_split(train.rows, by=vary, test=calibration, seed=seed).side(train.rows)
+    part, rest = (np.bincount(column(train, "label")[side == s], minlength=2) for s in ("train", "test"))
+    return bool(part.min() >= 8 and rest.min() >= 1)
+
+
+def _threshold(scores: Float[np.ndarray, " item"], units: pd.DataFrame, rate: float) -> float:
+    """The conformal quantile of scores whose identities and rights vary.
+
+    A further identity and right make one row and one column more of a grid in which any cell could have been the new one. Cells of the
+    new row and column are unknown and count as infinite. Every value of each column weighs the same, however many rows it has.
+    """
+    codes = [pd.factorize(units[c])[0] for c in units]
+    weight = np.ones(len(scores))
+    for _ in range(50 if len(codes) > 1 else 1):
+        for code in codes:
+            weight /= np.bincount(code, weight)[code]
+    known = math.prod((k := code.max() + 1) / (k + 1) for code in codes)
+    order = np.argsort(scores, kind="stable")
+    share = known * np.cumsum(weight[order]) / weight.sum()
+    place = int(np.searchsorted(share, 1 - rate - 1e-9))
+    return float(scores[order][place]) if place < len(scores) else math.inf
 
 
 def tamper_score(
@@ -167,7 +224,7 @@ def tamper_score(
     out = acts.rows.reset_index(drop=True).assign(
         tamper_score=score, probe_probability=inside, answer_probability=said, flagged=score > detector.threshold
     )
-    out.attrs["threshold"] = detector.threshold
+    out.attrs |= {"threshold": detector.threshold, "note": detector.note}
     return out
 
 
@@ -185,15 +242,15 @@ def tamper_roc(
 
     Returns:
         One row per kind of push x metric: "auroc" (1: every pushed prompt scores above every unpushed one), "detected"
-        (share flagged at the threshold) and "answers wrong" (share of answers that are not the label's, for comparison). For
-        unpushed prompts one row, "false alarms".
+        (share flagged at the threshold; `note` says so where nothing can be) and "answers wrong" (share of answers that are not
+        the label's, for comparison). For unpushed prompts one row, "false alarms".
     """
     quiet = clean.subset(split.side(clean.rows) == "test")
     base, *_ = detector.scores(quiet)
     people = units_of(quiet.rows)
     place = {"layer": detector.layer, "method": detector.fit.method, "split": "test"}
     alarms = proportion(base > detector.threshold, people)
-    rows = [place | {"condition": "no push", "kind": "unpushed", "metric": "false alarms", **alarms.row()}]
+    rows = [place | {"condition": "no push", "kind": "unpushed", "metric": "false alarms", **alarms.row(), "note": detector.note}]
     for name, acts in pushed.items():
         held = acts.subset(split.side(acts.rows) == "test")
         score, _, said = detector.scores(held)
@@ -205,7 +262,11 @@ def tamper_roc(
             "detected": proportion(score > detector.threshold, who),
             "answers wrong": proportion((said > 0.5).astype(int) != held.rows["label"].to_numpy(), who),
         }
-        rows += [place | {"condition": name, "kind": kind, "metric": metric, **e.row()} for metric, e in estimates.items()]
+        rows += [
+            place
+            | {"condition": name, "kind": kind, "metric": metric, **e.row(), "note": detector.note if metric == "detected" else e.note}
+            for metric, e in estimates.items()
+        ]
     return pd.DataFrame(rows)
 
 

@@ -152,7 +152,7 @@ def _tampering(run: Run, study: Bench) -> Finding:
     return Finding(
         f"Broken from outside: A detector that never saw a pushed prompt (CCS, layer {study.layer}; threshold from {calibrated} unpushed "
         f"calibration rows for {study.set.false_alarms:.0%} false alarms) flags {_say(alarms)} of held-out unpushed prompts. "
-        f"{'; '.join(parts)}.",
+        f"{'; '.join(parts)}." + (f" It {alarms.note}." if isinstance(alarms.note, str) and alarms.note else ""),
         "tampering",
     )
 

@@ -72,7 +72,7 @@ class ProbeSettings(AskSettings):
         repeats: Draws for each training size.
         draws: Random directions.
         resamples: Bootstrap draws.
-        false_alarms: Share of unpushed prompts that the detector of tampering may flag.
+        false_alarms: Share of unpushed prompts that the detector of tampering may flag; few identities or rights allow no low share.
         checkpoints: A folder of checkpoints named `step-N` (`workbench train … --checkpoints`). Empty: none.
         seed: Draws everything.
     """
@@ -84,7 +84,7 @@ class ProbeSettings(AskSettings):
     repeats: int = 10
     draws: int = 200
     resamples: int = 1000
-    false_alarms: float = 0.01
+    false_alarms: float = 0.1
     checkpoints: str = ""
     seed: int = 0
 
@@ -316,7 +316,7 @@ STUDY = Study(
         "transfer": "layer site method fit_condition condition split against metric | value low high n",
         "sample_efficiency": "layer method world items repeats split against metric | value low high n",
         "enough": "method world threshold | items",
-        "tampering": "layer method split condition kind metric | value low high n calibration_rows",
+        "tampering": "layer method split condition kind metric | value low high n note calibration_rows",
         "tampering_roc": "condition | threshold false_alarms detected",
         "training": "step layer method what metric | value low high n",
         "change_points": "method metric | value low high n note",
