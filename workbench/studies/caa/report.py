@@ -72,8 +72,8 @@ def _price(run: Run) -> list[Finding]:
     worst: Any = next(changes.itertuples())
     change, low, high = (f"{100 * share:+.1f}" for share in (worst.change, worst.change_low, worst.change_high))
     text = (
-        f"Price: Of {len(changes)} changes of accuracy the lowest, picked after looking, is {change} points [{low}, {high}], of {worst.task} "
-        f"under {worst.edit} (n={int(worst.n)})."
+        f"Price: Of {len(changes)} changes of accuracy the lowest, picked after looking, is {change} points [{low}, {high}], "
+        f"of {worst.task} under {worst.edit} (n={int(worst.n)})."
     )
     return [Finding(text, "capability")]
 

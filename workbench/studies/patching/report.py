@@ -51,7 +51,7 @@ def _half(value: float) -> str:
     """What is said of the layer that findings are about."""
     if value >= HALF:
         return "this is the lowest layer at which that token alone recovers half"
-    return "that token alone recovers half at no layer, and this is where it recovers most (picked after looking, which its interval does not pay for)"
+    return "that token alone recovers half at no layer, and this is where it recovers most (picked after looking)"
 
 
 def _weak(run: Run, study: Patching) -> str:
@@ -91,7 +91,9 @@ def _heads(run: Run) -> list[Finding]:
         return []
     second, best = _ranked(run.tables["heads"])[-2:]
     text = (
-        f"Heads: The highest of {len(run.tables['heads'])}, picked after looking, which its interval does not pay for: head {int(best.head)} of layer {int(best.layer)} alone, at the last token, recovers {_number(best)}; the next, "
+        f"Heads: The highest of {len(run.tables['heads'])}, picked after looking, which its interval does not pay for: "
+        f"head {int(best.head)} of layer {int(best.layer)} alone, at the last token, recovers "
+        f"{_number(best)}; the next, "
         f"head {int(second.head)} of layer {int(second.layer)}, {_number(second)}."
     )
     return [Finding(text, "heads")]

@@ -122,7 +122,8 @@ def _elsewhere(run: Run, study: Steering, kind: str) -> Finding:
     if not worse.max() <= cheap + 0.05:
         site, layer = worse.index[int(worse.to_numpy().argmax())]
         price = 100 * float(_row(rows, site=site, layer=layer).tax_on_validation)
-        text += f"; without that limit {site}[{layer}] brings it to {worse.max():.2f} on held-out prompts (the best of {len(worse)} places there, picked after looking), at a price of {price:.0f} points"
+        text += f"; without that limit {site}[{layer}] brings it to {worse.max():.2f} on held-out prompts "
+        text += f"(the best of {len(worse)} places there, picked after looking), at a price of {price:.0f} points"
     apart = (wide["grant"] - wide["deny"]).abs()
     if apart.max() > 0.5:
         site, layer = apart.index[int(apart.to_numpy().argmax())]
