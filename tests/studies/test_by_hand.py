@@ -68,7 +68,6 @@ def test_readings_and_answers_under_a_claim(smollm2, plain):
         methods=("logistic",),
         options={"logistic": {"c": 0.01}},
         random_directions=0,
-        resamples=2,
     )
     got = table.query("control == '' and minus == '' and metric == 'auroc'").set_index("claim")["value"]
     for claim in want:

@@ -39,7 +39,7 @@ def test_run_folder_and_findings(tmp_path, no_browser, documented):
     assert late["low"] > 0.5, "both make the organism refuse, and its reply is formed there"
     verdicts = run.tables["verdicts"]
     assert verdicts["layer"].tolist() == list(range(6))
-    assert verdicts["cause"].iloc[4].startswith("harm raises safety")
+    assert "2 random pushes, 39 needed" in verdicts["cause"].iloc[4]
     assert "claim safety survives" in verdicts["information"].iloc[4]
     text = " ".join(run.findings)
     for word in ("Angle, stance", "Angle, request", "Parts, reply", "Layer 4: As directions", "As information", "As causes"):

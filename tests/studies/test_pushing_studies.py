@@ -26,7 +26,7 @@ def check(run, figures, words):
 
 
 def test_steering(tmp_path, no_browser, documented):
-    small = {"fit": 48, "validation": 32, "test": 32, "layers": 2, "coefficients": (1.0, 2.0), "targets": (0.5,), "resamples": 20}
+    small = {"fit": 48, "validation": 32, "test": 32, "layers": 2, "coefficients": (1.0, 2.0), "targets": (0.5,)}
     run = wb.run_study("steering", out=tmp_path / "run", fast=True, progress=False, **small)
     documented(run)
     check(

@@ -69,6 +69,9 @@ def not_told(low: float, high: float, at: float = 0.5) -> str:
     Args:
         low, high: Ends of the interval.
         at: The value of no effect.
+
+    Returns:
+        Such as "not told from 0.5; a distance of 0.08 would have been seen".
     """
     if not low <= at <= high:
         return ""
