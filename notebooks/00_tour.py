@@ -97,7 +97,7 @@ stance
 # the harm claim: 1 where the answer is restored, 0 where nothing changes.
 
 # %%
-doses = wb.dose_response(model, ask('consider_claim', 'harm', 'test', 40), stance, [0.5, 1.0], scope='last', progress=False)
+doses = wb.dose_response(model, ask("consider_claim", "harm", "test", 40), stance, [0.5, 1.0], scope="last", progress=False)
 shown = doses[(doses["metric"] == "safe_score") & (doses["condition"] == "all")]
 shown[["method", "coefficient", "value", "low", "high", "n"]].round(2)
 

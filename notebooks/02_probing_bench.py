@@ -140,7 +140,7 @@ draw.efficiency(few)
 wb.probes.smallest(few, threshold=0.9)
 
 # %%
-draw.transfer(wb.transfer_matrix({'no claim': clean, 'harm': pushed}, layers=[layer], split=split))
+draw.transfer(wb.transfer_matrix({"no claim": clean, "harm": pushed}, layers=[layer], split=split))
 
 # %% [markdown]
 # ## Tampering
@@ -149,7 +149,7 @@ draw.transfer(wb.transfer_matrix({'no claim': clean, 'harm': pushed}, layers=[la
 
 # %%
 detector = wb.fit_tamper(clean, layer=layer, split=split, false_alarms=0.15)
-wb.probes.tamper_roc(clean, {'harm': pushed}, detector, split=split)
+wb.probes.tamper_roc(clean, {"harm": pushed}, detector, split=split)
 
 # %%
 held = pushed.subset(split.side(pushed.rows) == "test")

@@ -99,7 +99,7 @@ draw.angles(table, "Input harm and claim safety")
 
 # %%
 concepts = {"input harm": rows["input_harm"], "claim safety": 1 - rows["claim_harm"]}
-erased = wb.erase_and_reprobe(acts.layer(layer)[:, 0], concepts, groups=rows['right']).assign(layer=layer)
+erased = wb.erase_and_reprobe(acts.layer(layer)[:, 0], concepts, groups=rows["right"]).assign(layer=layer)
 draw.erasure(erased, layer)
 
 # %% [markdown]
@@ -119,7 +119,15 @@ found["harm", layer], found["safety", layer]
 
 # %%
 test = prompts.subset(np.flatnonzero(~half)[::4])
-pushed = cross_steering(model, test, {n: {layer: found[n, layer]} for n in ('harm', 'safety')}, {n: found[n, last] for n in ('harm', 'safety')}, read_layer=last, random=2, progress=False)
+pushed = cross_steering(
+    model,
+    test,
+    {n: {layer: found[n, layer]} for n in ("harm", "safety")},
+    {n: found[n, last] for n in ("harm", "safety")},
+    read_layer=last,
+    random=2,
+    progress=False,
+)
 draw.cross(pushed, layer)
 
 # %% [markdown]

@@ -68,8 +68,8 @@ texts = [(p.stem, p.positive if p.label else p.negative) for p in plain]
 doses = [-1, 0.5, 1]
 table = pd.concat(
     [
-        wb.dose_response(model, under_harm, stance, doses, scope='last').assign(prompts="under the harm claim"),
-        wb.dose_response(model, plain, stance, doses, scope='last', texts=texts).assign(prompts="without a claim"),
+        wb.dose_response(model, under_harm, stance, doses, scope="last").assign(prompts="under the harm claim"),
+        wb.dose_response(model, plain, stance, doses, scope="last", texts=texts).assign(prompts="without a claim"),
     ]
 )
 draw.doses(table, "safe_score", "A push along the stance")
@@ -110,7 +110,7 @@ ways = {
     "rotate 30 degrees": wb.rotate(stance, 30, scope="last"),
     "every token": wb.add(stance, 1.0),
 }
-price = wb.capability(model, ways, answers={'without a claim': plain, 'under the harm claim': under_harm}, texts={'text': texts})
+price = wb.capability(model, ways, answers={"without a claim": plain, "under the harm claim": under_harm}, texts={"text": texts})
 price.pivot(index="edit", columns=["task", "metric"], values="value").round(3)
 
 # %% [markdown]
@@ -122,7 +122,7 @@ price.pivot(index="edit", columns=["task", "metric"], values="value").round(3)
 families = {"stance": lambda c: wb.add(stance, c, scope="last"), "rotate": lambda c: wb.rotate(stance, min(c, 179.0), scope="last")}
 for k, d in enumerate(random_directions(stance, 2)):
     families[f"random {k}"] = lambda c, d=d: wb.add(d, c, scope="last")
-cost = wb.equal_cost(model, under_harm, families, target=0.5, starts={'rotate': 10.0})
+cost = wb.equal_cost(model, under_harm, families, target=0.5, starts={"rotate": 10.0})
 cost[cost.metric.isin(["safe_score", "log_odds"])].round(3)
 
 # %% [markdown]
@@ -132,7 +132,7 @@ cost[cost.metric.isin(["safe_score", "log_odds"])].round(3)
 # denying ones.
 
 # %%
-items, summary = wb.steerability(model, under_harm, stance, [-0.5, 0, 0.5, 1], scope='last')
+items, summary = wb.steerability(model, under_harm, stance, [-0.5, 0, 0.5, 1], scope="last")
 items.groupby("polarity")[["slope", "spearman"]].mean().round(2)
 
 # %%
