@@ -40,7 +40,7 @@ def test_run_folder_and_findings(tmp_path, no_browser, documented):
     verdicts = run.tables["verdicts"]
     assert verdicts["layer"].tolist() == list(range(6))
     assert "2 random pushes, 39 needed" in verdicts["cause"].iloc[4]
-    assert "claim safety survives" in verdicts["information"].iloc[4]
+    assert "input harm survives" in verdicts["information"].iloc[4]
     text = " ".join(run.findings)
     for word in ("Angle, stance", "Angle, request", "Parts, reply", "Layer 4: As directions", "As information", "As causes"):
         assert word in text

@@ -91,10 +91,9 @@ def _heads(run: Run) -> list[Finding]:
         return []
     second, best = _ranked(run.tables["heads"])[-2:]
     text = (
-        f"Heads: The highest of {len(run.tables['heads'])}, picked after looking, which its interval does not pay for: "
-        f"head {int(best.head)} of layer {int(best.layer)} alone, at the last token, recovers "
-        f"{_number(best)}; the next, "
-        f"head {int(second.head)} of layer {int(second.layer)}, {_number(second)}."
+        f"Heads: Head {int(best.head)} of layer {int(best.layer)} alone, at the last token, recovers {_number(best)}, the highest of "
+        f"{len(run.tables['heads'])}, picked after looking, which its interval does not pay for; the next, head {int(second.head)} of "
+        f"layer {int(second.layer)}, {_number(second)}."
     )
     return [Finding(text, "heads")]
 
