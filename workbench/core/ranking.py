@@ -1,4 +1,4 @@
-"""The area under the ROC curve: under weights, with its interval, and the difference of two."""
+"""The area under the ROC curve with its interval, what each row adds to it, and the difference of two."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Bench:
 
     def fit(self, train: Activations, name: str) -> Fit:
         """Fit a method; on a part of the rows first where the other part is needed to compare methods or to scale scores."""
-        calibrated = name != "logistic" and {"calibration_error", "brier"} & set(self.metrics)
+        calibrated = name != "logistic" and self.how.resamples and {"calibration_error", "brier"} & set(self.metrics)
         validate = is_supervised(self.methods[name]) and bool(self.nonlinear or calibrated)
         return fit_layers(
             train,
@@ -83,9 +83,7 @@ class Bench:
             scores = fit.scores(held, layer)
             here = {"layer": layer, "method": fit.method, **place, **self.columns}
             stated = fit.probabilities(scores, layer)
-            measured = measure(
-                scores, held.rows, self.against, self.metrics, self.how, self.seed, probability=stated, layers=len(held.layers)
-            )
+            measured = measure(scores, held.rows, self.against, self.metrics, self.how, probability=stated, layers=len(held.layers))
             yield from (here | row for row in measured)
             if place["control"]:
                 continue
@@ -162,4 +160,4 @@ class Bench:
             scores = bag_of_words(self.train.rows[text].tolist(), self.y, held.rows[text].tolist())
             place = {"layer": -1, "method": "bag_of_words", "control": "bag_of_words", "condition": where, **self.columns}
             metrics = ("accuracy", "auroc")
-            yield from (place | row for row in measure(scores, held.rows, self.against, metrics, self.how, self.seed))
+            yield from (place | row for row in measure(scores, held.rows, self.against, metrics, self.how))

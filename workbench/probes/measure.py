@@ -28,7 +28,6 @@ def measure(
     against: Sequence[str],
     metrics: Sequence[str],
     how: Resampling,
-    seed: int,
     *,
     probability: Float[np.ndarray, " item"] | None = None,
     layers: int = 1,
@@ -40,8 +39,7 @@ def measure(
         rows: Row table of the held-out items.
         against: 0/1 columns to compare with.
         metrics: Of `METRICS`.
-        how: Draws and level of the intervals.
-        seed: Draws the resamples.
+        how: Level of the intervals, and whether every metric is reported.
         probability: What the probe states, where its scores are probabilities; needed for "calibration_error" and "brier".
         layers: How many layers the bands hold for at once.
 
@@ -56,7 +54,7 @@ def measure(
         if "accuracy" in metrics:
             estimates["accuracy"] = proportion((scores > 0) == y, clusters, how.level)
         if how.resamples:
-            estimates |= _resampled(scores, probability, y, clusters, metrics, how, seed)
+            estimates |= _scored(scores, probability, y, clusters, metrics, how)
         out += [{"against": name, "metric": metric, **e.row(), "note": e.note} for metric, e in estimates.items()]
         if "accuracy" in metrics and how.bands:
             wide = proportion((scores > 0) == y, clusters, level=1 - how.outside / layers)
@@ -64,14 +62,13 @@ def measure(
     return out
 
 
-def _resampled(
+def _scored(
     scores: Float[np.ndarray, " item"],
     probability: Float[np.ndarray, " item"] | None,
     y: Int[np.ndarray, " item"],
     clusters: np.ndarray,
     metrics: Sequence[str],
     how: Resampling,
-    seed: int,
 ) -> dict[str, Estimate]:
     """The metrics that need scores and probabilities."""
     estimates: dict[str, Estimate] = {}

@@ -89,11 +89,11 @@ class Controls:
 
 @dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """How intervals are drawn.
+    """Which intervals a table has.
 
     Attributes:
-        resamples: Bootstrap draws over clusters, 0 or more; raising it steadies the ends of the intervals and costs time. With 0
-            only accuracies are reported, whose intervals need no draws.
+        resamples: With 0 only accuracies are reported; any other number reports every metric. The intervals are in closed form, and
+            nothing is drawn for them.
         level: Confidence level of intervals and bands, between 0 and 1; the spread of controls is its central part too.
         bands: Give accuracies a second interval that holds for all layers at once.
 

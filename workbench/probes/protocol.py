@@ -82,8 +82,7 @@ def probe_layers(
         metrics: Of `METRICS`. "calibration_error" and "brier" where scores are probabilities (see `Fit.probabilities`).
         controls: Which controls stand beside the reading, `Controls(untrained=…, random_directions=200)`; or only their
             names, of "shuffled_labels", "random_directions" and "bag_of_words". All three by default.
-        resampling: How intervals are drawn, `Resampling(resamples=2000, level=0.9)`. With `resamples=0` only accuracies are
-            reported.
+        resampling: Which intervals the table has, `Resampling(level=0.9)`. With `resamples=0` only accuracies are reported.
         folds: Grouped folds of the training rows to tune on, 2 or more.
         check_labels: Refuse prompt forms whose labels contradict the other forms.
         options: By name of the method, passed to its fit.

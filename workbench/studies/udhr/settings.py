@@ -21,14 +21,14 @@ class UdhrSettings(AskSettings):
         behaviour: Items per template and claim for the behaviour table.
         train, test: Items per condition for the probes.
         rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
-        resamples: Bootstrap draws.
+        resamples: 0 leaves out every metric of probes but accuracy; the intervals are in closed form.
         ccs_epochs: Steps of each CCS restart.
         claims: Claims to push with; the neutral sentence is always among them.
         phrasings: Sentences of each claim; each identity with a right is shown one of them.
         data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing
             is right) in each row and, where there are any, `identity`, `right`, `group`. Empty: the project's.
         columns: Which column holds which of these, where it has another name.
-        seed: Draws items, splits, restarts, controls and resamples.
+        seed: Draws items, splits, restarts and controls.
     """
 
     behaviour: int = 400
