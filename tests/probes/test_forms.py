@@ -59,9 +59,9 @@ def tables(split):
 def test_a_shift_moves_the_threshold_and_not_the_order(tables):
     readings, kept = tables
     at = {"layer": 1, "method": "logistic", "fit": "f", "form": "f", "minus": "", "claim": "shifted"}
-    assert one(readings, metric="auroc", **at)["low"] > 0.9
+    assert one(readings, metric="auroc", **at)["low"] > 0.8
     assert one(readings, metric="accuracy", **at)["value"] < 0.6
-    assert one(readings, metric="accuracy_centred", **at)["low"] > 0.85
+    assert one(readings, metric="accuracy_centred", **at)["low"] > 0.7
     less = one(readings, metric="auroc", **at | {"minus": "neutral"})
     assert less["low"] <= 0 <= less["high"]
     share = one(kept, claim="shifted", fit="f")

@@ -26,6 +26,7 @@ from .estimate import Estimate, wilson
 from .rows import Array, cluster_codes
 
 Codes = tuple[NDArray[np.int64], int]
+FEW = 5  # fewer clusters than this, where they alone hold what departs from the rest, say little about the spread
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,17 @@ def kish(codes: NDArray[np.int64], m: int) -> float:
     """
     size = np.bincount(codes, minlength=m).astype(float)
     return float(size.sum() ** 2 / (size**2).sum())
+
+
+def few(departs: ArrayLike, clusters: ArrayLike | None) -> bool:
+    """Return whether fewer than five clusters (of the first factor) hold a row that departs.
+
+    Args:
+        departs: Whether each row departs from what the others say, or how much (0 where it does not).
+        clusters: As for `spread`.
+    """
+    codes, m = factors(clusters, len(np.asarray(departs)))[0]
+    return int((np.bincount(codes, np.abs(np.asarray(departs, float)), m) > 0).sum()) < FEW
 
 
 def constant(value: float, n: int, m: int, level: float, bounded: bool) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.stats import norm
 
@@ -124,3 +124,20 @@ def agreeing(value: float, clusters: int, level: float = 0.95, reach: float = 0.
         least = wilson(clusters, clusters, level)[0]
         return value - reach * (1 - least), value + reach * (1 - least)
     return wilson(value * clusters, clusters, level)
+
+
+def no_narrower(e: Estimate, ends: tuple[float, float]) -> Estimate:
+    """Return an estimate whose interval is widened to hold another; without one of its own it has the other.
+
+    Args:
+        e: The estimate.
+        ends: The other interval, as from `agreeing`: what is nearly perfect in few clusters is known no better than what is perfect.
+
+    Returns:
+        The same estimate with its wider interval; an undefined one as it is.
+    """
+    if math.isnan(e.value):
+        return e
+    if math.isnan(e.low):
+        return replace(e, low=ends[0], high=ends[1], method="agreeing clusters", note="")
+    return replace(e, low=min(e.low, ends[0]), high=max(e.high, ends[1]))

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
-from .clustered import constant, factors, kish, linearised, spread, student
+from .clustered import constant, factors, few, kish, linearised, spread, student
 from .errors import BadInput, ShapeMismatch
-from .estimate import Estimate, undefined, wilson
+from .estimate import Estimate, agreeing, no_narrower, undefined, wilson
 from .nulls import benjamini_hochberg, permutation_null, permutation_p
 from .ranking import auroc, auroc_difference, auroc_influence
 from .rows import Array, cluster_codes, finite_rows
@@ -79,14 +79,12 @@ def proportion(hits: ArrayLike, clusters: ArrayLike | None = None, level: float 
     if clusters is not None and (m < n or len(of) > 1):
         if min(k for _, k in of) < 2:
             return Estimate(value=p, low=0.0, high=1.0, n=n, clusters=m, level=level, method="one cluster", note="one cluster")
-        rarer = x if p < 0.5 else 1 - x
         codes, units = of[0]
-        few = int((np.bincount(codes, rarer, units) > 0).sum()) < 5
         if 0 < p < 1:
             v = spread((x - p) / n, clusters)
             z, student = float(norm.ppf(0.5 + level / 2)), float(t.ppf(0.5 + level / 2, max(v.freedom, 1.0)))
             effective = min(float(n), p * (1 - p) / v.variance * (z / student) ** 2) if v.variance > 0 else float(n)
-        effective = min(effective, kish(codes, units)) if few else effective
+        effective = min(effective, kish(codes, units)) if few(x if p < 0.5 else 1 - x, clusters) else effective
     low, high = wilson(p * effective, effective, level)
     return Estimate(
         value=p, low=low, high=high, n=n, clusters=m, level=level, method="Wilson, clustered" if m < n or len(of) > 1 else "Wilson"
@@ -190,7 +188,8 @@ def mean(values: ArrayLike, clusters: ArrayLike | None = None, *, level: float =
         clusters: Cluster of each row, the units that are sampled; or of two factors that cross, `row x factor` (identities, rights);
             `None` for independent rows.
         level: Confidence level, between 0 and 1; raising it widens the interval.
-        bounded: The values are shares or probabilities, 0 to 1; the interval is then that of the mean's log-odds.
+        bounded: The values are shares or probabilities, 0 to 1; the interval is then that of the mean's log-odds. Where fewer than
+            five clusters hold a value that is not 1 (or not 0) it is no narrower than that of as many agreeing clusters.
 
     Returns:
         The mean over all rows, every row weighing the same.
@@ -205,7 +204,12 @@ def mean(values: ArrayLike, clusters: ArrayLike | None = None, *, level: float =
     x = finite_rows(values)
     if not len(x):
         return undefined("no rows")
-    return linearised(float(x.mean()), (x - x.mean()) / len(x), clusters, level, bounded)
+    e = linearised(float(x.mean()), (x - x.mean()) / len(x), clusters, level, bounded)
+    end = float(e.value > 0.5)
+    if bounded and not math.isnan(e.low) and few(x - end, clusters):
+        low, high = agreeing(end, e.clusters, level)
+        return no_narrower(e, (min(low, e.value), max(high, e.value)))
+    return e
 
 
 def exp_ratio(over: ArrayLike, under: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Estimate:
@@ -227,12 +231,16 @@ def exp_ratio(over: ArrayLike, under: ArrayLike, clusters: ArrayLike | None = No
     return replace(log, value=math.exp(ratio), low=math.exp(log.low), high=math.exp(log.high))
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Estimate:
+def paired_difference(
+    first: ArrayLike, second: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95, reach: float = 0.0
+) -> Estimate:
     """Estimate the mean of first minus second over the same rows.
 
     Args:
         first, second: One number per row, both of the same rows in the same order.
         clusters, level: As for `mean`.
+        reach: The largest difference that can be: 1 for shares. Where it is given, and fewer than five clusters hold a row that
+            differs, the interval is no narrower than that of as many clusters in which nothing differs.
 
     Returns:
         The mean difference, in the unit of the values; positive where `first` is larger.
@@ -244,4 +252,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLike |
     a, b = finite_rows(first), finite_rows(second)
     if a.shape != b.shape:
         raise ShapeMismatch(f"paired rows: {a.shape} and {b.shape}")
-    return mean(a - b, clusters, level=level)
+    e = mean(a - b, clusters, level=level)
+    if not reach:
+        return e
+    if e.clusters > 1 and few(a - b, clusters):
+        e = no_narrower(e, agreeing(e.value, e.clusters, level, reach))
+    return replace(e, low=max(-reach, e.low), high=min(reach, e.high)) if e.low <= e.high else e

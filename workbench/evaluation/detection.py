@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from ..core.errors import BadInput, MissingColumn
-from ..core.estimate import Estimate, agreeing, undefined
+from ..core.estimate import Estimate, undefined
 from ..core.paired import centred_hits
 from ..core.rows import Array
 from ..core.stats import auroc, auroc_difference, mean, paired_difference, proportion
@@ -175,19 +175,15 @@ def measures(part: pd.DataFrame, *, free: Array | float = math.nan) -> dict[str,
 def _differences(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, Estimate]:
     people = units_of(one)
     y = one["label"].to_numpy()
-    out = {name: mean(one[c] - two[c], people) for name, c in (("yes", "answer"), ("answered", "answered"), ("safe_score", "safe"))}
+    shares = (("yes", "answer"), ("answered", "answered"), ("safe_score", "safe"))
+    out = {name: paired_difference(one[c], two[c], people, reach=1) for name, c in shares}
     if len(np.unique(y)) == 2:
         a, b = (x["margin"].to_numpy(float) for x in (one, two))
         now, then = sentences_of(one), sentences_of(two)
         out["auroc"] = auroc_difference(a, b, y, people, within=(now, then))
-        out["safe_centred"] = paired_difference(centred_hits(a, y, now), centred_hits(b, y, then), people)
+        out["safe_centred"] = paired_difference(centred_hits(a, y, now), centred_hits(b, y, then), people, reach=1)
         for name, after, before in zip(("criterion", "d_prime"), _detection(one), _detection(two), strict=True):
             out[name] = _recovered(after, before, 1, -1, len(y))
-    m = one["identity"].nunique()
-    for name, one_of in out.items():
-        if math.isfinite(one_of.value) and not math.isfinite(one_of.low):  # no resample changes it
-            low, high = agreeing(one_of.value, m, reach=1)
-            out[name] = replace(one_of, low=max(-1.0, low), high=min(1.0, high), note="")
     return {name: out[name] for name in EFFECTS if name in out}
 
 

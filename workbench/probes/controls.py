@@ -166,7 +166,7 @@ def selectivity(
             (f.scores(rest, layer) > 0) == rest.rows[t].to_numpy() for f, t in zip(fits, (target, "control_task"), strict=True)
         )
         out[layer] = (
-            paired_difference(real, control, people, level=level),
+            paired_difference(real, control, people, level=level, reach=1),
             proportion(control, people, level),
         )
     return out

@@ -9,7 +9,6 @@ threshold of the training rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,10 @@ from scipy.stats import rankdata
 from ..activations import Activations
 from ..core.clustered import linearised
 from ..core.errors import BadInput
-from ..core.estimate import Estimate, agreeing, undefined
+from ..core.estimate import Estimate, agreeing, no_narrower, undefined
 from ..core.nulls import central
 from ..core.paired import centred_hits
+from ..core.ranking import nearly_ordered
 from ..core.rows import Array, groups_of
 from ..core.stats import auroc, auroc_difference, auroc_influence, mean, paired_difference, proportion
 from ..core.tables import sentences_of, units_of
@@ -140,10 +140,10 @@ class _OneFit:
         right, centred = ([(s > 0) == y for s in (now, then)], [centred_hits(s, y, w) for s, w in zip((now, then), shown, strict=True)])
         out = {
             "auroc": auroc_difference(now, then, y, units, within=shown, level=self.level),
-            "accuracy": paired_difference(right[0], right[1], units, level=self.level),
-            "accuracy_centred": paired_difference(centred[0], centred[1], units, level=self.level),
+            "accuracy": paired_difference(right[0], right[1], units, level=self.level, reach=1),
+            "accuracy_centred": paired_difference(centred[0], centred[1], units, level=self.level, reach=1),
         }
-        return {metric: self._constant(e, cell, 1.0) for metric, e in out.items()}
+        return out
 
     def _both(self, cell: Cell, base: Cell) -> Any:
         """What varies in a comparison: also the neutral sentence, where it is drawn by itself."""
@@ -151,13 +151,6 @@ class _OneFit:
         if "phrasing" not in rows or rows["phrasing"].nunique() < 3:
             return units
         return np.column_stack([units, rows["phrasing"].astype(str)])
-
-    def _constant(self, e: Estimate, cell: Cell, reach: float) -> Estimate:
-        """What no statement changes has the interval of as many agreeing identities."""
-        if not np.isfinite(e.value) or np.isfinite(e.low):
-            return e
-        low, high = agreeing(e.value, int(self.held[cell].rows["identity"].nunique()), self.level, reach)
-        return replace(e, low=low, high=high)
 
     def _row(self, layer: int, cell: Cell, metric: str, e: Estimate, minus: str = "") -> dict[str, Any]:
         n = len(self.truth[cell])
@@ -190,7 +183,8 @@ class _OneFit:
         (now, u), (then, v) = (self._excess(c, layers) for c in (cell, base))
         share = now / then
         e = linearised(share, (u - share * v) / then, self._both(cell, base), self.level, False, self.truth[cell])
-        return self._constant(e, cell, 2.0)
+        near = (nearly_ordered(self.scores[c, k], self.truth[c], self.units[c], self.shown[c]) for c in (cell, base) for k in layers)
+        return no_narrower(e, agreeing(e.value, e.clusters, self.level, reach=2)) if np.isnan(e.low) or all(near) else e
 
     def _excess(self, cell: Cell, layers: Sequence[int]) -> tuple[float, Array]:
         areas = [auroc_influence(self.scores[cell, k], self.truth[cell], self.shown[cell]) for k in layers]

@@ -278,7 +278,7 @@ def _distracted(distractors: Mapping[str, Activations], split: Split, case: _Cas
             reads[against] = panel.add(what, "ccs", proportion(hits[against], people), against=against)
             null[against] = _random(train, held, against, case, draws)
             panel.add(f"random directions with distractor: {name}", "random", null[against], against=against)
-        gap = paired_difference(hits["label"], hits["distractor"], people)
+        gap = paired_difference(hits["label"], hits["distractor"], people, reach=1)
         first, second = (reads[k].low > 0.5 and ahead for k, ahead in (("label", gap.low > 0), ("distractor", gap.high < 0)))
         finds, as_well = "neither clearly", ""
         if first or second:

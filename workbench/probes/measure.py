@@ -97,8 +97,8 @@ def gaps(
         best = max(linear, key=lambda m: fits[m].validation[layer])
         people = units_of(read[where].rows)
         ours, theirs = hits[method, layer, where, name], hits[best, layer, where, name]
-        gap = paired_difference(ours, theirs, people, level=how.level)
-        wide = paired_difference(ours, theirs, people, level=1 - how.outside / tests[where])
+        gap = paired_difference(ours, theirs, people, level=how.level, reach=1)
+        wide = paired_difference(ours, theirs, people, level=1 - how.outside / tests[where], reach=1)
         note = f"over {best}, which validation rows prefer" + (f"; {gap.note}" if gap.note else "")
         place = {"layer": layer, "method": method, "control": "", "condition": where, "against": name, "metric": "gap"}
         yield place | gap.row() | {"note": note, "band_low": wide.low, "band_high": wide.high}
