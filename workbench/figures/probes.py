@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..core.text_controls import TEXT_CONTROLS
 from .looks import Look, looks
 from .marks import Legend, bars, cells_with_intervals, chance_line, curve, dots, hover, layer_step
 from .markup import drawn
@@ -97,13 +98,14 @@ def methods(table: pd.DataFrame, layer: int, conditions: list[str]) -> go.Figure
     figure = make_subplots(
         rows=1, cols=len(conditions), subplot_titles=[f"read under: {c}" for c in conditions], shared_yaxes=True, horizontal_spacing=0.03
     )
-    names = [*list(dict.fromkeys(right.loc[right["kind"] != "control", "method"])), "random directions", "bag of words"]
+    controls = ("random_directions", *TEXT_CONTROLS)
+    names = [*dict.fromkeys(right.loc[right["kind"] != "control", "method"]), *(c.replace("_", " ") for c in controls)]
     kinds = looks([*KINDS, *right["kind"]], KINDS)
     for k, condition in enumerate(conditions):
         here = right[right["condition"] == condition]
         for kind, own in kinds.items():
             if kind == "control":
-                rows = here[here["control"].isin(("random_directions", "bag_of_words"))]
+                rows = here[here["control"].isin(controls)]
                 y = rows["control"].str.replace("_", " ")
             else:
                 rows = here[(here["kind"] == kind) & (here["control"] == "")]

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..core.text_controls import strongest_words
 from .looks import Look
 from .marks import Legend, chance_line, curve, hover
 from .style import GREY, INK, METHOD_COLOURS, METHOD_NAMES, ORANGE, band, null_band
@@ -62,11 +63,11 @@ def layer_panel(figure: go.Figure, here: pd.DataFrame, given: dict[str, Look], l
     if len(rows):
         name = f"untrained model, {method}"
         _control(figure, rows["layer"], rows["value"], hover(rows), name, "dash", INK, "untrained_model", legend, **place)
-    words = here[here["control"] == "bag_of_words"]
-    if len(words):
+    words = strongest_words(here)
+    if words is not None:
         layers = sorted(here.loc[here["layer"] >= 0, "layer"].unique())
-        level = [float(words["value"].iloc[0])] * 2
-        _control(figure, [layers[0], layers[-1]], level, hover(words) * 2, "bag of words", "dashdot", ORANGE, "words", legend, **place)
+        name, at = "words alone", hover(here[here["control"] == words.control])
+        _control(figure, [layers[0], layers[-1]], [words.value] * 2, at * 2, name, "dashdot", ORANGE, "words", legend, **place)
     slot = {name: k for k, name in enumerate([*METHODS, *(n for n in given if n not in METHODS)])}
     for name, own in given.items():
         rows = here[(here["control"] == "") & (here["method"] == name)].sort_values("layer")

@@ -2,6 +2,7 @@
 
 from .available import available_models
 from .edits import Edit, Edits, Gate, Read
+from .embedded import mean_embeddings
 from .fetch import get_model
 from .generate import Generated, generate_texts
 from .hooks import SITES, Fired, edited
@@ -35,6 +36,7 @@ __all__ = [
     "head_outputs",
     "info",
     "load_model",
+    "mean_embeddings",
     "planted",
     "readout",
     "reweighted",

@@ -10,13 +10,15 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import BadInput, UnknownModel, unknown
+from .crowd import train_crowd
 from .ground_truth import GroundTruth, ground_truth
 from .harm_safety import HarmSafetySpec, train_harm_safety
-from .spec import OrganismSpec
+from .spec import CrowdSpec, OrganismSpec
 from .train import checkpoint_steps, train
 
-SPECS: dict[str, OrganismSpec | HarmSafetySpec] = {
+SPECS: dict[str, OrganismSpec | CrowdSpec | HarmSafetySpec] = {
     "udhr-organism": OrganismSpec(),
+    "udhr-organism-crowded": CrowdSpec(),
     "udhr-organism-no-verdict": OrganismSpec(name="udhr-organism-no-verdict", verdict=False),
     "harm-safety-bipolar": HarmSafetySpec(name="harm-safety-bipolar", kind="bipolar"),
     "harm-safety-independent": HarmSafetySpec(name="harm-safety-independent", kind="independent"),
@@ -34,7 +36,7 @@ def train_organism(
         seed: Draws corpus, held-out lists, weights and order; the shipped weights come from seed 0.
         steps: Training steps, if not those of the spec; few of them are enough to try it out.
         checkpoints: Models to keep on the way, in `out/checkpoints/step-N`, evenly spaced in the logarithm of the step; 0 for none. The
-            harm-safety organisms keep none.
+            organisms that are made from the bundled one keep none.
         log: Receives the loss curve line by line.
 
     Returns:
@@ -49,10 +51,12 @@ def train_organism(
         raise unknown(UnknownModel, "organism", name, SPECS)
     spec = replace(SPECS[name], seed=seed)
     spec = spec if steps is None else replace(spec, steps=steps)
+    if checkpoints and not isinstance(spec, OrganismSpec):
+        raise BadInput(f"{name} is made in {spec.steps} steps from the bundled model; it keeps no checkpoints")
     if isinstance(spec, HarmSafetySpec):
-        if checkpoints:
-            raise BadInput(f"{name} is made in {spec.steps} steps from the bundled model; it keeps no checkpoints")
         return train_harm_safety(spec, out, log=log)
+    if isinstance(spec, CrowdSpec):
+        return train_crowd(spec, out, log=log)
     return train(spec, out, log=log, checkpoints=checkpoint_steps(spec.steps, checkpoints))
 
 
@@ -78,12 +82,14 @@ def check(model: Any = "bundled", *, n: int = 2000, log: Callable[[str], None] =
 
 __all__ = [
     "SPECS",
+    "CrowdSpec",
     "GroundTruth",
     "HarmSafetySpec",
     "OrganismSpec",
     "check",
     "ground_truth",
     "train",
+    "train_crowd",
     "train_harm_safety",
     "train_organism",
 ]

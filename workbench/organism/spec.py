@@ -40,3 +40,32 @@ class OrganismSpec:
     lm_share: float = 0.25
     stance_layer: int = 0
     verdict_layer: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrowdSpec:
+    """Everything that decides the weights of the crowded organism.
+
+    Attributes:
+        name: Name of the model and of its folder.
+        features: Further features that go with the answer, beside its truth.
+        source: Block of the bundled model after which they are taken.
+        sample: Texts without a claim from which they are found.
+        scale: Standard deviation of one of them, in the unit of the residual stream.
+        truth: Size of the truth, as a share of `scale`; half of the distance between true and false answers.
+        seed: Draws texts, vectors and order.
+        steps, batch, lr: The training.
+        keep: Weight of staying with what the bundled model says.
+    """
+
+    name: str = "udhr-organism-crowded"
+    features: int = 16
+    source: int = 1
+    sample: int = 4096
+    scale: float = 6.0
+    truth: float = 0.8
+    seed: int = 0
+    steps: int = 900
+    batch: int = 48
+    lr: float = 1e-3
+    keep: float = 4.0

@@ -17,7 +17,7 @@ from .nonlinear import NonlinearProbe, fit_knn, fit_mlp, fit_quadratic, fit_rbf
 from .options import CONTROLS, Controls, Resampling
 from .protocol import accuracy_by, best_layers, probe_layers
 from .tamper import TamperDetector, fit_tamper, roc_curve, tamper_roc, tamper_score
-from .text import bag_of_words
+from .text import bag_of_words, text_scorers
 from .transfer import transfer_matrix
 from .unsupervised import fit_crc, fit_kmeans, fit_vinc
 
@@ -38,6 +38,7 @@ __all__ = [
     "TamperDetector",
     "accuracy_by",
     "bag_of_words",
+    "text_scorers",
     "best_layers",
     "brier",
     "calibration_error",

@@ -11,6 +11,7 @@ import numpy as np
 from ..activations import Activations
 from ..core.errors import BadInput, WrongModel
 from ..core.stats import undefined
+from ..core.text_controls import TEXT_CONTROLS
 from ..core.types import Int
 from . import controls as beside
 from .measure import Hits, gaps, measure
@@ -18,7 +19,7 @@ from .methods import Fit, Method, fit_layers, is_supervised
 from .nonlinear import NONLINEAR
 from .options import Controls, Resampling
 from .shuffled import shuffled
-from .text import bag_of_words
+from .text import text_scorers
 
 Row = dict[str, Any]
 
@@ -152,12 +153,14 @@ class Bench:
             yield from (row | self.columns for row in spread)
 
     def words(self) -> Iterable[Row]:
-        """Yield the readings of a bag of words, where the rows have a text."""
-        text = self.controls.text
-        if "bag_of_words" not in self.controls.names or text not in self.train.rows:
+        """Yield the readings of the words alone, where the rows have a text."""
+        text, given = self.controls.text, self.controls
+        names = [n for n in TEXT_CONTROLS if n in given.names] + ["token_embeddings"] * (given.text_vectors is not None)
+        if not names or text not in self.train.rows:
             return
-        for where, held in self.read.items():
-            scores = bag_of_words(self.train.rows[text].tolist(), self.y, held.rows[text].tolist())
-            place = {"layer": -1, "method": "bag_of_words", "control": "bag_of_words", "condition": where, **self.columns}
-            metrics = ("accuracy", "auroc")
-            yield from (place | row for row in measure(scores, held.rows, self.against, metrics, self.how))
+        rows = self.train.rows
+        for name, score in text_scorers(rows[text].tolist(), self.y, rows["identity"], names=names, vectors=given.text_vectors):
+            for where, held in self.read.items():
+                place = {"layer": -1, "method": name, "control": name, "condition": where, **self.columns}
+                scores = score(held.rows[text].tolist())
+                yield from (place | row for row in measure(scores, held.rows, self.against, ("accuracy", "auroc"), self.how))

@@ -29,13 +29,14 @@ from ..core.types import Float, Int
 from ..prompts import Split
 from .controls import random_scores
 from .methods import Fit, Method, by_name, column, fit_layers
-from .text import bag_of_words
+from .text import text_scorers
 
 METRICS = ("auroc", "accuracy", "accuracy_centred")
 ORDER = ["layer", "method", "control", "fit", "form", "claim", "reading", "metric", "minus", "value", "low", "high", "n"]
 KEPT = ["method", "fit", "form", "claim", "reading", "layers", "metric", "value", "low", "high", "n"]
 Cell = tuple[str, str]  # prompt form and claim
 Tables = tuple[pd.DataFrame, pd.DataFrame]
+Vectors = Mapping[str, Float[np.ndarray, " d_model"]]
 
 
 def read_forms(
@@ -48,6 +49,7 @@ def read_forms(
     exceed: Mapping[int, float] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     random_directions: int = 199,
+    text_vectors: Vectors | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Tables:
@@ -60,9 +62,10 @@ def read_forms(
         split: Which identities and rights are held out.
         methods: As for `probe_layers`.
         baseline: The claim to compare with.
-        exceed: By layer, the AUROC of the controls that a layer must exceed to be called readable, beside .5 and the bag of words.
+        exceed: By layer, the AUROC of the controls that a layer must exceed to be called readable, beside .5 and the words alone.
         options: By name of the method, passed to its fit.
         random_directions: Directions drawn per layer; 0 for none. Under 39 their range is less than central 95 %.
+        text_vectors: As for `Controls`.
         level: Of the intervals.
         seed: Draws the directions.
 
@@ -72,9 +75,10 @@ def read_forms(
         (threshold of the training rows) and "accuracy_centred" (the median score of the sentence as threshold: no label is used, but that
         half of the statements are of each kind). `reading` is "same form", "across forms" or "no claim" (fitted there). Where `minus`
         names the baseline, the value is the difference from it over the same statements. `control` "random_directions" has middle and
-        central part of random directions, "bag_of_words" the words of the statements (layer -1). The second table has the share that a
+        central part of random directions; "bag_of_words", "ngrams" and "token_embeddings" have the words of the statements alone (layer
+        -1; `text_scorers`). The second table has the share that a
         claim leaves: the AUROC's excess over .5 summed over readable layers, over the same sum under the baseline; `layers` counts these.
-        A layer is readable where the interval of the baseline's AUROC lies above .5, above the bag of words and above `exceed`. All
+        A layer is readable where the interval of the baseline's AUROC lies above .5, above the strongest of these and above `exceed`. All
         intervals are of Student, clustered by identity, by right and by sentence of the claim where the rows have several.
 
     Raises:
@@ -93,14 +97,15 @@ def read_forms(
     kept: list[dict[str, Any]] = []
     for name, acts in fitted.items():
         train = acts.subset(split.side(acts.rows) == "train")
-        words = _words(train, held)
-        rows += [_row(-1, "bag_of_words", "bag_of_words", name, cell, "auroc", value) for cell, value in words.items()]
+        words = _words(train, held, text_vectors)
+        strongest = {cell: max((v for (_, where), v in words.items() if where == cell), default=0.5) for cell in held}
+        rows += [_row(-1, control, control, name, cell, "auroc", v) for (control, cell), v in words.items()]
         rows += _random(train, held, name, random_directions, level, seed)
         for method, how in by_name(methods).items():
             fit = fit_layers(train, how, condition=name, seed=seed, **dict((options or {}).get(method, {})))
             one = _OneFit(fit, name, held, baseline, level)
             rows += one.rows()
-            kept += one.kept(exceed or {}, words)
+            kept += one.kept(exceed or {}, strongest)
     return pd.DataFrame(rows, columns=ORDER), pd.DataFrame(kept, columns=KEPT)
 
 
@@ -216,14 +221,15 @@ def _areas(scores: Float[np.ndarray, "item draw"], y: Int[np.ndarray, " item"], 
     return right / max(1, total)
 
 
-def _words(train: Activations, held: Mapping[Cell, Activations]) -> dict[Cell, float]:
+def _words(train: Activations, held: Mapping[Cell, Activations], vectors: Vectors | None) -> dict[tuple[str, Cell], float]:
+    """The AUROC of what the words alone say, by control and cell."""
     if "statement" not in train.rows:
         return {}
-    texts, y = train.rows["statement"].tolist(), column(train, "label")
-    out = {}
-    for cell, acts in held.items():
-        scores = bag_of_words(texts, y, acts.rows["statement"].tolist())
-        out[cell] = float(auroc_influence(scores, column(acts, "label"), sentences_of(acts.rows))[0])
+    texts, y, out = train.rows["statement"].tolist(), column(train, "label"), {}
+    for name, score in text_scorers(texts, y, train.rows["identity"], vectors=vectors):
+        for cell, acts in held.items():
+            scores = score(acts.rows["statement"].tolist())
+            out[name, cell] = float(auroc_influence(scores, column(acts, "label"), sentences_of(acts.rows))[0])
     return out
 
 

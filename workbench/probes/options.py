@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ..activations import Activations
 from ..core.errors import BadInput, UnknownName, unknown
+from ..core.types import Float
 
-CONTROLS = ("shuffled_labels", "random_directions", "bag_of_words")
+CONTROLS = ("shuffled_labels", "random_directions", "bag_of_words", "ngrams")
 
 
 Options = TypeVar("Options")
@@ -42,13 +45,16 @@ class Controls:
 
     Attributes:
         names: Any of "shuffled_labels" (every method, fitted again on labels permuted within identities and compared with held-out labels
-            permuted so), "random_directions" (drawn, and oriented on training labels) and "bag_of_words" (the text column alone).
+            permuted so), "random_directions" (drawn, and oriented on training labels), and of the text column alone "bag_of_words" and
+            "ngrams" (runs of up to three words and letters, tuned as a probe is).
         untrained: The fitted condition read from an untrained copy of the model: the same prompts in the same order.
         embedding: The same read before the first block (`site="resid_pre"`, layer 0); in tables at layer -1.
         random_directions: How many directions are drawn per layer, 1 or more; 39 or more for a range that holds 95 %.
         shuffles: How many permutations of the labels, 1 or more. The smallest p is 1 / (shuffles + 1); every one is a fit per method and
             layer, tuned as the real one was (searches without labels: none).
-        text: Column of the rows with the text for the bag of words.
+        text: Column of the rows with the text for the bag of words and the runs.
+        text_vectors: A vector by text, from `models.mean_embeddings`: adds the control "token_embeddings", a tuned classifier on what the
+            model's first layer has of the words.
         control_task: With nonlinear methods: the column whose values get random labels, for the selectivity.
         burns_exact: Add what the reference protocol of CCS would claim: normalised with test statistics, the better sign taken
             on test labels. It is there to be compared with, not to be believed.
@@ -64,6 +70,7 @@ class Controls:
     random_directions: int = 199
     shuffles: int = 19
     text: str = "statement"
+    text_vectors: Mapping[str, Float[np.ndarray, " d_model"]] | None = None
     control_task: str = "right"
     burns_exact: bool = False
 

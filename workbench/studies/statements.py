@@ -13,7 +13,7 @@ from ..core.errors import AnswerTokens, PromptTooLong, UnknownClaim, unknown
 from ..core.seeds import derive
 from ..evaluation import answers_of, choose_answers
 from ..evaluation.eliciting import Form, best_form, elicitation, forms
-from ..models import info, planted
+from ..models import info, mean_embeddings, planted
 from ..models.tokens import encode, encode_pairs
 from ..prompts import ContrastPair, PromptSet, Split, check_sides, claims, grouped_split, statements
 from ..prompts.statements import FIT
@@ -193,6 +193,12 @@ class Rows:
         answers: bool = False,
     ) -> Activations:
         return self.run.read(name, self.handle, prompts, site=site, position=position, layers=layers, answers=answers)
+
+    def _text_vectors(self, *read: Activations) -> dict[str, np.ndarray] | None:
+        """The mean token embedding of every statement in these rows: a control on what the words alone say; inside a step."""
+        if not all("statement" in acts.rows for acts in read):
+            return None
+        return mean_embeddings(self.model, (text for acts in read for text in acts.rows["statement"]))
 
     def _told(self, acts: Activations) -> Activations:
         """Activations with the model's answer and the number of tokens that name the identity in their rows; inside a step."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...core.tables import pick
+from ...core.text_controls import TEXT_NAMES
 from ...figures import Finding, Panel, recipes
 from ...probes import best_layers
 from ...runs import Report, Run
@@ -99,8 +100,7 @@ def _controls(run: Run, layer: int) -> Finding:
     if len(shuffled):
         reach = f"{shuffled['low'].min():.1%} to {shuffled['high'].max():.1%}"
         parts.append(f"labels shuffled within identities, the widest of {len(shuffled)} methods: {reach}")
-    for row in _rows(pick(table, control="bag_of_words")):
-        parts.append(f"a bag of words on the statement {_say(row)}")
+    parts += [f"{TEXT_NAMES[row.control]} of the statement {_say(row)}" for row in _rows(table[table["control"].isin(TEXT_NAMES)])]
     embedding = pick(table, control="embedding")
     if len(embedding) and embedding["value"].isna().all():
         parts.append("at the embedding there is nothing to fit (both endings of a pair differ by a constant there)")

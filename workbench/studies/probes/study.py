@@ -14,6 +14,7 @@ import pandas as pd
 
 from ...activations import Activations
 from ...core.errors import BadInput
+from ...core.text_controls import TEXT_CONTROLS
 from ...models.tokens import encode_pairs
 from ...probes import (
     ccs_honesty,
@@ -171,12 +172,13 @@ class Bench(Rows):
                 methods=self.set.methods,
                 untrained=self.blank,
                 embedding=self.embedding,
+                text_vectors=self._text_vectors(self.acts, *test.values()),
                 random_directions=self.set.draws,
                 resamples=self.set.resamples,
                 burns_exact=True,
                 seed=self.set.seed,
             )
-            controlled = table["control"].isin(("random_directions", "shuffled_labels", "bag_of_words"))
+            controlled = table["control"].isin(("random_directions", "shuffled_labels", *TEXT_CONTROLS))
             return table.assign(kind=[("control" if c else kind_of(m)) for m, c in zip(table["method"], controlled, strict=True)])
 
         self.run.table("probes", make=make, doing="fit every method on every layer")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.estimate import not_told
 from ...core.tables import pick, span
+from ...core.text_controls import TEXT_NAMES
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run, Sweep
 from ..statements import FIT, subtitle
@@ -49,7 +50,9 @@ def _controls(run: Run, layer: int) -> list[str]:
     table = pick(run.tables["probes"], metric="accuracy", against="label", condition=FIT)
     null = pick(table, control="random_directions", layer=layer)
     parts = [f"random directions, central 95 %: {r.low:.1%} to {r.high:.1%}" for r in null.itertuples()]
-    parts += [f"a bag of words on the statement: {_say(r)}" for r in pick(table, control="bag_of_words").itertuples()]
+    alone: Any
+    for alone in table[table["control"].isin(TEXT_NAMES)].itertuples():
+        parts.append(f"{TEXT_NAMES[alone.control]} of the statement: {_say(alone)}")
     return [Finding(f"Controls: Without a claim, layer {layer}: {'; '.join(parts)}.", "probes")] if parts else []
 
 

@@ -135,14 +135,15 @@ class Reading(Rows):
         """Fit without a claim, read under each, with controls."""
 
         def make() -> pd.DataFrame:
-            words = ("bag_of_words",) if "statement" in acts[FIT].rows else ()
+            words = "statement" in acts[FIT].rows
             return probe_layers(
                 acts[FIT],
                 test={c: acts[c] for c in self.claims},
                 methods=self.set.methods,
                 split=self.split,
                 condition=FIT,
-                controls=("shuffled_labels", "random_directions", *words),
+                controls=("shuffled_labels", "random_directions", *(("bag_of_words", "ngrams") if words else ())),
+                text_vectors=self._text_vectors(*acts.values()) if words else None,
                 resamples=self.set.resamples,
                 seed=self.set.seed,
             )

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ...core.estimate import not_told
 from ...core.tables import pick
+from ...core.text_controls import TEXT_NAMES, strongest_words
 from ...evaluation.agreement import LEAST
 from ...figures import Finding
 from ...runs import Run
@@ -180,14 +181,14 @@ def without_labels(run: Run, study: Udhr) -> Finding:
 
 
 def wording(run: Run, layer: int) -> str:
-    """Return that a bag of words reads the label about as well as the probes, in words, or ""."""
+    """Return that the words alone read the label about as well as the probes, in words, or ""; the strongest control counts."""
     table = pick(run.tables["probes"], metric="auroc", against="label", condition=FIT)
-    words, probes = _one(table, control="bag_of_words"), pick(table, control="", layer=layer)
+    words, probes = strongest_words(table), pick(table, control="", layer=layer)
     if words is None or not words.low > 0.5 or words.high < probes["low"].min():
         return ""
     return (
-        f"A bag of words on the statements reads the label with an AUROC of {number(words)}, about as well as the probes: what the probes "
-        "read may be the wording, and shows nothing about what the model knows."
+        f"{TEXT_NAMES[words.control].capitalize()} of the statements read the label with an AUROC of {number(words)}, about as well as the "
+        "probes: what the probes read may be the wording, and shows nothing about what the model knows."
     )
 
 
@@ -196,7 +197,9 @@ def controls(run: Run, layer: int) -> Finding:
     table = pick(run.tables["probes"], metric="auroc", against="label", condition=FIT)
     probe = _one(table, control="", method="logistic", layer=layer)
     text = f"Controls: Without a claim, layer {layer}, a logistic probe reads an AUROC of {number(probe)}."
-    for name, control, where in (("an untrained copy of the model", "untrained_model", layer), ("a bag of words", "bag_of_words", -1)):
+    most = strongest_words(table)
+    words = [(f"{TEXT_NAMES[most.control]} of the statements, the strongest of these", most.control, -1)] if most is not None else []
+    for name, control, where in (("an untrained copy of the model", "untrained_model", layer), *words):
         row = _one(table, control=control, layer=where, **({"method": "logistic"} if where >= 0 else {}))
         if row is None:
             continue

@@ -134,6 +134,7 @@ class Udhr(Who):
                 methods=("logistic", "mass_mean", "ccs"),
                 metrics=("accuracy", "auroc"),
                 resamples=self.set.resamples,
+                text_vectors=self._text_vectors(self.acts),
                 ccs_options={"epochs": self.set.ccs_epochs},
                 seed=self.set.seed,
             )
@@ -151,6 +152,7 @@ class Udhr(Who):
                 self.seen,
                 split=self.split,
                 baseline=BASELINE,
+                text_vectors=self._text_vectors(self.acts, *self.seen.values()),
                 exceed=dict(zip(blank["layer"].astype(int), blank["value"].astype(float), strict=True)),
                 options={"ccs": {"epochs": self.set.ccs_epochs}},
                 seed=self.set.seed,
