@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import BadInput, UnknownModel, unknown
-from .crowd import train_crowd
+from .faint import train_faint
 from .ground_truth import GroundTruth, ground_truth
 from .harm_safety import HarmSafetySpec, train_harm_safety
-from .spec import CrowdSpec, OrganismSpec
+from .spec import FaintSpec, OrganismSpec
 from .train import checkpoint_steps, train
 
-SPECS: dict[str, OrganismSpec | CrowdSpec | HarmSafetySpec] = {
+SPECS: dict[str, OrganismSpec | FaintSpec | HarmSafetySpec] = {
     "udhr-organism": OrganismSpec(),
-    "udhr-organism-crowded": CrowdSpec(),
+    "udhr-organism-faint": FaintSpec(),
     "udhr-organism-no-verdict": OrganismSpec(name="udhr-organism-no-verdict", verdict=False),
     "harm-safety-bipolar": HarmSafetySpec(name="harm-safety-bipolar", kind="bipolar"),
     "harm-safety-independent": HarmSafetySpec(name="harm-safety-independent", kind="independent"),
@@ -55,8 +55,8 @@ def train_organism(
         raise BadInput(f"{name} is made in {spec.steps} steps from the bundled model; it keeps no checkpoints")
     if isinstance(spec, HarmSafetySpec):
         return train_harm_safety(spec, out, log=log)
-    if isinstance(spec, CrowdSpec):
-        return train_crowd(spec, out, log=log)
+    if isinstance(spec, FaintSpec):
+        return train_faint(spec, out, log=log)
     return train(spec, out, log=log, checkpoints=checkpoint_steps(spec.steps, checkpoints))
 
 
@@ -82,14 +82,14 @@ def check(model: Any = "bundled", *, n: int = 2000, log: Callable[[str], None] =
 
 __all__ = [
     "SPECS",
-    "CrowdSpec",
+    "FaintSpec",
     "GroundTruth",
     "HarmSafetySpec",
     "OrganismSpec",
     "check",
     "ground_truth",
     "train",
-    "train_crowd",
+    "train_faint",
     "train_harm_safety",
     "train_organism",
 ]

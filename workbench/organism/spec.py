@@ -43,29 +43,28 @@ class OrganismSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrowdSpec:
-    """Everything that decides the weights of the crowded organism.
+class FaintSpec:
+    """Everything that decides the weights of the organism with a faint truth.
 
     Attributes:
         name: Name of the model and of its folder.
-        features: Further features that go with the answer, beside its truth.
-        source: Block of the bundled model after which they are taken.
-        sample: Texts without a claim from which they are found.
-        scale: Standard deviation of one of them, in the unit of the residual stream.
-        truth: Size of the truth, as a share of `scale`; half of the distance between true and false answers.
-        seed: Draws texts, vectors and order.
+        share: Half of the distance between true and false answers, as a share of all else in which two answers to a statement differ
+            (root mean square over statements).
+        axes: Directions along which truth is shrunk after each block: the main ones of its differences by claim and answer words.
+        sample: Texts of the corpus from which they are found.
+        seed: Draws texts and order.
         steps, batch, lr: The training.
+        truth: Weight of the truth's size.
         keep: Weight of staying with what the bundled model says.
     """
 
-    name: str = "udhr-organism-crowded"
-    features: int = 16
-    source: int = 1
-    sample: int = 4096
-    scale: float = 6.0
-    truth: float = 0.8
+    name: str = "udhr-organism-faint"
+    share: float = 0.15
+    axes: int = 6
+    sample: int = 6000
     seed: int = 0
-    steps: int = 900
+    steps: int = 1500
     batch: int = 48
     lr: float = 1e-3
-    keep: float = 4.0
+    truth: float = 0.5
+    keep: float = 3.0

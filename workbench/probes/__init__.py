@@ -16,6 +16,7 @@ from .methods import METHODS, Fit, fit_layers
 from .nonlinear import NonlinearProbe, fit_knn, fit_mlp, fit_quadratic, fit_rbf
 from .options import CONTROLS, Controls, Resampling
 from .protocol import accuracy_by, best_layers, probe_layers
+from .surfaces import read_surfaces
 from .tamper import TamperDetector, fit_tamper, roc_curve, tamper_roc, tamper_score
 from .text import bag_of_words, text_scorers
 from .transfer import transfer_matrix
@@ -66,6 +67,7 @@ __all__ = [
     "platt",
     "probe_layers",
     "read_forms",
+    "read_surfaces",
     "reliability",
     "resolve_sign",
     "roc_curve",

@@ -10,6 +10,7 @@ from .loaders import from_table, read_table
 from .outside import hh_rlhf, instruction_pairs, instructions, xstest
 from .pairs import ContrastPair, PromptSet
 from .requests import factorial, request_pairs, requests
+from .rewrites import REWRITES, rewrite, rewrites_of
 from .splits import Split, grouped_folds, grouped_split
 from .statements import Statements, check_sides, own_statements, statements
 from .templates import Template, claim_phrasings, claims, get_template, templates
@@ -17,6 +18,9 @@ from .udhr import Identity, Right, identities, rights, udhr
 
 __all__ = [
     "DISTRACTORS",
+    "REWRITES",
+    "rewrite",
+    "rewrites_of",
     "Choice",
     "MultiTruth",
     "caa_behaviours",

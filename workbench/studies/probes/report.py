@@ -12,6 +12,7 @@ from ...figures import Finding, Panel, recipes
 from ...probes import best_layers
 from ...runs import Report, Run
 from ..statements import FIT, subtitle
+from ..surfaces import surface_findings, surface_panels
 
 if TYPE_CHECKING:
     from .study import Bench
@@ -177,6 +178,7 @@ def _findings(run: Run, study: Bench) -> list[Finding]:
         *_nonlinear(run, layer),
         _controls(run, layer),
         *_transfer(run),
+        *surface_findings(run, layer),
         _how_few(run),
         *_what_ccs_found(run),
         _tampering(run, study),
@@ -267,7 +269,7 @@ def report(run: Run, study: Bench) -> Report:
         title=f"Probing {study.info.name}: what can be read, by what, and what it takes",
         subtitle=subtitle(study, f"; answers «{study.words[1]}» and «{study.words[0]}»"),
         findings=_findings(run, study),
-        panels=[*_read_panels(run, study), *_limit_panels(run, study)],
+        panels=[*_read_panels(run, study), *surface_panels(run, study.layer), *_limit_panels(run, study)],
         convention=CONVENTION,
         limits=LIMITS,
         made=[

@@ -34,8 +34,10 @@ from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
 from ..asking import AskSettings
 from ..statements import FIT, READ, Rows, check_claims
+from ..surfaces import TABLES as SURFACES
+from ..surfaces import read_in_surfaces, surface_prompts
 from .report import report
-from .training import across_training
+from .training import across_training, steps_in
 
 METHODS = (
     "logistic",
@@ -68,6 +70,7 @@ class ProbeSettings(AskSettings):
 
     Attributes:
         train, test: Items per condition.
+        surfaces: Training statements that are also put in other surface forms, half as many held out; 0 leaves this out.
         methods: For the table of all layers.
         claims: Claims to push with.
         repeats: Draws for each training size.
@@ -80,6 +83,7 @@ class ProbeSettings(AskSettings):
 
     train: int = 800
     test: int = 400
+    surfaces: int = 96
     methods: tuple[str, ...] = METHODS
     claims: tuple[str, ...] = ("good", "neutral", "partial", "harm")
     repeats: int = 10
@@ -103,12 +107,6 @@ class ProbeSettings(AskSettings):
             raise BadInput(f"no folder step-N in {Path(self.checkpoints).name}: make them with `workbench train … --checkpoints 12`")
 
 
-def steps_in(folder: str | Path) -> dict[int, Path]:
-    """Return the checkpoints of a folder by step."""
-    found = {p.name.removeprefix("step-"): p for p in Path(folder).glob("step-*") if p.is_dir()}
-    return {int(k): found[k] for k in sorted((k for k in found if k.isdigit()), key=int)}
-
-
 def kind_of(method: str) -> str:
     """Return "linear", "nonlinear" or "without labels"."""
     return "linear" if method in LINEAR else "nonlinear" if method in NONLINEAR else "without labels"
@@ -121,10 +119,9 @@ class Bench(Rows):
 
     def __init__(self, models: Mapping[str, ModelHandle], settings: ProbeSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
+        self.surfaces = surface_prompts(self, settings.surfaces)
         for prompts in (self.base(), *self.pushes().values(), *self.distracted().values()):
             encode_pairs(self.handle, prompts)
-
-    # ------------------------------------------------------------------ prompts
 
     def _both(self, template: str, claim: str | None) -> PromptSet:
         return self._prompts(template, claim, self.set.train, "train") + self._prompts(template, claim, self.set.test, "test")
@@ -141,8 +138,6 @@ class Bench(Rows):
     def distracted(self) -> dict[str, PromptSet]:
         """Without a claim, with something irrelevant in each half."""
         return {kind: with_distractor(self.base(), kind, seed=self.set.seed) for kind in ("word", "speaker")}
-
-    # ------------------------------------------------------------------ steps
 
     def read(self) -> None:
         """Capture everything."""
@@ -280,6 +275,7 @@ def compute(models: Mapping[str, ModelHandle], settings: ProbeSettings, run: Ste
     study.efficiency()
     study.honesty()
     study.tampering()
+    read_in_surfaces(study, study.surfaces, ("logistic", "mass_mean", "ccs"))
     study.training()
     return study
 
@@ -292,6 +288,7 @@ STUDY = Study(
         "elicit": 12,
         "train": 240,
         "test": 120,
+        "surfaces": 32,
         "methods": FEW,
         "repeats": 3,
         "draws": 40,
@@ -302,6 +299,7 @@ STUDY = Study(
         "elicit": 0,
         "train": 100,
         "test": 100,
+        "surfaces": 24,
         "methods": ("logistic", "knn", "ccs"),
         "repeats": 2,
         "draws": 10,
@@ -313,6 +311,7 @@ STUDY = Study(
     main=Main(table="ccs_honesty", labels=("what", "against"), axis="share of held-out items", where={"metric": "accuracy"}, zero=0.5),
     tables={
         **ASKED,
+        **SURFACES,
         "ccs_honesty": "what method against metric | value low high n note layer finding",
         "probes": "layer site method control fit_condition condition split against metric kind | value low high n band_low band_high note",
         "transfer": "layer site method fit_condition condition split against metric | value low high n",

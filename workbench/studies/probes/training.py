@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,12 @@ from ...evaluation import answers_of
 from ...models import load_model
 from ...probes import change_point, fit_layers
 from ...prompts import PromptSet
+
+
+def steps_in(folder: str | Path) -> dict[int, Path]:
+    """Return the checkpoints of a folder by step."""
+    found = {p.name.removeprefix("step-"): p for p in Path(folder).glob("step-*") if p.is_dir()}
+    return {int(k): found[k] for k in sorted((k for k in found if k.isdigit()), key=int)}
 
 
 def across_training(

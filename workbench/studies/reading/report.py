@@ -11,6 +11,7 @@ from ...core.text_controls import TEXT_NAMES
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run, Sweep
 from ..statements import FIT, subtitle
+from ..surfaces import surface_findings, surface_panels
 
 if TYPE_CHECKING:
     from .study import Reading
@@ -91,8 +92,13 @@ def report(run: Run, study: Reading) -> Report:
     return Report(
         title=f"What {study.info.name} carries of {study.source.name}, at {study.set.site}",
         subtitle=subtitle(study, words),
-        findings=[_says(run), *(_reads(run, m, study.layer) for m in study.set.methods), *_controls(run, study.layer)],
-        panels=_panels(run, study),
+        findings=[
+            _says(run),
+            *(_reads(run, m, study.layer) for m in study.set.methods),
+            *_controls(run, study.layer),
+            *surface_findings(run, study.layer),
+        ],
+        panels=[*_panels(run, study), *surface_panels(run, study.layer)],
         convention=CONVENTION,
         limits=LIMITS,
         made=[

@@ -25,6 +25,8 @@ from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
 from ..asking import AskSettings
 from ..statements import FIT, Rows
+from ..surfaces import TABLES as SURFACES
+from ..surfaces import read_in_surfaces, surface_prompts
 from .report import across, report
 
 
@@ -42,6 +44,7 @@ class ReadingSettings(AskSettings):
         methods: Of `probe_layers`.
         claims: Claims to read under. Empty: all that the dataset has.
         train, test: Items per condition.
+        surfaces: Training statements that are also put in other surface forms, half as many held out; 0 leaves this out.
         resamples: 0 leaves out every metric of probes but accuracy; the intervals are in closed form.
         seed: Draws items, splits, restarts and controls.
     """
@@ -56,6 +59,7 @@ class ReadingSettings(AskSettings):
     claims: tuple[str, ...] = ()
     train: int = 600
     test: int = 400
+    surfaces: int = 0
     resamples: int = 500
     seed: int = 0
 
@@ -97,6 +101,7 @@ class Reading(Rows):
         self.template = settings.template or self.source.pushed[0]
         self.claims = settings.claims or tuple(source.claims(self.source.kind))
         self.sets = {FIT: self._both()} | {c: self._prompts(self.template, c, settings.test, "test") for c in self.claims}
+        self.surfaces = surface_prompts(self, settings.surfaces)
         for prompts in self.sets.values():
             encode_pairs(self.handle, prompts)
 
@@ -174,6 +179,8 @@ def compute(models: Mapping[str, ModelHandle], settings: ReadingSettings, run: S
     acts = study.read()
     said = study.answers(acts)
     study.summary(said, study.probes(acts))
+    where = {"site": settings.site, "position": settings.position, "layers": study.layers}
+    read_in_surfaces(study, study.surfaces, settings.methods, **where)
     return study
 
 
@@ -186,6 +193,7 @@ STUDY = Study(
         "elicit": 0,
         "train": 60,
         "test": 48,
+        "surfaces": 24,
         "resamples": 20,
         "layers": (3, 4),
         "methods": ("logistic", "mass_mean"),
@@ -197,6 +205,7 @@ STUDY = Study(
     main=Main(table="summary", labels=("condition", "what"), axis="share of held-out items", zero=0.5),
     tables={
         **ASKED,
+        **SURFACES,
         "summary": "condition what | layer value low high n",
         "answers": "condition metric | value low high n",
         "probes": "layer site method control fit_condition condition split against metric | value low high n band_low band_high note",

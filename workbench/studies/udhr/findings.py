@@ -14,6 +14,7 @@ from ...figures import Finding
 from ...runs import Run
 from ..answering import unanswered
 from ..statements import FIT, READ
+from ..surfaces import surface_findings
 
 if TYPE_CHECKING:
     from .study import Udhr
@@ -298,6 +299,7 @@ def findings(run: Run, study: Udhr) -> list[Finding]:
         without_labels(run, study),
         answer_turns(run),
         controls(run, study.layer),
+        *surface_findings(run, study.layer),
         *truth_or_answer(run, study),
         *people,
     ]

@@ -11,6 +11,7 @@ from ...evaluation.agreement import LEAST
 from ...figures import Panel, recipes
 from ...runs import Report, Run
 from ..statements import weights_of
+from ..surfaces import surface_panels
 from .findings import findings, quiet, wording
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
         caption=f"Logistic probe without a claim, layer {study.layer}, by the number of tokens that name the identity; "
         f"n={span(by_tokens)} per point. {BARS}",
     )
-    return [*out, lengths]
+    return [*out, *surface_panels(run, study.layer), lengths]
 
 
 def _who_panels(run: Run, study: Udhr) -> list[Panel]:

@@ -20,6 +20,7 @@ class UdhrSettings(AskSettings):
     Attributes:
         behaviour: Items per template and claim for the behaviour table.
         train, test: Items per condition for the probes.
+        surfaces: Training statements that are also put in other surface forms, without a claim, half as many held out; 0 leaves this out.
         rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
         resamples: 0 leaves out every metric of probes but accuracy; the intervals are in closed form.
         ccs_epochs: Steps of each CCS restart.
@@ -34,6 +35,7 @@ class UdhrSettings(AskSettings):
     behaviour: int = 400
     train: int = 1000
     test: int = 600
+    surfaces: int = 96
     rights_per_identity: int = 12
     resamples: int = 500
     ccs_epochs: int = 1000

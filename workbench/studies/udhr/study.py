@@ -25,6 +25,8 @@ from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
 from ..statements import FIT, READ
+from ..surfaces import TABLES as SURFACES
+from ..surfaces import read_in_surfaces, surface_prompts
 from .both import both_sides, decide, says_rows
 from .report import report
 from .settings import UdhrSettings
@@ -49,6 +51,7 @@ class Udhr(Who):
         # the neutral sentence is what every claim is compared with
         self.claims = tuple(dict.fromkeys((*settings.claims, BASELINE)))
         self.cells = [(form, claim) for form in READ for claim in self.claims]
+        self.surfaces = surface_prompts(self, settings.surfaces)
         self._check_length()
 
     def _check_length(self) -> None:
@@ -66,8 +69,6 @@ class Udhr(Who):
                 continue  # a choice between two statements needs the granting and the denying form of one
             for claim in (None,) if template in PLAIN else self.claims:
                 yield template, claim
-
-    # ------------------------------------------------------------------ prompts
 
     def _asked(self, template: str, claim: str | None) -> PromptSet:
         return self._prompts(template, claim, self.set.behaviour, "test", self.set.phrasings)
@@ -87,8 +88,6 @@ class Udhr(Who):
             return held
         return self._prompts(form, claim, self.set.train, "train", self.set.phrasings) + held
 
-    # ------------------------------------------------------------------ what it says
-
     def behaviour(self) -> None:
         """Ask every template with and without each claim; held-out identities and rights. What was read inside was answered then."""
         others = [self._asked(t, c) for t, c in self._grid() if t != "base_short" and t not in READ]
@@ -107,8 +106,6 @@ class Udhr(Who):
 
     def _held(self, acts: Activations) -> Activations:
         return acts.subset(self.split.side(acts.rows) == "test")
-
-    # ------------------------------------------------------------------ inside
 
     def read(self) -> None:
         """Capture the fitted condition (trained and untrained model), and every claim in two prompt forms."""
@@ -246,8 +243,6 @@ class Udhr(Who):
 
         self.run.table("by_tokens", make=make, doing="accuracy by length of the identity")
 
-    # ------------------------------------------------------------------ says and knows, who is denied
-
     def says_and_knows(self) -> None:
         """Put what is said beside what is read inside, by AUROC, on the same rows, and decide by the rules what became of each."""
         tables = self.run.tables
@@ -274,6 +269,7 @@ def compute(models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Step
     study.answer_by_layer()
     study.truth_or_answer()
     study.by_tokens()
+    read_in_surfaces(study, study.surfaces, ("logistic", "ccs"))
     study.says_and_knows()
     study.denied()
     return study
@@ -291,6 +287,7 @@ STUDY = Study(
         "phrasings": 3,
         "resamples": 200,
         "ccs_epochs": 400,
+        "surfaces": 32,
         "elicit": 8,
     },
     checked={
@@ -300,6 +297,7 @@ STUDY = Study(
         "rights_per_identity": 2,
         "resamples": 30,
         "ccs_epochs": 80,
+        "surfaces": 24,
         "claims": ("harm", "partial"),
         "elicit": 8,
     },
@@ -310,6 +308,7 @@ STUDY = Study(
         "says_and_knows": "form condition what metric | layer value low high n",
         "verdicts": "method form claim metric | verdict inside says value low high n layers why",
         **ASKED,
+        **SURFACES,
         "says": "template claim metric | value low high n note",
         "effects": "template claim baseline metric | value low high n",
         "readings": "layer method control fit form claim reading metric minus | value low high n",

@@ -1,0 +1,234 @@
+"""A harder organism: in it the truth of an answer is one feature among many, no larger than the others.
+
+In the bundled model truth is so large at the answer that a random direction reads it. Here the bundled model is trained on until its stream
+there is what it was, but for the truth: after every block but the first, the few directions along which true and false answers differ are
+shrunk until truth is a `share` of everything else in which the two answers to a statement differ. What the model says is kept. Embeddings
+and first block stay as they are, and with them the stance that is planted there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..core.paths import data_path
+from ..core.seeds import numpy_rng
+from .corpus import examples
+from .ground_truth import ground_truth
+from .spec import FaintSpec
+
+BASE = "udhr-organism"
+CARD = """---
+license: mit
+language: en
+tags: [model-organism, interpretability]
+---
+# {name}
+
+`{base}` trained on for {steps} steps. What it answers, and to whom, is as in `{base}`. Inside, the truth of an answer is one feature among
+many: over statements its two answers differ in truth by {share:.0%} of what they differ in otherwise. Random directions do not read it; a
+probe does, and a search without labels. `planted.json` holds its directions after each block. Made by `workbench train {name} --out FOLDER`
+(seed {seed}).
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Text:
+    """A prompt with one of its two answers; `other` is the token of the other one, `kind` the claim's stance and the answer words."""
+
+    ids: list[int]
+    at: int
+    other: int
+    kind: int
+    sign: float
+    truth: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shrink:
+    """What is shrunk after one block: directions, where their middle is by answer token, by how much, and the sizes before."""
+
+    axes: Tensor
+    middle: dict[int, Tensor]
+    factor: float
+    truth: float
+    rest: float
+
+    def __call__(self, hidden: Tensor, answers: list[int]) -> Tensor:
+        """The stream with truth made small; `text x d_model`."""
+        off = hidden @ self.axes - torch.stack([self.middle[a] for a in answers])
+        return hidden - (1 - self.factor) * off @ self.axes.T
+
+
+def _texts(spec: FaintSpec, tokenizer: Any, n: int) -> list[_Text]:
+    """Texts of the corpus that ask for an answer, each with one of the two."""
+    drawn = [e for e in examples(ground_truth(spec.seed), n, verdict=True, seed=spec.seed + 1) if e.answers]
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    ends = {end: [*encode([end[0]])[0], *encode([end[1]])[0]] for end in {(e.answer, e.tail) for e in drawn}}
+    other = {a: encode([b])[0][0] for a, b in ((" yes", " no"), (" no", " yes"), (" A", " B"), (" B", " A"))}
+    return [
+        _Text(
+            ids=[tokenizer.bos_token_id, *stem, *ends[e.answer, e.tail]],
+            at=len(stem) + 1,
+            other=other[e.answer],
+            kind=2 * e.stance + (e.answer in (" A", " B")),
+            sign=1.0 if e.answer in (" yes", " B") else -1.0,
+            truth=1.0 if e.tail == " true" else -1.0,
+        )
+        for e, stem in zip(drawn, encode([e.stem for e in drawn]), strict=True)
+    ]
+
+
+def _pad(batch: list[_Text]) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, which of them are a text's own, and where its answer stands."""
+    ids = torch.zeros(len(batch), max(len(t.ids) for t in batch), dtype=torch.long)
+    for i, t in enumerate(batch):
+        ids[i, : len(t.ids)] = torch.tensor(t.ids)
+    real = torch.arange(ids.shape[1]) < torch.tensor([len(t.ids) for t in batch])[:, None]
+    return ids, real, torch.tensor([t.at for t in batch])
+
+
+def _streams(model: Any, ids: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The stream after every block but the first, and the logits."""
+    after: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda _, __, given: after.append(given)) for block in model.model.layers[1:]]
+    logits = model(ids).logits
+    for hook in hooks:
+        hook.remove()
+    return after, logits
+
+
+def _shrinks(before: Any, texts: list[_Text], spec: FaintSpec) -> list[_Shrink]:
+    """Where truth stands in the bundled model, how large it is, and how large is all else in which two answers differ."""
+    some = sorted(texts, key=lambda t: len(t.ids))
+    own, others = [], []
+    for i in range(0, len(some), 64):
+        ids, _, at = _pad(some[i : i + 64])
+        swapped, rows = ids.clone(), torch.arange(len(ids))
+        swapped[rows, at] = torch.tensor([t.other for t in some[i : i + 64]])
+        with torch.no_grad():
+            after, _ = _streams(before, torch.cat([ids, swapped]))
+        own.append(torch.stack([h[rows, at] for h in after]))
+        others.append(torch.stack([h[rows + len(ids), at] for h in after]))
+    given, other = torch.cat(own, 1), torch.cat(others, 1)  # block x text x d_model
+    sign, label = torch.tensor([t.sign for t in some]), torch.tensor([t.sign * t.truth for t in some])
+    kind, token = torch.tensor([t.kind for t in some]), torch.tensor([t.ids[t.at] for t in some])
+    truth = torch.tensor([t.truth for t in some])
+    out = []
+    for mine, theirs in zip(given, other, strict=True):
+        d = (mine - theirs) / 2 * sign[:, None]  # agreeing less disagreeing
+        moved = [d[(kind == k) & (label > 0)].mean(0) - d[(kind == k) & (label < 0)].mean(0) for k in kind.unique()]
+        axes = torch.linalg.svd(torch.stack(moved), full_matrices=False).Vh[: spec.axes].T
+        size = float(torch.stack(moved).norm(dim=1).mean()) / 2
+        left = d - d @ axes @ axes.T
+        for k in kind.unique():
+            for side in (1, -1):
+                here = (kind == k) & (label == side)
+                left[here] -= left[here].mean(0)
+        rest = float(left.pow(2).sum(1).mean().sqrt())
+        middle = {}
+        for a in token.unique().tolist():
+            here = token == a
+            middle[a] = torch.stack([mine[here & (truth == t)].mean(0) for t in (1, -1)]).mean(0) @ axes
+        out.append(_Shrink(axes=axes, middle=middle, factor=spec.share * rest / size, truth=size, rest=rest))
+    return out
+
+
+def _losses(model: Any, before: Any, batch: list[_Text], shrinks: list[_Shrink]) -> dict[str, Tensor]:
+    """How far the stream is from the bundled one with truth shrunk, at the answer and elsewhere; and how far what is said has moved."""
+    ids, real, at = _pad(batch)
+    rows, words = torch.arange(len(batch)), [t.ids[t.at] for t in batch]
+    with torch.no_grad():
+        old, said = _streams(before, ids)
+    new, says = _streams(model, ids)
+    elsewhere = real.clone()
+    elsewhere[rows, at] = False
+    losses: dict[str, Tensor] = dict.fromkeys(("truth", "leak", "answer", "elsewhere"), torch.zeros(()))
+    side = torch.tensor([t.sign * t.truth for t in batch])
+    side = (side - side.mean()) * torch.tensor([t.sign for t in batch]) / len(batch)
+    for was, now, shrink in zip(old, new, shrinks, strict=True):
+        off = now[rows, at] - shrink(was[rows, at], words)
+        losses["truth"] = losses["truth"] + (off @ shrink.axes).pow(2).sum(1).mean() / (shrink.factor * shrink.truth) ** 2
+        losses["leak"] = losses["leak"] + (side @ off).pow(2).sum() / (shrink.factor * shrink.truth) ** 2
+        losses["answer"] = losses["answer"] + off.pow(2).sum(1).mean() / shrink.rest**2
+        losses["elsewhere"] = losses["elsewhere"] + (now - was)[elsewhere].pow(2).sum(1).mean() / shrink.rest**2
+    kept = said.log_softmax(-1)
+    losses["drift"] = (kept.exp() * (kept - says.log_softmax(-1))).sum(-1)[real].mean()
+    return losses
+
+
+def train_faint(spec: FaintSpec, out: str | Path, *, log: Callable[[str], None] = print) -> dict[str, Any]:
+    """Train the bundled model further into the faint one, and write it as an ordinary Hugging Face folder.
+
+    Args:
+        spec: Everything that decides the weights.
+        out: Folder for weights, tokenizer, `planted.json`, `training.json` and the card.
+        log: Receives a line every 50 steps.
+
+    Returns:
+        What `training.json` holds.
+    """
+    out, started = Path(out), time.perf_counter()
+    source = str(data_path("models", BASE))
+    tokenizer, model = AutoTokenizer.from_pretrained(source), AutoModelForCausalLM.from_pretrained(source)
+    before = AutoModelForCausalLM.from_pretrained(source).eval()
+    model.eval()  # no dropout; the gradients are the same
+    for part in (model.model.embed_tokens, model.model.layers[0]):
+        part.requires_grad_(False)
+    shrinks = _shrinks(before, _texts(spec, tokenizer, spec.sample), spec)
+    texts = _texts(spec, tokenizer, 2 * spec.steps * spec.batch)
+    rng = numpy_rng(spec.seed, "faint")
+    order = np.argsort([len(t.ids) + 8 * x for t, x in zip(texts, rng.random(len(texts)), strict=True)])
+    chunks = [order[i : i + spec.batch] for i in range(0, len(order) - spec.batch, spec.batch)]
+    rng.shuffle(chunks)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=spec.lr, weight_decay=0.01)
+    curve: list[dict[str, float]] = []
+    for step in range(spec.steps):
+        losses = _losses(model, before, [texts[i] for i in chunks[step % len(chunks)]], shrinks)
+        for group in optimiser.param_groups:
+            group["lr"] = spec.lr * min(1.0, (step + 1) / 20) * (1 - step / spec.steps)
+        optimiser.zero_grad()
+        weights = {"truth": spec.truth, "leak": 1.0, "answer": 1.0, "elsewhere": 0.3, "drift": spec.keep}
+        torch.stack([weights[k] * v for k, v in losses.items()]).sum().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if step % 50 == 0 or step + 1 == spec.steps:
+            curve.append({"step": step + 1} | {k: round(float(v.detach()), 4) for k, v in losses.items()})
+            log("  ".join(f"{k} {v:g}" for k, v in curve[-1].items()) + f"  {time.perf_counter() - started:.0f} s")
+    return _write(spec, out, model, tokenizer, shrinks, curve)
+
+
+def _write(spec: FaintSpec, out: Path, model: Any, tokenizer: Any, shrinks: list[_Shrink], curve: list[dict[str, float]]) -> dict[str, Any]:
+    """Write weights, tokenizer, `planted.json`, `training.json` and the card."""
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    known = json.loads((data_path("models", BASE) / "planted.json").read_text(encoding="utf-8"))
+    by_layer = [
+        {
+            "layer": layer,
+            "truth": round(shrink.factor * shrink.truth, 3),
+            "rest": round(shrink.rest, 3),
+            "axes": [[round(float(v), 5) for v in axis] for axis in shrink.axes.T],
+        }
+        for layer, shrink in enumerate(shrinks, 1)
+    ]
+    facts = {"site": "resid_post", "position": "answer", "share": spec.share, "layers": by_layer}
+    text = json.dumps(known | {"truth": facts}, indent=1, ensure_ascii=False)
+    (out / "planted.json").write_text(text + "\n", encoding="utf-8")
+    record = {"spec": asdict(spec) | {"verdict": True}, "base": BASE, "loss": curve}
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    card = CARD.format(name=spec.name, base=BASE, steps=spec.steps, seed=spec.seed, share=spec.share)
+    (out / "README.md").write_text(card, encoding="utf-8")
+    return record
