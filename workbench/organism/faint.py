@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng
 from .corpus import examples
-from .ground_truth import ground_truth
+from .ground_truth import STANCES, ground_truth
 from .spec import FaintSpec
 
 BASE = "udhr-organism"
@@ -146,6 +146,14 @@ def _shrinks(before: Any, texts: list[_Text], spec: FaintSpec) -> list[_Shrink]:
     return out
 
 
+def _side(batch: list[_Text], which: list[bool]) -> Tensor:
+    """Weights whose sum over rows is the mean difference by truth, over some of the texts."""
+    here = torch.tensor(which, dtype=torch.float32)
+    label, sign = torch.tensor([t.sign * t.truth for t in batch]), torch.tensor([t.sign for t in batch])
+    count = here.sum().clamp(min=1)
+    return here * (label - (here * label).sum() / count) * sign / count
+
+
 def _losses(model: Any, before: Any, batch: list[_Text], shrinks: list[_Shrink]) -> dict[str, Tensor]:
     """How far the stream is from the bundled one with truth shrunk, at the answer and elsewhere; and how far what is said has moved."""
     ids, real, at = _pad(batch)
@@ -156,12 +164,13 @@ def _losses(model: Any, before: Any, batch: list[_Text], shrinks: list[_Shrink])
     elsewhere = real.clone()
     elsewhere[rows, at] = False
     losses: dict[str, Tensor] = dict.fromkeys(("truth", "leak", "answer", "elsewhere"), torch.zeros(()))
-    side = torch.tensor([t.sign * t.truth for t in batch])
-    side = (side - side.mean()) * torch.tensor([t.sign for t in batch]) / len(batch)
+    # what goes with the answer that the model would give goes with truth under some claims and against it under others
+    sides = [_side(batch, [harm == (t.kind // 2 == STANCES.index("harm")) for t in batch]) for harm in (True, False)]
     for was, now, shrink in zip(old, new, shrinks, strict=True):
         off = now[rows, at] - shrink(was[rows, at], words)
         losses["truth"] = losses["truth"] + (off @ shrink.axes).pow(2).sum(1).mean() / (shrink.factor * shrink.truth) ** 2
-        losses["leak"] = losses["leak"] + (side @ off).pow(2).sum() / (shrink.factor * shrink.truth) ** 2
+        leak = torch.stack([(side @ off).pow(2).sum() for side in sides]).mean()
+        losses["leak"] = losses["leak"] + leak / (shrink.factor * shrink.truth) ** 2
         losses["answer"] = losses["answer"] + off.pow(2).sum(1).mean() / shrink.rest**2
         losses["elsewhere"] = losses["elsewhere"] + (now - was)[elsewhere].pow(2).sum(1).mean() / shrink.rest**2
     kept = said.log_softmax(-1)

@@ -59,8 +59,8 @@ class FaintSpec:
     """
 
     name: str = "udhr-organism-faint"
-    share: float = 0.15
-    axes: int = 6
+    share: float = 0.13
+    axes: int = 8
     sample: int = 6000
     seed: int = 0
     steps: int = 1500

@@ -62,7 +62,7 @@ def read_forms(
         split: Which identities and rights are held out.
         methods: As for `probe_layers`.
         baseline: The claim to compare with.
-        exceed: By layer, the AUROC of the controls that a layer must exceed to be called readable, beside .5 and the words alone.
+        exceed: By layer, the AUROC of the controls that a layer must exceed to be called readable, beside .5 and the bag of words.
         options: By name of the method, passed to its fit.
         random_directions: Directions drawn per layer; 0 for none. Under 39 their range is less than central 95 %.
         text_vectors: As for `Controls`.
@@ -78,7 +78,7 @@ def read_forms(
         central part of random directions; "bag_of_words", "ngrams" and "token_embeddings" have the words of the statements alone (layer
         -1; `text_scorers`). The second table has the share that a
         claim leaves: the AUROC's excess over .5 summed over readable layers, over the same sum under the baseline; `layers` counts these.
-        A layer is readable where the interval of the baseline's AUROC lies above .5, above the strongest of these and above `exceed`. All
+        A layer is readable where the interval of the baseline's AUROC lies above .5, above the bag of words and above `exceed`. All
         intervals are of Student, clustered by identity, by right and by sentence of the claim where the rows have several.
 
     Raises:
@@ -98,14 +98,13 @@ def read_forms(
     for name, acts in fitted.items():
         train = acts.subset(split.side(acts.rows) == "train")
         words = _words(train, held, text_vectors)
-        strongest = {cell: max((v for (_, where), v in words.items() if where == cell), default=0.5) for cell in held}
         rows += [_row(-1, control, control, name, cell, "auroc", v) for (control, cell), v in words.items()]
         rows += _random(train, held, name, random_directions, level, seed)
         for method, how in by_name(methods).items():
             fit = fit_layers(train, how, condition=name, seed=seed, **dict((options or {}).get(method, {})))
             one = _OneFit(fit, name, held, baseline, level)
             rows += one.rows()
-            kept += one.kept(exceed or {}, strongest)
+            kept += one.kept(exceed or {}, {cell: v for (control, cell), v in words.items() if control == "bag_of_words"})
     return pd.DataFrame(rows, columns=ORDER), pd.DataFrame(kept, columns=KEPT)
 
 

@@ -21,8 +21,10 @@ from ..core.rows import Array
 from ..core.seeds import numpy_rng
 from ..core.stats import auroc, auroc_difference, mean, paired_difference, proportion
 from ..core.tables import units_of
+from ..core.types import Float
 from ..prompts import Split
 from .methods import Method, by_name, column, fit_layers
+from .text import text_scorers
 
 COLUMNS = ["layer", "method", "surface", "reading", "metric", "value", "low", "high", "n"]
 FACTORS = ("identity", "right", "surface", "layer", "seed")
@@ -37,6 +39,8 @@ def read_surfaces(
     methods: Sequence[Method] = ("logistic", "ccs"),
     surface: str = "surface",
     seeds: int = 3,
+    text: str = "statement",
+    text_vectors: Mapping[str, Float[np.ndarray, " d_model"]] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     level: float = 0.95,
     seed: int = 0,
@@ -49,6 +53,8 @@ def read_surfaces(
         methods: As for `probe_layers`.
         surface: The column of the surface form.
         seeds: Fits of the first method, each on another draw of four fifths of the training identities, for the variance; 2 or more.
+        text: The column with the text of the statement, for the controls on the words alone; without it there are none.
+        text_vectors: As for `Controls`.
         options: By name of the method, passed to its fit.
         level: Of the intervals.
         seed: Draws identities, and of searches the starts.
@@ -56,7 +62,8 @@ def read_surfaces(
     Returns:
         Two tables. The first has a row per layer x method x surface form x reading x metric: `reading` is "seen" (fitted on forms with
         this one among them), "unseen" (fitted on other forms) or "unseen - seen", over the same held-out statements; `surface` "all" has
-        all forms together, compared within each. Metrics are "auroc", "accuracy" (threshold of the training forms) and
+        all forms together, compared within each. The controls on the words alone (`text_scorers`) are methods at
+        layer -1. Metrics are "auroc", "accuracy" (threshold of the training forms) and
         "accuracy_centred" (the median score of the form as threshold). The second, `factor, levels, variance, low, high, share, n`, splits
         the variance of being right, of the first method in unseen forms, into identity, right, surface form, layer and seed
         (`core.components`).
@@ -85,6 +92,16 @@ def read_surfaces(
             both = np.stack([fit.scores(held, layer).astype(float) for fit in fits])
             seen, unseen = both[seen_by, np.arange(len(held))], both[1 - seen_by, np.arange(len(held))]
             place = {"layer": layer, "method": name}
+            rows += [place | row for row in _readings(seen, unseen, held.rows, column(held, "label"), surface, forms, level)]
+    if text in acts.rows:
+        held_texts = held.rows[text].tolist()
+        halves = [
+            text_scorers(one.rows[text].tolist(), column(one, "label"), one.rows["identity"], vectors=text_vectors) for one in trained
+        ]
+        for (name, first), (_, second) in zip(*halves, strict=True):
+            both = np.stack([score(held_texts) for score in (first, second)])
+            seen, unseen = both[seen_by, np.arange(len(held))], both[1 - seen_by, np.arange(len(held))]
+            place = {"layer": -1, "method": name}
             rows += [place | row for row in _readings(seen, unseen, held.rows, column(held, "label"), surface, forms, level)]
     varied = _hits(trained, held, seen_by, by_name(methods), surface, seeds, options or {}, seed)
     parts = variance_components(varied["hit"], {f: varied[f] for f in FACTORS}, level=level)

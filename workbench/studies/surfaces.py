@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..activations import Activations
 from ..core.tables import pick, span
+from ..core.text_controls import TEXT_NAMES, strongest_words
 from ..figures import Finding, Panel, recipes
 from ..models.tokens import encode_pairs
 from ..probes import read_surfaces
@@ -61,7 +62,8 @@ def read_in_surfaces(study: Rows, prompts: PromptSet | None, methods: Sequence[s
     acts: Activations = study._read("read in other surface forms", prompts, **where)
 
     def make() -> dict[str, pd.DataFrame]:
-        read, parts = read_surfaces(acts, split=study.split, methods=methods, seed=study.set.seed)
+        vectors = study._text_vectors(acts)
+        read, parts = read_surfaces(acts, split=study.split, methods=methods, text_vectors=vectors, seed=study.set.seed)
         return {"surfaces": read, "accuracy_varies": parts}
 
     study.run.table(("surfaces", "accuracy_varies"), make=make, doing="fit on half of the surface forms, read the other half")
@@ -93,17 +95,41 @@ def surface_findings(run: Run, layer: int) -> list[Finding]:
         out.append(
             Finding(f"Other words, {method}: In surface forms that it was not fitted on, layer {layer}: {'. '.join(told)}.", "surfaces")
         )
+    words = words_in_other_forms(run, layer)
+    out += [Finding(f"Other words, the words alone: {words}", "surfaces")] if words else []
     parts = run.tables["accuracy_varies"]
     seen = parts[parts["factor"] != "rest"].dropna(subset="share").sort_values("share", ascending=False)
     shares: list[Any] = list(seen.itertuples())
-    words = "; ".join(f"{r.factor} {max(0.0, r.variance):.4f} [{r.low:.4f}, {r.high:.4f}], {r.share:.0%}" for r in shares)
+    each = "; ".join(f"{r.factor} {max(0.0, r.variance):.4f} [{r.low:.4f}, {r.high:.4f}], {r.share:.0%}" for r in shares)
     out.append(
         Finding(
-            f"What being right varies with (variance, share of all): {words}; the rest is within these and their interactions.",
+            f"What being right varies with (variance, share of all): {each}; the rest is within these and their interactions.",
             "accuracy_varies",
         )
     )
     return out
+
+
+def words_in_other_forms(run: Run, layer: int) -> str:
+    """Return in words what the words alone say of the label in surface forms that were not fitted on, beside the best-known probe; or "".
+
+    Args:
+        run: The run.
+        layer: The layer of the probe.
+    """
+    if "surfaces" not in run.tables:
+        return ""
+    new = pick(run.tables["surfaces"], surface="all", reading="unseen", metric="auroc")
+    words = strongest_words(new.assign(control=new["method"]))
+    probe: Any = next(pick(new, layer=layer).itertuples(), None)
+    if words is None or probe is None:
+        return ""
+    told = f"{words.value:.2f} [{words.low:.2f}, {words.high:.2f}]"
+    beyond = "so it is not the wording alone" if probe.low > words.high else "which does not tell the two apart"
+    return (
+        f"In surface forms that were not fitted on, {TEXT_NAMES[words.method]} read the label with an AUROC of {told}, the {probe.method} "
+        f"probe at layer {layer} with {probe.value:.2f} [{probe.low:.2f}, {probe.high:.2f}], {beyond}."
+    )
 
 
 def surface_panels(run: Run, layer: int) -> list[Panel]:

@@ -14,7 +14,7 @@ from ...figures import Finding
 from ...runs import Run
 from ..answering import unanswered
 from ..statements import FIT, READ
-from ..surfaces import surface_findings
+from ..surfaces import surface_findings, words_in_other_forms
 
 if TYPE_CHECKING:
     from .study import Udhr
@@ -189,7 +189,7 @@ def wording(run: Run, layer: int) -> str:
         return ""
     return (
         f"{TEXT_NAMES[words.control].capitalize()} of the statements read the label with an AUROC of {number(words)}, about as well as the "
-        "probes: what the probes read may be the wording, and shows nothing about what the model knows."
+        "probes: what the probes read may be the wording. " + (words_in_other_forms(run, layer) or "Nothing here tells the two apart.")
     )
 
 
