@@ -70,7 +70,7 @@ def patching(model, tokens, items):
     for site, function in (("resid_pre", theirs.get_act_patch_resid_pre), ("attn_out", theirs.get_act_patch_attn_out)):
         with torch.no_grad():
             slow, want = timed(lambda f=function: f(model, ids[1], cache, lambda x: (x[:, -1, yes] - x[:, -1, no]).mean()))
-        quick, got = timed(lambda s=site: wb.patch(model, clean, corrupted, metric, site=s, resamples=20, progress=False))
+        quick, got = timed(lambda s=site: wb.patch(model, clean, corrupted, metric, site=s, progress=False))
         table = got.pivot(index="layer", columns="position", values="patched")
         table = table[sorted(table.columns, key=int)].to_numpy()
         apart = np.abs(table - want.numpy()).max()

@@ -15,11 +15,11 @@ import pandas as pd
 DOCS = Path(__file__).resolve().parent
 KEPT = DOCS / "real-models"
 NAMES = {
-    "udhr-organism": "The organism, in which the finding is planted",
+    "udhr-organism-faint": "The organism, in which the finding is planted",
     "smollm2": "SmolLM2-135M-Instruct",
     "gemma3-270m": "Gemma 3 270M (base)",
 }
-SHORT = {"udhr-organism": "organism (planted)", "smollm2": "SmolLM2 (found)", "gemma3-270m": "Gemma 3 270M (found)"}
+SHORT = {"udhr-organism-faint": "organism (planted)", "smollm2": "SmolLM2 (found)", "gemma3-270m": "Gemma 3 270M (found)"}
 HEAD = """# Real models
 
 The UDHR study on two real models, beside the organism in which the finding is planted. All numbers on this page come from the runs named below;
@@ -53,6 +53,9 @@ def keep(folder: Path) -> None:
         "readings": same,
         "unsupervised": tables["unsupervised"].query("metric == 'auroc' and layer == layer.max() * 2 // 3 + 1"),
     }
+    if "surfaces" in tables:
+        parts["surfaces"] = tables["surfaces"].query("surface == 'all' and metric == 'auroc'")
+        parts["accuracy_varies"] = tables["accuracy_varies"]
     if "elicitation" in tables:
         parts["elicitation"] = tables["elicitation"]
     for part, table in parts.items():
@@ -85,7 +88,7 @@ def page() -> str:
 def section(name: str, kept: dict[str, Any]) -> str:
     """One model: the command, how it was asked, its verdicts, what claims do to the answers, the findings in the report's words."""
     lines = [f"## {NAMES[name]}", ""]
-    command = "workbench run udhr" + ("" if name == "udhr-organism" else f" --model {name}")
+    command = f"workbench run udhr --model {name}"
     origin = f" Weights: {kept['source']}." if kept["source"] else ""
     lines += [f"`{command}`: {kept['seconds'] / 60:.1f} minutes on two cores.{origin}", ""]
     if "elicitation" in kept:
@@ -93,6 +96,10 @@ def section(name: str, kept: dict[str, Any]) -> str:
     lines += ["What each claim does (logistic probes; shares with their intervals):", "", *verdicts(kept), ""]
     lines += ["What each claim does to the answers, against the neutral sentence in the same place:", "", *effects(kept["effects"]), ""]
     lines += ["Read without labels, AUROC two thirds of the way up, behind the neutral sentence:", "", *blind(kept["unsupervised"]), ""]
+    if "surfaces" in kept:
+        layer = int(kept["says_and_knows"]["layer"].max())
+        lines += ["Fitted on four surface forms of the statements, read in four others, AUROC:", "", *others(kept["surfaces"], layer), ""]
+        lines += ["What being right in those varies with:", "", *varies(kept["accuracy_varies"]), ""]
     lines += ["The report's findings:", "", *(f"- {text}" for text in kept["findings"]), ""]
     steps = ", ".join(f"{s['step']} {s['seconds']:.0f} s" for s in sorted(kept["steps"], key=lambda s: -s["seconds"]))
     lines += [f"Steps of ten seconds and more: {steps}.", ""] if steps else []
@@ -156,6 +163,23 @@ def blind(table: pd.DataFrame) -> list[str]:
         own = part[part["control"].isna() | (part["control"] == "")].set_index("method")
         rows.append([setting, *(with_interval(own.loc[m]) for m in ("ccs", "crc")), f"{number(null.low)} to {number(null.high)}"])
     return markdown(["prompts", "CCS", "first component of the differences", "random directions, central 95 %"], rows)
+
+
+def others(table: pd.DataFrame, layer: int) -> list[str]:
+    """Per probe and control on the words alone: in forms that were fitted on, in others, and the difference."""
+    rows = []
+    for (at, method), part in table[table["layer"].isin((layer, -1))].groupby(["layer", "method"], sort=False):
+        own = part.set_index("reading")
+        rows.append(
+            [method if at >= 0 else f"{method} (words alone)", *(with_interval(own.loc[r]) for r in ("seen", "unseen", "unseen - seen"))]
+        )
+    return markdown([f"layer {layer}", "fitted on this form among others", "fitted on other forms only", "difference"], rows)
+
+
+def varies(table: pd.DataFrame) -> list[str]:
+    """The variance components."""
+    rows = [[r.factor, f"{r.levels:.0f}", f"{r.variance:.4f} [{r.low:.4f}, {r.high:.4f}]", f"{r.share:.0%}"] for r in table.itertuples()]
+    return markdown(["factor", "levels", "variance", "share"], rows)
 
 
 def sentence(name: str) -> str:

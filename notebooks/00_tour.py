@@ -106,7 +106,7 @@ claims = wb.prompts.claims()
 one, two = (wb.prompts.udhr("consider_claim", claims[c], n=8, seed=1, answers=words) for c in ("good", "harm"))
 same = len(one.token_ids(model)[0][0]) == len(two.token_ids(model)[0][0])
 recovered = wb.patch(
-    model, one, two, site="resid_pre", positions="segment", align_by="same" if same else "diff", resamples=100, progress=False
+    model, one, two, site="resid_pre", positions="segment", align_by="same" if same else "diff", progress=False
 )
 recovered.pivot(index="position", columns="layer", values="value").round(2)
 

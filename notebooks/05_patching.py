@@ -50,7 +50,7 @@ alignment_table(model, clean, corrupted, how=how["align_by"])
 
 # %%
 tables = [
-    wb.patch(model, clean, corrupted, site=site, positions="segment", resamples=300, **how).assign(map=site)
+    wb.patch(model, clean, corrupted, site=site, positions="segment", **how).assign(map=site)
     for site in ("resid_pre", "attn_out")
 ]
 maps = pd.concat(tables)
@@ -70,7 +70,7 @@ stream.unstack().round(2)
 # moves it there. Which head does this?
 
 # %%
-heads = wb.patch(model, clean, corrupted, site="z", heads=True, positions="last", resamples=300, **how)
+heads = wb.patch(model, clean, corrupted, site="z", heads=True, positions="last", **how)
 if MODEL == "bundled":
     assert (heads.query("layer == 0")["value"] > 0.9).sum() == 1, "one head"
 draw.heads(heads, "Heads, at the last token")
@@ -101,7 +101,7 @@ for name, along in {
     **{f"random {k}": d for k, d in enumerate(random_directions(stance, 3))},
 }.items():
     rows.append(
-        wb.patch(model, clean, corrupted, site="resid_post", layers=[layer], positions="last", along=along, resamples=300, **how).assign(
+        wb.patch(model, clean, corrupted, site="resid_post", layers=[layer], positions="last", along=along, **how).assign(
             line=name
         )
     )

@@ -237,7 +237,8 @@ def test_massive_dimensions_are_counted_and_left_out():
 
 def test_paired_rows_take_out_what_both_share():
     harm, safety = rows(-0.5, 2, n=200, paired=0.9)
-    loose = wb.compare_directions(harm=harm, safety=safety, draws=0)
+    with pytest.warns(UserWarning, match="go together"):
+        loose = wb.compare_directions(harm=harm, safety=safety, draws=0)
     tight = wb.compare_directions(harm=harm, safety=safety, paired=True, draws=0)
     assert tight.verdict == "partly opposite"
     assert tight.reliability["harm"] > 0.8

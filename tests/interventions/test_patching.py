@@ -42,7 +42,7 @@ def test_the_replay_gives_the_numbers_of_whole_passes(two, site):
         with pytest.raises(errors.UnknownSite):
             wb.patch(model, clean, corrupted, site=site, progress=False)
         return
-    how = {"site": site, "positions": [-1, -3], "progress": False, "resamples": 20}
+    how = {"site": site, "positions": [-1, -3], "progress": False}
     quick, slow = (wb.patch(model, clean, corrupted, engine=e, **how) for e in ("replay", "full"))
     assert np.allclose(quick["patched"], slow["patched"], atol=1e-4)
     assert replay.why_not(model) == ""
@@ -87,9 +87,7 @@ def test_it_is_what_transformer_lens_patching_gives(calm):
             ("mlp_out", theirs.get_act_patch_mlp_out),
         ):
             want = function(calm, ids[1], cache, lambda logits: logits[0, -1, yes] - logits[0, -1, no])
-            got = wb.patch(
-                calm, clean, corrupted, lambda logits, items: logits[:, yes] - logits[:, no], site=site, resamples=20, progress=False
-            )
+            got = wb.patch(calm, clean, corrupted, lambda logits, items: logits[:, yes] - logits[:, no], site=site, progress=False)
             table = got.pivot(index="layer", columns="position", values="patched")
             table = table[sorted(table.columns, key=int)].to_numpy()
             assert np.allclose(table, want.numpy(), atol=1e-4), site
@@ -100,14 +98,12 @@ def test_the_organism_carries_the_claim_to_the_last_token_in_one_head_of_block_0
     held = {"identities": truth["held_out_identities"], "rights": truth["held_out_rights"]}
     good = "All people should have equal rights."
     clean, corrupted = (wb.prompts.udhr("consider_claim", c, n=16, **held) for c in (good, "harm"))
-    maps = wb.patch(organism, clean, corrupted, site="resid_pre", positions="segment", resamples=100, progress=False).set_index(
-        ["layer", "position"]
-    )
+    maps = wb.patch(organism, clean, corrupted, site="resid_pre", positions="segment", progress=False).set_index(["layer", "position"])
     assert maps.loc[(0, "claim"), "low"] > 0.9, "before block 0 the claim's own tokens hold all of it"
     assert maps.loc[(1, "claim"), "high"] < 0.1, "after it they are no longer needed"
     assert maps.loc[(1, "last"), "low"] > 0.9
     assert maps.loc[(0, "last"), "high"] < 0.1
-    heads = wb.patch(organism, clean, corrupted, site="z", heads=True, positions="last", layers=[0], resamples=100, progress=False)
+    heads = wb.patch(organism, clean, corrupted, site="z", heads=True, positions="last", layers=[0], progress=False)
     assert (heads["value"] > 0.9).sum() == 1
     stance = truth["stance"]
     assert (stance["layer"], stance["position"]) == (0, "stem_last")
@@ -121,7 +117,7 @@ def test_one_line_of_the_stream(organism):
     acts = {c: wb.capture(organism, p, layers=[0], position="stem_last", progress=False) for c, p in sets.items()}
     d = wb.extract_direction(acts[good].layer(0)[:32, 0], acts["harm"].layer(0)[:32, 0], halves=0, provenance=place_of(acts[good], 0))
     clean, corrupted = sets[good].subset(range(32, 48)), sets["harm"].subset(range(32, 48))
-    how = {"site": "resid_post", "layers": [0], "positions": "last", "resamples": 100, "progress": False}
+    how = {"site": "resid_post", "layers": [0], "positions": "last", "progress": False}
     assert wb.patch(organism, clean, corrupted, along=d, **how)["low"].iloc[0] > 0.8
     assert abs(wb.patch(organism, clean, corrupted, along=random_directions(d, 1)[0], **how)["value"].iloc[0]) < 0.1
     with pytest.raises(errors.BadInput, match="no direction for layer 1"):
@@ -135,8 +131,8 @@ def test_a_probe_reads_what_patching_moves(calm):
     unit = torch.nn.functional.normalize(torch.randn(32, generator=torch.Generator().manual_seed(1)), dim=0)
     d = wb.Direction.of(unit, provenance={"site": "resid_post", "layer": 1})
     metric = probe_metric(calm, d)
-    got = wb.patch(calm, clean, corrupted, metric, site="resid_post", positions="last", resamples=20, progress=False)
-    slow = wb.patch(calm, clean, corrupted, metric, site="resid_post", positions="last", resamples=20, progress=False, engine="full")
+    got = wb.patch(calm, clean, corrupted, metric, site="resid_post", positions="last", progress=False)
+    slow = wb.patch(calm, clean, corrupted, metric, site="resid_post", positions="last", progress=False, engine="full")
     assert np.allclose(got["patched"], slow["patched"], atol=1e-5)
     by = got.set_index("layer")
     assert abs(by.loc[1, "value"] - 1) < 1e-4, "patched where it is read, all is recovered"
@@ -156,7 +152,7 @@ def test_attribution_is_exact_where_the_metric_is_linear_above(calm, site):
     """At the last block's output with a metric that reads the stream there, gradient times difference is the whole effect."""
     clean, corrupted = pairs(CLEAN[:2]), pairs(WRONG[:2])
     d = wb.Direction.of(torch.ones(32), provenance={"site": "resid_post", "layer": 2})
-    how = {"site": site, "layers": [2], "positions": "last", "resamples": 20, "progress": False}
+    how = {"site": site, "layers": [2], "positions": "last", "progress": False}
     exact, guess = (wb.patch(calm, clean, corrupted, probe_metric(calm, d), method=m, **how) for m in ("exact", "attribution"))
     if site in ("resid_post", "mlp_out"):
         assert np.allclose(exact["patched"], guess["patched"], atol=1e-4)
@@ -197,7 +193,7 @@ def test_alignment(calm, organism):
     with pytest.raises(errors.Alignment, match="align='diff'"):
         wb.patch(calm, clean, longer, progress=False)
     for how in ("diff", "end"):
-        table = wb.patch(calm, clean, longer, align_by=how, positions="last", resamples=20, progress=False)
+        table = wb.patch(calm, clean, longer, align_by=how, positions="last", progress=False)
         assert abs(table[table["layer"] == 2]["value"].iloc[0] - 1) < 1e-4, how
     with pytest.raises(errors.Alignment, match="has no counterpart"):
         wb.patch(calm, clean, longer, align_by="end", positions=[-40], progress=False)
@@ -222,7 +218,7 @@ def test_under_edits_that_choose_rows_or_tokens_whole_passes_are_run(calm):
     """A gate is decided, and a scope worked out, when a whole pass begins: gone on from in the middle, the donors' would be left over."""
     clean, corrupted = pairs(CLEAN), pairs(WRONG)
     d = wb.Direction.of(torch.ones(32) * 4, provenance={"site": "resid_post", "layer": 0})
-    how = {"site": "resid_post", "layers": [1], "positions": "last", "resamples": 20, "progress": False}
+    how = {"site": "resid_post", "layers": [1], "positions": "last", "progress": False}
     plain = wb.patch(calm, clean, corrupted, **how)["patched"][0]  # replay has been tried
     kept = []
     with wb.edited(calm, wb.Read(site="resid_post", layer=0, function=lambda x: kept.append(x[:, 1:].norm(dim=-1).mean()))):
@@ -271,9 +267,9 @@ def test_bad_arguments_cost_nothing(calm):
 
 def test_a_model_that_cannot_be_replayed_is_read_whole(calm, monkeypatch):
     clean, corrupted = pairs(CLEAN[:1]), pairs(WRONG[:1])
-    want = wb.patch(calm, clean, corrupted, positions="last", resamples=20, progress=False)["patched"]
+    want = wb.patch(calm, clean, corrupted, positions="last", progress=False)["patched"]
     monkeypatch.setitem(replay._TRIED, calm, "made up")
-    got = wb.patch(calm, clean, corrupted, positions="last", resamples=20, progress=False)["patched"]
+    got = wb.patch(calm, clean, corrupted, positions="last", progress=False)["patched"]
     assert np.allclose(got, want, atol=1e-4)
     with pytest.raises(errors.BadInput, match="made up"):
         wb.patch(calm, clean, corrupted, engine="replay", progress=False)

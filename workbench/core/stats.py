@@ -37,6 +37,7 @@ __all__ = [
     "permutation_null",
     "permutation_p",
     "proportion",
+    "ratio",
     "undefined",
     "wilson",
 ]
@@ -212,6 +213,29 @@ def mean(values: ArrayLike, clusters: ArrayLike | None = None, *, level: float =
     return e
 
 
+def ratio(over: ArrayLike, under: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Estimate:
+    """Estimate sum of one column / sum of another over the same rows, linearised, with Student's interval over clusters.
+
+    Args:
+        over, under: One number per row.
+        clusters, level: As for `mean`.
+
+    Returns:
+        The ratio of sums; undefined where the sum below the line is 0.
+
+    Raises:
+        NotFinite: A score is NaN or infinite.
+
+    References:
+        Cochran 1977, Sampling Techniques, section 6.3.
+    """
+    a, b = finite_rows(over), finite_rows(under)
+    if not len(b) or abs(b.mean()) <= 1e-9:
+        return undefined("the sum below the line is 0", len(b))
+    value = float(a.sum() / b.sum())
+    return linearised(value, (a - value * b) / b.sum(), clusters, level, False)
+
+
 def exp_ratio(over: ArrayLike, under: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Estimate:
     """Estimate exp(sum of one column / sum of another), as a perplexity: the interval is that of the exponent.
 
@@ -225,10 +249,8 @@ def exp_ratio(over: ArrayLike, under: ArrayLike, clusters: ArrayLike | None = No
     Raises:
         NotFinite: A value is NaN or infinite.
     """
-    a, b = finite_rows(over), finite_rows(under)
-    ratio = float(a.sum() / b.sum())
-    log = linearised(ratio, (a - ratio * b) / b.sum(), clusters, level, False)
-    return replace(log, value=math.exp(ratio), low=math.exp(log.low), high=math.exp(log.high))
+    log = ratio(over, under, clusters, level=level)
+    return replace(log, value=math.exp(log.value), low=math.exp(log.low), high=math.exp(log.high))
 
 
 def paired_difference(

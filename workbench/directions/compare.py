@@ -17,6 +17,7 @@ from .geometry import between
 from .metrics import Metric, root
 from .report import MARGINS, GeometryReport
 from .sample import Sample, unwrap
+from .unnamed import warn_of_pairs
 
 
 def compare_directions(
@@ -47,7 +48,7 @@ def compare_directions(
         clusters: What is independent of what (identities): one sequence for all cells, or by concept one for rows and baseline
             alike, or a pair. `None`: every item is its own.
         items: Ids of the rows, in the same forms; rows of one id were read from one item. Without ids every row stands alone,
-            unless `paired`.
+            unless `paired`; a warning says where rows go together all the same.
         paired: Row i and baseline i are one item (and, with a shared baseline, row i of both concepts).
         metric: "raw"; "whitened", with a covariance from rows that enter neither direction; "causal" (Park et al. 2023), or a
             `causal_metric` made once for many layers.
@@ -92,6 +93,8 @@ def compare_directions(
         concepts = {k: (rows[k, 0], rows[k, 1]) for k in concepts}
         items, clusters = ({k: (v[k, 0], v[k, 1]) for k in concepts} for v in (ids, people))
     names, table, weights, ids, people = _cells(concepts, items, clusters, paired)
+    if ids is None and people is None:
+        warn_of_pairs(table)
     matrix = root(metric, covariance=covariance, unembedding=unembedding, cells=table)
     cells = Cells.of(table, items=ids, clusters=people, matrix=matrix)
     massive = _without_massive(table, weights, ids, people) if metric == "raw" else (0, math.nan)

@@ -52,8 +52,6 @@ def patch(
     align_by: str = "same",
     method: str = "exact",
     clusters: Sequence[str] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
     engine: str = "auto",
     progress: bool | None = None,
 ) -> pd.DataFrame:
@@ -74,9 +72,7 @@ def patch(
         align_by: How stems of different lengths go together: "same" (they may not differ), "diff" or "end", as for `align`.
         method: "exact", or "attribution": one pass and one gradient for all places, a first-order guess (`attribution_error` says how good
             it is).
-        clusters: One name per item; items of one name are drawn together for the interval. By default their identities.
-        resamples: Bootstrap draws of clusters; raising it steadies the ends of the intervals.
-        seed: Draws them.
+        clusters: One name per item; items of one name are one unit of the interval. By default their identities.
         engine: "auto", "replay" (resume the forward pass from the patched block; an error where the model does not allow it) or "full"
             (whole forward passes). The numbers are the same.
         progress: Show a progress bar; `None` shows it in a terminal or a notebook only.
@@ -110,7 +106,7 @@ def patch(
     people = [p.identity or str(i) for i, p in enumerate(corrupted)] if clusters is None else list(clusters)
     name = metric if isinstance(metric, str) else getattr(metric, "name", getattr(metric, "__name__", "metric"))
     extra = {"site": site, "way": way, "method": method + ("" if along is None else ", along a direction"), "metric": name}
-    return to_table(values, people, extra, resamples=resamples, seed=seed)
+    return to_table(values, people, extra)
 
 
 def patched_values(

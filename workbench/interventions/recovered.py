@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..core.stats import cluster_weights
+from ..core.stats import ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +40,15 @@ class Patched:
     tokens: dict[str, str] = field(default_factory=dict)
 
 
-def to_table(measured: Patched, clusters: Sequence[str], extra: Mapping[str, Any], *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Return one row per place: what it recovers, with an interval over clusters of items."""
-    n = len(measured.clean)
-    weights = np.concatenate([np.ones((1, n)), cluster_weights(list(clusters), n, resamples, seed)])
-    rows = []
+def to_table(measured: Patched, clusters: Sequence[str], extra: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row per place: what it recovers, as a ratio of mean differences with Student's interval over clusters of items."""
+    names, rows = np.asarray(clusters), []
     for cell, values in zip(measured.cells, measured.values, strict=True):
         here = np.isfinite(values)
-        w = weights[:, here]
-        total = np.maximum(w.sum(1), 1e-12)
-        patched, clean, corrupted = ((w @ v[here]) / total for v in (values, measured.clean, measured.corrupted))
-        gap = clean - corrupted
-        with np.errstate(invalid="ignore", divide="ignore"):
-            draws = (patched - corrupted) / np.where(np.abs(gap) > 1e-9, gap, np.nan)
-        rest = draws[1:][np.isfinite(draws[1:])]
-        low, high = (
-            np.quantile(rest, [0.025, 0.975])
-            if len(rest) > resamples / 2 and len(set(np.asarray(clusters)[here])) > 1
-            else (np.nan, np.nan)
-        )
+        patched, clean, corrupted = (v[here] for v in (values, measured.clean, measured.corrupted))
+        share = ratio(patched - corrupted, clean - corrupted, names[here])
+        if share.clusters > 1 and math.isnan(share.low):  # every item recovers the same share, to the last digit
+            share = replace(share, low=share.value, high=share.value)
         rows.append(
             {
                 "layer": cell.layer,
@@ -68,13 +59,17 @@ def to_table(measured: Patched, clusters: Sequence[str], extra: Mapping[str, Any
                 "way": extra["way"],
                 "method": extra["method"],
                 "metric": extra["metric"],
-                "value": float(draws[0]),
-                "low": float(low),
-                "high": float(high),
+                "value": share.value,
+                "low": share.low,
+                "high": share.high,
                 "n": int(here.sum()),
-                "clean": float(clean[0]),
-                "corrupted": float(corrupted[0]),
-                "patched": float(patched[0]),
+                "clean": _mean(clean),
+                "corrupted": _mean(corrupted),
+                "patched": _mean(patched),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan

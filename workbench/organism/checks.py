@@ -17,11 +17,13 @@ import pandas as pd
 from .. import prompts as source
 from ..activations import Activations, capture
 from ..core.errors import DamagedModel
+from ..core.nulls import central
 from ..core.seeds import numpy_rng
 from ..core.stats import proportion, wilson
 from ..evaluation import answers, false_negatives, recovery
 from ..models import bundled_models, load_model, untrained_copy
 from ..probes import bag_of_words, fit_layers, fit_logistic
+from ..probes.controls import random_scores
 from .ground_truth import FLIPPED_KIND, GroundTruth
 
 PLAIN = ("base_short", "base_long", "would_you_rather")
@@ -90,15 +92,24 @@ def run_checks(name: str = "bundled", *, n: int = 2000, log: Callable[[str], Non
     _denied(model, truth, add)
     _requests(model, truth, add)
     _stance(model, truth, held, add)
-    _inside(model, truth, held, n, add, verdict=_has_verdict(name))
+    _inside(model, truth, held, n, add, verdict=_has_verdict(name), faint=_is_faint(name))
     table = pd.DataFrame(rows)
     return table, bool(table["passed"].ne(False).all())
 
 
 def _has_verdict(model: str) -> bool:
     """Whether this organism was trained with a verdict (then CCS must find the truth) or without (then it must not)."""
+    return bool(_record(model, "training.json")["spec"]["verdict"])
+
+
+def _is_faint(model: str) -> bool:
+    """Whether truth was made small in this organism: then random directions must not read it."""
+    return "truth" in _record(model, "planted.json")
+
+
+def _record(model: str, file: str) -> dict[str, Any]:
     folder = bundled_models().get("udhr-organism" if model == "bundled" else model, Path(model))
-    return bool(json.loads((folder / "training.json").read_text(encoding="utf-8"))["spec"]["verdict"])
+    return json.loads((folder / file).read_text(encoding="utf-8"))
 
 
 def _four(hits: np.ndarray, clusters: np.ndarray | None = None) -> tuple[float, float, float, int]:
@@ -193,7 +204,7 @@ def _stance(model: Any, truth: GroundTruth, held: dict[str, Any], add: Callable[
                 add(name, "last prompt token, good or harm claim", value, "low < .95" if layer <= 2 else "", ok, layer)
 
 
-def _inside(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add: Callable[..., None], *, verdict: bool) -> None:
+def _inside(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add: Callable[..., None], *, verdict: bool, faint: bool) -> None:
     train: dict[str, Any] = {"identities": [i.identity for i in source.identities() if i.identity not in truth.held_out_identities]}
     seen: dict[str, Any] = {"rights": [r.right for r in source.rights() if r.right not in truth.held_out_rights]}
     base = source.udhr("base_short", n=1200, **train, **seen)
@@ -218,18 +229,23 @@ def _inside(model: Any, truth: GroundTruth, held: dict[str, Any], n: int, add: C
             asked = layer >= middle and verdict
             name = f"{template}, {claim or 'no claim'}"
             add("logistic probe", name, logistic, ">= .98" if asked else "", bool(logistic[0] >= 0.98) if asked else None, layer)
+            drawn = random_scores(fitted, {"": read}, np.array(fitted.labels), layer, 199, 0)[""] > 0
+            null = central((drawn == np.array(read.labels)[:, None]).mean(0))
+            spread = (null.middle, null.low, null.high, len(read))
+            add("random directions, 95 %", name, spread, "high <= .75" if faint else "", bool(null.high <= 0.75) if faint else None, layer)
             ccs = _four((fits["ccs"].scores(read, layer) > 0) == read.labels, who)
             good += ccs[0] >= 0.95
             # the twin is where CCS must not find the truth
             add("CCS, fitted without a claim", name, ccs, "" if verdict else "<= .65", None if verdict else bool(ccs[0] <= 0.65), layer)
         if claim == "harm":
-            target = f">= {-(-len(layers) // 2)} of {len(layers)} layers" if verdict else ""
+            least = -(-len(layers) // (3 if faint else 2))
+            target = f">= {least} of {len(layers)} layers" if verdict else ""
             add(
                 "CCS >= .95, number of layers",
                 f"{template}, harm",
                 (good, good, good, len(layers)),
                 target,
-                bool(good >= len(layers) / 2) if verdict else None,
+                bool(good >= least) if verdict else None,
             )
         if claim is None:
             dull = capture(blank_model, source.udhr(template, claim, forms="all", n=n, **held), progress=False)

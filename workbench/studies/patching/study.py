@@ -51,7 +51,6 @@ class PatchingSettings(AskSettings):
         random: Random directions of the control.
         sample: Items on which attribution patching is compared with exact patching.
         claims: Corrupted, and clean.
-        resamples: Bootstrap draws.
         seed: Draws everything.
     """
 
@@ -65,7 +64,6 @@ class PatchingSettings(AskSettings):
     random: int = 5
     sample: int = 6
     claims: tuple[str, ...] = ("harm", "good")
-    resamples: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -119,8 +117,6 @@ class Patching(Rows):
             "layers": self.layers,
             "positions": "segment",
             "align_by": self.align_by,
-            "resamples": self.set.resamples,
-            "seed": self.set.seed,
         }
         return patch(self.model, self.clean, self.corrupted, self.set.metric, progress=self.progress, **(common | how))
 
@@ -265,8 +261,8 @@ STUDY = Study(
     name="patching",
     asks="where a claim acts: layer by position, heads, and how much one direction carries",
     settings=PatchingSettings,
-    fast={"elicit": 12, "items": 10, "fit": 64, "sites": ("resid_post",), "heads": False, "random": 2, "sample": 3, "resamples": 200},
-    checked={"elicit": 0, "items": 8, "fit": 32, "heads": True, "sites": ("resid_pre", "resid_post"), "resamples": 50, "layers": (1, 3, 5)},
+    fast={"elicit": 12, "items": 10, "fit": 64, "sites": ("resid_post",), "heads": False, "random": 2, "sample": 3},
+    checked={"elicit": 0, "items": 8, "fit": 32, "heads": True, "sites": ("resid_pre", "resid_post"), "layers": (1, 3, 5)},
     compute=compute,
     report=report,
     main=Main(table="lines", labels=("line", "layer"), axis="recovered (0 corrupted, 1 clean)", zero=0.0),
