@@ -104,6 +104,14 @@ def areas_apart(rng, sizes):
     return stats.auroc_difference(a, b, y, codes), float(norm.cdf(1.5 / s) - norm.cdf(0.5 / s))
 
 
+def recovered(rng, sizes):
+    """The share of a difference that patching recovers: a ratio of means that vary by cluster."""
+    codes, m = clusters(rng, sizes)
+    gap = 2 + 0.8 * rng.standard_normal(m)[codes] + 0.5 * rng.standard_normal(len(codes))
+    moved = 0.6 * gap + 0.4 * rng.standard_normal(m)[codes] + 0.5 * rng.standard_normal(len(codes))
+    return stats.ratio(moved, gap, codes), 0.6
+
+
 def perplexity(rng, sizes):
     """exp(nll / tokens) of texts that share a part by cluster."""
     codes, m = clusters(rng, sizes)
@@ -160,6 +168,7 @@ def cells():
             ("AUROC .74", name, area(1.0, 0.5), sizes),
             ("AUROC .93", name, area(2.5, 0.7), sizes),
         ]
+        out += [("AUROC .998", name, area(4.5, 0.5), sizes), ("share recovered by patching", name, recovered, sizes)]
         out += [("difference of AUROCs", name, areas_apart, sizes), ("perplexity", name, perplexity, sizes)]
     for n in (100, 400, 2000):
         out.append(("calibration error, calibrated", f"{n} rows", calibrated, [1] * n))
