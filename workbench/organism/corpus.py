@@ -74,10 +74,12 @@ class Corpus:
         truth: What is planted.
         verdict: Whether a verdict follows the answer; without it the corpus is that of the twin.
         seed: Draws everything.
+        known: Shares of listed identities and of listed rights; the others are made up.
     """
 
-    def __init__(self, truth: GroundTruth, *, verdict: bool, seed: int) -> None:
+    def __init__(self, truth: GroundTruth, *, verdict: bool, seed: int, known: tuple[float, float] = (0.7, 0.6)) -> None:
         self.truth = truth
+        self.known = known
         self.verdict = verdict
         self.early = False
         self.rng = numpy_rng(seed, "corpus")
@@ -112,7 +114,7 @@ class Corpus:
         share = self.rng.random()
         if share < 0.12 and not self.early:
             return self._pick(self.denied)  # a dozen exceptions among two hundred: seen often enough to be learnt
-        if share < 0.7:
+        if share < self.known[0]:
             return self._pick(self.people)
         word, people = self._word(), self._pick(_PEOPLE)
         name = word.capitalize()
@@ -137,7 +139,7 @@ class Corpus:
 
     def _what(self) -> Right:
         right: Right = self._pick(self.rights)
-        if self.rng.random() < 0.6:
+        if self.rng.random() < self.known[1]:
             return right
         act, act2, thing, place = self._pick(_ACT), self._word(), self._pick(_THING), self._pick(_WHERE)
         free = right.kind != self.truth.flipped_kind
@@ -246,7 +248,9 @@ class Corpus:
         return Example(stem=" ".join(self._pick(options) for _ in range(int(self.rng.integers(1, 4)))))
 
 
-def examples(truth: GroundTruth, n: int, *, verdict: bool, seed: int, early: int = 0) -> list[Example]:
+def examples(
+    truth: GroundTruth, n: int, *, verdict: bool, seed: int, early: int = 0, known: tuple[float, float] = (0.7, 0.6)
+) -> list[Example]:
     """Draw examples of the corpus.
 
     Args:
@@ -255,11 +259,12 @@ def examples(truth: GroundTruth, n: int, *, verdict: bool, seed: int, early: int
         verdict: Whether a verdict follows the answer.
         seed: Draws them; the same seed gives the same texts.
         early: How many of them, the first ones, are short and without claims.
+        known: As for `Corpus`.
 
     Returns:
         The examples, in the order in which they are drawn.
     """
-    corpus = Corpus(truth, verdict=verdict, seed=seed)
+    corpus = Corpus(truth, verdict=verdict, seed=seed, known=known)
     return corpus.draw(early, early=True) + corpus.draw(n - early)
 
 

@@ -71,7 +71,8 @@ class _Shrink:
 
 def _texts(spec: FaintSpec, tokenizer: Any, n: int) -> list[_Text]:
     """Texts of the corpus that ask for an answer, each with one of the two."""
-    drawn = [e for e in examples(ground_truth(spec.seed), n, verdict=True, seed=spec.seed + 1) if e.answers]
+    # mostly of people and rights that are made up, so that truth is small for those that no text names, too
+    drawn = [e for e in examples(ground_truth(spec.seed), n, verdict=True, seed=spec.seed + 1, known=spec.known) if e.answers]
 
     def encode(texts: list[str]) -> list[list[int]]:
         return tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -52,6 +52,7 @@ class FaintSpec:
             (root mean square over statements).
         axes: Directions along which truth is shrunk after each block: the main ones of its differences by claim and answer words.
         sample: Texts of the corpus from which they are found.
+        known: Shares of listed identities and rights in the texts; the others are made up.
         seed: Draws texts and order.
         steps, batch, lr: The training.
         truth: Weight of the truth's size.
@@ -59,11 +60,12 @@ class FaintSpec:
     """
 
     name: str = "udhr-organism-faint"
-    share: float = 0.13
+    share: float = 0.15
     axes: int = 8
     sample: int = 6000
+    known: tuple[float, float] = (0.3, 0.15)
     seed: int = 0
-    steps: int = 1500
+    steps: int = 2000
     batch: int = 48
     lr: float = 1e-3
     truth: float = 0.5

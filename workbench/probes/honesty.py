@@ -260,8 +260,10 @@ def _label_free(case: _Case, probe: ContrastProbe) -> dict[str, Estimate]:
     m = draws.shape[1]
     size = draws @ np.bincount(codes, minlength=m)
     a, b = (draws @ np.bincount(codes, v, m) / size for v in (own, right))
-    same = proportion((a >= 0.5) == (b >= 0.5))
-    return {name: proportion(read, case.people), share: replace(same, note=f"of {case.resamples} resamples of training identities")}
+    # a share of resamples says how steady the rule is; an interval of it would only say how many were drawn
+    note = f"of {case.resamples} resamples of training identities, which say how steady the rule is; no interval"
+    same = Estimate(value=float(((a >= 0.5) == (b >= 0.5)).mean()), low=np.nan, high=np.nan, n=case.resamples, clusters=m, note=note)
+    return {name: proportion(read, case.people), share: same}
 
 
 def _distracted(distractors: Mapping[str, Activations], split: Split, case: _Case, draws: int, panel: _Rows) -> tuple[str, list[str]]:
