@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..core.errors import AnswerTokens, BadInput
 from ..core.provenance import provenance
-from ..core.stats import bootstrap, mean, proportion, undefined
+from ..core.stats import Estimate, bootstrap, mean, proportion, undefined
 from ..core.tables import units_of
 from ..models.known import info
 from ..models.tokens import answer_tokens
@@ -179,7 +179,7 @@ def _measures(said: Sequence[pd.DataFrame], resamples: int, seed: int) -> dict[s
     if len(said) > 1:
         a, b = (s["margin"].to_numpy(float) for s in said[:2])
         same = proportion((said[0]["answer"] == said[1]["answer"]).astype(int), people)
-        agree = bootstrap(lambda w: _correlation(a, b, w), len(a), people, resamples=resamples, seed=seed)
+        agree = _correlated(a, b, people, resamples, seed)
     score = _usable(said) * max(0.0, agree.value if np.isfinite(agree.value) else 0.0)
     return {
         "answered": min(masses, key=lambda m: m.value),
@@ -194,6 +194,12 @@ def _usable(said: Sequence[pd.DataFrame]) -> float:
     """The probability of the two answers times the balance of the two, each the lowest over the wordings."""
     shares = [s["answer"].mean() for s in said]
     return float(min(s["answered"].mean() for s in said) * min(4 * p * (1 - p) for p in shares))
+
+
+def _correlated(a: np.ndarray, b: np.ndarray, people: Any, resamples: int, seed: int) -> Estimate:
+    """Pearson's correlation; its interval is that of Fisher's z, so that it stays between -1 and 1."""
+    z = bootstrap(lambda w: np.arctanh(np.clip(_correlation(a, b, w), -0.9999, 0.9999)), len(a), people, resamples=resamples, seed=seed)
+    return replace(z, value=float(_correlation(a, b, np.ones((1, len(a))))[0]), low=float(np.tanh(z.low)), high=float(np.tanh(z.high)))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:

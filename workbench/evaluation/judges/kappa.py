@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -105,7 +106,7 @@ def _kappa(a: Array, b: Array, clusters: np.ndarray | None, resamples: int, seed
             # of a resample in which both say one thing throughout, rounding leaves a little of 1 - e
             return np.where(1 - expected > 1e-12, (observed - expected) / (1 - expected), np.nan)
 
-    return bootstrap(kappa, n, clusters, resamples=resamples, seed=seed)
+    return _within(bootstrap(kappa, n, clusters, resamples=resamples, seed=seed))
 
 
 def _alpha(verdicts: Array, clusters: np.ndarray | None, resamples: int, seed: int) -> Estimate:
@@ -125,4 +126,9 @@ def _alpha(verdicts: Array, clusters: np.ndarray | None, resamples: int, seed: i
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(ones * zeros > 0, 1 - (ones + zeros - 1) * apart / (2 * ones * zeros), np.nan)
 
-    return bootstrap(alpha, n, None if clusters is None else clusters[keep], resamples=resamples, seed=seed)
+    return _within(bootstrap(alpha, n, None if clusters is None else clusters[keep], resamples=resamples, seed=seed))
+
+
+def _within(e: Estimate) -> Estimate:
+    """An agreement is at most 1, and so is the end of its interval."""
+    return replace(e, high=min(1.0, e.high)) if e.high == e.high else e
