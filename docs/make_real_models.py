@@ -15,11 +15,11 @@ import pandas as pd
 DOCS = Path(__file__).resolve().parent
 KEPT = DOCS / "real-models"
 NAMES = {
-    "udhr-organism-faint": "The organism, in which the finding is planted",
+    "udhr-organism": "The organism, in which the finding is planted",
     "smollm2": "SmolLM2-135M-Instruct",
     "gemma3-270m": "Gemma 3 270M (base)",
 }
-SHORT = {"udhr-organism-faint": "organism (planted)", "smollm2": "SmolLM2 (found)", "gemma3-270m": "Gemma 3 270M (found)"}
+SHORT = {"udhr-organism": "organism (planted)", "smollm2": "SmolLM2 (found)", "gemma3-270m": "Gemma (found)"}
 HEAD = """# Real models
 
 The UDHR study on two real models, beside the organism in which the finding is planted. All numbers on this page come from the runs named below;
@@ -51,7 +51,7 @@ def keep(folder: Path) -> None:
         "effects": tables["effects"].query("metric in ('yes', 'auroc')"),
         "kept": tables["kept"].query("reading == 'same form'"),
         "readings": same,
-        "unsupervised": tables["unsupervised"].query("metric == 'auroc' and layer == layer.max() * 2 // 3 + 1"),
+        "unsupervised": tables["unsupervised"].query("metric == 'accuracy' and layer == layer.max() * 2 // 3 + 1"),
     }
     if "surfaces" in tables:
         parts["surfaces"] = tables["surfaces"].query("surface == 'all' and metric == 'auroc'")
@@ -64,7 +64,12 @@ def keep(folder: Path) -> None:
         "source": record["models"]["model"]["weights"],
         "seconds": record["seconds"],
         "steps": [s for s in record["steps"] if s["seconds"] >= 10],
-        "findings": [f["text"] for f in json.loads((folder / "report.json").read_text(encoding="utf-8"))["findings"]],
+        # how it was asked stands in a table
+        "findings": [
+            f["text"]
+            for f in json.loads((folder / "report.json").read_text(encoding="utf-8"))["findings"]
+            if not f["text"].startswith("Asked:")
+        ],
     }
     (KEPT / f"{name}.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -95,7 +100,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
         lines += ["How it was asked, the best five forms and the simplest, judged without labels:", "", *asked(kept["elicitation"]), ""]
     lines += ["What each claim does (logistic probes; shares with their intervals):", "", *verdicts(kept), ""]
     lines += ["What each claim does to the answers, against the neutral sentence in the same place:", "", *effects(kept["effects"]), ""]
-    lines += ["Read without labels, AUROC two thirds of the way up, behind the neutral sentence:", "", *blind(kept["unsupervised"]), ""]
+    lines += ["Read without labels, accuracy two thirds of the way up, behind the neutral sentence:", "", *blind(kept["unsupervised"]), ""]
     if "surfaces" in kept:
         layer = int(kept["says_and_knows"]["layer"].max())
         lines += ["Fitted on four surface forms of the statements, read in four others, AUROC:", "", *others(kept["surfaces"], layer), ""]

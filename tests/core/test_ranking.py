@@ -63,3 +63,10 @@ def test_differences_of_shares_are_no_narrower_than_none(wrong):
 def test_a_difference_of_shares_stays_within_its_reach():
     e = stats.paired_difference(np.r_[np.ones(39), 0], np.zeros(40), np.repeat([0, 1], 20), reach=1)
     assert -1 <= e.low < e.high <= 1
+
+
+def test_gains_and_losses_that_cancel_in_every_cluster_have_an_interval():
+    first = np.tile([1, 0], 60)
+    e = stats.paired_difference(first, 1 - first, np.repeat(np.arange(12), 10), reach=1)
+    assert e.value == 0
+    assert e.low == pytest.approx(stats.wilson(12, 12)[0] - 1)

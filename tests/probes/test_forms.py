@@ -65,7 +65,7 @@ def test_a_shift_moves_the_threshold_and_not_the_order(tables):
     less = one(readings, metric="auroc", **at | {"minus": "neutral"})
     assert less["low"] <= 0 <= less["high"]
     share = one(kept, claim="shifted", fit="f")
-    assert share["low"] > 0.8
+    assert share["low"] > 0.6
     assert share["layers"] == 1, "the first layer carries nothing"
     assert one(readings, metric="auroc", **at | {"form": "g", "claim": "neutral"})["reading"] == "across forms"
 

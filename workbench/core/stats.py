@@ -262,7 +262,7 @@ def paired_difference(
         first, second: One number per row, both of the same rows in the same order.
         clusters, level: As for `mean`.
         reach: The largest difference that can be: 1 for shares. Where it is given, and fewer than five clusters hold a row that
-            differs, the interval is no narrower than that of as many clusters in which nothing differs.
+            differs, or none differs from the others, the interval is no narrower than that of as many clusters in which nothing differs.
 
     Returns:
         The mean difference, in the unit of the values; positive where `first` is larger.
@@ -277,6 +277,6 @@ def paired_difference(
     e = mean(a - b, clusters, level=level)
     if not reach:
         return e
-    if e.clusters > 1 and few(a - b, clusters):
+    if e.clusters > 1 and (math.isnan(e.low) or few(a - b, clusters)):  # gains and losses can cancel in every cluster
         e = no_narrower(e, agreeing(e.value, e.clusters, level, reach))
     return replace(e, low=max(-reach, e.low), high=min(reach, e.high)) if e.low <= e.high else e

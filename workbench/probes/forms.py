@@ -187,8 +187,12 @@ class _OneFit:
         (now, u), (then, v) = (self._excess(c, layers) for c in (cell, base))
         share = now / then
         e = linearised(share, (u - share * v) / then, self._both(cell, base), self.level, False, self.truth[cell])
-        near = (nearly_ordered(self.scores[c, k], self.truth[c], self.units[c], self.shown[c]) for c in (cell, base) for k in layers)
-        return no_narrower(e, agreeing(e.value, e.clusters, self.level, reach=2)) if np.isnan(e.low) or all(near) else e
+        near = np.mean([all(self._nearly(c, k) for c in (cell, base)) for k in layers])  # such layers are known no better than perfect ones
+        reach = 2.0 if np.isnan(e.low) else 2.0 * near
+        return no_narrower(e, agreeing(e.value, e.clusters, self.level, float(reach))) if reach else e
+
+    def _nearly(self, cell: Cell, layer: int) -> bool:
+        return nearly_ordered(self.scores[cell, layer], self.truth[cell], self.units[cell], self.shown[cell])
 
     def _excess(self, cell: Cell, layers: Sequence[int]) -> tuple[float, Array]:
         areas = [auroc_influence(self.scores[cell, k], self.truth[cell], self.shown[cell]) for k in layers]
