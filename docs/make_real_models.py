@@ -183,7 +183,7 @@ def others(table: pd.DataFrame, layer: int) -> list[str]:
 
 def varies(table: pd.DataFrame) -> list[str]:
     """The variance components."""
-    rows = [[r.factor, f"{r.levels:.0f}", f"{r.variance:.4f} [{r.low:.4f}, {r.high:.4f}]", f"{r.share:.0%}"] for r in table.itertuples()]
+    rows = [[r.factor, f"{r.levels:.0f}", f"{r.value:.4f} [{r.low:.4f}, {r.high:.4f}]", f"{r.share:.0%}"] for r in table.itertuples()]
     return markdown(["factor", "levels", "variance", "share"], rows)
 
 

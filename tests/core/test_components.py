@@ -26,7 +26,7 @@ def test_planted_parts_are_found_on_average_and_their_intervals_hold_them():
     found, held = [], []
     for k in range(200):
         table = variance_components(*rows(k, 0.8)).set_index("factor")
-        found.append(table["variance"])
+        found.append(table["value"])
         held.append([table.low[f] <= v <= table.high[f] for f, v in PLANTED.items()])
     mean = np.mean([f[[*PLANTED, "rest"]] for f in found], axis=0)
     error = np.std([f[[*PLANTED, "rest"]] for f in found], axis=0) / np.sqrt(200)
@@ -49,7 +49,7 @@ def test_a_sum_of_effects_leaves_no_rest():
 def test_a_factor_with_one_level_is_undefined_and_bad_input_is_told():
     y, factors = rows(2)
     table = variance_components(y, factors | {"seed": np.zeros(len(y))}).set_index("factor")
-    assert np.isnan(table.variance["seed"])
+    assert np.isnan(table.value["seed"])
     assert list(table.index) == [*SIZES, "seed", "rest"]
     with pytest.raises(BadInput, match="factors"):
         variance_components(y, {})

@@ -48,7 +48,7 @@ def test_run_folder_and_findings(tmp_path, checkpoints, no_browser, documented):
     at = table[(table["metric"] == "accuracy") & (table["control"] == "") & (table["layer"] == 4) & (table["condition"] == "harm")]
     assert (at.set_index("method").loc[["logistic", "ccs"], "value"] > 0.9).all()
     assert set(table["control"]) == {
-        "", "untrained_model", "embedding", "shuffled_labels", "random_directions", "bag_of_words", "burns_exact"
+        "", "untrained_model", "embedding", "shuffled_labels", "random_directions", "bag_of_words", "ngrams", "token_embeddings", "burns_exact"
     }  # fmt: skip
     roc = run.tables["tampering"].set_index(["condition", "metric"])
     assert roc.loc[("harm", "auroc"), "value"] > 0.95

@@ -27,7 +27,7 @@ def variance_components(values: ArrayLike, factors: Mapping[str, ArrayLike], *, 
         level: Confidence level, between 0 and 1; raising it widens the intervals.
 
     Returns:
-        A row per factor and one for the rest: `factor, levels, variance, low, high, share, n`. The interval is that of Williams and Tukey:
+        A row per factor and one for the rest: `factor, levels, value, low, high, share, n`. The value is a variance, its interval Williams's:
         a factor's mean square varies as chi-squared with (levels - 1) degrees of freedom. `share` is of the sum of all parts that are
         above zero. With one level a factor's row is undefined (`nan`).
 
@@ -68,14 +68,14 @@ def variance_components(values: ArrayLike, factors: Mapping[str, ArrayLike], *, 
         free, at = coded[name][1] - 1, parts[name]
         others = seen[i] - expected[i, i] * at  # what of the sum of squares is not this factor's
         ends = [(seen[i] * free / chi2.ppf(0.5 + side * level / 2, free) - others) / expected[i, i] for side in (1, -1)]
-        rows.append({"factor": name, "levels": free + 1, "variance": at, "low": max(0.0, ends[0]), "high": max(0.0, ends[1])})
+        rows.append({"factor": name, "levels": free + 1, "value": at, "low": max(0.0, ends[0]), "high": max(0.0, ends[1])})
     free = max(1, n - 1 - sum(coded[name][1] - 1 for name in known))
     ends = [parts[REST] * free / chi2.ppf(0.5 + side * level / 2, free) for side in (1, -1)]
-    rows.append({"factor": REST, "levels": n, "variance": parts[REST], "low": ends[0], "high": ends[1]})
+    rows.append({"factor": REST, "levels": n, "value": parts[REST], "low": ends[0], "high": ends[1]})
     total = sum(max(0.0, v) for v in parts.values())
     for row in rows:
-        row["share"] = max(0.0, row["variance"]) / total if total else np.nan
-    undefined = {"levels": 1, "variance": np.nan, "low": np.nan, "high": np.nan, "share": np.nan}
+        row["share"] = max(0.0, row["value"]) / total if total else np.nan
+    undefined = {"levels": 1, "value": np.nan, "low": np.nan, "high": np.nan, "share": np.nan}
     rows += [{"factor": name} | undefined for name in coded if name not in known]
     order = {name: i for i, name in enumerate([*coded, REST])}
     return pd.DataFrame(rows).sort_values("factor", key=lambda c: c.map(order), ignore_index=True).assign(n=n)

@@ -202,4 +202,4 @@ def _rows(
         low, high = np.quantile(hits.mean(1), [0, 1])
         yield {"metric": "accuracy", "value": hits.mean(), "low": low, "high": high, "n": len(truth)}
     if before is not None:
-        yield {"metric": "loss"} | paired_difference(before, hits.mean(0), people, reach=1).row()
+        yield {"metric": "loss"} | paired_difference(before, hits.mean(0), people).row()

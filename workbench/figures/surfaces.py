@@ -39,8 +39,8 @@ def surfaces(table: pd.DataFrame, parts: pd.DataFrame, layer: int, method: str =
         figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, dtick=1, showticklabels=col == 1, row=1, col=col)
         figure.add_vline(x=0.5, line={"dash": "dot", "color": GREY, "width": 1}, row=1, col=col)  # pyright: ignore[reportArgumentType]
         figure.update_xaxes(range=[-0.03, 1.03], title=metric.replace("auroc", "AUROC"), row=1, col=col)
-    of = parts[parts["variance"].notna()]
-    shown = of.assign(value=of["variance"].clip(lower=0))
+    of = parts[parts["value"].notna()]
+    shown = of.assign(value=of["value"].clip(lower=0))
     figure.add_bar(
         x=shown["value"],
         y=shown["factor"],

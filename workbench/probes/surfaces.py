@@ -64,7 +64,7 @@ def read_surfaces(
         this one among them), "unseen" (fitted on other forms) or "unseen - seen", over the same held-out statements; `surface` "all" has
         all forms together, compared within each. The controls on the words alone (`text_scorers`) are methods at
         layer -1. Metrics are "auroc", "accuracy" (threshold of the training forms) and
-        "accuracy_centred" (the median score of the form as threshold). The second, `factor, levels, variance, low, high, share, n`, splits
+        "accuracy_centred" (the median score of the form as threshold). The second, `factor, levels, value, low, high, share, n`, splits
         the variance of being right, of the first method in unseen forms, into identity, right, surface form, layer and seed
         (`core.components`).
 

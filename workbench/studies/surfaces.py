@@ -20,7 +20,7 @@ from .statements import Rows
 draw = recipes("surfaces")
 TABLES = {
     "surfaces": "layer method surface reading metric | value low high n",
-    "accuracy_varies": "factor | levels variance low high share n",
+    "accuracy_varies": "factor | levels value low high share n",
 }
 
 
@@ -100,7 +100,7 @@ def surface_findings(run: Run, layer: int) -> list[Finding]:
     parts = run.tables["accuracy_varies"]
     seen = parts[parts["factor"] != "rest"].dropna(subset="share").sort_values("share", ascending=False)
     shares: list[Any] = list(seen.itertuples())
-    each = "; ".join(f"{r.factor} {max(0.0, r.variance):.4f} [{r.low:.4f}, {r.high:.4f}], {r.share:.0%}" for r in shares)
+    each = "; ".join(f"{r.factor} {max(0.0, r.value):.4f} [{r.low:.4f}, {r.high:.4f}], {r.share:.0%}" for r in shares)
     out.append(
         Finding(
             f"What being right varies with (variance, share of all): {each}; the rest is within these and their interactions.",
