@@ -20,7 +20,7 @@ from workbench.studies.refusal.report import silent
 from workbench.studies.refusal.study import Refusal, RefusalSettings, _Table
 
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} said : {{ m['content'] }} \n{% endfor %}{% if add_generation_prompt %}assistant said : {% endif %}"
-SMALL = {"items": 8, "fit": 32, "layers": (0, 1), "resamples": 20}
+SMALL = {"items": 8, "fit": 32, "layers": (0, 1)}
 
 
 @pytest.fixture(scope="module")

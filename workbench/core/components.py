@@ -27,7 +27,7 @@ def variance_components(values: ArrayLike, factors: Mapping[str, ArrayLike], *, 
         level: Confidence level, between 0 and 1; raising it widens the intervals.
 
     Returns:
-        A row per factor and one for the rest: `factor, levels, value, low, high, share, n`. The value is a variance, its interval Williams's:
+        A row per factor and one for the rest: `factor, levels, value, low, high, share, n`. A value is a variance; of its interval:
         a factor's mean square varies as chi-squared with (levels - 1) degrees of freedom. `share` is of the sum of all parts that are
         above zero. With one level a factor's row is undefined (`nan`).
 
