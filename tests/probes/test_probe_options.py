@@ -26,7 +26,7 @@ def test_both_spellings_give_the_same_bits(acts):
         **QUICK,
         untrained=blank,
         embedding=first,
-        controls=("random_directions", "bag_of_words", "shuffled_labels"),
+        controls=("random_directions", "bag_of_words", "ngrams", "shuffled_labels"),
         random_directions=7,
         shuffles=4,
         burns_exact=True,
@@ -38,7 +38,7 @@ def test_both_spellings_give_the_same_bits(acts):
         acts,
         **QUICK,
         controls=Controls(
-            names=("random_directions", "bag_of_words", "shuffled_labels"),
+            names=("random_directions", "bag_of_words", "ngrams", "shuffled_labels"),
             untrained=blank,
             embedding=first,
             random_directions=7,

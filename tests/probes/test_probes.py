@@ -116,7 +116,7 @@ def test_protocol_table():
     assert (good[good["layer"] == 0]["low"] < 0.5).all()
     assert (good[good["layer"] == 0]["high"] > 0.5).all()
     assert ((table["low"] <= table["value"] + 1e-9) & (table["value"] <= table["high"] + 1e-9)).all()
-    assert set(table["control"]) == {"", "shuffled_labels", "random_directions", "bag_of_words"}
+    assert set(table["control"]) == {"", "shuffled_labels", "random_directions", "bag_of_words", "ngrams"}
     assert good["n"].nunique() == 1
     assert good["n"].iloc[0] < len(acts)
     assert "ccs_sign" in table.attrs["provenance"]

@@ -239,6 +239,7 @@ ALLOWED = {
     ("prompts/formats.py", "splitlines"),  # of an error's message
     ("prompts/templates.py", "read_text"),  # the project's own toml
     ("organism/harm_safety.py", "read_text"),  # what an organism's folder says of itself
+    ("organism/faint.py", "read_text"),
     ("organism/checks.py", "read_text"),
     ("evaluation/judges/cache.py", "read_text"),  # replies that it wrote itself
     ("prompts/rows.py", "read_text"),  # that of prompts/formats.py
