@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.core.show import visible
-from workbench.figures import claims, geometry, patching, probes, steering, sweep, udhr
+from workbench.figures import claims, geometry, patching, probes, steering, surfaces, sweep, udhr
 
 Names = Sequence[str]
 
@@ -77,6 +77,11 @@ def _read(**columns: Sequence) -> pd.DataFrame:
 def _free(**columns: Sequence) -> pd.DataFrame:
     given = {"setting": ["one form"], "method": ["ccs"], "layer": [0, 1], "control": ["", "random_directions"]} | columns
     return every(**given).assign(metric="accuracy", against="label")
+
+
+def _surfaces(forms: Sequence[str], factors: Sequence[str]) -> go.Figure:
+    read = every(surface=[*forms, "all"], reading=["seen", "unseen"], metric=["auroc", "accuracy"]).assign(layer=1, method="logistic")
+    return surfaces.surfaces(read, every(factor=factors), 1)
 
 
 # each case puts the names into one column, and a title or an axis where the function takes them
@@ -210,6 +215,7 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: steering.sweep(every(behaviour=n, line=["1"], layer=[0, 1]), n[0]),
         lambda n: steering.sweep(every(behaviour=["b"], line=n, layer=[0, 1]), n[0]),
     ],
+    "surfaces.surfaces": [lambda n: _surfaces(n, ["identity"]), lambda n: _surfaces(["plain"], n)],
     "sweep.by_layer": [
         lambda n: sweep.by_layer(every(a=n, b=["l"], layer=[0, 1]), "a", "b", n[0], axis=n[1]),
         lambda n: sweep.by_layer(every(a=["p"], b=n, layer=[0, 1]), "a", "b", n[0]),

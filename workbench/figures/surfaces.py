@@ -53,7 +53,7 @@ def surfaces(table: pd.DataFrame, parts: pd.DataFrame, layer: int, method: str =
         row=1,
         col=3,
     )
-    figure.update_yaxes(type="category", autorange="reversed", row=1, col=3)
+    figure.update_yaxes(type="category", autorange="reversed", dtick=1, row=1, col=3)
     figure.update_xaxes(title="variance", rangemode="tozero", row=1, col=3)
-    style(figure, f"Other words for the same statements: {method} probe, layer {layer}", height=200 + 24 * len(forms))
+    style(figure, f"Other words for the same statements: {method} probe, layer {layer}", height=200 + 24 * max(len(forms), len(of)))
     return figure
