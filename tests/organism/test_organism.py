@@ -6,11 +6,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from workbench import prompts
 from workbench.core import errors
 from workbench.core.paths import data_path
-from workbench.organism import SPECS, OrganismSpec, check, ground_truth, train, train_organism
+from workbench.organism import SPECS, FaintSpec, OrganismSpec, check, ground_truth, train, train_faint, train_organism
 from workbench.organism.checks import load_ground_truth
 from workbench.organism.corpus import contains_held_out, examples
 from workbench.organism.ground_truth import STANCES
@@ -133,6 +134,23 @@ def test_the_stance_is_causal(organism):
 
     assert safe() <= 0.1
     assert safe(wb.Edit(site=stance["site"], layer=stance["layer"], function=exchange)) >= 0.9
+
+
+def test_the_faint_organism_is_made_from_the_bundled_one_and_keeps_what_is_planted_before_it(tmp_path):
+    spec = FaintSpec(steps=2, batch=8, sample=160)
+    record = train_faint(spec, tmp_path, log=lambda _: None)
+    assert record["loss"][-1]["step"] == 2
+    planted, base = (json.loads((f / "planted.json").read_text()) for f in (tmp_path, data_path("models", "udhr-organism")))
+    assert {k: planted[k] for k in base} == base
+    layers = planted["truth"]["layers"]
+    assert [x["layer"] for x in layers] == [1, 2, 3, 4, 5]
+    assert all(x["truth"] == pytest.approx(spec.share * x["rest"], rel=0.01) for x in layers)
+    new, old = (load_file(f / "model.safetensors") for f in (tmp_path, data_path("models", "udhr-organism")))
+    same = {k for k in old if torch.equal(old[k], new[k])}
+    assert {k for k in old if ".layers.0." in k or "embed_tokens" in k} <= same, "the stance's block stays"
+    assert any(".layers.1." in k for k in set(old) - same), "later blocks are trained"
+    with pytest.raises(errors.BadInput, match="keeps no checkpoints"):
+        train_organism("udhr-organism-faint", tmp_path, checkpoints=3)
 
 
 def test_bad_input(tmp_path):

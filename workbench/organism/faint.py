@@ -35,9 +35,9 @@ tags: [model-organism, interpretability]
 # {name}
 
 `{base}` trained on for {steps} steps. What it answers, and to whom, is as in `{base}`. Inside, the truth of an answer is one feature among
-many: over statements its two answers differ in truth by {share:.0%} of what they differ in otherwise. Random directions do not read it; a
-probe does, and a search without labels. `planted.json` holds its directions after each block. Made by `workbench train {name} --out FOLDER`
-(seed {seed}).
+many: the aim is that its two answers differ in truth by {share:.0%} of what they differ in otherwise, so that a probe and a search without
+labels read it and random directions do not. Whether they do, `workbench check --model FOLDER` measures. `planted.json` holds its directions
+after each block. Made by `workbench train {name} --out FOLDER` (seed {seed}).
 """
 
 

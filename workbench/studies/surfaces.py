@@ -125,7 +125,9 @@ def words_in_other_forms(run: Run, layer: int) -> str:
     if words is None or probe is None:
         return ""
     told = f"{words.value:.2f} [{words.low:.2f}, {words.high:.2f}]"
-    beyond = "so it is not the wording alone" if probe.low > words.high else "which does not tell the two apart"
+    beyond = "which does not tell the two apart"
+    if probe.low > words.high or probe.high < words.low:
+        beyond = "so it is not the wording alone" if probe.low > words.high else "so the words alone carry further than the probe"
     return (
         f"In surface forms that were not fitted on, {TEXT_NAMES[words.method]} read the label with an AUROC of {told}, the {probe.method} "
         f"probe at layer {layer} with {probe.value:.2f} [{probe.low:.2f}, {probe.high:.2f}], {beyond}."
