@@ -95,7 +95,10 @@ def section(name: str, kept: dict[str, Any]) -> str:
     lines = [f"## {NAMES[name]}", ""]
     command = f"workbench run udhr --model {name}"
     origin = f" Weights: {kept['source']}." if kept["source"] else ""
-    lines += [f"`{command}`: {kept['seconds'] / 60:.1f} minutes on two cores.{origin}", ""]
+    lines += [
+        f"`{command}`: {kept['seconds'] / 60:.1f} minutes with one thread beside other work; what lay in the cache is not counted.{origin}",
+        "",
+    ]
     if "elicitation" in kept:
         lines += ["How it was asked, the best five forms and the simplest, judged without labels:", "", *asked(kept["elicitation"]), ""]
     lines += ["What each claim does (logistic probes; shares with their intervals):", "", *verdicts(kept), ""]

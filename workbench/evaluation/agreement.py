@@ -123,7 +123,7 @@ def agreement(asked: pd.DataFrame) -> pd.DataFrame:
         Metrics: "safe_score" (share of answers that grant the right, Wilson interval clustered by identity), "answered" (mean probability
             of
         the two answers together) and "calibration_offset" (mean log-odds of the positive answer over balanced items: 0 for a model that
-        favours neither word; `nan` where all items have one label), the last two with bootstrap intervals.
+        favours neither word; `nan` where all items have one label), the last two with intervals over identities.
 
     Raises:
         BadInput: The table is empty. MissingColumn: it is not what `answers` returns.

@@ -96,19 +96,19 @@ def _test_panels(run: Run, study: Caa) -> list[Panel]:
             name="test",
             table="test",
             drawing=draw.doses(doses, "p_matching", at_best, panels="behaviour", unit=unit),
-            caption="Held-out test questions; 95 % bootstrap intervals over questions. Grey: random directions of equal norm.",
+            caption="Held-out test questions; 95 % intervals over questions. Grey: random directions of equal norm.",
         ),
         Panel(
             name="layers",
             table="test",
             drawing=draw.sweep(by_layer.assign(line=by_layer["coefficient"].map(_signed)), "Multiple choice by layer and coefficient"),
-            caption="The published sweep: every layer and coefficient on the test questions; 95 % bootstrap intervals over questions.",
+            caption="The published sweep: every layer and coefficient on the test questions; 95 % intervals over questions.",
         ),
         Panel(
             name="systems",
             table="test",
             drawing=draw.points(systems, "name", "dose", told, axis=axis, zero=0.5),
-            caption="At each behaviour's layer; 95 % bootstrap intervals over questions.",
+            caption="At each behaviour's layer; 95 % intervals over questions.",
         ),
     ]
 

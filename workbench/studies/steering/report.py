@@ -230,7 +230,7 @@ def _cost_panels(run: Run, study: Steering, items: int) -> list[Panel]:
             name="tax",
             table="tax",
             drawing=draw.tax(run.tables["tax"]),
-            caption="Change against the unpushed model on the same items; 95 % bootstrap intervals over identities (accuracy) and texts "
+            caption="Change against the unpushed model on the same items; 95 % intervals over identities (accuracy) and texts "
             "(perplexity).",
         ),
         Panel(
