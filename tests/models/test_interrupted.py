@@ -1,9 +1,12 @@
 """Ctrl-C at every line of entering and leaving: weights are bit-equal, no hook is left, and the interruption arrives."""
 
 import contextlib
+import dis
+import functools
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from torch import nn
 import workbench as wb
 from workbench.core import errors
 from workbench.core.direction import Direction
-from workbench.models import Change, Edit, Gate, Read, Scope, edited, reweighted, wrap
+from workbench.models import Change, Edit, Gate, Read, Scope, acting, edited, hold, reweighted, wrap
 from workbench.models.acting import attached_hooks
 from workbench.models.known import KNOWN, trunk_of
 from workbench.models.replay import replayable
@@ -94,6 +97,19 @@ def use(model, block):
         pass
 
 
+@functools.cache
+def exits(code):
+    """Where a `with` statement is about to leave, without an exception: a signal is not handled there, and the lock is let go next."""
+    out, start, none = set(), 0, 0
+    for step in dis.get_instructions(code):
+        if step.starts_line is not None:
+            start, none = step.offset, 0
+        none = none + 1 if step.opname == "LOAD_CONST" and step.argval is None else 0
+        if none == 3:  # `__exit__(None, None, None)`
+            out.add(start)
+    return out
+
+
 def lines(where, run, at=0, how=None):
     """Run with every line noted that is executed in code which `where` accepts; at one of them, counted from 1, `how` is called.
 
@@ -103,7 +119,7 @@ def lines(where, run, at=0, how=None):
     seen = []
 
     def local(frame, event, _):
-        if event == "line":
+        if event == "line" and frame.f_lasti not in exits(frame.f_code):
             seen.append((frame.f_code, frame.f_lineno))
             if len(seen) == at:
                 sys.settrace(None)
@@ -118,6 +134,16 @@ def lines(where, run, at=0, how=None):
     finally:
         sys.settrace(None)
     return seen, False
+
+
+def are_free(*locks):
+    """Whether another thread can take these locks."""
+
+    def take():
+        return all(lock.acquire(timeout=5) and lock.release() is None for lock in locks)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(take).result()
 
 
 def raised():
@@ -165,6 +191,7 @@ def test_an_interruption_at_any_line_leaves_nothing_changed(model, block, how, w
         assert arrived, f"a KeyboardInterrupt was swallowed at {place}"
         assert same(before, snapshot(model)), place
         assert attached_hooks() == 0, place
+        assert are_free(acting._LOCK, hold._LOCK), place
     assert not isinstance(trunk_of(model), str)
     logits = model(torch.tensor([[0, 5]]))
     with tied(model):
