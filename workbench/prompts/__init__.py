@@ -5,6 +5,7 @@ from .caa import caa_behaviours, load_ab, load_caa, shared_stems
 from .choices import Choice, choices_to_prompts, letter_form, to_ab
 from .conversations import conversations
 from .distractors import DISTRACTORS, with_distractor
+from .held_out import udhr_split
 from .lists import identities_from_lines, read_lines, rights_from_lines
 from .loaders import from_table, read_table
 from .outside import hh_rlhf, instruction_pairs, instructions, xstest
@@ -61,6 +62,7 @@ __all__ = [
     "rights_from_lines",
     "templates",
     "udhr",
+    "udhr_split",
     "with_distractor",
     "Statements",
     "check_sides",

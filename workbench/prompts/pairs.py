@@ -237,8 +237,25 @@ class PromptSet(Sequence[ContrastPair]):
             SplitLeak: The split was made for other items.
             EmptyPromptSet: A side has no item.
         """
-        side = split.side(self.to_frame())
-        return self.subset((side == "train").nonzero()[0]), self.subset((side == "test").nonzero()[0])
+        return self.side(split, "train"), self.side(split, "test")
+
+    def side(self, split: Split, side: str) -> PromptSet:
+        """Return the items of one side of a grouped split.
+
+        Args:
+            split: The split, made for these items or for more.
+            side: "train" or "test".
+
+        Returns:
+            The items whose values are all on this side.
+
+        Raises:
+            UnknownName: There is no such side.
+            SplitLeak: The split was made for other items.
+            EmptyPromptSet: The side has no item.
+        """
+        split.values(side)
+        return self.subset((split.side(self.to_frame()) == side).nonzero()[0])
 
     def to_frame(self) -> pd.DataFrame:
         """Return the items as a table.

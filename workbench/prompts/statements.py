@@ -247,7 +247,7 @@ def check_sides(source: Statements, split: Split, fewest: int = FEWEST) -> None:
     if not source.own:
         return
     for side in ("train", "test"):
-        held = {k: sorted(v) for k, v in getattr(split, side).items()}
+        held = split.values(side)
         prompts = source.prompts(source.plain, None, n=None, answers=("no", "yes"), seed=0, held=held)
         for label in (0, 1):
             count = prompts.labels.count(label)
