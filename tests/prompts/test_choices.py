@@ -17,7 +17,8 @@ from workbench.models.tokens import answer_tokens, encode_pairs
 from workbench.prompts import grouped_split
 from workbench.prompts.caa import caa_behaviours, load_ab, load_caa, parse_options, shared_stems
 from workbench.prompts.chat import compose, has_chat
-from workbench.prompts.choices import AB_FORMS, LETTERS, Choice, choices_to_prompts, get_form, letter_form, to_ab
+from workbench.prompts.choices import AB_FORMS, LETTERS, Choice, choices_to_prompts, get_form, letter_form
+from workbench.prompts.two_options import to_ab
 from workbench.prompts.templates import Template
 
 CHATML = (

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..core.errors import BadInput, EmptyPromptSet, UnknownName, unknown
+from ..core.errors import BadInput
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng
 from .asking import Asking, in_random_order
