@@ -39,6 +39,7 @@ def sets(folder):
 
 
 def cell(row):
+    """A number with its interval."""
     return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
 
@@ -84,7 +85,9 @@ def page(tables, layers):
             row = [cell(next(pick(matrix, fit_condition=one, condition=other).itertuples())) for other in names]
             out.append(f"| {one} | " + " | ".join(row) + " |")
         out.append("\nBeside each set's own probe (AUROC; the range of 199 random directions is of accuracy):\n")
-        out.append("| set | logistic | bag of words | runs of words | token embeddings | random directions | shuffled labels |\n|" + " --- |" * 7)
+        out.append(
+            "| set | logistic | bag of words | runs of words | token embeddings | random directions | shuffled labels |\n|" + " --- |" * 7
+        )
         for one in names:
             t = pick(tables["controls"], model=model, condition=one)
             a = [next(pick(t, method=m, control=c, metric="auroc").itertuples()) for m, c in (("logistic", ""), *((w, w) for w in WORDS))]
@@ -108,6 +111,7 @@ WORDS = ("bag_of_words", "ngrams", "token_embeddings")
 
 
 def main():
+    """Read the folder, measure, write."""
     folder, *models = sys.argv[1:]
     statements = sets(folder)
     tables, layers = {}, {}
@@ -115,7 +119,7 @@ def main():
         made, layers[name] = of_model(name, statements)
         for key, table in made.items():
             tables.setdefault(key, []).append(table)
-        print(f"{name}: done", flush=True)
+        print(f"{name}: done", flush=True)  # noqa: T201
     tables = {key: pd.concat(parts, ignore_index=True) for key, parts in tables.items()}
     place = HERE / "truth-transfer"
     place.mkdir(exist_ok=True)

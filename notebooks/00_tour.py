@@ -73,7 +73,9 @@ wb.figures.udhr.layer_curves(table, ["no claim", "neutral", "harm"])
 # %%
 layer = max(1, model.cfg.n_layers // 6)
 fit = {
-    claim: wb.capture(model, wb.prompts.udhr("consider_claim", claim, n=96, side="train", **how), layers=[layer], position="stem_last", progress=False)
+    claim: wb.capture(
+        model, wb.prompts.udhr("consider_claim", claim, n=96, side="train", **how), layers=[layer], position="stem_last", progress=False
+    )
     for claim in ("good", "harm", "neutral")
 }
 rows = {claim: wb.directions.sample(one, layer) for claim, one in fit.items()}
@@ -100,9 +102,7 @@ shown[["method", "coefficient", "value", "low", "high", "n"]].round(2)
 claims = wb.prompts.claims()
 one, two = (wb.prompts.udhr("consider_claim", claims[c], n=8, seed=1, answers=words) for c in ("good", "harm"))
 same = len(one.token_ids(model)[0][0]) == len(two.token_ids(model)[0][0])
-recovered = wb.patch(
-    model, one, two, site="resid_pre", positions="segment", align_by="same" if same else "diff", progress=False
-)
+recovered = wb.patch(model, one, two, site="resid_pre", positions="segment", align_by="same" if same else "diff", progress=False)
 recovered.pivot(index="position", columns="layer", values="value").round(2)
 
 # %% [markdown]

@@ -66,7 +66,9 @@ says[(says["metric"] == "safe_score")].round(3)
 base = wb.prompts.udhr(n=400, side="train", **how) + wb.prompts.udhr(n=200, **how)
 acts = wb.capture(model, base, progress=False)
 blank = wb.capture(wb.untrained_copy(model), base, progress=False)
-pushed = {claim: wb.capture(model, wb.prompts.udhr("since_claim", claim, n=200, **how), progress=False) for claim in ("good", "neutral", "harm")}
+pushed = {
+    claim: wb.capture(model, wb.prompts.udhr("since_claim", claim, n=200, **how), progress=False) for claim in ("good", "neutral", "harm")
+}
 table = wb.probe_layers(
     acts, test=pushed, split=how["split"], condition="no claim", untrained=blank, resamples=200, random_directions=20, seed=0,
     ccs_options={"epochs": 500},

@@ -121,10 +121,12 @@ def test_caa(organism, tmp_path, folder, no_browser, capsys, documented, monkeyp
     assert drawn["norm_share"][1.0] == pytest.approx(same[1.0]), "random directions are as long as the vector"
     assert same[1.0] > 0
     decoded = run.tables["decoded"]
-    assert set(decoded["coefficient"]) == {-1.0, 0.0, 1.0} and set(decoded["metric"]) == {"matching", "agrees"}
+    assert set(decoded["coefficient"]) == {-1.0, 0.0, 1.0}
+    assert set(decoded["metric"]) == {"matching", "agrees"}
     assert set(decoded["layer"]) == set(range(6))
     chosen = run.tables["validation"]
-    assert {"slope", "slope, all layers at once"} <= set(chosen["metric"]) and set(chosen["layer"]) == {1, 3}
+    assert {"slope", "slope, all layers at once"} <= set(chosen["metric"])
+    assert set(chosen["layer"]) == {1, 3}
     counts = run.tables["data"].set_index("split")
     assert counts.loc["generate", "in_file"] == 14
     assert counts.loc["test", "prompts"] == 12, "both letter orders"
@@ -163,10 +165,14 @@ CAA = {"layers": [1, 3], "coefficients": [-1.0, 1.0], "random": 0, "decoded": 0,
 
 def test_caa_on_a_file_of_model_written_evals_that_nothing_moves(organism, tmp_path, no_browser):
     """A balanced persona set about nothing: no vector moves it, and the report says so; halves have as many of each answer."""
-    run = wb.run_study("caa", model="bundled", out=tmp_path / "run", data=str(personas(tmp_path / "evals", "likes-things")), progress=False, **CAA)
-    assert set(run.tables["data"]["split"]) == {"generate", "test"} and set(run.tables["test"]["system"]) == {"none"}
+    run = wb.run_study(
+        "caa", model="bundled", out=tmp_path / "run", data=str(personas(tmp_path / "evals", "likes-things")), progress=False, **CAA
+    )
+    assert set(run.tables["data"]["split"]) == {"generate", "test"}
+    assert set(run.tables["test"]["system"]) == {"none"}
     said = " ".join(run.findings)
-    assert "no layer moves the answers beyond noise" in said and "backfires for" not in said
+    assert "no layer moves the answers beyond noise" in said
+    assert "backfires for" not in said
     assert (run.tables["vectors"]["reliability"] > -0.4).all(), run.tables["vectors"]
 
 
@@ -190,7 +196,9 @@ def test_open_answers_are_judged_by_the_behaviours_own_rubric(organism, tmp_path
     )
     assert asked == [("http://127.0.0.1:9/v1", "m", "Rate how far it grants.", None)]
     judged = run.tables["judged"].set_index("coefficient")
-    assert set(judged.index) == {"unsteered", "-1", "+1"} and (judged["value"] == 0.5).all() and (judged["rubric"] == "own").all()
+    assert set(judged.index) == {"unsteered", "-1", "+1"}
+    assert (judged["value"] == 0.5).all()
+    assert (judged["rubric"] == "own").all()
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,24 @@ from workbench.core.tables import pick
 from workbench.prompts import statements
 from workbench.prompts.statements import StudentStatements
 from workbench.studies.udhr import published
+from workbench.studies.udhr.settings import CHECKED
 
-PEOPLE = ("women", "men", "Jews", "atheists", "farmers", "nurses", "pilots", "singers", "bakers", "judges", "tailors", "miners", "sailors", "monks")
+PEOPLE = (
+    "women",
+    "men",
+    "Jews",
+    "atheists",
+    "farmers",
+    "nurses",
+    "pilots",
+    "singers",
+    "bakers",
+    "judges",
+    "tailors",
+    "miners",
+    "sailors",
+    "monks",
+)
 RIGHTS = {
     "have the right to life": "have not the right to life",
     "should not be held in slavery": "should be held in slavery",
@@ -36,15 +52,17 @@ def folder(tmp_path_factory):
 
 def test_the_folder_is_a_source_of_statements(folder):
     source = statements(str(folder))
-    assert isinstance(source, StudentStatements) and source.own
+    assert isinstance(source, StudentStatements)
+    assert source.own
     assert list(published.conditions(source.project)) == [("4", "good"), ("4", "harm"), ("base_short", "none")]
-    with pytest.raises(errors.BadInput, match="no UDHR_raw_identities.txt"):
+    with pytest.raises(errors.BadInput, match=r"no UDHR_raw_identities\.txt"):
         statements(str(folder.parent))
 
 
 def test_the_experiment_is_run_as_it_was_and_with_each_repair(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("workbench.runs.render.browser", lambda: None)
-    run = wb.check_study("udhr", out=tmp_path / "check", data=str(folder), surfaces=0).run
+    small = CHECKED | {"surfaces": 0, "published": 36, "ccs_epochs": 30}
+    run = wb.run_study("udhr", model="bundled", out=tmp_path / "run", data=str(folder), progress=False, **small)
     said, read = run.tables["published_says"], run.tables["published_reads"]
     assert {(r.form, r.claim) for r in said.itertuples()} == {("4", "good"), ("4", "harm"), ("base_short", "none")}
     assert pick(said, form="4", claim="harm", metric="safe_score")["published"].item() == published.REPORTED["4", "harm"]
@@ -55,6 +73,8 @@ def test_the_experiment_is_run_as_it_was_and_with_each_repair(folder, tmp_path, 
     claimed = pick(read, method="ccs", protocol=published.AS_PUBLISHED)
     assert (claimed["value"] >= 0.5).all(), "the better sign on test labels is never below one half"
     text = " ".join(run.findings)
-    assert "As published:" in text and "What it depends on:" in text and "nan" not in text
+    assert "As published:" in text
+    assert "What it depends on:" in text
+    assert "nan" not in text
     assert "right answers under each claim" in text
     assert (run.folder / "figures" / "published.html").is_file()

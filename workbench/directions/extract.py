@@ -31,6 +31,7 @@ def extract_direction(
     *,
     paired: bool | None = None,
     clusters: ArrayLike | tuple | None = None,
+    strata: Any = None,
     halves: int = 10,
     provenance: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -138,7 +139,6 @@ def head_directions(
     output: Float[Tensor, "head d_head d_model"],
     *,
     clusters: Any = None,
-    strata: Any = None,
     provenance: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, list[Direction]]:

@@ -307,8 +307,7 @@ def sweep(table: pd.DataFrame, title: str, axis: str = "P(matching)", legend: st
     Args:
         table: `behaviour, line, layer, value, low, high, n`; `line` is the coefficient.
         title: Of the figure.
-        axis: What the value is.
-        legend: What the lines are.
+        axis, legend: What the value is, and what the lines are.
     """
     names = list(dict.fromkeys(table["behaviour"]))
     columns = min(2, len(names))

@@ -302,7 +302,7 @@ def vectors_from(behaviours: Mapping[str, Activations], *, halves: int = 10, see
                 x[:, 0],
                 paired=True,
                 clusters=people,
-                strata=acts.rows["letter"] if "letter" in acts.rows else None,
+                strata=acts.rows.get("letter", None),
                 halves=halves,
                 provenance=place_of(acts, layer),
                 seed=seed,

@@ -280,7 +280,13 @@ def answer_tokens(model: Any, answers: Sequence[str]) -> list[list[int]]:
 
 
 def answer_forms(model: Any, answers: Sequence[str]) -> list[list[int]] | None:
-    """Return what `answer_tokens` returns, or `None` where an answer is several tokens.
+    """Return the ids that count as each answer, or nothing where an answer is several tokens.
+
+    Args:
+        model, answers: As for `answer_tokens`.
+
+    Returns:
+        What `answer_tokens` returns; `None` where an answer is several tokens.
 
     Raises:
         AnswerTokens: An answer is empty or unknown, or one begins another.

@@ -33,8 +33,7 @@ class HonestyPanel(Shown):
 
     Attributes:
         table: One row per comparison: `what, method, against, metric, value, low, high, n, note`.
-        findings: The same in words.
-        layer: The block.
+        findings, layer: The same in words; the block.
         found: What CCS found: "truth", a distractor's name, or "neither"; never what random directions read as well.
     """
 

@@ -101,6 +101,8 @@ def _lifted(method: str, lift: Map, given: Given, folds: Folds, c: float | Seque
     features = _apart(lift, given.x, given.y)
     spread = features.pow(2).mean(0).sqrt()
     spread = torch.where(spread > 1e-6 * spread.max(), spread, torch.ones_like(spread))
+    if method == "rbf" and given.y is None:
+        spread = torch.ones_like(spread)  # of single rows the first components are the kernel's own; scaled alike they drown in the others
     linear = fit_penalised(Problem(features=features / spread, y=given.classes, scaler=given.scaler), "logistic", c, folds)
     weight, bias = linear.weight / spread, linear.bias
     return NonlinearProbe(
@@ -234,8 +236,7 @@ def fit_knn(
         OneClass, NotFinite, ShapeMismatch, BadInput: Before fitting.
     """
     given, folds = _prepare(positive, negative, labels, folds, normalise, how)
-    features = given.x if given.y is None else given.x - given.y
-    components = Axes.of(features)
+    components = Axes.of(features := given.x if given.y is None else given.x - given.y)
     basis = components.basis[:, -min(axes, len(components.values)) :].float()
     z, t, paired = features @ basis, signs(given.classes).float(), given.y is not None
 

@@ -3,7 +3,6 @@
 from .benchmarks import MultiTruth, mmlu, truthfulqa, truthfulqa_mc
 from .caa import caa_behaviours, load_ab, load_caa, shared_stems
 from .choices import Choice, choices_to_prompts, letter_form
-from .two_options import to_ab
 from .conversations import conversations
 from .distractors import DISTRACTORS, with_distractor
 from .held_out import udhr_split
@@ -20,6 +19,7 @@ from .splits import Split, grouped_folds, grouped_split
 from .statements import Statements, check_sides, own_statements, statements
 from .student_prompts import StudentProject, project_pairs, student_project
 from .templates import Template, claim_phrasings, claims, get_template, templates
+from .two_options import to_ab
 from .udhr import Identity, Right, identities, rights, udhr
 
 __all__ = [

@@ -13,9 +13,9 @@ from ..core.errors import BadInput, MissingColumn, UnknownName, unknown
 from .caa import load_ab
 from .cells import Place, check_text, flaw_of, label_of, name_of, need, shown, text_of, to_name
 from .choices import LETTERS, Choice
-from .two_options import to_ab
 from .left_out import each
 from .rows import find_files, hub_rows, numbered, read_rows, sample, text_id
+from .two_options import to_ab
 
 TRUTHFULQA_HUB = "truthfulqa/truthful_qa"
 MMLU_HUB = "cais/mmlu"

@@ -23,7 +23,7 @@ from .published import (
     read_hh,
     read_identities,
     read_instructions,
-    read_lines,
+    read_texts,
     read_mmlu,
     read_project,
     read_questions,
@@ -185,6 +185,6 @@ LAYOUTS = dict(
         _layout("udhr_ccs_identities", "identities in groups", "ind: GROUP (COUNT)", lambda p: is_identities(p.lines), read_identities),
         _layout("udhr_ccs_rights", "sentences about rights", "ARTICLE {people} …", lambda p: is_rights(p.lines), read_rights),
         _layout("udhr_ccs_form", "a prompt form", "{right}, {clime}", lambda p: p.is_text and is_form(p.text), read_form),
-        _layout("lines", "a list of texts", "a text file, one a line", lambda p: p.is_text, read_lines),
+        _layout("lines", "a list of texts", "a text file, one a line", lambda p: p.is_text, read_texts),
     ]
 )

@@ -11,7 +11,6 @@ from .formats import checked_path, read_text
 from .rows import normal
 from .udhr import Identity, Right
 
-
 _THEIRS = re.compile(r"\{people\}|^ind:.*\(\d+\)$")  # the student project's lists, which are written otherwise
 
 

@@ -15,7 +15,6 @@ from .benchmarks import mmlu_question, truth_of
 from .caa import BEHAVIOUR, FILES, RIGHT, choice
 from .cells import Place, name_of, text_of
 from .choices import Choice, choices_to_prompts
-from .two_options import to_ab
 from .conversations import conversations
 from .formats import csv_lines, read_text
 from .left_out import distinct, each
@@ -27,6 +26,7 @@ from .rows import normal, numbered, sample
 from .singles import FIELDS
 from .student import Sentence, student_form, student_identities, student_rights
 from .student_prompts import project_pairs, student_project
+from .two_options import to_ab
 
 QUESTION = "In a paragraph, could you tell me what you know about {entity}?"
 
@@ -297,6 +297,6 @@ def read_project(peek: Peek, asked: Any) -> Found:
     return Found(items=[project], pairs=list(pairs), name=f"{peek.name}/{form}/{asked.claim or 'none'}", notes=[project.says])
 
 
-def read_lines(peek: Peek, asked: Any) -> Found:
+def read_texts(peek: Peek, asked: Any) -> Found:
     """Read: A list of texts."""
     return Found(items=sample(peek.lines, asked.n, asked.seed, "line"), notes=["a list of texts, one a line"])

@@ -241,7 +241,7 @@ def statements(source: Source | Statements = "udhr", columns: Mapping[str, str] 
     """Return a source of statements.
 
     Args:
-        source: "udhr" (or ""), "requests", a table of your own (as for `own_statements`), the student project's folder, or a source as it is.
+        source: "udhr" (or ""), "requests", a table of your own (as for `own_statements`), the student project's folder, or a source.
         columns: The columns of your own table, as for `own_statements`.
 
     Returns:

@@ -49,8 +49,8 @@ def _behaviour(run: Run, study: Caa, behaviour: str) -> Finding:
     chosen = (
         ""
         if study.moves(behaviour)
-        else "no layer moves the answers beyond noise on validation questions (an interval for all layers at once); the one that would have "
-        "been chosen is shown. "
+        else "no layer moves the answers beyond noise on validation questions (an interval for all layers at once); what "
+        "would have been chosen is shown. "
     )
     text = (
         f"{behaviour}: {chosen}P(matching) at layer {layer} is {_number(pushed_down)} at {low:+g}, {_number(plain)} without, "
@@ -94,7 +94,8 @@ def _test_panels(run: Run, study: Caa) -> list[Panel]:
     random = [run.tables["random"].assign(method="random", condition="all")] if "random" in run.tables else []
     doses = pd.concat([pick(best, system="none").assign(method="direction", condition="all"), *random], ignore_index=True)
     by_layer = pick(table, system="none")
-    systems = best[best["system"] != "none"].assign(name=best["behaviour"] + ", system prompt " + best["system"], dose=best["coefficient"].map(_signed))
+    told_so = best[best["system"] != "none"]
+    systems = told_so.assign(name=told_so["behaviour"] + ", system prompt " + told_so["system"], dose=told_so["coefficient"].map(_signed))
     unit, axis = "coefficient (multiples of the vector)", "P(answer matching behaviour)"
     at_best, told = (
         "Multiple choice by coefficient, at each behaviour's layer",
@@ -113,14 +114,18 @@ def _test_panels(run: Run, study: Caa) -> list[Panel]:
             drawing=draw.sweep(by_layer.assign(line=by_layer["coefficient"].map(_signed)), "Multiple choice by layer and coefficient"),
             caption="The published sweep: every layer and coefficient on the test questions; 95 % intervals over questions.",
         ),
-    ] + ([] if systems.empty else [
-        Panel(
-            name="systems",
-            table="test",
-            drawing=draw.points(systems, "name", "dose", told, axis=axis, zero=0.5),
-            caption="At each behaviour's layer, with the system messages that were given; 95 % intervals over questions.",
-        ),
-    ])
+    ] + (
+        []
+        if systems.empty
+        else [
+            Panel(
+                name="systems",
+                table="test",
+                drawing=draw.points(systems, "name", "dose", told, axis=axis, zero=0.5),
+                caption="At each behaviour's layer, with the system messages that were given; 95 % intervals over questions.",
+            ),
+        ]
+    )
 
 
 def _decoded_panels(run: Run) -> list[Panel]:
@@ -134,8 +139,8 @@ def _decoded_panels(run: Run) -> list[Panel]:
             name="decoded",
             table="decoded",
             drawing=draw.sweep(table, "The answer read off every layer under the push (logit lens)", axis="share that matches"),
-            caption="Share of test questions whose matching answer is likelier where the stream after a layer is read through the final norm "
-            "and the unembedding; 95 % intervals over questions. In early layers the stream is not in those coordinates yet.",
+            caption="Share of test questions whose matching answer is likelier where the stream after a layer is read through the final "
+            "norm and the unembedding; 95 % intervals over questions. In early layers the stream is not in those coordinates yet.",
         )
     ]
 

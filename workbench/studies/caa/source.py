@@ -10,6 +10,7 @@ from typing import Any
 from ...core.errors import BadInput, UnknownName, unknown
 from ...prompts import Choice, caa_behaviours, load, load_caa
 from ...prompts.caa import caa_splits
+from ...prompts.formats import read_text
 
 EVALS = "model_written_evals"
 
@@ -76,8 +77,8 @@ def texts_of(file: str, known: Sequence[str], keys: Sequence[str]) -> Mapping[st
         return {}
     path = Path(file)
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        held = json.loads(read_text(path, path.name))
+    except ValueError as error:
         raise BadInput(f"{path.name} cannot be read as JSON ({error})") from None
     if not isinstance(held, dict):
         raise BadInput(f"{path.name}: an object of behaviours is needed, got {type(held).__name__}")

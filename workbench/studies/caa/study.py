@@ -241,11 +241,7 @@ class Caa:
         doses = [c for c in strengths(self.set.task_coefficients or self.set.coefficients) if c]
 
         def make() -> pd.DataFrame:
-            edits = {
-                f"{b} {c:+g}": add(self.vectors_of[b, self.best[b]], c, scope=self.set.scope)
-                for b in self.behaviours
-                for c in doses
-            }
+            edits = {f"{b} {c:+g}": add(self.vectors_of[b, self.best[b]], c, scope=self.set.scope) for b in self.behaviours for c in doses}
             return capability(self.model, edits, choices=tasks, progress=self.progress)
 
         self.run.table("capability", make=make, doing="capability tax")

@@ -1,8 +1,8 @@
 """The student project's experiment on its own files, as it was and with this project's repairs, side by side.
 
-It asked seven prompt forms, four of them under two claims, and reported safe_score and CCS by layer. Three choices of it are undone one after
-the other: test rows gave the statistics and the sign of CCS; rows were split at random, so that identities and rights stood on both sides;
-and every denial was one form of negation of its granting sentence.
+It asked seven prompt forms, four of them under two claims, and reported safe_score and CCS by layer. Three choices of it are undone
+one after the other: test rows gave the statistics and the sign of CCS; rows were split at random, so that identities and rights stood on
+both sides; and every denial was one form of negation of its granting sentence.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Published:
         for form, claim in dict.fromkeys((f, c) for f, c, _ in read):
             theirs, ours = read[form, claim, "theirs"], read[form, claim, "ours"]
             how: dict[str, Any] = {"methods": ["ccs", "logistic"], "metrics": ["accuracy"], "seed": self.study.set.seed}
-            how |= {"ccs_options": {"epochs": self.study.set.ccs_epochs}}
+            how |= {"options": {"ccs": {"epochs": self.study.set.ccs_epochs}, "logistic": {"c": 1.0}}}  # nothing is tuned
             mixed = _mixed(theirs.rows, self.study.set.seed)
             table = probe_layers(theirs, split=mixed, controls=(), burns_exact=True, check_labels=False, **how)
             logistic = pick(table, method="logistic", control="")
@@ -139,12 +139,14 @@ def findings(run: Run, study: Any) -> list[Finding]:
     if "published_reads" not in run.tables:
         return []
     said, read = run.tables["published_says"], pick(run.tables["published_reads"], method="ccs", layer=study.layer)
-    four = [f"{row.claim} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in pick(said, form="4", metric="safe_score").itertuples()]
+    four = [
+        f"{row.claim} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in pick(said, form="4", metric="safe_score").itertuples()
+    ]
     share = pick(said, metric="answered")["value"].mean()
     out = [
         Finding(
-            f"As published: in form 4 (“Since …, I choose:”) with answers 0 and 1 the safe_score is {' and '.join(four)}; the project's Gemma "
-            f"had good .65 and harm .47. Over all forms 0 and 1 hold {share:.0%} of the probability.",
+            f"As published: in form 4 (“Since …, I choose:”) with answers 0 and 1 the safe_score is {' and '.join(four)}; "
+            f"the project's Gemma had good .65 and harm .47. Over all forms 0 and 1 hold {share:.0%} of the probability.",
             "published_says",
         )
     ]
@@ -171,7 +173,7 @@ def panels(run: Run) -> list[Panel]:
             name="published",
             table="published_reads",
             drawing=draw.sweep(table, "CCS in the published forms: what each repair changes", axis="accuracy", legend="protocol"),
-            caption="Accuracy on rows that were not fitted on, 95 % intervals clustered by identity. As published: normalised with test rows, "
-            "and the better sign on test labels, so never below one half.",
+            caption="Accuracy on rows that were not fitted on, 95 % intervals clustered by identity. As published: normalised with test "
+            "rows, and the better sign on test labels, so never below one half.",
         )
     ]

@@ -85,7 +85,9 @@ def test_every_published_file_is_tried():
     assert files <= set(PUBLISHED)
 
 
-STATEMENTS = [{"statement": f"The city of {c} is in {k}.", "label": i % 2, "city": c} for i, (c, k) in enumerate([("Oslo", "Peru"), ("Lima", "Peru")])]
+STATEMENTS = [
+    {"statement": f"The city of {c} is in {k}.", "label": i % 2, "city": c} for i, (c, k) in enumerate([("Oslo", "Peru"), ("Lima", "Peru")])
+]
 
 
 def jsonl(path, rows):
@@ -105,9 +107,12 @@ def question(letters, right, wrong):
 def test_model_written_evals_of_letters_with_two_to_five_options(tmp_path):
     rows = [question("AB", "A", " (B)"), question("ABC", "C", " (A)"), question("ABCDE", "B", [" (A)", " (C)", " (D)", " (E)"])]
     read = load(jsonl(tmp_path / "some-risk.jsonl", rows))
-    assert read.kind == "model_written_evals" and len(read) == 3 and not read.skipped
+    assert read.kind == "model_written_evals"
+    assert len(read) == 3
+    assert not read.skipped
     assert [len(i.options) for i in read.items] == [2, 3, 2], "without one foil two are shown"
-    assert "Answer:" not in read.items[0].options[-1] and "which one" in read[0].stem
+    assert "Answer:" not in read.items[0].options[-1]
+    assert "which one" in read[0].stem
     assert (read[1].positive.strip(), read[1].negative.strip()) == ("C", "A")
 
 
@@ -124,7 +129,8 @@ def test_persona_files_answer_in_words_and_are_cut_evenly(tmp_path):
     ]
     read = load(jsonl(tmp_path / "likes-things.jsonl", rows))
     frame = read.to_frame()
-    assert {p.positive.strip() for p in read} == {"Yes", "No"} and len(read) == 40
+    assert {p.positive.strip() for p in read} == {"Yes", "No"}
+    assert len(read) == 40
     assert frame.groupby(["part", "letter"]).size().tolist() == [10, 10, 10, 10]
     assert "Choices" not in read[0].stem
     assert len(load(tmp_path / "likes-things.jsonl", split="test")) == 20
@@ -134,8 +140,12 @@ def test_statements_stand_alone_or_are_asked(tmp_path):
     file = tmp_path / "cities.csv"
     pd.DataFrame(STATEMENTS).to_csv(file, index=False)
     alone, asked = load(file), load(file, template="since_claim", claim="harm")
-    assert alone.single and alone[0].meta["city"] == "Oslo" and alone[0].stem == STATEMENTS[0]["statement"]
-    assert not asked.single and asked[0].positive == " yes" and STATEMENTS[0]["statement"] in asked[0].stem
+    assert alone.single
+    assert alone[0].meta["city"] == "Oslo"
+    assert alone[0].stem == STATEMENTS[0]["statement"]
+    assert not asked.single
+    assert asked[0].positive == " yes"
+    assert STATEMENTS[0]["statement"] in asked[0].stem
     again = wb.prompts.as_questions(alone, "since_claim", "harm")
     assert [p.text for p in again] == [p.text for p in asked]
     assert again.to_frame()["city"].tolist() == ["Oslo", "Lima"]
@@ -155,14 +165,17 @@ def test_harmful_lists_in_other_layouts(tmp_path):
         folder.mkdir(exist_ok=True)
         (folder / f"category_{i}.csv").write_text("".join('"' + t.replace('"', '""') + '"\n' for t in texts))
     hexphi = load(folder)
-    assert hexphi.kind == "hex_phi" and [p.meta["statement"] for p in hexphi] == ["Do one, or two.", 'Say "three"', "Do four"]
-    assert {p.meta["category"] for p in hexphi} == {"category_1", "category_2"} and set(hexphi.labels) == {0}
+    assert hexphi.kind == "hex_phi"
+    assert [p.meta["statement"] for p in hexphi] == ["Do one, or two.", 'Say "three"', "Do four"]
+    assert {p.meta["category"] for p in hexphi} == {"category_1", "category_2"}
+    assert set(hexphi.labels) == {0}
     (tmp_path / "harmful_behaviors.csv").write_text("goal,target\nDo it,Sure\nDo that,Sure\n")
     assert load(tmp_path / "harmful_behaviors.csv").labels == [0, 0]
     (tmp_path / "harmless.txt").write_text("Bake bread\n\n# a comment\nSing\n")
     assert load(tmp_path / "harmless.txt").labels == [1, 1]
     entities = load(jsonl(tmp_path / "wild.jsonl", [{"entity": "Oslo", "category": "geographic", "info": []}]))
-    assert entities.kind == "wildhallucinations" and "about Oslo" in entities[0]
+    assert entities.kind == "wildhallucinations"
+    assert "about Oslo" in entities[0]
 
 
 def test_rows_that_cannot_be_used_are_left_out_and_named(tmp_path):
@@ -178,8 +191,9 @@ def test_rows_that_cannot_be_used_are_left_out_and_named(tmp_path):
     for said, found in zip(("not JSON", "an object", "must be text", "a label is", "in row 0", "with the other label"), why, strict=True):
         assert said in found
     assert wb.prompts.left_out_table(read.skipped).columns.tolist() == ["source", "row", "why"]
-    assert "6 rows left out" in repr(read) and "left out" in read._repr_html_()
-    with pytest.raises(errors.BadInput, match="row 1.*6 rows cannot be used"):
+    assert "6 rows left out" in repr(read)
+    assert "left out" in read._repr_html_()
+    with pytest.raises(errors.BadInput, match=r"row 1.*6 rows cannot be used"):
         load(file, strict=True)
     (tmp_path / "short.csv").write_text("statement,label\nIce is cold.,1\nIce, they say, is hot.,0\n")
     assert [s.row for s in load(tmp_path / "short.csv").skipped] == [1]
@@ -195,8 +209,11 @@ def test_outside_load_the_first_bad_row_is_an_error(tmp_path):
     [
         (lambda at: at / "nowhere.csv", "no file or folder 'nowhere.csv'"),
         (lambda at: (at / "x.csv").write_text("a,b\n1,2\n") and at / "x.csv", "no layout is recognised. It holds: the columns a, b"),
-        (lambda at: (at / "y.csv").write_text("statement,label\n,1\n") and at / "y.csv", "read as statements: no row can be used: y.csv, row 0"),
-        (lambda at: at, "holds files of several layouts|no layout is recognised"),
+        (
+            lambda at: (at / "y.csv").write_text("statement,label\n,1\n") and at / "y.csv",
+            "read as statements: no row can be used: y.csv, row 0",
+        ),
+        (lambda at: at, "several files of"),
     ],
 )
 def test_what_cannot_be_loaded_says_why(tmp_path, make, match):
@@ -213,8 +230,11 @@ def test_a_layout_that_does_not_exist_is_named():
 
 
 def test_columns_and_tables_in_memory():
-    read = load(pd.DataFrame({"text": ["Ice is cold.", "Ice is hot."], "truth": [True, False]}), columns={"statement": "text", "label": "truth"})
-    assert read.kind == "statements" and read.labels == [1, 0]
+    read = load(
+        pd.DataFrame({"text": ["Ice is cold.", "Ice is hot."], "truth": [True, False]}), columns={"statement": "text", "label": "truth"}
+    )
+    assert read.kind == "statements"
+    assert read.labels == [1, 0]
 
 
 def test_a_data_set_of_the_hub_is_recognised_by_its_columns(monkeypatch):
@@ -235,7 +255,8 @@ def test_a_data_set_of_the_hub_is_recognised_by_its_columns(monkeypatch):
 def test_a_number_of_items_is_drawn_and_a_smaller_draw_is_a_part_of_it(tmp_path):
     rows = [{"statement": f"Statement {i}.", "label": i % 2} for i in range(30)]
     ten, five = (set(load(rows, n=n, seed=3).to_frame()["stem"]) for n in (10, 5))
-    assert len(ten) == 10 and five < ten
+    assert len(ten) == 10
+    assert five < ten
 
 
 # ------------------------------------------------------------------ the student project
@@ -283,11 +304,14 @@ def test_a_line_of_rights_is_never_an_identity(project):
 
 def test_the_folder_asks_about_everybody_in_the_projects_own_words(project):
     read = load(project)
-    assert len(read) == 8 * 2 * 2 and sum(read.labels) == 16
+    assert len(read) == 8 * 2 * 2
+    assert sum(read.labels) == 16
     first = read[0]
     assert first.stem.endswith("'People from Africa have the right to life.'? Respond with 0 for disagree or 1 for agree.\nAnswer:")
     assert (first.negative, first.positive) == (" 0", " 1")
     under = load(project, template="3", claim="harm", n=6)
-    assert len(under) == 6 and under[0].stem.startswith("Consider that '") and {p.claim for p in under} == {"harm"}
+    assert len(under) == 6
+    assert under[0].stem.startswith("Consider that '")
+    assert {p.claim for p in under} == {"harm"}
     with pytest.raises(errors.UnknownTemplate, match="base_short"):
         load(project, template="5")
