@@ -70,6 +70,7 @@ bench: $(STAMP)
 	$(PY) -W ignore benchmarks/geometry.py
 	$(PY) -W ignore benchmarks/interventions.py
 	$(PY) -W ignore benchmarks/smollm2.py
+	$(PY) -W ignore benchmarks/preparing.py
 
 # 78 cells of intervals x 2,000 runs (four minutes); 48 cells of planted angles x 1,000 runs (about half an hour on two cores); --full for the whole grid
 calibrate: $(STAMP)

@@ -35,17 +35,11 @@ model.cfg.n_layers, model.cfg.d_model, words
 # Every item is one prompt with two endings, of which one is right. The split holds out identities *and* rights.
 
 # %%
-split = wb.grouped_split(wb.prompts.udhr().to_frame(), test=0.4, seed=0)
-
-
-def ask(template, claim, side, n):
-    held = getattr(split, side)
-    return wb.prompts.udhr(template, claim, n=n, identities=sorted(held["identity"]), rights=sorted(held["right"]), answers=words)
-
-
-calm = ask("base_short", None, "train", 240) + ask("base_short", None, "test", 120)
-harm = ask("since_claim", "harm", "test", 120)
-neutral = ask("since_claim", "neutral", "test", 120)
+split = wb.prompts.udhr_split(test=0.4, seed=0)
+how = {"split": split, "answers": words}
+calm = wb.prompts.udhr("base_short", n=240, side="train", **how) + wb.prompts.udhr("base_short", n=120, **how)
+harm = wb.prompts.udhr("since_claim", "harm", n=120, **how)
+neutral = wb.prompts.udhr("since_claim", "neutral", n=120, **how)
 harm
 
 # %% [markdown]
@@ -79,7 +73,9 @@ wb.figures.udhr.layer_curves(table, ["no claim", "neutral", "harm"])
 # %%
 layer = max(1, model.cfg.n_layers // 6)
 fit = {
-    claim: wb.capture(model, ask("consider_claim", claim, "train", 96), layers=[layer], position="stem_last", progress=False)
+    claim: wb.capture(
+        model, wb.prompts.udhr("consider_claim", claim, n=96, side="train", **how), layers=[layer], position="stem_last", progress=False
+    )
     for claim in ("good", "harm", "neutral")
 }
 rows = {claim: wb.directions.sample(one, layer) for claim, one in fit.items()}
@@ -97,7 +93,8 @@ stance
 # the harm claim: 1 where the answer is restored, 0 where nothing changes.
 
 # %%
-doses = wb.dose_response(model, ask("consider_claim", "harm", "test", 40), stance, [0.5, 1.0], scope="last", progress=False)
+asked = wb.prompts.udhr("consider_claim", "harm", n=40, **how)
+doses = wb.dose_response(model, asked, stance, [0.5, 1.0], scope="last", progress=False)
 shown = doses[(doses["metric"] == "safe_score") & (doses["condition"] == "all")]
 shown[["method", "coefficient", "value", "low", "high", "n"]].round(2)
 
@@ -105,9 +102,7 @@ shown[["method", "coefficient", "value", "low", "high", "n"]].round(2)
 claims = wb.prompts.claims()
 one, two = (wb.prompts.udhr("consider_claim", claims[c], n=8, seed=1, answers=words) for c in ("good", "harm"))
 same = len(one.token_ids(model)[0][0]) == len(two.token_ids(model)[0][0])
-recovered = wb.patch(
-    model, one, two, site="resid_pre", positions="segment", align_by="same" if same else "diff", progress=False
-)
+recovered = wb.patch(model, one, two, site="resid_pre", positions="segment", align_by="same" if same else "diff", progress=False)
 recovered.pivot(index="position", columns="layer", values="value").round(2)
 
 # %% [markdown]

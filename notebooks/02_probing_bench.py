@@ -42,24 +42,13 @@ layer = model.cfg.n_layers * 2 // 3  # fixed before anything is read
 
 
 # %%
-def split_of(model):
-    every, held = wb.prompts.udhr().to_frame(), wb.models.planted(model)
-    if not held:
-        return wb.grouped_split(every, seed=0)
-    test = {"identity": frozenset(held["held_out_identities"]), "right": frozenset(held["held_out_rights"])}
-    return wb.Split(test=test, train={k: frozenset(set(every[k]) - v) for k, v in test.items()})
-
-
 def read(model, split, template="base_short", claim=None, change=lambda p: p, n=(300, 200)):
-    sides = [
-        wb.prompts.udhr(template, claim, n=k, identities=sorted(s["identity"]), rights=sorted(s["right"]), answers=words)
-        for k, s in zip(n, (split.train, split.test), strict=True)
-    ]
+    sides = [wb.prompts.udhr(template, claim, n=k, split=split, side=s, answers=words) for k, s in zip(n, ("train", "test"), strict=True)]
     acts = wb.capture(model, change(sides[0] + sides[1]), logits="answers", progress=False)
     return acts.with_column("answer", wb.answers_of(acts)["answer"])
 
 
-split = split_of(model)
+split = wb.prompts.udhr_split(model)
 clean, pushed = read(model, split), read(model, split, "since_claim", "harm")
 clean
 
@@ -107,7 +96,7 @@ table[(table["control"] != "") & (table["metric"] == "accuracy") & (table["layer
 panels = {}
 for name in ("udhr-organism", "udhr-organism-no-verdict") if MODEL == "bundled" else (MODEL,):
     one = model if name in (MODEL, "udhr-organism") else wb.load_model(name)
-    two = split_of(one)
+    two = wb.prompts.udhr_split(one)
     told = read(one, two, change=lambda p: wb.prompts.with_distractor(p, "speaker"))
     panels[name] = wb.ccs_honesty(read(one, two), layer=layer, split=two, distractors={"speaker": told}, draws=100, resamples=200)
 panels[name]

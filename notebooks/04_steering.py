@@ -42,17 +42,11 @@ layer = max(1, model.cfg.n_layers // 6)  # early, fixed before anything is read
 # Directions are extracted on half of the identities and rights; everything below is measured on the other half.
 
 # %%
-whole = wb.prompts.udhr("consider_claim", "harm", n=1600, answers=words).to_frame()
-split = wb.grouped_split(whole, test=0.5, seed=0)
-
-
-def side(name, claim, n=96):
-    part = getattr(split, name)
-    template = "consider_claim" if claim else "base_short"
-    return wb.prompts.udhr(template, claim, n=n, answers=words, identities=sorted(part["identity"]), rights=sorted(part["right"]))
-
-
-fit = {claim: wb.capture(model, side("train", claim), layers=[layer], position="stem_last") for claim in ("harm", "good")}
+how = {"split": wb.prompts.udhr_split(test=0.5, seed=0), "n": 96, "answers": words}
+fit = {
+    claim: wb.capture(model, wb.prompts.udhr("consider_claim", claim, side="train", **how), layers=[layer], position="stem_last")
+    for claim in ("harm", "good")
+}
 stance = wb.extract_direction(fit["good"].layer(layer)[:, 0], fit["harm"].layer(layer)[:, 0], provenance=place_of(fit["harm"], layer))
 stance
 
@@ -63,7 +57,7 @@ stance
 # directions of the same length.
 
 # %%
-under_harm, plain = side("test", "harm"), side("test", None)
+under_harm, plain = wb.prompts.udhr("consider_claim", "harm", **how), wb.prompts.udhr(**how)
 texts = [(p.stem, p.positive if p.label else p.negative) for p in plain]
 doses = [-1, 0.5, 1]
 table = pd.concat(

@@ -49,10 +49,7 @@ alignment_table(model, clean, corrupted, how=how["align_by"])
 # ## The map
 
 # %%
-tables = [
-    wb.patch(model, clean, corrupted, site=site, positions="segment", **how).assign(map=site)
-    for site in ("resid_pre", "attn_out")
-]
+tables = [wb.patch(model, clean, corrupted, site=site, positions="segment", **how).assign(map=site) for site in ("resid_pre", "attn_out")]
 maps = pd.concat(tables)
 draw.maps(maps, "What each part of the prompt carries", panels="map")
 
@@ -101,9 +98,7 @@ for name, along in {
     **{f"random {k}": d for k, d in enumerate(random_directions(stance, 3))},
 }.items():
     rows.append(
-        wb.patch(model, clean, corrupted, site="resid_post", layers=[layer], positions="last", along=along, **how).assign(
-            line=name
-        )
+        wb.patch(model, clean, corrupted, site="resid_post", layers=[layer], positions="last", along=along, **how).assign(line=name)
     )
 lines = pd.concat(rows).set_index("line")
 if MODEL == "bundled":

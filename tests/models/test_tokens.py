@@ -50,7 +50,7 @@ def test_answer_tokens(tiny):
     assert not set(no) & set(yes)
     with pytest.raises(errors.AnswerTokens, match="tokens for tiny llama, and must be one"):
         answer_tokens(tiny, (" xylophone", " yes"))
-    with pytest.raises(errors.AnswerTokens, match="share their first token"):
+    with pytest.raises(errors.AnswerTokens, match="one begins the other"):
         answer_tokens(tiny, (" yes", " yesq"))
     with pytest.raises(errors.ControlToken, match="the answer '</s>' holds '</s>'"):
         answer_tokens(tiny, ("</s>", " yes"))

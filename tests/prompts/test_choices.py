@@ -17,8 +17,9 @@ from workbench.models.tokens import answer_tokens, encode_pairs
 from workbench.prompts import grouped_split
 from workbench.prompts.caa import caa_behaviours, load_ab, load_caa, parse_options, shared_stems
 from workbench.prompts.chat import compose, has_chat
-from workbench.prompts.choices import AB_FORMS, LETTERS, Choice, choices_to_prompts, get_form, letter_form, to_ab
+from workbench.prompts.choices import AB_FORMS, LETTERS, Choice, choices_to_prompts, get_form, letter_form
 from workbench.prompts.templates import Template
+from workbench.prompts.two_options import to_ab
 
 CHATML = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content | trim }}<|end|>\n{% endfor %}"
@@ -278,16 +279,23 @@ def test_the_form_goes_by_the_tokenizer(merges, form):
 
 
 def test_no_form_fits():
-    model = model_of(byte_level(("(", "A")), "stubborn")
-    match = (
-        r"stubborn has answer letters that are not single tokens. Tried: ab_paren \(the .*merges.*; ab_word \(.* ' A' share .*Pass form="
-    )
+    model = model_of(byte_level(("(", "A"), ("Ġ", "A")), "stubborn")
+    match = r"stubborn has answer letters that are not single tokens. Tried: ab_paren \(the .*merges.*; ab_word \(.* ' B' is 2 tokens.*Pass form="
     with pytest.raises(errors.AnswerTokens, match=match):
         letter_form(model)
     with pytest.raises(errors.AnswerTokens, match="not single tokens"):
         choices_to_prompts([item()], model=model)
     own = choices_to_prompts([item()], model=model, form="{question}\n{choices}\nAnswer: [")
     assert own[0].positive == "A"
+
+
+def test_a_space_that_is_a_token_of_its_own_belongs_to_the_stem():
+    model = model_of(byte_level(("(", "A")), "spaced")
+    assert letter_form(model).name == "ab_word"
+    prompts = choices_to_prompts([item()], model=model)
+    encoded = encode_pairs(model, prompts)[0]
+    assert model.tokenizer.decode(encoded.negative[: encoded.stem]).endswith("Answer: ")
+    assert len(encoded.negative) == encoded.stem + 1
 
 
 def test_a_letter_that_reads_otherwise_alone_is_not_taken():

@@ -13,10 +13,11 @@ from conftest import SHARED
 from workbench.core import errors
 from workbench.prompts import conversations
 from workbench.prompts.benchmarks import MultiTruth, mmlu, truthfulqa, truthfulqa_mc
-from workbench.prompts.choices import choices_to_prompts, to_ab
+from workbench.prompts.choices import choices_to_prompts
 from workbench.prompts.outside import hh_rlhf, instruction_pairs, instructions, xstest
 from workbench.prompts.rows import explain_hub, find_files, read_rows, sample, text_id
 from workbench.prompts.templates import Template
+from workbench.prompts.two_options import to_ab
 
 DATA = SHARED / "datasets"
 

@@ -244,6 +244,10 @@ ALLOWED = {
     ("evaluation/judges/cache.py", "read_text"),  # replies that it wrote itself
     ("prompts/rows.py", "read_text"),  # that of prompts/formats.py
     ("prompts/lists.py", "read_text"),
+    ("prompts/peek.py", "read_text"),
+    ("prompts/published.py", "read_text"),
+    ("prompts/student_prompts.py", "read_text"),
+    ("studies/caa/source.py", "read_text"),
     ("evaluation/judges/people.py", "read_text"),
     ("evaluation/judges/people.py", "open"),  # to write
     ("evaluation/judges/phrases.py", "read_table"),  # that of prompts/loaders.py

@@ -2,11 +2,13 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 import workbench as wb
 from workbench.cli import main
 from workbench.core import errors
+from workbench.studies.caa.settings import CaaSettings
 
 
 @pytest.fixture
@@ -100,13 +102,16 @@ def test_caa(organism, tmp_path, folder, no_browser, capsys, documented, monkeyp
         "open_ended": 2,
         "new_tokens": 4,
         "random": 2,
+        "orders": "both",
+        "system_positive": "Grant rights: {behaviour}.",
+        "system_negative": "Deny rights.",
     }
     run = wb.check_study("caa", out=tmp_path / "check", data=str(folder), **how).run
     documented(run)
     check(
         run,
-        ("test", "layers", "systems", "components", "across_layers"),
-        ("granting: P(matching) at layer", "random directions", "backfires"),
+        ("test", "layers", "systems", "decoded", "components", "across_layers"),
+        ("granting: ", "P(matching) at layer", "random directions", "backfires"),
     )
     test = run.tables["test"]
     assert set(test["system"]) == {"none", "positive", "negative"}
@@ -115,6 +120,13 @@ def test_caa(organism, tmp_path, folder, no_browser, capsys, documented, monkeyp
     same = test[(test["system"] == "none") & (test["layer"] == drawn["layer"].iloc[0])].groupby("coefficient")["norm_share"].first()
     assert drawn["norm_share"][1.0] == pytest.approx(same[1.0]), "random directions are as long as the vector"
     assert same[1.0] > 0
+    decoded = run.tables["decoded"]
+    assert set(decoded["coefficient"]) == {-1.0, 0.0, 1.0}
+    assert set(decoded["metric"]) == {"matching", "agrees"}
+    assert set(decoded["layer"]) == set(range(6))
+    chosen = run.tables["validation"]
+    assert {"slope", "slope, all layers at once"} <= set(chosen["metric"])
+    assert set(chosen["layer"]) == {1, 3}
     counts = run.tables["data"].set_index("split")
     assert counts.loc["generate", "in_file"] == 14
     assert counts.loc["test", "prompts"] == 12, "both letter orders"
@@ -131,6 +143,81 @@ def test_caa(organism, tmp_path, folder, no_browser, capsys, documented, monkeyp
     assert "Did you mean 'granting'" in capsys.readouterr().err
     assert main(["run", "caa", "--out", str(tmp_path / "other")]) == 2
     assert "needs data: --data FOLDER" in capsys.readouterr().err
+
+
+def personas(folder, name, n=60):
+    folder.mkdir(exist_ok=True)
+    rows = [
+        {
+            "question": f'Is the following statement something you would say?\n"I like thing {i}"',
+            "statement": f"I like thing {i}",
+            "answer_matching_behavior": " yes" if i % 2 else " no",
+            "answer_not_matching_behavior": " no" if i % 2 else " yes",
+        }
+        for i in range(n)
+    ]
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / f"{name}.jsonl"
+
+
+CAA = {"layers": [1, 3], "coefficients": [-1.0, 1.0], "random": 0, "decoded": 0, "open_ended": 0, "tasks": 0}
+
+
+def test_caa_on_a_file_of_model_written_evals_that_nothing_moves(organism, tmp_path, no_browser):
+    """A balanced persona set about nothing: no vector moves it, and the report says so; halves have as many of each answer."""
+    run = wb.run_study(
+        "caa", model="bundled", out=tmp_path / "run", data=str(personas(tmp_path / "evals", "likes-things")), progress=False, **CAA
+    )
+    assert set(run.tables["data"]["split"]) == {"generate", "test"}
+    assert set(run.tables["test"]["system"]) == {"none"}
+    said = " ".join(run.findings)
+    assert "no layer moves the answers beyond noise" in said
+    assert "backfires for" not in said
+    assert (run.tables["vectors"]["reliability"] > -0.4).all(), run.tables["vectors"]
+
+
+def test_open_answers_are_judged_by_the_behaviours_own_rubric(organism, tmp_path, folder, no_browser, monkeypatch):
+    from workbench.studies.caa import more
+
+    asked = []
+
+    class Judge:
+        def __init__(self, url, model, *, rubric="", key_variable=None, **_):
+            asked.append((url, model, rubric, key_variable))
+
+        def judge(self, questions, answers):
+            return pd.DataFrame({"score": [0.5] * len(answers), "verdict": True})
+
+    monkeypatch.setattr(more, "EndpointJudge", Judge)
+    (tmp_path / "rubrics.json").write_text(json.dumps({"granting": "Rate how far it grants."}))
+    how = CAA | {"open_ended": 2, "new_tokens": 2, "judge": "http://127.0.0.1:9/v1", "judge_model": "m", "behaviours": ["granting"]}
+    run = wb.run_study(
+        "caa", model="bundled", out=tmp_path / "run", data=str(folder), rubrics=str(tmp_path / "rubrics.json"), progress=False, **how
+    )
+    assert asked == [("http://127.0.0.1:9/v1", "m", "Rate how far it grants.", None)]
+    judged = run.tables["judged"].set_index("coefficient")
+    assert set(judged.index) == {"unsteered", "-1", "+1"}
+    assert (judged["value"] == 0.5).all()
+    assert (judged["rubric"] == "own").all()
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({"judge": "http://127.0.0.1:9"}, "the name of a model"),
+        ({"systems": '{"grantin": {"positive": "x"}}'}, "Did you mean 'granting'"),
+        ({"systems": '{"granting": {"positiv": "x"}}'}, "Did you mean 'positive'"),
+        ({"systems": "{"}, "cannot be read as JSON"),
+        ({"rubrics": '{"granting": ""}', "judge": "http://127.0.0.1:9", "judge_model": "m"}, "must be text"),
+    ],
+)
+def test_texts_about_behaviours_are_checked_first(tmp_path, folder, how, match):
+    for name in ("systems", "rubrics"):
+        if name in how:
+            (tmp_path / f"{name}.json").write_text(how[name])
+            how = how | {name: str(tmp_path / f"{name}.json")}
+    with pytest.raises(errors.BadInput, match=match):
+        CaaSettings(data=str(folder), **how)
 
 
 def test_bad_settings(organism, tmp_path):

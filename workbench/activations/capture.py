@@ -17,9 +17,10 @@ from ..models.digest import settled
 from ..models.hooks import active_edits, check_layers, foreign_hooks, hook_point
 from ..models.known import info
 from ..models.sinks import RULE, first_is_sink
-from ..models.tokens import EncodedPair, answer_tokens, encode_pairs
+from ..models.tokens import EncodedPair, encode_pairs
 from ..prompts import PromptSet
 from .activations import Activations, from_store
+from .answering import forms_of
 from .choose import choose
 from .engine import Engine
 from .files import part_order, shard_name
@@ -181,14 +182,15 @@ def answer_logp(
         note: The text before the bar.
 
     Returns:
-        Natural log-probabilities of the negative and the positive ending, each summed over all token forms of the ending.
+        Natural log-probabilities of the negative and the positive ending: the probabilities of all single-token forms together; of
+        endings of several tokens, the sum over their tokens.
 
     Raises:
-        AnswerTokens: An ending is not a single token, or both share their first token; before any forward pass.
+        AnswerTokens: An ending is empty or unknown, or one begins the other; before any forward pass.
         NotFinite: The model gives NaN.
     """
     encoded = encode_pairs(model, prompts)
-    question = Question(position="stem_last", layers=[], answers=forms_of(model, prompts))
+    question = Question(position="stem_last", layers=[], answers=forms_of(model, prompts, encoded))
     reader = choose(model, budget=batch_tokens)
     out = []
     with _Bar(reader, encoded, question, note or f"ask {prompts.name}", progress):
@@ -198,16 +200,6 @@ def answer_logp(
             numbers = range(start, start + len(encoded[span]))
             out.append(read_items(reader, encoded[span], part, numbers=numbers)[0]["logp.answers"])
     return torch.cat(out)
-
-
-def forms_of(model: Any, prompts: PromptSet) -> list[list[list[int]]]:
-    """Return the token ids that count as each ending of each item.
-
-    Raises:
-        AnswerTokens: An ending is not a single token, or both share their first token.
-    """
-    forms = {ending: answer_tokens(model, ending) for ending in sorted({(p.negative, p.positive) for p in prompts})}
-    return [forms[p.negative, p.positive] for p in prompts]
 
 
 def ask(
@@ -237,7 +229,7 @@ def ask(
     if isinstance(logits, str):
         if logits != "answers":
             raise BadInput(f"logits {logits!r}: 'answers' or a list of token ids")
-        answers = forms_of(model, prompts)
+        answers = forms_of(model, prompts, encoded)
     elif logits is not None:
         tokens = tuple(int(i) for i in logits)
         wrong = [i for i in tokens if not 0 <= i < int(model.cfg.d_vocab)]

@@ -14,8 +14,10 @@ from ..core.provenance import content_hash
 from ..core.types import Tensor
 from ..models.sinks import RULE, STREAM, first_is_sink, lengths, outliers
 from ..models.tokens import EncodedPair
+from .answering import Answers, further
 from .choose import choose
 from .engine import Engine, Job, Reading
+from .variants import SHARED
 
 POSITIONS = {
     "last": "last token of the continuation",
@@ -24,7 +26,6 @@ POSITIONS = {
     "mean": "mean over all tokens of the variant but the first special one and other attention sinks",
     "all": "every token of the variant, padded on the right, with a mask",
 }
-SHARED = ("stem_last", "instruction_last")  # the same for both variants: nothing after the stem is read
 WHOLE = ("mean", "all")  # every token of a variant is read
 BLOCK_BYTES = 256 * 2**20  # of single tokens that are held at a time, where averages or whole sequences are read
 
@@ -37,20 +38,20 @@ class Question:
         position: One of `POSITIONS`.
         layers: Blocks.
         dtype: The dtype that activations are kept in.
-        answers: Per item, the token ids that count as each ending; `None` where the endings' probabilities are not read.
+        answers: Per item, the forms that count as each ending, each a row of ids behind the stem; `None` where they are not read.
         tokens: Token ids whose probabilities are read, the same for every item.
     """
 
     position: str
     layers: list[int]
     dtype: torch.dtype = torch.float32
-    answers: list[list[list[int]]] | None = None
+    answers: Answers | None = None
     tokens: tuple[int, ...] = ()
 
     @property
     def ids(self) -> list[int]:
         """All tokens whose probabilities are read."""
-        return sorted({i for item in self.answers or () for form in item for i in form} | set(self.tokens))
+        return sorted({i for item in self.answers or () for end in item for form in end for i in form} | set(self.tokens))
 
     @property
     def parts(self) -> list[str]:
@@ -129,7 +130,8 @@ def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
         question: What to read of each.
 
     Returns:
-        Both variants of each item (or their shared stem, once), then one job per item for the log-probabilities.
+        Both variants of each item (or their shared stem, once), then those for further tokens of answers, then one job per item for the
+        log-probabilities behind its stem.
     """
     out = []
     whole = question.position in WHOLE
@@ -141,6 +143,7 @@ def jobs(items: Sequence[EncodedPair], question: Question) -> list[Job]:
         else:
             for row in (x.negative, x.positive):
                 out.append(Job(ids=row, read=range(len(row)) if whole else [len(row) - 1], **lengths))
+    out += [job for _, job in further(items, question.answers)]
     if question.ids:
         # on the negative variant where that is read anyway: tokens after the stem do not change the stem
         alone = question.position in SHARED or not question.layers
@@ -173,7 +176,7 @@ def _assemble(
     reading: Reading,
     items: Sequence[EncodedPair],
     question: Question,
-    answers: list[list[list[int]]] | None,
+    answers: Answers | None,
     ids: list[int],
     entering: Reading | None,
     first: bool,
@@ -219,8 +222,11 @@ def _assemble(
         if answers is None:
             out[question.parts[-1]] = logp[:, [column[t] for t in question.tokens]]
         else:
-            forms = [[logp[i, [column[t] for t in form]].logsumexp(0) for form in item] for i, item in enumerate(answers)]
-            out[question.parts[-1]] = torch.tensor(forms)
+            said = torch.tensor([[logp[i, [column[f[0]] for f in end]].logsumexp(0) for end in item] for i, item in enumerate(answers)])
+            after = variants * len(items) if question.layers else 0
+            for n, ((i, e, k), _) in enumerate(further(items, answers)):
+                said[i, e] += reading.logp[reading.asked[after + n], column[answers[i][e][0][k]]]
+            out[question.parts[-1]] = said
     return out
 
 

@@ -31,6 +31,7 @@ def extract_direction(
     *,
     paired: bool | None = None,
     clusters: ArrayLike | tuple | None = None,
+    strata: Any = None,
     halves: int = 10,
     provenance: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -48,6 +49,8 @@ def extract_direction(
             an argument `seed`, it gets that too. It is named by its `__name__`, and is also fitted on halves.
         paired: Row i of both is one item; by default so where the method needs it.
         clusters: Cluster of each row (one sequence where paired, else a pair of them): halves share no cluster.
+        strata: What each positive row is (its answer word): halves have equal shares of each kind. Halves that differ in the share of
+            "yes" would differ in the direction of "yes", and look opposite where the concept is small.
         halves: Random splits for the reliability, 0 or more; raising it steadies the mean, 0 leaves it out.
         provenance: Model, site, layer and so on (`place_of`).
         seed: For splits and searches.
@@ -97,7 +100,7 @@ def extract_direction(
         method=name,
         n=min(len(x), len(y)),
         clusters=len(np.unique(np.concatenate([p, q]))),
-        reliability=half_cosine(fit, x, y, p, q, halves, seed),
+        reliability=half_cosine(fit, x, y, p, q, halves, seed, strata),
         provenance=dict(provenance or {}) | {"seed": seed, **({} if provenance else record())},
     )
 

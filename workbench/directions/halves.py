@@ -41,11 +41,35 @@ def clusters_of(given: Any, n: int, m: int, together: bool) -> tuple[Names, Name
 
 
 def half_of(
-    rng: np.random.Generator, names: Names, p: Names, q: Names
+    rng: np.random.Generator, names: Names, p: Names, q: Names, kinds: Names | None = None
 ) -> tuple[Bool[np.ndarray, " positive"], Bool[np.ndarray, " negative"]]:
-    """Return which rows of both sides lie in a random half of the clusters."""
-    first = rng.permutation(names)[: len(names) // 2]
+    """Return which rows of both sides lie in a random half of the clusters; with the `kinds` of the clusters, half of each kind."""
+    groups = [names] if kinds is None else [names[kinds == kind] for kind in np.unique(kinds)]
+    first = np.concatenate([rng.permutation(group)[: len(group) // 2] for group in groups])
     return np.isin(p, first), np.isin(q, first)
+
+
+def kinds_of(names: Names, p: Names, strata: Any) -> Names | None:
+    """Return the kind of each cluster: all that its rows are; `None` where there is one kind only.
+
+    Args:
+        names: The clusters.
+        p: The cluster of each positive row.
+        strata: What each positive row is; `None` for nothing.
+
+    Raises:
+        ShapeMismatch: Not one kind per row.
+    """
+    if strata is None:
+        return None
+    given = np.asarray(strata).astype(str)
+    if given.shape != p.shape:
+        raise ShapeMismatch(f"strata of {given.shape} for {len(p)} positive rows")
+    held: dict[str, set[str]] = {name: set() for name in names.tolist()}
+    for name, kind in zip(p.tolist(), given.tolist(), strict=True):
+        held[name].add(kind)
+    kinds = np.array(["|".join(sorted(held[name])) for name in names.tolist()])
+    return kinds if len(np.unique(kinds)) > 1 else None
 
 
 def cosine(one: Float[Tensor, " d_model"], two: Float[Tensor, " d_model"]) -> float:
@@ -61,13 +85,15 @@ def half_cosine(
     q: Names,
     halves: int,
     seed: int,
+    strata: Any = None,
 ) -> float:
     """Return the mean cosine between fits on two halves of the clusters; `nan` where there are too few rows for halves."""
     rng = numpy_rng(seed, "halves")
     names = np.unique(np.concatenate([p, q]))
+    kinds = kinds_of(names, p, strata)
     cosines = []
     for k in range(halves):
-        a, b = half_of(rng, names, p, q)
+        a, b = half_of(rng, names, p, q, kinds)
         if min(a.sum(), (~a).sum(), b.sum(), (~b).sum()) < 2:
             continue
         one, two = (fit(x[torch.as_tensor(s)], y[torch.as_tensor(t)], derive(seed, k)).double() for s, t in ((a, b), (~a, ~b)))

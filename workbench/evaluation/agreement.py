@@ -19,7 +19,7 @@ from ..core.provenance import provenance
 from ..core.stats import benjamini_hochberg, mean, proportion, undefined, wilson
 from ..core.tables import units_of
 from ..models.known import info
-from ..models.tokens import answer_tokens
+from ..models.tokens import answer_forms, answer_tokens, encode_pairs
 from ..prompts import PromptSet
 from .dispersion import upper_tails
 
@@ -56,7 +56,8 @@ def answers(
 ) -> pd.DataFrame:
     """Ask every item and return what the model answers.
 
-    The log-probability of an answer is that of all its token forms together (" yes", "Yes", …) right after the stem.
+    The log-probability of an answer is that of all its token forms together (" yes", "Yes", …) right after the stem. Where one of the two
+    is several tokens, it is the sum over the tokens of each as it is written, and the table has their lengths.
 
     Args:
         model: What `load_model` returns.
@@ -68,13 +69,18 @@ def answers(
     Returns:
         The rows of `prompts.to_frame()` with: `logp_negative`, `logp_positive` (natural log), `margin` (their
         difference), `answered` (share of all probability that the two hold), `answer` (1 where positive is likelier) and
-        `safe` (1 where the answer is the one that `label` names).
+        `safe` (1 where the answer is the one that `label` names). With answers of several tokens also `tokens_negative` and
+        `tokens_positive`: a longer answer is less likely for its length alone.
 
     Raises:
-        AnswerTokens: An answer is not a single token, or both share their first token; before any forward pass.
+        AnswerTokens: An answer is empty or unknown, or one begins the other; before any forward pass.
     """
     logp = answer_logp(model, prompts, batch_tokens=batch_tokens, progress=progress, note=note).numpy()
     frame = _frame(prompts.to_frame(), logp)
+    if any(answer_forms(model, ends) is None for ends in {(p.negative, p.positive) for p in prompts}):
+        encoded = encode_pairs(model, prompts)
+        frame["tokens_negative"] = [len(x.negative) - x.stem for x in encoded]
+        frame["tokens_positive"] = [len(x.positive) - x.stem for x in encoded]
     frame.attrs["provenance"] = provenance(model=info(model).key(), prompts=prompts.hash)
     return frame
 

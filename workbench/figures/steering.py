@@ -301,12 +301,13 @@ def matrix(table: pd.DataFrame, first: str, second: str, title: str) -> go.Figur
 
 
 @drawn
-def sweep(table: pd.DataFrame, title: str) -> go.Figure:
+def sweep(table: pd.DataFrame, title: str, axis: str = "P(matching)", legend: str = "coefficient") -> go.Figure:
     """Draw a value by layer with a line per coefficient, one panel per behaviour.
 
     Args:
         table: `behaviour, line, layer, value, low, high, n`; `line` is the coefficient.
         title: Of the figure.
+        axis, legend: What the value is, and what the lines are.
     """
     names = list(dict.fromkeys(table["behaviour"]))
     columns = min(2, len(names))
@@ -314,16 +315,16 @@ def sweep(table: pd.DataFrame, title: str) -> go.Figure:
     figure = make_subplots(
         rows=lines, cols=columns, subplot_titles=names, shared_yaxes=True, horizontal_spacing=0.06, vertical_spacing=0.25 / lines
     )
-    legend, coefficients = marks.Legend(), list(dict.fromkeys(table["line"]))
+    shown, coefficients = marks.Legend(), list(dict.fromkeys(table["line"]))
     for k, name in enumerate(names):
         here = table[table["behaviour"] == name]
         for dose, rows in here.groupby("line", sort=False):
             rows, j = rows.sort_values("layer"), coefficients.index(dose)
             how: dict[str, Any] = {"width": None, "dash": None if j < len(COLOURS) else DASHES[j // len(COLOURS) % len(DASHES)]}
-            how |= {"group": str(dose), "legend": legend.first(str(dose)), "row": k // columns + 1, "col": k % columns + 1}
+            how |= {"group": str(dose), "legend": shown.first(str(dose)), "row": k // columns + 1, "col": k % columns + 1}
             marks.curve(figure, rows["layer"], rows, (tint(j), None), str(dose), **how, **THIN)
     style(figure, title, height=170 + 230 * lines)
     figure.update_xaxes(title="layer", dtick=layer_step(table))
-    figure.update_yaxes(title="P(matching)", col=1)
-    figure.update_layout(margin={"t": 120}, legend={"y": 1 + 40 / (230 * lines), "title": {"text": "coefficient"}})
+    figure.update_yaxes(title=axis, col=1)
+    figure.update_layout(margin={"t": 120}, legend={"y": 1 + 40 / (230 * lines), "title": {"text": legend}})
     return figure

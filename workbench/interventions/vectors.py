@@ -283,7 +283,7 @@ def vectors_from(behaviours: Mapping[str, Activations], *, halves: int = 10, see
 
     Args:
         behaviours: Activations of contrast pairs by behaviour; the positive ending shows it. An identity is a cluster.
-        halves: Splits for the reliability, which share no identity.
+        halves: Splits for the reliability, which share no identity and have equal shares of the answers (column `letter`).
         seed: For the splits.
 
     Returns:
@@ -298,7 +298,14 @@ def vectors_from(behaviours: Mapping[str, Activations], *, halves: int = 10, see
         for layer in acts.layers:
             x = acts.layer(layer)
             d = extract_direction(
-                x[:, 1], x[:, 0], paired=True, clusters=people, halves=halves, provenance=place_of(acts, layer), seed=seed
+                x[:, 1],
+                x[:, 0],
+                paired=True,
+                clusters=people,
+                strata=acts.rows.get("letter", None),
+                halves=halves,
+                provenance=place_of(acts, layer),
+                seed=seed,
             )
             vectors[name, layer] = replace(d, method=f"{name} (mean difference)")
     return VectorSet(vectors)

@@ -16,7 +16,7 @@ from ..core.show import Shown, short
 from .decode import fresh_cache, next_logits
 from .forward import run
 from .hooks import Read, active_edits, edited
-from .known import info, n_layers
+from .known import context_of, info, n_layers
 from .tokens import encode, pad
 from .verdict import Verdict, decodes
 from .watch import Layout, laid_out
@@ -107,7 +107,7 @@ def generate_texts(
         raise BadInput("no prompt to continue")
     rows: list[list[int]] = encode(model, prompts) if isinstance(prompts[0], str) else [list(p) for p in prompts]  # pyright: ignore
     longest = max(map(len, rows))
-    if longest + max_new_tokens > info(model).context:
+    if longest + max_new_tokens > context_of(model):
         raise PromptTooLong(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones; {info(model).name} reads {info(model).context}. Generate fewer"
         )

@@ -139,14 +139,7 @@ def info(model: Any) -> ModelInfo:
     """
     if isinstance(model, Described):
         return model.info
-    if not is_model(model):
-        raise BadInput(f"a model is what load_model returns, a TransformerBridge or a HookedTransformer; got {type(model).__name__}")
-    known = KNOWN.get(model)
-    if known is None:
-        known = KNOWN[model] = Known(name=str(model.cfg.model_name), revision="", first=first_tokens(_unbooted(model.tokenizer)))
-    config = getattr(getattr(model, "original_model", None), "config", None)
-    text = getattr(config, "text_config", config)
-    context = getattr(text, "max_position_embeddings", None) or model.cfg.n_ctx
+    known = _entry(model)
     processed = type(model).__name__ == "HookedTransformer" or bool(getattr(model, "compatibility_mode", False))
     return ModelInfo(
         name=known.name,
@@ -156,11 +149,21 @@ def info(model: Any) -> ModelInfo:
         processing="compatibility" if processed else "none",
         n_layers=int(model.cfg.n_layers),
         d_model=int(model.cfg.d_model),
-        context=int(context),
+        context=context_of(model),
         first=known.first,
         vocabulary=vocabulary_hash(model.tokenizer, known.first),
         weights=known.weights,
     )
+
+
+def _entry(model: Any) -> Known:
+    """A model's entry in the side table, which is made where there is none."""
+    if not is_model(model):
+        raise BadInput(f"a model is what load_model returns, a TransformerBridge or a HookedTransformer; got {type(model).__name__}")
+    known = KNOWN.get(model)
+    if known is None:
+        known = KNOWN[model] = Known(name=str(model.cfg.model_name), revision="", first=first_tokens(_unbooted(model.tokenizer)))
+    return known
 
 
 def n_layers(model: Any) -> int:
@@ -174,8 +177,21 @@ def n_layers(model: Any) -> int:
 
 def first_of(model: Any) -> tuple[int, ...]:
     """Return the ids put in front of every prompt, without hashing the weights."""
-    known = None if isinstance(model, Described) else KNOWN.get(model)
-    return info(model).first if known is None else known.first
+    return model.info.first if isinstance(model, Described) else _entry(model).first
+
+
+def name_of(model: Any) -> str:
+    """Return a model's name, without hashing the weights."""
+    return model.info.name if isinstance(model, Described) else _entry(model).name
+
+
+def context_of(model: Any) -> int:
+    """Return how many tokens a model reads, without hashing the weights."""
+    if isinstance(model, Described):
+        return model.info.context
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    text = getattr(config, "text_config", config)
+    return int(getattr(text, "max_position_embeddings", None) or model.cfg.n_ctx)
 
 
 def bos_of(model: Any) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -16,7 +17,7 @@ import torch
 from ..core.errors import AnswerTokens, BadInput, PromptTooLong, TokenBoundary
 from ..core.types import Int, Tensor
 from .control import check_control
-from .known import info
+from .known import context_of, first_of, name_of
 from .spans import cut
 from .watch import Layout
 
@@ -44,7 +45,7 @@ class EncodedPair:
 
     Attributes:
         negative, positive: All ids of each variant, stem first.
-        stem: Number of ids of the stem, which both variants share.
+        stem: Number of ids that both variants share: those of the stem, and what both endings begin with.
         instruction: Number of ids up to and including the last token of the instruction.
         bos: Number of leading ids that begin every prompt, which averages leave out.
     """
@@ -74,21 +75,20 @@ def encode(model: Any, texts: Sequence[str]) -> list[list[int]]:
     """
     raw = model.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     named = [(f"text {i}", text) for i, text in enumerate(texts)]
-    check_control(model.tokenizer, named, raw, [None] * len(raw), info(model).first)
+    check_control(model.tokenizer, named, raw, [None] * len(raw), first_of(model))
     return _led(model, texts, raw)
 
 
 def _led(model: Any, texts: Sequence[str], raw: Sequence[list[int]]) -> list[list[int]]:
     """The ids of texts with the model's first tokens in front."""
-    known = info(model)
-    first = list(known.first)
+    first, context = list(first_of(model)), context_of(model)
     out = [ids if ids[: len(first)] == first else [*first, *ids] for ids in raw]
     for ids, text in zip(out, texts, strict=True):
         if not ids:
             raise BadInput("an empty text has no token to read")
-        if len(ids) > known.context:
+        if len(ids) > context:
             raise PromptTooLong(
-                f"a prompt of {len(ids)} tokens; {known.name} reads {known.context}. It begins: {text[:60]!r}. Shorten it, "
+                f"a prompt of {len(ids)} tokens; {name_of(model)} reads {context}. It begins: {text[:60]!r}. Shorten it, "
                 "or use a shorter template"
             )
     return out
@@ -99,10 +99,10 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
 
     Args:
         model: What `load_model` returns, or a described model.
-        pairs: Contrast pairs.
+        pairs: Contrast pairs, or single statements (with empty endings).
 
     Returns:
-        The ids of each pair, in the order of the pairs.
+        The ids of each pair, in the order of the pairs; both variants of a single statement are its text.
 
     Raises:
         TokenBoundary: A token spans the boundary between stem and ending.
@@ -114,7 +114,7 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
     def rows(texts: list[str], check: bool = False) -> list[list[int]]:
         raw = model.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         if check:
-            check_control(model.tokenizer, [(f"item {i}", t) for i, t in enumerate(texts)], raw, wordings, info(model).first)
+            check_control(model.tokenizer, [(f"item {i}", t) for i, t in enumerate(texts)], raw, wordings, first_of(model))
         return _led(model, texts, raw)
 
     negatives = rows([p.stem + p.negative for p in pairs], check=True)
@@ -123,21 +123,25 @@ def encode_pairs(model: Any, pairs: Sequence[PairLike]) -> list[EncodedPair]:
     ends = [p.instruction_end for p in pairs]
     marked = [i for i, end in enumerate(ends) if end is not None and end < len(pairs[i].stem)]
     heads = dict(zip(marked, rows([pairs[i].stem[: ends[i]] for i in marked]), strict=True))
-    first = list(info(model).first)
+    first = list(first_of(model))
     out = []
     for i, pair in enumerate(pairs):
         stem = stems[i]
         for full, ending in ((negatives[i], pair.negative), (positives[i], pair.positive)):
-            if full[: len(stem)] != stem or len(full) == len(stem):
+            if ending and (full[: len(stem)] != stem or len(full) == len(stem)):
                 raise TokenBoundary(
                     f"item {i}: the tokenizer merges the end of the stem {pair.stem[-20:]!r} with the ending {ending!r}. "
                     "Let the stem end without a space and the ending begin with one"
                 )
+        if not getattr(pair, "single", False):
+            # what both endings begin with (a space of its own before a digit) belongs to the stem: the answer forms behind it
+            least = min(len(negatives[i]), len(positives[i])) - 1
+            stem = negatives[i][: max(len(stem), min(shared(negatives[i], positives[i]), least))]
         head = heads.get(i)
-        instruction = len(stem) if head is None else len(head)
+        instruction = len(stems[i]) if head is None else len(head)
         if head is not None and stem[: len(head)] != head:
             # where the instruction ends inside a token, that token is its last one
-            at = cut(model.tokenizer, stem, pair.stem, ends[i] or 0)
+            at = cut(model.tokenizer, stems[i], pair.stem, ends[i] or 0)
             instruction = shared(stem, head) + 1 if at is None else at[0]
         out.append(
             EncodedPair(
@@ -251,7 +255,7 @@ def answer_tokens(model: Any, answers: Sequence[str]) -> list[list[int]]:
     """Return the ids that count as each answer: the word as given, and those of its other forms that are single tokens.
 
     The forms are with and without a leading space, as written and capitalised. A form that two answers share counts for
-    neither.
+    neither. What all answers begin with, as a space that is a token of its own, does not count: `encode_pairs` puts it into the stem.
 
     Args:
         model: What `load_model` returns, or a described model.
@@ -261,20 +265,45 @@ def answer_tokens(model: Any, answers: Sequence[str]) -> list[list[int]]:
         Per answer its ids, in ascending order; the id of the form as given is always among them. No id is in two lists.
 
     Raises:
-        AnswerTokens: An answer is not a single known token, or two answers share their first token.
+        AnswerTokens: An answer is not a single known token, or one begins another.
+        ControlToken: An answer is a control token of the tokenizer.
+    """
+    forms = answer_forms(model, answers)
+    if forms is not None:
+        return forms
+    lengths = {a: len(model.tokenizer(a, add_special_tokens=False)["input_ids"]) for a in answers}
+    longest = max(lengths, key=lambda a: lengths[a])
+    raise AnswerTokens(
+        f"the answer {longest!r} is {lengths[longest]} tokens for {name_of(model)}, and must be one here. Pass answers=(…), or let "
+        "workbench.evaluation.choose_answers(model) find a pair"
+    )
+
+
+def answer_forms(model: Any, answers: Sequence[str]) -> list[list[int]] | None:
+    """Return the ids that count as each answer, or nothing where an answer is several tokens.
+
+    Args:
+        model, answers: As for `answer_tokens`.
+
+    Returns:
+        What `answer_tokens` returns; `None` where an answer is several tokens.
+
+    Raises:
+        AnswerTokens: An answer is empty or unknown, or one begins another.
         ControlToken: An answer is a control token of the tokenizer.
     """
     pieces = {a: model.tokenizer(a, add_special_tokens=False)["input_ids"] for a in answers}
     check_control(model.tokenizer, [(f"the answer {a!r}", a) for a in pieces], list(pieces.values()), [""] * len(pieces))
-    first = [ids[0] for ids in pieces.values()]
-    if len(set(first)) < len(first):
-        raise AnswerTokens(f"the answers {', '.join(map(repr, answers))} share their first token: choose other words")
-    for answer, ids in pieces.items():
-        if len(ids) != 1:
-            raise AnswerTokens(
-                f"the answer {answer!r} is {len(ids)} tokens for {info(model).name}, and must be one. Pass answers=(…), or let "
-                "workbench.evaluation.choose_answers(model) find a pair"
-            )
+    if not all(pieces.values()):
+        raise AnswerTokens("an answer is empty: single statements have none; put them in question form (prompts.as_questions)")
+    rows = list(pieces.values())
+    for a, b in combinations(pieces, 2):
+        if pieces[a][: len(pieces[b])] == pieces[b] or pieces[b][: len(pieces[a])] == pieces[a]:
+            raise AnswerTokens(f"of the answers {a!r} and {b!r} one begins the other: choose other words")
+    alike = min(shared(rows[0], row) for row in rows[1:]) if len(rows) > 1 else 0
+    pieces = {a: ids[alike:] for a, ids in pieces.items()}
+    if any(len(ids) != 1 for ids in pieces.values()):
+        return None
     out: list[list[int]] = []
     for answer, ids in pieces.items():
         bare = answer.strip()

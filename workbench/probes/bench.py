@@ -121,11 +121,22 @@ class Bench:
         """Yield, layer by layer, how much better a method is on its task than on one that only memory solves."""
         task = self.controls.control_task
         how: dict[str, Any] = {"level": self.how.level, "seed": self.seed}
+        about = {
+            "method": name,
+            "control": "",
+            "condition": self.condition,
+            "against": self.target,
+            "metric": "selectivity",
+            **self.columns,
+        }
+        if task not in self.train.rows or self.train.rows[task].nunique() < 4:
+            none = undefined(f"a control task needs a column of four values, and {task!r} is none: control_task= names it", len(self.train))
+            yield from ({"layer": layer, **about, **none.row(), "split": "validation", "note": none.note} for layer in self.train.layers)
+            return
         by_layer = beside.selectivity(self.train, self.methods[name], target=self.target, task=task, **how, **self.options[name])
         for layer, (value, control) in by_layer.items():
-            place = {"layer": layer, "method": name, "control": "", "condition": self.condition, "against": self.target}
             note = f"on other identities of the training rows; control task by {task!r}: {control.value:.3f}"
-            yield place | {"metric": "selectivity", **self.columns, **value.row(), "split": "validation", "note": note}
+            yield {"layer": layer, **about, **value.row(), "split": "validation", "note": note}
 
     def untaught(self, acts: Activations, side: np.ndarray) -> Iterable[Row]:
         """Yield the readings of an untrained copy and of the embedding."""

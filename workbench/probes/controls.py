@@ -10,17 +10,19 @@ import numpy as np
 import torch
 
 from ..activations import Activations
+from ..activations.variants import variants
 from ..core.errors import BadInput, FlippedLabels
 from ..core.nulls import central
 from ..core.seeds import numpy_rng
 from ..core.stats import Estimate, paired_difference, proportion
 from ..core.tables import units_of
-from ..core.types import Float, Int, Tensor
+from ..core.types import Float, Int
 from ..prompts import grouped_split
 from .ccs import ContrastProbe
+from .given import scaled
 from .linear import fit_mass_mean
 from .methods import Fit, Method, fit_layers
-from .scaling import Normaliser, pair
+from .scaling import Normaliser, Scaler, matrix, pair
 
 Conditions = Mapping[str, Activations]
 Key = TypeVar("Key")
@@ -83,17 +85,19 @@ def random_scores(
     Returns:
         By condition one score per held-out item and direction, above 0 for class 1.
     """
-    x = train.layer(layer)
-    positive, negative = pair(x[:, 1], x[:, 0])
-    scaler = Normaliser.fit(positive, negative)
-    directions = torch.tensor(numpy_rng(seed, "random directions", layer).standard_normal((draws, x.shape[-1]))).float()
+    positive, negative = variants(train, layer)
+    scaler = Scaler.fit(matrix(positive, "rows")) if negative is None else Normaliser.fit(*pair(positive, negative))
+    directions = torch.tensor(numpy_rng(seed, "random directions", layer).standard_normal((draws, positive.shape[-1]))).float()
 
-    def score(z: Float[Tensor, "held variant d_model"]) -> Float[np.ndarray, "held draw"]:
-        a, b = scaler(*pair(z[:, 1], z[:, 0]))
-        return ((a - b) @ directions.T).numpy()
+    def score(acts: Activations) -> Float[np.ndarray, "held draw"]:
+        a, b = scaled(scaler, *variants(acts, layer))
+        return ((a if b is None else a - b) @ directions.T).numpy()
 
-    sign = np.where(((score(x) > 0) == y[:, None]).mean(0) >= 0.5, 1, -1)
-    return {where: score(held.layer(layer)) * sign for where, held in read.items()}
+    own = score(train)
+    # a direction says nothing of a threshold: on single rows it lies half-way between the classes' means, as that of a difference of means
+    middle = (own[y == 1].mean(0) + own[y == 0].mean(0)) / 2 if negative is None else np.zeros(draws)
+    sign = np.where(((own > middle) == y[:, None]).mean(0) >= 0.5, 1, -1)
+    return {where: (score(held) - middle) * sign for where, held in read.items()}
 
 
 def inflated(fit: Fit, held: Activations, layer: int, against: str, level: float = 0.95) -> Estimate:
@@ -189,11 +193,9 @@ def check_labels(train: Activations, y: Int[np.ndarray, " item"], by: str = "tem
         if len(np.unique(y[here])) < 2 or len(np.unique(y[~here])) < 2:
             continue
         for layer in train.layers:
-            x = train.layer(layer)
-            own = x[torch.as_tensor(here)]
-            other = x[torch.as_tensor(~here)]
-            across = (fit_mass_mean(other[:, 1], other[:, 0], y[~here]).predict(own[:, 1], own[:, 0]) == y[here]).mean()
-            within = (fit_mass_mean(own[:, 1], own[:, 0], y[here]).predict(own[:, 1], own[:, 0]) == y[here]).mean()
+            own, other = variants(train.subset(here), layer), variants(train.subset(~here), layer)
+            across = (fit_mass_mean(*other, y[~here]).predict(*own) == y[here]).mean()
+            within = (fit_mass_mean(*own, y[here]).predict(*own) == y[here]).mean()
             if across < 0.1 and within > 0.9:
                 raise FlippedLabels(
                     f"{by} {name!r}: at layer {layer} a direction fitted on the other forms is right in {across:.0%} of its items. "

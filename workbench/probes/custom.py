@@ -4,7 +4,7 @@ Wherever the name of a method is accepted, so is a function `(x_positive, x_nega
 
 - `x_positive`: the training rows that labels call positive, `item d_model`: of every contrast pair the variant that is true.
   They are already normalised with training statistics, as for every other method (`normalise=`, `per=`, `erase_variant=`).
-- `x_negative`: the other variant of the same pairs, in the same order.
+- `x_negative`: the other variant of the same pairs, in the same order. Of single statements these are the rows of the other class.
 - `seed`: for whatever it draws. Draw from a generator of your own, never from the global one.
 
 It returns one of these, fitted on no other rows:
@@ -14,7 +14,8 @@ It returns one of these, fitted on no other rows:
 - an object with `decision_function(rows)` (scikit-learn) or `score(rows)` (a `LinearProbe` of rows).
 
 Higher scores mean the positive class. A pair is scored by score(x+) - score(x-), so that exchanging its variants changes the
-sign. A function that sees labels counts as supervised, whatever it does with them.
+sign. A single row is scored by score(x) less the middle of the two classes' mean scores, or with a threshold of the object's own.
+A function that sees labels counts as supervised, whatever it does with them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from numpy.typing import ArrayLike
 from ..core.errors import BadInput, NotFinite, ShapeMismatch, WorkbenchError
 from ..core.show import Shown
 from ..core.types import Float, Int, Tensor
-from .scaling import Normaliser, pair, two_classes
+from .given import Given, scaled, width_of
+from .scaling import Normaliser, Scaler
 from .shown import probe_facts
 
 Supervised = Callable[..., Any]  # (x_positive, x_negative, seed) -> something that scores rows
@@ -39,24 +41,27 @@ Supervised = Callable[..., Any]  # (x_positive, x_negative, seed) -> something t
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class CustomProbe(Shown):
-    """A probe of contrast pairs that a method of the user's own has fitted.
+    """A probe of contrast pairs, or of single rows, that a method of the user's own has fitted.
 
     Attributes:
         method: The name of the function.
-        scaler: Training normalisation of the two variants.
+        scaler: Training normalisation of the two variants, or of rows.
         function: From normalised rows, `row x d_model`, to one score per row.
         n: Training pairs.
         weight: The direction that is read, `d_model`, in normalised units; `None` where the method gave none.
+        bias: Added to the score of a row: a method that gives a direction or a function of rows gives no threshold, and it is put half-way
+            between the mean scores of the classes. 0 on pairs.
     """
 
     method: str
-    scaler: Normaliser
+    scaler: Scaler | Normaliser
     function: Callable[[Tensor], Tensor]
     n: int
     weight: Float[Tensor, " d_model"] | None = None
+    bias: float = 0.0
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
-        return probe_facts(self, len(self.scaler.scalers[0].mean))
+        return probe_facts(self, width_of(self.scaler))
 
     @property
     def vector(self) -> Float[Tensor, " d_model"]:
@@ -70,9 +75,9 @@ class CustomProbe(Shown):
         """
         if self.weight is None:
             raise BadInput(f"the method {self.method!r} returned something that has no one direction")
-        return self.scaler.raw(self.weight)
+        return self.scaler.raw(self.weight) if isinstance(self.scaler, Normaliser) else self.weight / self.scaler.scale
 
-    def score(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> Float[np.ndarray, " item"]:
+    def score(self, positive: Any, negative: Any = None, groups: Sequence[str] | None = None) -> Float[np.ndarray, " item"]:
         """Return one score per pair.
 
         Args:
@@ -83,10 +88,10 @@ class CustomProbe(Shown):
         Returns:
             score(x+) - score(x-) per item; above 0 means that the positive variant is held true. It is no probability.
         """
-        x, y = self.scaler(*pair(positive, negative), groups)
-        return (self.function(x) - self.function(y)).numpy()
+        x, y = scaled(self.scaler, positive, negative, groups)
+        return (self.function(x) + self.bias if y is None else self.function(x) - self.function(y)).numpy()
 
-    def predict(self, positive: Any, negative: Any, groups: Sequence[str] | None = None) -> Int[np.ndarray, " item"]:
+    def predict(self, positive: Any, negative: Any = None, groups: Sequence[str] | None = None) -> Int[np.ndarray, " item"]:
         """Return which variant of every pair is held true.
 
         Args:
@@ -139,20 +144,19 @@ def fit_custom(
     Raises:
         OneClass, NotFinite, ShapeMismatch, BadInput: The rows cannot be used, or what the method returned cannot score rows.
     """
-    x, y = pair(positive, negative)
-    classes = two_classes(labels, len(x))
-    scaler = Normaliser.fit(x, y, normalise=normalise, **how)
-    a, b = scaler(x, y, how.get("groups"))
-    if float((a - b).abs().max()) == 0:
-        raise BadInput("both variants are the same in every pair: there is nothing to tell them apart by")
-    is_true = torch.as_tensor(classes == 1)[:, None]
+    given = Given.of(positive, negative, labels, normalise, **how)
+    a, is_true = given.x, torch.as_tensor(given.classes == 1)
+    if given.y is None:
+        right, wrong = a[is_true], a[~is_true]
+    else:
+        right, wrong = torch.where(is_true[:, None], a, given.y), torch.where(is_true[:, None], given.y, a)
     by_keyword = inspect.signature(method).parameters.get("seed")
-    right, wrong = torch.where(is_true, a, b), torch.where(is_true, b, a)
     result = method(right, wrong, seed) if by_keyword is None else method(right, wrong, seed=seed)
     weight = _direction(result, name, a.shape[1])
     function = _checked(_scorer(result, name, weight, a.shape[1]), name, a.shape[1])
-    function(torch.cat([a, b]))  # what cannot be read fails here, not at the first held-out row
-    return CustomProbe(method=name, scaler=scaler, function=function, n=len(x), weight=weight)
+    said = function(given.both)  # what cannot be read fails here, not at the first held-out row
+    bias = 0.0 if given.y is not None or _has_threshold(result) else -float(said[is_true].mean() + said[~is_true].mean()) / 2
+    return CustomProbe(method=name, scaler=given.scaler, function=function, n=len(a), weight=weight, bias=bias)
 
 
 def _wanted(width: int) -> str:
@@ -160,6 +164,11 @@ def _wanted(width: int) -> str:
         f"a supervised method returns a vector of length {width}, a function of rows (`row x {width}`) that gives one score per row, "
         "or an object with decision_function(rows) or score(rows)"
     )
+
+
+def _has_threshold(result: Any) -> bool:
+    """Whether scores of single rows have a threshold of their own at 0: those of a direction or a bare function have not."""
+    return callable(getattr(result, "decision_function", None)) or (callable(getattr(result, "score", None)) and hasattr(result, "bias"))
 
 
 def _direction(result: Any, name: str, width: int) -> Float[Tensor, " d_model"] | None:

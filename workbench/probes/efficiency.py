@@ -11,22 +11,26 @@ import pandas as pd
 import torch
 
 from ..activations import Activations
+from ..activations.variants import is_paired, single_rows, variants
 from ..core.errors import BadInput
 from ..core.seeds import numpy_rng, torch_rng
 from ..core.stats import cluster_draws, wilson
 from ..core.types import Bool, Float, Int, Tensor
 from ..prompts import Split, grouped_split
 from .ccs import resolve_sign
-from .methods import Method, by_name, column, fit_layers, is_supervised, search_of
+from .given import column
+from .methods import Method, by_name, fit_layers, fitting, is_supervised, search_of
 
 DEFAULTS: dict[str, dict[str, Any]] = {"logistic": {"c": 1.0}, "svm": {"c": 1.0}, "ridge": {"c": 1.0}}
+
+TRIED = ("logistic", "lda", "mass_mean", "ccs")
 
 
 def sample_efficiency(
     acts: Activations,
     *,
     layer: int,
-    methods: Sequence[Method] = ("logistic", "lda", "mass_mean", "ccs"),
+    methods: Sequence[Method] | None = None,
     sizes: Sequence[int] | None = None,
     repeats: int = 10,
     split: Split | None = None,
@@ -42,7 +46,8 @@ def sample_efficiency(
         acts: One condition; training and held-out rows.
         layer: The block, counted from 0.
         methods: Names of linear methods or of searches without labels, losses, or supervised methods of your own, functions
-            (x_positive, x_negative, seed), as for `fit_layers`. Nothing is tuned here: with four items there is nothing to
+            (x_positive, x_negative, seed), as for `fit_layers`; by default "logistic", "lda",
+            "mass_mean" and, of pairs, "ccs". Nothing is tuned here: with four items there is nothing to
             tune on.
         sizes: Numbers of training items, 4 at least; by default doubling from 4 to all.
         repeats: Draws of training items for each size, 1 or more.
@@ -64,7 +69,7 @@ def sample_efficiency(
         BadInput: Sizes under 4 or above the number of training items, or two methods of one name.
         UnknownName: No such method.
     """
-    named = by_name(methods)
+    named = by_name(fitting(acts, TRIED) if methods is None else methods)
     split = split or grouped_split(acts.rows, seed=seed)
     side = split.side(acts.rows)
     train, held = (acts.where(layers=[layer]).subset(side == s) for s in ("train", "test"))
@@ -124,7 +129,6 @@ def _repeated(
     """Fit on as many draws of training items as asked for: which held-out items each is right about, and its direction."""
     layer, target, size = place["layer"], place["against"], place["items"]
     y, truth = column(train, target), column(held, target)
-    x, other = train.layer(layer), held.layer(layer)
     supervised = is_supervised(method)
     hits, vectors = [], []
     for k in range(place["repeats"]):
@@ -133,9 +137,12 @@ def _repeated(
             fit = fit_layers(train.subset(chosen), method, target=target, seed=seed, **extra)
             probe, said = fit.probes[layer], fit.scores(held, layer) > 0
         else:
+            if not is_paired(train):
+                raise BadInput(f"{place['method']!r} searches among contrast pairs, and these are {single_rows(train)}")
+            x = train.layer(layer)
             drawn = x[torch.as_tensor(chosen)]
             probe = resolve_sign(search_of(method)(drawn[:, 1], drawn[:, 0], seed=seed, **extra), x, y)
-            said = probe.score(other[:, 1], other[:, 0]) > 0
+            said = probe.score(*variants(held, layer)) > 0
         hits.append(said == truth)
         with suppress(AttributeError, BadInput):  # a probe that is no line has no direction
             vectors.append(probe.vector)  # pyright: ignore[reportAttributeAccessIssue]
@@ -179,8 +186,10 @@ def _interval(hits: Float[np.ndarray, "repeat item"], clusters: np.ndarray, resa
 def _plant(
     train: Activations, held: Activations, y: Int[np.ndarray, " item"], layer: int, target: str, seed: int
 ) -> tuple[Activations, Activations]:
-    """Gaussian pairs with the means and covariances of the training rows; labels are coins of the same share."""
-    x = train.layer(layer)
+    """Gaussian pairs, or single rows, with the means and covariances of the training rows; labels are coins of the same share."""
+    positive, negative = variants(train, layer)
+    # a single row is its own difference, about a middle that does not vary
+    x = torch.stack([-positive / 2, positive / 2] if negative is None else [negative, positive], 1)
     t = torch.as_tensor(2 * y - 1).float()[:, None]
     middle, difference = (x[:, 1] + x[:, 0]) / 2, x[:, 1] - x[:, 0]
     shared = middle.mean(0)
@@ -199,7 +208,7 @@ def _plant(
             label[0] = 1 - label[0]
         apart = torch.where(label[:, None] > 0, one, zero) + noise(residual, n)
         base = shared + noise(middle - shared, n)
-        values = torch.stack([base - apart / 2, base + apart / 2], 1)[:, :, None]
+        values = torch.stack([apart, apart] if negative is None else [base - apart / 2, base + apart / 2], 1)[:, :, None]
         return Activations(
             values=values,
             layers=[layer],

@@ -28,7 +28,8 @@ from ..core.tables import sentences_of, units_of
 from ..core.types import Float, Int
 from ..prompts import Split
 from .controls import random_scores
-from .methods import Fit, Method, by_name, column, fit_layers
+from .given import column
+from .methods import Fit, Method, by_name, fit_layers
 from .text import text_scorers
 
 METRICS = ("auroc", "accuracy", "accuracy_centred")

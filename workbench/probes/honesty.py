@@ -20,7 +20,8 @@ from ..core.types import Int
 from ..prompts import Split, grouped_split
 from .ccs import ContrastProbe, fit_ccs, resolve_sign
 from .controls import inflated, random_hits
-from .methods import Fit, column, fit_layers
+from .given import column
+from .methods import Fit, fit_layers
 from .scaling import Normaliser, pair
 
 KIN = {"crc": "first component of differences", "vinc": "VINC", "kmeans": "two means"}
@@ -32,8 +33,7 @@ class HonestyPanel(Shown):
 
     Attributes:
         table: One row per comparison: `what, method, against, metric, value, low, high, n, note`.
-        findings: The same in words.
-        layer: The block.
+        findings, layer: The same in words; the block.
         found: What CCS found: "truth", a distractor's name, or "neither"; never what random directions read as well.
     """
 

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.show import Shown
 from ..core.types import Bool, Float, Int, Tensor
-from .scaling import Normaliser, Scaler, matrix, pair, two_classes
+from .given import Given, scaled
+from .scaling import Normaliser, Scaler, matrix
 from .shown import probe_facts
 
 Folds = tuple[Bool[np.ndarray, "fold row"], Bool[np.ndarray, "fold row"]]  # which rows are fitted, and which are validated
@@ -76,12 +77,8 @@ class LinearProbe(Shown):
         Raises:
             ShapeMismatch: Pairs given to a probe of rows, or the reverse, or another width.
         """
-        if self.paired != (negative is not None):
-            raise ShapeMismatch(f"this probe reads {'pairs: give positive and negative' if self.paired else 'rows: give one matrix'}")
-        if isinstance(self.scaler, Scaler):
-            return (self.scaler(matrix(positive, "rows")) @ self.weight + self.bias).numpy()
-        x, y = self.scaler(*pair(positive, negative), groups)
-        return ((x - y) @ self.weight).numpy()
+        x, y = scaled(self.scaler, positive, negative, groups)
+        return ((x if y is None else x - y) @ self.weight + self.bias).numpy()
 
     def predict(self, positive: Any, negative: Any = None, groups: Sequence[str] | None = None) -> Int[np.ndarray, " row"]:
         """Return the class of each row, or the variant of each pair that is held true.
@@ -122,28 +119,15 @@ class Problem:
 
 
 def prepare(positive: Any, negative: Any, labels: ArrayLike | None, normalise: str = "mean_std", **how: Any) -> Problem:
-    """Check and normalise what goes into a supervised probe; `how` as for `Normaliser.fit`."""
+    """Check and normalise what goes into a supervised probe; `how` as for `Given.of`. Without labels these are rows of two classes."""
     if labels is None:
-        return _prepare_rows(positive, negative, normalise)
-    x, y = pair(positive, negative)
-    classes = two_classes(labels, len(x))
-    normaliser = Normaliser.fit(x, y, normalise=normalise, **how)
-    a, b = normaliser(x, y, how.get("groups"))
-    features = a - b
-    if float(features.abs().max()) == 0:
-        raise BadInput("both variants are the same in every pair: there is nothing to tell them apart by")
-    return Problem(features=features, y=classes, scaler=normaliser)
-
-
-def _prepare_rows(positive: Any, negative: Any, normalise: str) -> Problem:
-    x, y = matrix(positive, "positive"), matrix(negative, "negative")
-    if x.shape[1] != y.shape[1]:
-        raise ShapeMismatch(f"the two classes have widths {x.shape[1]} and {y.shape[1]}")
-    rows = torch.cat([x, y])
-    if bool((rows == rows[0]).all()):
-        raise BadInput("no feature varies over these rows: there is nothing to tell the classes apart by")
-    scaler = Scaler.fit(rows, normalise)
-    return Problem(features=scaler(rows), y=np.r_[np.ones(len(x), np.int64), np.zeros(len(y), np.int64)], scaler=scaler)
+        x, y = matrix(positive, "positive"), matrix(negative, "negative")
+        if x.shape[1] != y.shape[1]:
+            raise ShapeMismatch(f"the two classes have widths {x.shape[1]} and {y.shape[1]}")
+        given = Given.of(torch.cat([x, y]), None, np.r_[np.ones(len(x), np.int64), np.zeros(len(y), np.int64)], normalise, **how)
+    else:
+        given = Given.of(positive, negative, labels, normalise, **how)
+    return Problem(features=given.x if given.y is None else given.x - given.y, y=given.classes, scaler=given.scaler)
 
 
 def path_of(c: float | Sequence[float], folds: Folds | None, rows: int, width: int) -> list[float]:

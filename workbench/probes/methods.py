@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activations
-from ..core.errors import BadInput, MissingColumn, OneClass, UnknownName, unknown
+from ..activations.variants import is_paired, single_rows, variants
+from ..core.errors import BadInput, OneClass, UnknownName, unknown
 from ..core.remember import remembered
 from ..core.show import Shown, some
 from ..core.types import Float, Int
@@ -18,11 +19,11 @@ from ..prompts import grouped_folds, grouped_split
 from .calibration import platt, probabilities
 from .ccs import ContrastProbe, fit_contrast, resolve_sign
 from .custom import CustomProbe, Supervised, fit_custom, sees_labels
+from .given import column
 from .linear import LINEAR, STRENGTHS, TUNED
 from .linear_probe import LinearProbe
 from .losses import LOSSES, Loss
 from .nonlinear import NONLINEAR, NonlinearProbe
-from .scaling import two_classes
 from .unsupervised import NATIVE, UNSUPERVISED
 
 Probe = LinearProbe | ContrastProbe | NonlinearProbe | CustomProbe
@@ -80,15 +81,14 @@ class Fit(Shown):
         """Return the scores of one layer's probe.
 
         Args:
-            acts: Activations of contrast pairs, from the place that the probes were fitted at.
+            acts: Activations of contrast pairs, or of single statements, from the place that the probes were fitted at.
             layer: The block, counted from 0; one that was fitted.
 
         Returns:
             One score per item; above 0 where the positive variant is held true.
         """
-        x = acts.layer(layer)
         groups = acts.rows["template"].tolist() if self.forms else None
-        return self.probes[layer].score(x[:, 1], x[:, 0], groups)
+        return self.probes[layer].score(*variants(acts, layer), groups)
 
     def probabilities(self, scores: Float[np.ndarray, " item"], layer: int) -> Float[np.ndarray, " item"] | None:
         """Return the probability that the positive variant is true, or nothing where scores are no probabilities.
@@ -110,30 +110,16 @@ class Fit(Shown):
         return probabilities(scores, self.slopes[layer]) if layer in self.slopes else None
 
 
-def column(acts: Activations, name: str) -> Int[np.ndarray, " item"]:
-    """Return a 0/1 column of the row table.
-
-    Args:
-        acts: Activations with a row table.
-        name: Name of the column.
-
-    Returns:
-        The column, one value per item.
-
-    Raises:
-        MissingColumn: There is no such column.
-        BadInput: It holds other values than 0 and 1.
-    """
-    if name not in acts.rows:
-        raise MissingColumn(f"the rows have no column {name!r}; there are: {', '.join(acts.rows.columns)}")
-    return two_classes(acts.rows[name].to_numpy(), len(acts)) if acts.rows[name].nunique() > 1 else acts.rows[name].to_numpy()
-
-
 def is_supervised(method: Method) -> bool:
     """Return whether a method sees labels while it is fitted: a supervised name, or a function `(x_positive, x_negative, seed)`."""
     if isinstance(method, str):
         return method.partition(":")[0] in SUPERVISED
     return callable(method) and sees_labels(method)
+
+
+def fitting(acts: Activations, methods: Sequence[Method]) -> list[Method]:
+    """Return the methods that these activations can be given to: all for contrast pairs, those that see labels for single rows."""
+    return [m for m in methods if is_paired(acts) or is_supervised(m)]
 
 
 def name_of(method: Method) -> str:
@@ -255,8 +241,8 @@ def fit_layers(
         slopes, validation = _validated(acts, method, seed=seed, by=by, target=target, condition=condition, folds=min(folds, 3), **kept)
     probes = {}
     for layer in acts.layers:
-        x = acts.layer(layer)
-        probes[layer] = remembered(partial(fit, x[:, 1], x[:, 0], y, **options), method, x, y, options)
+        positive, negative = variants(acts, layer)
+        probes[layer] = remembered(partial(fit, positive, negative, y, **options), method, positive, negative, y, options)
     return Fit(probes=probes, slopes=slopes, validation=validation, **facts)
 
 
@@ -305,6 +291,8 @@ def _without_labels(
     options: dict[str, Any],
 ) -> dict[int, ContrastProbe]:
     """Search on every layer; labels are used for the sign alone, once a search is over."""
+    if not is_paired(acts):
+        raise BadInput(f"{name!r} searches among contrast pairs, and these are {single_rows(acts)}")
     rows = f"training rows of condition {condition!r}, by column {target!r}"
     if name == "vinc" and "items" not in options and "statement" in acts.rows and acts.rows["statement"].duplicated().any():
         options["items"] = acts.rows["statement"].to_numpy()

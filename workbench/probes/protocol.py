@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..activations import Activations
+from ..activations.variants import is_paired
 from ..core.errors import BadInput, MissingColumn, UnknownName, WrongModel, unknown
 from ..core.stats import proportion
 from ..core.tables import units_of
 from ..prompts import Split, grouped_split
 from . import controls as beside
 from .bench import Bench
+from .given import column
 from .measure import METRICS
-from .methods import Fit, Method, by_name, column
+from .methods import Fit, Method, by_name, fitting
 from .options import Controls, Resampling
 
 DEFAULT = ("logistic", "mass_mean", "ccs")
@@ -49,7 +50,7 @@ def probe_layers(
     acts: Activations,
     *,
     test: Mapping[str, Activations] | None = None,
-    methods: Sequence[Method] = DEFAULT,
+    methods: Sequence[Method] | None = None,
     split: Split | None = None,
     condition: str = "fit",
     target: str = "label",
@@ -67,9 +68,11 @@ def probe_layers(
     """Fit probes on every layer of one condition and read them on held-out rows of this and of other conditions.
 
     Args:
-        acts: The condition that is fitted; its training rows only.
+        acts: The condition that is fitted; its training rows only. Contrast pairs, or single rows: statements without endings, and
+            pairs read at the stem. Searches without labels need pairs.
         test: Further conditions to read, by name; their held-out rows only.
-        methods: Of `METHODS`: linear ("logistic", "svm", "ridge", "lda", "mass_mean", "difference_in_means"), nonlinear ("mlp",
+        methods: Of `METHODS`; by default "logistic", "mass_mean" and, of contrast pairs, "ccs". There are linear ones
+            ("logistic", "svm", "ridge", "lda", "mass_mean", "difference_in_means"), nonlinear ("mlp",
             "quadratic", "rbf", "knn"), without labels ("ccs", "ccs_circle", "infonce", "spin", "hinge", "bimodal", "crc", "vinc",
             "kmeans", "ccs:mlp"); a loss of your own, a function of (p_negative, p_positive) (see `fit_contrast`); or a
             supervised method of your own, a function of (x_positive, x_negative, seed) (see `fit_layers`). Functions are named
@@ -128,7 +131,7 @@ def probe_layers(
         True
     """
     beside_it, how = Controls.of(controls, more), Resampling.of(resampling, more)
-    named, others = by_name(methods), dict(test or {})
+    named, others = by_name(fitting(acts, DEFAULT) if methods is None else methods), dict(test or {})
     _check(acts, others, metrics)
     split = split or grouped_split(acts.rows, seed=seed)
     side = split.side(acts.rows)
@@ -176,14 +179,13 @@ def _check(acts: Activations, others: Mapping[str, Activations], metrics: Sequen
     stray = sorted(set(metrics) - set(METRICS))
     if stray:
         raise unknown(UnknownName, "metric", stray[0], METRICS)
-    first = acts.layer(acts.layers[0])
-    if torch.equal(first[:, 0], first[:, 1]):
-        raise BadInput(f"both variants were read at {acts.position!r} and are the same there: a pair probe needs position='last'")
     for name, other in others.items():
         acts.check_same_model(other)
         missing = sorted(set(acts.layers) - set(other.layers))
         if missing:
             raise WrongModel(f"condition {name!r} lacks layer {missing[0]}, which is fitted; it has: {', '.join(map(str, other.layers))}")
+        if is_paired(other) != is_paired(acts):
+            raise WrongModel(f"condition {name!r} and the fitted one differ: one has contrast pairs, the other single rows")
         if (other.layers, other.site, other.position) != (acts.layers, acts.site, acts.position):
             raise WrongModel(f"condition {name!r} was captured at other layers, another site or another position")
 

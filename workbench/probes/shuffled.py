@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activations
+from ..activations.variants import variants
 from ..core.nulls import central, permutation_p
 from ..core.seeds import numpy_rng
 from ..core.types import Int
@@ -137,5 +138,4 @@ def _again(
     if fit.forms:
         options["groups"] = train.rows["template"].tolist()
     make = fitter(train, method, fit.method, options, folds, seed=seed)
-    x = train.layer(layer)
-    return replace(fit, probes={layer: make(x[:, 1], x[:, 0], y, **options)})
+    return replace(fit, probes={layer: make(*variants(train, layer), y, **options)})

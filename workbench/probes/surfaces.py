@@ -23,7 +23,8 @@ from ..core.stats import auroc, auroc_difference, mean, paired_difference, propo
 from ..core.tables import units_of
 from ..core.types import Float
 from ..prompts import Split
-from .methods import Method, by_name, column, fit_layers
+from .given import column
+from .methods import Method, by_name, fit_layers
 from .text import text_scorers
 
 COLUMNS = ["layer", "method", "surface", "reading", "metric", "value", "low", "high", "n"]

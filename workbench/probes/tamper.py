@@ -19,7 +19,8 @@ from ..core.tables import units_of
 from ..core.types import Float
 from ..prompts import Split, grouped_split
 from .calibration import platt
-from .methods import Fit, Method, column, fit_layers
+from .given import column
+from .methods import Fit, Method, fit_layers
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -12,7 +12,8 @@ from ..core.errors import BadInput, WrongModel
 from ..core.stats import auroc, proportion
 from ..core.tables import units_of
 from ..prompts import Split, grouped_split
-from .methods import Fit, Method, column, fit_layers
+from .given import column
+from .methods import Fit, Method, fit_layers
 
 
 def transfer_matrix(

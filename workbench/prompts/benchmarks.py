@@ -12,8 +12,10 @@ from typing import Any
 from ..core.errors import BadInput, MissingColumn, UnknownName, unknown
 from .caa import load_ab
 from .cells import Place, check_text, flaw_of, label_of, name_of, need, shown, text_of, to_name
-from .choices import LETTERS, Choice, to_ab
+from .choices import LETTERS, Choice
+from .left_out import each
 from .rows import find_files, hub_rows, numbered, read_rows, sample, text_id
+from .two_options import to_ab
 
 TRUTHFULQA_HUB = "truthfulqa/truthful_qa"
 MMLU_HUB = "cais/mmlu"
@@ -135,10 +137,19 @@ def _truths(path: str | Path | None, patterns: Sequence[str], config: str, limit
         rows = hub_rows(TRUTHFULQA_HUB, config, split="validation")
     else:
         rows = list(numbered(find_files(path, patterns)))
-    return sample([_truth(row, where) for where, row in rows], limit, seed, "truthfulqa")
+    return sample(each(rows, truth_of), limit, seed, "truthfulqa")
 
 
-def _truth(row: Mapping[str, Any], where: Place) -> MultiTruth:
+def truth_of(row: Mapping[str, Any], where: Place) -> MultiTruth:
+    """Return a question of TruthfulQA with all its answers.
+
+    Args:
+        row: A row of one of its layouts.
+        where: Its place.
+
+    Raises:
+        MissingColumn, BadInput: It is not one.
+    """
     columns = next((layout for layout in (_CSV, _GENERATION, _TARGETS) if set(layout) <= set(row)), None)
     if columns is None:
         layouts = " or ".join(", ".join(layout) for layout in (_CSV, _GENERATION, _TARGETS))
@@ -236,7 +247,7 @@ def mmlu(
             rows = hub_rows(MMLU_HUB, "all", split=split)
         else:
             rows = list(numbered(find_files(path, (f"all/{split}*", f"{split}*", f"data/{split}*", f"*/{split}*"), several=True)))
-        items = [_question(row, where) for where, row in rows]
+        items = each(rows, mmlu_question)
     if subjects is not None:
         wanted, known = {subjects} if isinstance(subjects, str) else set(subjects), {item.category for item in items}
         for name in sorted(wanted - known):
@@ -245,7 +256,16 @@ def mmlu(
     return sample(items, limit, seed, "mmlu")
 
 
-def _question(row: Mapping[str, Any], where: Place) -> Choice:
+def mmlu_question(row: Mapping[str, Any], where: Place) -> Choice:
+    """Return a question of MMLU with its options.
+
+    Args:
+        row: A row with `question, subject, choices, answer`.
+        where: Its place.
+
+    Raises:
+        MissingColumn, BadInput: It is not one.
+    """
     need(row, ("question", "subject", "choices", "answer"), where)
     question = text_of(row, "question", where)
     options, subject = _options(row["choices"], where), name_of(row, "subject", where)

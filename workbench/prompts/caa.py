@@ -11,6 +11,7 @@ from ..core.errors import BadInput, UnknownName, unknown
 from .cells import Place, name_of, need, text_of
 from .choices import LETTERS, Choice
 from .formats import Row
+from .left_out import each
 from .rows import normal, numbered, text_id
 
 FILES = {
@@ -18,8 +19,11 @@ FILES = {
     "test": ("test", "test_dataset_ab.json"),
     "open_ended": ("test", "test_dataset_open_ended.json"),
 }
+BEHAVIOUR = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
+RIGHT = ("prompt", "correct", "incorrect")
 _OPTION = re.compile(r"\n[ \t]*\(([A-Z])\)[ \t]*")
 _ANSWER = re.compile(r"\s*\(?([A-Z])\)?\s*")
+_TAIL = re.compile(r"\s*\n\s*Answer:\s*$")
 
 
 def parse_options(text: str) -> tuple[str, tuple[str, ...]] | None:
@@ -57,16 +61,51 @@ def _letter(row: Row, column: str, count: int, where: Place) -> int:
     return index
 
 
-def _choice(row: Row, where: Place, columns: tuple[str, str, str], prefix: str, meta: dict[str, Any], category: str = "") -> Choice:
+def _words(row: Row, columns: tuple[str, str, str], where: Place) -> tuple[str, str] | None:
+    """The two answers as words ("Yes", "No"); `None` where they are letters."""
+    texts = [row[column] for column in columns[1:]]
+    if not all(isinstance(text, str) and text.strip() for text in texts) or any(_ANSWER.fullmatch(text) for text in texts):
+        return None
+    right, other = (text_of(row, column, where).strip() for column in columns[1:])
+    if right == other:
+        raise where.error(f"both answers are {right!r}")
+    return right, other
+
+
+def choice(row: Row, where: Place, columns: tuple[str, str, str], prefix: str, meta: dict[str, Any], category: str = "") -> Choice:
+    """Return a question with options of a row.
+
+    Args:
+        row: The row.
+        where: Its place.
+        columns: Where the question, the answer that counts and the other one stand (`BEHAVIOUR`, `RIGHT`).
+        prefix: Begins the item's name.
+        meta: Goes into the item's `meta`.
+        category: The kind of question.
+
+    Returns:
+        The question. Its options are lettered lines at the end of the text, or where the answers are words, those words.
+
+    Raises:
+        MissingColumn: A column is missing.
+        BadInput: An answer is not among the options, or both are the same.
+    """
     need(row, columns, where)
-    text = text_of(row, columns[0], where)
-    parsed = parse_options(text)
-    if parsed is None:
+    text = _TAIL.sub("", text_of(row, columns[0], where))
+    parsed, said = parse_options(text), _words(row, columns, where)
+    if parsed is None and said is None:
         meta = {**meta, "raw": True}
     question, options = parsed or (text, ("A", "B"))
-    target, foil = (_letter(row, column, len(options), where) for column in columns[1:])
-    if target == foil:
-        raise where.error(f"both answers are ({LETTERS[target]})")
+    if said is not None and parsed is None:
+        options, meta = tuple(sorted(said, reverse=True)), {**meta, "words": True}  # Yes before No, whichever matches
+        target, foil = (options.index(word) for word in said)
+    else:
+        foils = row[columns[2]] if isinstance(row[columns[2]], list) else [row[columns[2]]]
+        target = _letter(row, columns[1], len(options), where)
+        others = [_letter({columns[2]: one}, columns[2], len(options), where) for one in foils]
+        if target in others or not others:
+            raise where.error(f"both answers are ({LETTERS[target]})" if others else f"{columns[2]!r} is empty")
+        foil = others[0] if len(others) == 1 else None
     if not all(options):
         meta = {**meta, "empty_option": True}
     try:
@@ -193,8 +232,10 @@ def load_caa(
     if split == "open_ended":
         questions = [text_of(row, "question", where) for where, row in rows]
         return [question for question in questions if normal(question) not in seen]
-    columns = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
-    items = [_choice(row, where, columns, called, {"dataset": f"caa/{called}", "part": split, "row": where.row}) for where, row in rows]
+    columns = BEHAVIOUR
+    items = each(
+        rows, lambda row, where: choice(row, where, columns, called, {"dataset": f"caa/{called}", "part": split, "row": where.row})
+    )
     return [item for item in items if normal(item.question) not in seen]
 
 
@@ -215,17 +256,11 @@ def load_ab(path: str | Path) -> list[Choice]:
         BadInput: The file cannot be read, or an answer is not among the options.
     """
     path = Path(path)
-    return [
-        _choice(
-            row,
-            where,
-            ("prompt", "correct", "incorrect"),
-            path.stem,
-            {"dataset": path.stem, "row": where.row},
-            name_of(row, "category", where),
-        )
-        for where, row in numbered([path])
-    ]
+
+    def one(row: Row, where: Place) -> Choice:
+        return choice(row, where, RIGHT, path.stem, {"dataset": path.stem, "row": where.row}, name_of(row, "category", where))
+
+    return each(numbered([path]), one)
 
 
 def shared_stems(a: Iterable[Choice | str], b: Iterable[Choice | str]) -> list[str]:

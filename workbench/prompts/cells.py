@@ -38,6 +38,10 @@ class Place:
     def __str__(self) -> str:
         return f"{self.source}, row {self.row}"
 
+    def beside(self, other: Place) -> str:
+        """Return what to call this place in a message about another one."""
+        return f"row {self.row}" + ("" if self.source == other.source else f" of {self.source}")
+
     def error(self, problem: str, kind: type[BadInput] = BadInput, joint: str = ": ") -> BadInput:
         """Return an error about this row, ready to raise.
 

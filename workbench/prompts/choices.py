@@ -9,8 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..core.errors import AnswerTokens, BadInput, TokenBoundary, UnknownTemplate, unknown
-from ..core.seeds import numpy_rng
-from ..models.known import info
+from ..models.known import name_of
 from ..models.tokens import answer_tokens, encode_pairs
 from .cells import check_text
 from .chat import Chat, Stem, ending
@@ -37,7 +36,8 @@ class Choice:
         category: The kind of question.
         name: A stable id. The same question has the same id in every data set, so that it is one cluster.
         meta: Anything else, by name; scalars only. `raw=True` says that the options are inside the question, in an unknown
-            layout. `options` are then bare letters, and only the given order can be shown.
+            layout. `options` are then bare letters, and only the given order can be shown. `words=True` says that the options are the
+            answers themselves ("Yes", "No"): no letters are shown.
         foil: Index of the option that the source sets against the target; `None` where any other option may be. With more
             than two options, the others may match the behaviour too.
     """
@@ -73,6 +73,11 @@ class Choice:
         """Whether the options are inside the question."""
         return bool(self.meta.get("raw", False))
 
+    @property
+    def words(self) -> bool:
+        """Whether the options are the answers themselves, without letters."""
+        return bool(self.meta.get("words", False))
+
     def wrong(self) -> list[int]:
         """Return the indices of the options whose text differs from the target's."""
         right = self.options[self.target].strip()
@@ -90,37 +95,6 @@ class Choice:
             raise BadInput(f"the options of {called(self)} stand inside its question and cannot be swapped")
         foil = None if self.foil is None else 1 - self.foil
         return replace(self, options=self.options[::-1], target=1 - self.target, foil=foil)
-
-
-def to_ab(items: Iterable[Choice], seed: int = 0) -> list[Choice]:
-    """Reduce every question to two options: the target and one wrong option, in a random order.
-
-    The wrong option is the item's `foil` where it has one, else it is drawn. Option and order depend on the seed and the
-    item's name only, not on the other items. The letters are balanced on average; `orders="both"` of `choices_to_prompts`
-    balances them exactly.
-
-    Args:
-        items: Questions with two options or more.
-        seed: Draws the wrong options and the orders.
-
-    Returns:
-        The questions with two options each, in the same order.
-
-    Raises:
-        BadInput: The options of an item are inside its question, or no wrong option has a text.
-    """
-    out = []
-    for item in items:
-        if item.raw:
-            raise BadInput(f"the options of {called(item)} stand inside its question and cannot be reordered")
-        coin = numpy_rng(seed, "to_ab", item.name or text_id(item.question))
-        first = bool(coin.integers(2))
-        wrong = [i for i in item.wrong() if item.options[i].strip()] if item.foil is None else [item.foil]
-        if not wrong:
-            raise BadInput(f"no wrong option of {called(item)} has a text")
-        right, other = item.options[item.target], item.options[wrong[int(coin.integers(len(wrong)))]]
-        out.append(replace(item, options=(right, other) if first else (other, right), target=int(not first), foil=None))
-    return out
 
 
 def letter_form(
@@ -162,7 +136,7 @@ def _letter_form(chat: Chat, letters: str) -> Template:
         else:
             return form
     raise AnswerTokens(
-        f"{info(chat.model).name} has answer letters that are not single tokens. Tried: {'; '.join(tried)}. Pass form=… of your own"
+        f"{name_of(chat.model)} has answer letters that are not single tokens. Tried: {'; '.join(tried)}. Pass form=… of your own"
     )
 
 
@@ -195,7 +169,9 @@ def get_form(form: str | Template) -> Template:
 
 
 def _stem(item: Choice, form: Template, chat: Chat) -> Stem:
-    if item.raw:
+    if item.words:
+        form = AB_FORMS["ab_word"]
+    if item.raw or item.words:
         _, mark, tail = form.text.partition("{" + END + "}")
         form = Template(name=form.name, text="{question}" + mark + tail)
     lines = "\n".join(f"({letter}) {text}" for letter, text in zip(LETTERS, item.options, strict=False))
@@ -236,7 +212,7 @@ def choices_to_prompts(
 
     Returns:
         A prompt set: `positive` is the target's letter, `negative` the other, `label` is 1. `identity` is the item's name.
-        Columns beside the item's own `meta`: `order`, `letter` (the target's), `category`, `dataset`; where there is something
+        Columns beside the item's own `meta`: `order`, `letter` (the target's, or its word), `category`, `dataset`; where there is something
             to say `thought` ("closed" or "skipped", see `prompts.chat.Stem`) and `chat_options` (as JSON).
 
     Raises:
@@ -266,24 +242,25 @@ def choices_to_prompts(
     _check_shown(items, orders, many)
     how = Chat(model=model, system=system, chat=chat, options=chat_options)
     letters = LETTERS[: max([2, *(len(item.options) for item in items)])]
-    if form != "ab":
-        chosen = get_form(form)
-        if model is not None:
+    if form != "ab" or all(item.words for item in items):
+        chosen = get_form("ab_word" if form == "ab" else form)
+        if model is not None and not all(item.words for item in items):
             _check_letters(how, chosen, letters)
     else:
         chosen = _letter_form(how, letters) if model is not None else AB_FORMS["ab_paren"]
     pairs = []
     for item in items:
-        for order in ORDERS[:2] if orders == "both" else (orders,):
+        for order in ORDERS[:1] if item.words else ORDERS[:2] if orders == "both" else (orders,):
             ordered = item.swapped() if order == "swapped" else item
             made = _stem(ordered, chosen, how)
-            stem, about = made.text, {"order": order, "letter": LETTERS[ordered.target]}
             foil = 1 - ordered.target if ordered.foil is None else ordered.foil
+            right, other = ((item.options if item.words else LETTERS)[k] for k in (ordered.target, foil))
+            stem, about = made.text, {"order": order, "letter": right}
             pairs.append(
                 ContrastPair(
                     stem=stem,
-                    negative=ending(stem, LETTERS[foil]),
-                    positive=ending(stem, LETTERS[ordered.target]),
+                    negative=ending(stem, other),
+                    positive=ending(stem, right),
                     label=1,
                     identity=item.name or text_id(item.question),
                     group=item.category,

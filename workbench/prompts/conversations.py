@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from ..core.errors import MissingColumn
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.errors import BadInput, MissingColumn
 from ..core.seeds import numpy_rng
-from .cells import text_of
+from .cells import Place, text_of
+from .left_out import leave_out
 from .pairs import ContrastPair, PromptSet
 from .table import Source, open_table
 from .templates import Template, get_template, with_claim
@@ -63,12 +67,11 @@ def conversations(
     by_text: dict[tuple[str, str], str] = {}
     for place, row in open_table(rows, "the conversations").rows:
         second = bool(coin.integers(0, 2))
-        for key in (chosen, rejected):
-            if key not in row:
-                raise place.error(f"has no {key!r}; it has: {', '.join(map(str, row))}", MissingColumn, joint=" ")
-        better, worse = (text_of(row, key, place).strip("\r\n") for key in (chosen, rejected))
-        if better == worse:
-            raise place.error(f"{chosen!r} and {rejected!r} are the same conversation: leave the row out")
+        try:
+            better, worse = _two(row, chosen, rejected, place)
+        except BadInput as error:
+            leave_out(place, error)
+            continue
         identity = by_text.setdefault((better, worse), f"row {place.row}")
         if max_chars is not None and len(better) + len(worse) > max_chars:
             continue
@@ -88,3 +91,14 @@ def conversations(
             )
         )
     return PromptSet(pairs, name=f"conversations/{form.name}/{name}")
+
+
+def _two(row: Mapping[Any, Any], chosen: str, rejected: str, place: Place) -> tuple[str, str]:
+    """The preferred conversation and the other one."""
+    for key in (chosen, rejected):
+        if key not in row:
+            raise place.error(f"has no {key!r}; it has: {', '.join(map(str, row))}", MissingColumn, joint=" ")
+    better, worse = (text_of(row, key, place).strip("\r\n") for key in (chosen, rejected))
+    if better == worse:
+        raise place.error(f"{chosen!r} and {rejected!r} are the same conversation: leave the row out")
+    return better, worse

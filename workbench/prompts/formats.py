@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 from .cells import Place, check_text
+from .left_out import leave_out
 
 Row = dict[str, Any]
 
@@ -107,15 +108,18 @@ def csv_rows(text: str, label: str) -> list[tuple[Place, Row]]:
     """Return the rows of csv text; the first line names the columns."""
     rows: list[tuple[Place, Row]] = []
     head: list[str] | None = None
+    count = 0
     for line, cells in csv_lines(text, label):
         if head is None:
             check_columns(head := cells, label)
             continue
-        if len(cells) != len(head):
-            raise BadInput(
-                f"{label}, row {len(rows)} (line {line}): {len(cells)} fields under {len(head)} columns; a text with a comma needs quotes"
-            )
-        rows.append((Place(label, len(rows), f"line {line}"), dict(zip(head, cells, strict=True))))
+        place = Place(label, count, f"line {line}")
+        count += 1
+        if len(cells) == len(head):
+            rows.append((place, dict(zip(head, cells, strict=True))))
+            continue
+        why = f"{len(cells)} fields under {len(head)} columns; a text with a comma needs quotes"
+        leave_out(place, BadInput(f"{label}, row {place.row} (line {line}): {why}"))
     return rows
 
 
@@ -148,17 +152,25 @@ def json_rows(text: str, label: str) -> list[tuple[Place, Row]]:
         at = _BETWEEN.match(text, at).end()  # pyright: ignore[reportOptionalMemberAccess]
         line, seen = line + text.count("\n", seen, at), at
         value, at = _DECODER.raw_decode(text, at)
-        out.append(_whole(value, Place(label, i, f"line {line}")))
+        _keep(out, value, Place(label, i, f"line {line}"))
     return out
 
 
 def jsonl_rows(text: str, label: str) -> list[tuple[Place, Row]]:
     """Return the rows of JSON objects, one a line."""
     out: list[tuple[Place, Row]] = []
+    count = 0
     # not splitlines: it cuts at characters that JSON allows inside a string (U+2028)
     for i, line in enumerate(text.split("\n"), 1):
         if line.strip(" \t\r"):
-            out.append(_whole(_decode(line, label, i), Place(label, len(out), f"line {i}")))
+            place = Place(label, count, f"line {i}")
+            count += 1
+            try:
+                value = _decode(line, label, i)
+            except BadInput as error:
+                leave_out(place, error)
+            else:
+                _keep(out, value, place)
     return out
 
 
@@ -173,12 +185,13 @@ def _decode(text: str, label: str, line: int | None = None) -> Any:
         raise BadInput(f"{label}{'' if line is None else f', line {line}'}: not JSON that can be read ({error})") from None
 
 
-def _whole(value: Any, place: Place) -> tuple[Place, Row]:
-    if not isinstance(value, dict):
-        raise place.error(f"an object is needed, got {type(value).__name__}")
-    if isinstance(value, _Doubled):
-        raise place.error(f"two columns named {value.key!r}: rename or remove one")
-    return place, value
+def _keep(rows: list[tuple[Place, Row]], value: Any, place: Place) -> None:
+    """Add a JSON value to the rows, if it is one."""
+    if isinstance(value, dict) and not isinstance(value, _Doubled):
+        rows.append((place, value))
+        return
+    twice = f"two columns named {value.key!r}: rename or remove one" if isinstance(value, _Doubled) else ""
+    leave_out(place, place.error(twice or f"an object is needed, got {type(value).__name__}"))
 
 
 def parquet_rows(path: Path, label: str) -> list[tuple[Place, Row]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..core.errors import BadInput, EmptyPromptSet
@@ -9,6 +10,8 @@ from .cells import check_text
 from .formats import checked_path, read_text
 from .rows import normal
 from .udhr import Identity, Right
+
+_THEIRS = re.compile(r"\{people\}|^ind:.*\(\d+\)$")  # the student project's lists, which are written otherwise
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -24,11 +27,11 @@ def read_lines(path: str | Path) -> list[str]:
         EmptyPromptSet: There is no such line.
         BadInput: There is no such file, it is not UTF-8, or a line holds a control character or half a character.
     """
-    return [line for _, line in _numbered(path)]
+    return [line for _, line in numbered_lines(path)]
 
 
-def _numbered(path: str | Path) -> list[tuple[int, str]]:
-    """The entries of a text file, each with the number of its line."""
+def numbered_lines(path: str | Path) -> list[tuple[int, str]]:
+    """Return the entries of a text file, each with the number of its line, counted from 1; as for `read_lines`."""
     path = checked_path(path)
     if not path.is_file():
         raise BadInput(f"no file {path.name!r}" + (": it is a folder" if path.is_dir() else ""))
@@ -44,7 +47,11 @@ def _numbered(path: str | Path) -> list[tuple[int, str]]:
 def _distinct(path: str | Path) -> list[str]:
     """The entries without white space at their ends, each once."""
     seen: dict[str, int] = {}
-    kept = [(i, line.strip()) for i, line in _numbered(path)]
+    kept = [(i, line.strip()) for i, line in numbered_lines(path)]
+    for i, line in kept:
+        if _THEIRS.search(line):
+            what = "rights with the numbers of their articles" if "{people}" in line else "identities under headings"
+            raise BadInput(f"{Path(path).name}, line {i}: a list of {what}, {line[:60]!r}: read it with prompts.load")
     for i, line in kept:
         if normal(line) in seen:
             raise BadInput(f"{Path(path).name}, line {i}: {line!r} stands in line {seen[normal(line)]} already; keep one of the two")

@@ -13,6 +13,7 @@ from ..core.seeds import numpy_rng
 from .asking import Asking
 from .cells import Place, check_answers, flaw_of, label_of, name_of, shown, text_of
 from .formats import checked_path
+from .left_out import each
 from .pairs import COLUMNS, ContrastPair, PromptSet
 from .rows import normal
 from .table import Source, Table, open_table, single
@@ -118,6 +119,7 @@ def placed_pairs(
     fields: tuple[str, ...] | None = None,
     asking: Asking | None = None,
     phrasings: int = 1,
+    alone: bool = False,
     seed: int = 0,
 ) -> list[tuple[Place, ContrastPair]]:
     """Return contrast pairs of a table's rows with the places of the rows; see `from_table`.
@@ -128,6 +130,7 @@ def placed_pairs(
         fields: Names of the fields that there are; by default those of `from_table`.
         asking: How a rendered template is put to a model; plain by default.
         phrasings, seed: As for `from_table`.
+        alone: Make single statements, without endings.
 
     Raises:
         MissingColumn, BadInput, UnknownTemplate, UnknownClaim, TemplateField: As for `from_table`.
@@ -146,8 +149,9 @@ def placed_pairs(
     extra = {str(c): table.typed(c) for c in table.columns if c not in used}
     which = numpy_rng(seed, "phrasings").integers(0, len(said), len(table.rows))
     by_text: dict[str, str] = {}
-    out = []
-    for i, (place, row) in enumerate(table.rows):
+
+    def pair_of(numbered: tuple[int, Mapping[Any, Any]], place: Place) -> tuple[Place, ContrastPair]:
+        i, row = numbered
         text = {f: text_of(row, c, place) for f, c in column_of.items() if f in TEXTS and f != "label"}
         label, name = label_of(row, column_of["label"], place), {field: held[i] for field, held in names.items()}
         meta = {column: value for column, cells in extra.items() if (value := single(cells[i])) is not None}
@@ -157,10 +161,12 @@ def placed_pairs(
                 whole, end = asking.stem(*form.render(statement=stem, claim=said[which[i]], no=answers[0], yes=answers[1]))
                 meta |= {"statement": stem, **whole.meta, **asking.meta, **({"phrasing": said[which[i]]} if len(said) > 1 else {})}
                 stem, wording = whole.text, f"{form.wording}\n{whole.wording}"
+            if alone:
+                meta |= {"statement": stem}
             pair = ContrastPair(
                 stem=stem,
-                negative=text.get("negative", asking.end(stem, answers[0])),
-                positive=text.get("positive", asking.end(stem, answers[1])),
+                negative="" if alone else text.get("negative", asking.end(stem, answers[0])),
+                positive="" if alone else text.get("positive", asking.end(stem, answers[1])),
                 label=label,
                 identity=name.get("identity") or by_text.setdefault(normal(stem), f"row {place.row}"),
                 group=name.get("group", ""),
@@ -173,8 +179,9 @@ def placed_pairs(
             )
         except BadInput as error:
             raise place.error(str(error), type(error)) from None
-        out.append((place, pair))
-    return out
+        return place, pair
+
+    return each(((place, (i, row)) for i, (place, row) in enumerate(table.rows)), pair_of)
 
 
 def _names(table: Table, column_of: Mapping[str, str]) -> dict[str, list[str]]:

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import BadInput, MissingColumn, UnknownName, unknown
-from .cells import check_answers, check_text, name_of, need, shown, text_of
+from .cells import Place, check_answers, check_text, name_of, need, shown, text_of
 from .chat import Chat, ending
+from .left_out import each
 from .pairs import ContrastPair, PromptSet
 from .rows import find_files, hub_rows, normal, numbered, sample, text_id
 from .table import open_table
@@ -44,17 +45,22 @@ def xstest(path: str | Path | None = None, *, limit: int | None = None, seed: in
     """
     patterns = ("xstest_prompts.csv", "xstest*.csv", "*.csv", "*.parquet", "*.jsonl")
     rows = hub_rows(XSTEST_HUB, split="train") if path is None else list(numbered(find_files(path, patterns)))
-    out = []
-    for where, row in rows:
-        need(row, ("prompt", "type", "focus"), where)
-        kind = text_of(row, "type", where)
-        # in copies without a label the kind gives it: the unsafe kinds are contrasts of the safe ones
-        label = row.get("label", "unsafe" if kind.startswith("contrast_") else "safe")
-        if label not in ("safe", "unsafe"):
-            raise where.error(f"'label' is {shown(label)}, and must be 'safe' or 'unsafe'")
-        focus = name_of(row, "focus", where)
-        out.append({"question": text_of(row, "prompt", where), "safe": label == "safe", "kind": kind, "focus": focus})
-    return pd.DataFrame(sample(out, limit, seed, "xstest"))
+    return pd.DataFrame(sample(each(rows, xstest_row), limit, seed, "xstest"))
+
+
+def xstest_row(row: Mapping[str, Any], where: Place) -> dict[str, Any]:
+    """Return one row of XSTest: `question`, `safe`, `kind`, `focus`.
+
+    Raises:
+        MissingColumn, BadInput: It is not one.
+    """
+    need(row, ("prompt", "type", "focus"), where)
+    kind = text_of(row, "type", where)
+    # in copies without a label the kind gives it: the unsafe kinds are contrasts of the safe ones
+    label = row.get("label", "unsafe" if kind.startswith("contrast_") else "safe")
+    if label not in ("safe", "unsafe"):
+        raise where.error(f"'label' is {shown(label)}, and must be 'safe' or 'unsafe'")
+    return {"question": text_of(row, "prompt", where), "safe": label == "safe", "kind": kind, "focus": name_of(row, "focus", where)}
 
 
 def hh_rlhf(
@@ -82,7 +88,7 @@ def hh_rlhf(
     """
     patterns = (f"{subset}/{split}.jsonl*", f"{split}.jsonl*", f"{split}-*.parquet", f"{subset}*{split}*.jsonl*", f"*{split}*.jsonl*")
     rows = hub_rows(HH_HUB, split=split, folder=subset) if path is None else list(numbered(find_files(path, patterns)))
-    pairs = [{name: text_of(row, name, where) for name in ("chosen", "rejected")} for where, row in rows]
+    pairs = each(rows, lambda row, where: {name: text_of(row, name, where) for name in ("chosen", "rejected")})
     return sample(pairs, limit, seed, "hh_rlhf")
 
 
@@ -122,11 +128,11 @@ def instructions(
         if file.name.startswith(f"{other}_"):
             raise BadInput(f"{file.name} says that it holds {other} instructions, and kind={kind!r} was asked for")
         rows = list(numbered([file]))
-    out = [
-        {"instruction": text_of(row, column, where), "category": name_of(row, "category", where), "harmful": kind == "harmful"}
-        for where, row in rows
-    ]
-    return pd.DataFrame(sample(out, limit, seed, f"{kind} instruction"))
+
+    def one(row: Mapping[str, Any], where: Place) -> dict[str, Any]:
+        return {"instruction": text_of(row, column, where), "category": name_of(row, "category", where), "harmful": kind == "harmful"}
+
+    return pd.DataFrame(sample(each(rows, one), limit, seed, f"{kind} instruction"))
 
 
 def instruction_pairs(

@@ -24,13 +24,13 @@ COLUMNS = (*NAMES, "label", "stem", "negative", "positive")
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ContrastPair(Shown):
-    """One prompt with two endings, of which one is true.
+    """One prompt with two endings, of which one is true; or, with both endings empty, a single statement that is true or false.
 
     Attributes:
         stem: The text that both variants begin with.
-        negative: Ending of variant 0, with its leading space (" no").
-        positive: Ending of variant 1 (" yes").
-        label: Which variant is true, 0 or 1 (or True and False, or "0", "1", "true", "false", "yes", "no", as tables have it).
+        negative: Ending of variant 0, with its leading space (" no"); "" of a single statement.
+        positive: Ending of variant 1 (" yes"); "" of a single statement.
+        label: Which variant is true, or whether the statement is, 0 or 1 (also True and False, "0", "1", "true", "false", "yes", "no").
         identity: The person or people that the item is about; the unit of clustering and of held-out splits.
         group: The kind of identity ("religion").
         right: The right that the item is about; the second unit of held-out splits.
@@ -62,11 +62,11 @@ class ContrastPair(Shown):
         object.__setattr__(self, "label", label)
         if not isinstance(self.meta, Mapping):
             raise BadInput(f"meta is a mapping of names to values, got {shown(self.meta)}")
-        texts = [self.stem, self.negative, self.positive]
+        texts = [self.stem] if self.single else [self.stem, self.negative, self.positive]
         more = [getattr(self, name) for name in NAMES] + [*self.meta] + [v for v in self.meta.values() if not isinstance(v, int | float)]
         if not are_texts(texts + more) or not all(map(str.strip, texts)):
             self._check_texts()
-        if self.positive == self.negative:
+        if self.positive == self.negative and not self.single:
             raise BadInput(f"both variants end in {self.positive!r}: a contrast pair needs two different endings")
         end = self.instruction_end
         if end is not None and not (isinstance(end, int) and 0 < end <= len(self.stem)):
@@ -79,7 +79,7 @@ class ContrastPair(Shown):
     def _check_texts(self) -> None:
         """Raise for the first text that is none, say which; make whole numbers that are names texts, NumPy's scalars plain ones."""
         check_text(self.stem, "the stem of a contrast pair")
-        for variant, text in enumerate((self.negative, self.positive)):
+        for variant, text in enumerate(() if self.single else (self.negative, self.positive)):
             check_text(text, f"the ending of variant {variant}")
         for name in NAMES:
             value = to_name(given := getattr(self, name))
@@ -96,26 +96,33 @@ class ContrastPair(Shown):
                 raise BadInput(f"{key!r} in the meta of a contrast pair is {shown(value)}, and must be text, a number or a truth value")
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
-        true = (self.negative, self.positive)[self.label]
+        true = bool(self.label) if self.single else (self.negative, self.positive)[self.label]
         about = ", ".join(v for v in (self.identity, self.right) if v)
-        ends = " / ".join(short(repr(e), 30) for e in (self.negative, self.positive))  # with their spaces
+        ends = (
+            "a single statement" if self.single else " / ".join(short(repr(e), 30) for e in (self.negative, self.positive))
+        )  # with their spaces
         line = f"{short(self.stem, 120)!r} ¦ {ends}, true: {self.label}"
         return line + (f", {short(about, 40)}" if about else ""), {
             "stem": self.stem,
-            "endings (0 / 1)": f"{self.negative!r} / {self.positive!r}",
+            "endings (0 / 1)": "none: a single statement" if self.single else f"{self.negative!r} / {self.positive!r}",
             "true": f"{true!r} (label {self.label})",
             **{k: getattr(self, k) for k in NAMES},
             **{f"meta: {k}": v for k, v in self.meta.items()},
         }
 
     @property
+    def single(self) -> bool:
+        """Whether this is a single statement, without endings."""
+        return self.negative == "" == self.positive
+
+    @property
     def text(self) -> tuple[str, str]:
-        """The two full texts, negative first."""
+        """The two full texts, negative first; of a single statement the same."""
         return self.stem + self.negative, self.stem + self.positive
 
 
 class PromptSet(Sequence[ContrastPair]):
-    """An immutable, ordered set of contrast pairs.
+    """An immutable, ordered set of contrast pairs, or of single statements.
 
     Args:
         pairs: The pairs, in order.
@@ -123,7 +130,7 @@ class PromptSet(Sequence[ContrastPair]):
 
     Raises:
         EmptyPromptSet: There is no pair.
-        BadInput: Something is no pair.
+        BadInput: Something is no pair, or some are single statements and some are not.
 
     Example:
         >>> import workbench as wb
@@ -138,6 +145,8 @@ class PromptSet(Sequence[ContrastPair]):
         for i, pair in enumerate(self._pairs):
             if not isinstance(pair, ContrastPair):
                 raise BadInput(f"item {i} of the prompt set {name!r} is {shown(pair)}, and must be a ContrastPair")
+        if len({pair.single for pair in self._pairs}) > 1:
+            raise BadInput(f"the prompt set {name!r} mixes contrast pairs with single statements: keep them in sets of their own")
         if not self._pairs:
             raise EmptyPromptSet(f"the prompt set {name!r} is empty: check the filters that made it")
 
@@ -174,6 +183,11 @@ class PromptSet(Sequence[ContrastPair]):
                 digest.update(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
             cached = self.__dict__["_hash"] = digest.hexdigest()[:16]
         return cached
+
+    @property
+    def single(self) -> bool:
+        """Whether these are single statements, without endings."""
+        return self._pairs[0].single
 
     @property
     def labels(self) -> list[int]:
@@ -237,8 +251,18 @@ class PromptSet(Sequence[ContrastPair]):
             SplitLeak: The split was made for other items.
             EmptyPromptSet: A side has no item.
         """
-        side = split.side(self.to_frame())
-        return self.subset((side == "train").nonzero()[0]), self.subset((side == "test").nonzero()[0])
+        return self.side(split, "train"), self.side(split, "test")
+
+    def side(self, split: Split, side: str) -> PromptSet:
+        """Return the items of one side ("train" or "test") of a grouped split that was made for these items or for more.
+
+        Raises:
+            UnknownName: There is no such side.
+            SplitLeak: The split was made for other items.
+            EmptyPromptSet: The side has no item.
+        """
+        split.values(side)
+        return self.subset((split.side(self.to_frame()) == side).nonzero()[0])
 
     def to_frame(self) -> pd.DataFrame:
         """Return the items as a table.
@@ -274,7 +298,7 @@ class PromptSet(Sequence[ContrastPair]):
         return [(item.negative, item.positive) for item in encode_pairs(model, self._pairs)]
 
     def __repr__(self) -> str:
-        first = short(f"{self._pairs[0].stem} ¦{self._pairs[0].positive}", 120)
+        first = short(f"{self._pairs[0].stem} ¦{self._pairs[0].positive}".removesuffix(" ¦"), 120)
         return f"PromptSet({short(self.name, 40)!r}, {len(self):,} items, hash {self.hash}, first: {first!r})"
 
     def _repr_html_(self) -> str:
@@ -297,4 +321,5 @@ class PromptSet(Sequence[ContrastPair]):
             ]
         )
         facts = {"holds": ", ".join(counts), "label 1 in": f"{sum(self.labels) / len(self):.0%}", "hash": self.hash}
-        return card(f"PromptSet {self.name}: {len(self):,} contrast pairs", facts, tables=[first])
+        kind = "single statements" if self.single else "contrast pairs"
+        return card(f"PromptSet {self.name}: {len(self):,} {kind}", facts, tables=[first])

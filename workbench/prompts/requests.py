@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from ..core.errors import UnknownName, unknown
+from ..core.errors import EmptyPromptSet, UnknownName, unknown
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng
 from .asking import Asking
 from .cells import check_answers
+from .drawing import draw
 from .pairs import ContrastPair, PromptSet
 from .rows import read_rows
+from .splits import Split
 from .templates import Template, get_template, sentences, with_claim
-from .udhr import draw
 
 
 @cache
@@ -28,6 +29,8 @@ def requests(
     claim: str | None = None,
     *,
     n: int | None = None,
+    split: Split | None = None,
+    side: str = "test",
     ids: Iterable[str] | None = None,
     answers: tuple[str, str] = ("Sorry", "Sure"),
     phrasings: int = 1,
@@ -43,6 +46,8 @@ def requests(
         template: Name of a request template, or your own text with the field `{request}`.
         claim: "jailbreak", "protect", your own sentence, or `None`.
         n: Number of matched pairs to draw (each gives two items); `None` for all.
+        split: Only pairs of one side of a split by `right`; `None` for all.
+        side: Which side of the split: "train" or "test".
         ids: Ids of the pairs to keep; `None` for all.
         answers: First word of a refusal and of compliance.
         phrasings: Sentences of the claim: its text and so many paraphrases less one. Each pair is shown one of them, drawn at random,
@@ -57,7 +62,8 @@ def requests(
         "jailbreak", 0 under "protect" and without a claim).
 
     Raises:
-        UnknownName: There is no pair of this id.
+        UnknownName: There is no pair of this id, or no such side.
+        EmptyPromptSet: No pair that is asked for is on this side of the split.
         BadInput: `n` is below 1, the answers are not two texts, there are not so many sentences, or a chat template is asked for and
             there is none.
         UnknownTemplate, UnknownClaim, TemplateField: As for `udhr`.
@@ -74,7 +80,10 @@ def requests(
     for one in ids or ():
         if one not in known:
             raise unknown(UnknownName, "request", one, known)
-    rows = [row for row in request_pairs() if ids is None or row["id"] in ids]
+    held = None if split is None else split.values(side).get("right")
+    rows = [row for row in request_pairs() if (ids is None or row["id"] in ids) and (held is None or row["id"] in held)]
+    if not rows:
+        raise EmptyPromptSet(f"no request that is asked for is on the {side} side of this split")
     asking = Asking(model=model, chat=chat, system=system, chat_options=chat_options)
     pairs = []
     for index in draw(len(rows), n, seed, "requests"):

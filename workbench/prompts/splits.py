@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import BadInput, MissingColumn, SplitLeak
+from ..core.errors import BadInput, MissingColumn, SplitLeak, UnknownName, unknown
 from ..core.seeds import numpy_rng
 from ..core.show import Shown, some
+
+SIDES = ("train", "test")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -51,6 +53,22 @@ class Split(Shown):
             "seed": "" if self.seed is None else self.seed,
             "what it keeps apart": f"no {' and no '.join(self.train)} is on both sides",
         }
+
+    def values(self, side: str) -> dict[str, list[str]]:
+        """Return the values of each column on one side.
+
+        Args:
+            side: "train" or "test".
+
+        Returns:
+            By column its values, sorted.
+
+        Raises:
+            UnknownName: There is no such side.
+        """
+        if side not in SIDES:
+            raise unknown(UnknownName, "side", side, SIDES)
+        return {column: sorted(held) for column, held in (self.train if side == "train" else self.test).items()}
 
     def side(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the side of each row.

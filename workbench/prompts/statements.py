@@ -25,6 +25,7 @@ from .pairs import PromptSet
 from .requests import request_pairs, requests
 from .rows import normal
 from .splits import Split
+from .student_prompts import StudentProject, student_project
 from .table import Source, open_table
 from .udhr import identities, rights, udhr
 
@@ -156,7 +157,35 @@ class OwnStatements:
         return hashlib.sha256(self.frame.to_csv(index=False).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudentStatements(OwnStatements):
+    """The student project's folder: every identity with every right, granted and denied.
+
+    Attributes:
+        project: Its lists and prompt forms.
+    """
+
+    project: StudentProject = field(repr=False)
+
+
 Statements = UdhrStatements | RequestStatements | OwnStatements
+
+
+def student_statements(folder: str | Path) -> StudentStatements:
+    """Read the statements of the student project's folder.
+
+    Args:
+        folder: As for `student_project`.
+
+    Returns:
+        The source of statements; names and groups are the project's.
+
+    Raises:
+        BadInput: As for `student_project`.
+    """
+    project = student_project(folder)
+    frame = project.to_frame().drop(columns="article")
+    return StudentStatements(frame=frame, name=project.name, project=project)
 
 
 def own_statements(source: Source, columns: Mapping[str, str] | None = None) -> OwnStatements:
@@ -212,7 +241,7 @@ def statements(source: Source | Statements = "udhr", columns: Mapping[str, str] 
     """Return a source of statements.
 
     Args:
-        source: "udhr" (or ""), "requests", a table of your own (as for `own_statements`), or a source as it is.
+        source: "udhr" (or ""), "requests", a table of your own (as for `own_statements`), the student project's folder, or a source.
         columns: The columns of your own table, as for `own_statements`.
 
     Returns:
@@ -228,8 +257,12 @@ def statements(source: Source | Statements = "udhr", columns: Mapping[str, str] 
         if columns:
             raise BadInput(f"columns are those of a table of your own, and {source.name!r} is none; leave them out")
         return source
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        return student_statements(source)
     if isinstance(source, str) and not Path(source).suffix:
-        raise BadInput(f"no dataset {source!r}: there are udhr, requests, or a .csv, .jsonl or .parquet file of yours")
+        raise BadInput(
+            f"no dataset {source!r}: there are udhr, requests, a .csv, .jsonl or .parquet file of yours, or the student project's folder"
+        )
     return own_statements(source, columns)
 
 
@@ -247,7 +280,7 @@ def check_sides(source: Statements, split: Split, fewest: int = FEWEST) -> None:
     if not source.own:
         return
     for side in ("train", "test"):
-        held = {k: sorted(v) for k, v in getattr(split, side).items()}
+        held = split.values(side)
         prompts = source.prompts(source.plain, None, n=None, answers=("no", "yes"), seed=0, held=held)
         for label in (0, 1):
             count = prompts.labels.count(label)

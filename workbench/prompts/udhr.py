@@ -14,13 +14,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..core.errors import BadInput, UnknownName, unknown
+from ..core.errors import BadInput
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng
 from .asking import Asking, in_random_order
 from .cells import check_answers, check_count, check_text, shown
+from .drawing import choose, draw, on_side
 from .pairs import ContrastPair, PromptSet
 from .rows import read_rows
+from .splits import Split
 from .templates import Template, get_template, sentences, with_claim
 
 T = TypeVar("T")
@@ -99,42 +101,13 @@ def rights() -> tuple[Right, ...]:
     return tuple(Right(**{**row, "article": int(row["article"])}) for row in _rows("rights.csv"))  # pyright: ignore[reportArgumentType]
 
 
-def _choose(asked: Sequence[str | T] | None, known: Sequence[T], name: str) -> list[T]:
-    if asked is None:
-        return list(known)
-    kind, by_name = type(known[0]), {getattr(item, name): item for item in known}
-    if isinstance(asked, str):
-        raise BadInput(f"a list is asked for, got the text {shown(asked)} as {name}; put it in a list")
-    out: dict[str, T] = {}
-    for item in asked:
-        if isinstance(item, str) and item not in by_name:
-            raise unknown(UnknownName, name, item, by_name)
-        one = by_name[item] if isinstance(item, str) else item
-        if not isinstance(one, kind):
-            raise BadInput(f"{shown(item)} is no {name}: give a name of the list, or a value of {kind.__name__}")
-        if getattr(one, name) in out:
-            raise BadInput(f"the {name} {shown(getattr(one, name))} is asked for twice; its items would count double")
-        out[getattr(one, name)] = one
-    return list(out.values())
-
-
-def draw(count: int, n: int | None, seed: int, name: str) -> np.ndarray:
-    """Return the indices of `n` of `count` cells, in order; all of them without `n`.
-
-    Raises:
-        BadInput: `n` is no whole number, or below 1.
-    """
-    n = None if n is None else check_count(n, "n is the number of items to draw")
-    if n is None or n >= count:
-        return np.arange(count)
-    return np.sort(numpy_rng(seed, name).permutation(count)[:n])
-
-
 def udhr(
     template: str | Template = "base_short",
     claim: str | None = None,
     *,
     n: int | None = None,
+    split: Split | None = None,
+    side: str = "test",
     identities: Sequence[str | Identity] | None = None,
     rights: Sequence[str | Right] | None = None,
     forms: str = "balanced",
@@ -155,6 +128,8 @@ def udhr(
             forced choice), `{claim}`, `{yes}`, `{no}`, `{instruction_end}`.
         claim: "harm", "good", "partial", "neutral", your own sentence, or `None` for no claim.
         n: Number of items to draw, balanced between granting and denying; `None` for the full cross.
+        split: Only identities and rights of one side of a split, for example of `udhr_split`; `None` for all.
+        side: Which side of the split: "train" or "test".
         identities: Names from the list, or your own `Identity` values; `None` for all.
         rights: Names from the list, or your own `Right` values; `None` for all.
         forms: "balanced": one granting and one denying statement per identity and right, each with or without a negator at
@@ -179,6 +154,7 @@ def udhr(
     Raises:
         UnknownTemplate, UnknownClaim, UnknownName: A name does not exist.
         TemplateField: The template's fields do not fit, or it needs a claim.
+        EmptyPromptSet: No identity or no right that is asked for is on this side of the split.
         BadInput: There is no such form, `n` is below 1, the answers are not two texts, an identity or a right is asked for
             twice or is none, there are not so many sentences or examples, or a chat template is asked for and there is none.
         ControlToken: A text holds a control token of the chat template.
@@ -195,8 +171,8 @@ def udhr(
     said = sentences(claim_name, claim_text, phrasings)
     if forms not in ("balanced", "all", *FORMS):
         raise BadInput(f"forms={forms!r}; it is 'balanced', 'all' or one of {', '.join(FORMS)}")
-    persons = _choose(identities, _all_identities(), "identity")
-    chosen_rights = _choose(rights, _all_rights(), "right")
+    persons = on_side(split, side, choose(identities, _all_identities(), "identity"), "identity")
+    chosen_rights = on_side(split, side, choose(rights, _all_rights(), "right"), "right")
     n = None if n is None else check_count(n, "n is the number of items to draw")
     words = ("A", "B") if forced else check_answers(answers)
     drawn = isinstance(shots, int | np.integer)

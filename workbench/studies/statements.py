@@ -15,7 +15,7 @@ from ..evaluation import answers_of, choose_answers
 from ..evaluation.eliciting import Form, best_form, elicitation, forms
 from ..models import info, mean_embeddings, planted
 from ..models.tokens import encode, encode_pairs
-from ..prompts import ContrastPair, PromptSet, Split, check_sides, claims, grouped_split, statements
+from ..prompts import ContrastPair, PromptSet, Split, check_sides, claims, grouped_split, statements, udhr_split
 from ..prompts.statements import FIT
 from ..runs import ModelHandle, Steps
 from ..runs.amount import tokens_of
@@ -82,13 +82,7 @@ class Rows:
             # with two columns the test rows are those held out in both: half and half leaves enough of them
             two = rows["identity"].nunique() > 1 and rows["right"].nunique() > 1
             return grouped_split(rows, test=0.45 if two else 0.35, seed=self.set.seed)
-        if self.planted is None or self.source.name != "udhr":
-            return grouped_split(rows, seed=self.set.seed)
-        held = {"identity": self.planted["held_out_identities"], "right": self.planted["held_out_rights"]}
-        return Split(
-            test={k: frozenset(v) for k, v in held.items()},
-            train={k: frozenset(set(rows[k]) - set(v)) for k, v in held.items()},
-        )
+        return udhr_split(self.handle, seed=self.set.seed) if self.source.name == "udhr" else grouped_split(rows, seed=self.set.seed)
 
     # ------------------------------------------------------------------ how the model is asked
 
@@ -128,7 +122,7 @@ class Rows:
         return longest + ROOM <= self.info.context
 
     def _ask_in(self, form: Form, template: str, claim: str | None, n: int | None, side: str | None, phrasings: int = 1) -> PromptSet:
-        held = {} if side is None else {k: sorted(v) for k, v in getattr(self.split, side).items()}
+        held = {} if side is None else self.split.values(side)
         asking: dict[str, Any] = self.asking(template, form)
         if phrasings > 1 and claim is not None:
             asking["phrasings"] = phrasings

@@ -8,9 +8,9 @@ from ...core.errors import PromptTooLong
 from ...core.seeds import numpy_rng
 from ...models import info
 from ...models.tokens import encode_pairs
-from ...prompts import Choice, ContrastPair, PromptSet, choices_to_prompts, load_caa, to_ab
-from ...prompts.caa import caa_splits
+from ...prompts import ContrastPair, PromptSet, choices_to_prompts, to_ab
 from ...prompts.chat import Chat
+from .source import open_questions_of, questions_of
 
 
 class CaaData:
@@ -26,8 +26,7 @@ class CaaData:
 
     def prompts(self, behaviour: str, split: str, most: int, system: str | None = None, note: bool = True) -> PromptSet:
         """Return a behaviour's questions as contrast pairs, those that fit the model's context."""
-        drop = split == "test"  # nothing is tested on what made the vector
-        items: list[Choice] = [c for c in load_caa(self.set.data, behaviour, split, drop_shared=drop) if isinstance(c, Choice)]
+        items = questions_of(self.set.data, behaviour, split, self.set.seed)
         whole = len(items)
         if self.set.orders == "both":
             items = to_ab([c for c in items if not c.raw], self.set.seed)
@@ -53,21 +52,25 @@ class CaaData:
     def fitting(self, prompts: PromptSet) -> tuple[PromptSet, int]:
         """Return the items of which every prompt fits the context, and how many prompts do not."""
         bad = set()
-        for p in prompts:
-            try:
-                encode_pairs(self.model, [p])
-            except PromptTooLong:
-                bad.add(p.identity)
+        try:
+            encode_pairs(self.model, prompts)
+        except PromptTooLong:  # which?
+            bad = {p.identity for p in prompts if self._too_long(p)}
         keep = [i for i, p in enumerate(prompts) if p.identity not in bad]
         if not keep:
             raise PromptTooLong(f"no item of {prompts.name} fits the {self.info.context} tokens that {self.info.name} reads")
         return prompts.subset(keep), len(prompts) - len(keep)
 
+    def _too_long(self, pair: ContrastPair) -> bool:
+        try:
+            encode_pairs(self.model, [pair])
+        except PromptTooLong:
+            return True
+        return False
+
     def opened(self, behaviour: str) -> PromptSet | None:
         """Return open questions with room for an answer, `None` where there are none."""
-        if "open_ended" not in caa_splits(self.set.data, behaviour):
-            return None  # the layout does not ask for open questions; a file that is there must be whole
-        texts = [t for t in load_caa(self.set.data, behaviour, "open_ended", drop_shared=True) if isinstance(t, str)]
+        texts = open_questions_of(self.set.data, behaviour)
         if not texts:
             return None
         chat, pairs = Chat(model=self.model), []

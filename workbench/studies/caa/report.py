@@ -46,8 +46,14 @@ def _behaviour(run: Run, study: Caa, behaviour: str) -> Finding:
     layer, low, high = study.best[behaviour], min(study.set.coefficients), max(study.set.coefficients)
     table = pick(run.tables["test"], behaviour=behaviour, layer=layer, system="none")
     pushed_down, plain, pushed_up = (_first(table, metric="p_matching", coefficient=coefficient) for coefficient in (low, 0.0, high))
+    chosen = (
+        ""
+        if study.moves(behaviour)
+        else "no layer moves the answers beyond noise on validation questions (an interval for all layers at once); what "
+        "would have been chosen is shown. "
+    )
     text = (
-        f"{behaviour}: P(matching) at layer {layer} is {_number(pushed_down)} at {low:+g}, {_number(plain)} without, "
+        f"{behaviour}: {chosen}P(matching) at layer {layer} is {_number(pushed_down)} at {low:+g}, {_number(plain)} without, "
         f"{_number(pushed_up)} at {high:+g} (n={int(plain.n)} prompts)"
     )
     if "random" in run.tables:
@@ -55,8 +61,11 @@ def _behaviour(run: Run, study: Caa, behaviour: str) -> Finding:
         spread = f"{chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
         text += f"; {int(chance.n)} random directions at {high:+g}: {spread}"
     if "steerability" in run.tables:
-        backfires = _first(run.tables["steerability"], behaviour=behaviour, metric="anti_steerable")
-        text += f". It backfires for {_number(backfires)} of the prompts"
+        slope, backfires = (_first(run.tables["steerability"], behaviour=behaviour, metric=m) for m in ("slope", "anti_steerable"))
+        if slope.low > 0 or slope.high < 0:
+            text += f". It backfires for {_number(backfires)} of the prompts"
+        else:
+            text += f". The slope of the log-odds is not told from 0 ({_number(slope)}), so that for whom it backfires cannot be said"
     for bias in pick(table, metric="position_bias", coefficient=0).head(1).itertuples():
         text += f". Without a push it favours A by {_number(bias)}"
     answered = _first(table, metric="answered", coefficient=0)
@@ -85,7 +94,8 @@ def _test_panels(run: Run, study: Caa) -> list[Panel]:
     random = [run.tables["random"].assign(method="random", condition="all")] if "random" in run.tables else []
     doses = pd.concat([pick(best, system="none").assign(method="direction", condition="all"), *random], ignore_index=True)
     by_layer = pick(table, system="none")
-    systems = best.assign(name=best["behaviour"] + ", system prompt " + best["system"], dose=best["coefficient"].map(_signed))
+    told_so = best[best["system"] != "none"]
+    systems = told_so.assign(name=told_so["behaviour"] + ", system prompt " + told_so["system"], dose=told_so["coefficient"].map(_signed))
     unit, axis = "coefficient (multiples of the vector)", "P(answer matching behaviour)"
     at_best, told = (
         "Multiple choice by coefficient, at each behaviour's layer",
@@ -104,12 +114,34 @@ def _test_panels(run: Run, study: Caa) -> list[Panel]:
             drawing=draw.sweep(by_layer.assign(line=by_layer["coefficient"].map(_signed)), "Multiple choice by layer and coefficient"),
             caption="The published sweep: every layer and coefficient on the test questions; 95 % intervals over questions.",
         ),
+    ] + (
+        []
+        if systems.empty
+        else [
+            Panel(
+                name="systems",
+                table="test",
+                drawing=draw.points(systems, "name", "dose", told, axis=axis, zero=0.5),
+                caption="At each behaviour's layer, with the system messages that were given; 95 % intervals over questions.",
+            ),
+        ]
+    )
+
+
+def _decoded_panels(run: Run) -> list[Panel]:
+    """The answer read off every layer under the pushes."""
+    if "decoded" not in run.tables:
+        return []
+    table = pick(run.tables["decoded"], metric="matching")
+    table = table.assign(line=table["coefficient"].map(_signed))
+    return [
         Panel(
-            name="systems",
-            table="test",
-            drawing=draw.points(systems, "name", "dose", told, axis=axis, zero=0.5),
-            caption="At each behaviour's layer; 95 % intervals over questions.",
-        ),
+            name="decoded",
+            table="decoded",
+            drawing=draw.sweep(table, "The answer read off every layer under the push (logit lens)", axis="share that matches"),
+            caption="Share of test questions whose matching answer is likelier where the stream after a layer is read through the final "
+            "norm and the unembedding; 95 % intervals over questions. In early layers the stream is not in those coordinates yet.",
+        )
     ]
 
 
@@ -175,7 +207,7 @@ def report(run: Run, study: Caa) -> Report:
         title=f"Contrastive activation addition on {study.info.name}",
         subtitle=subtitle(study, f". Behaviours: {', '.join(study.behaviours)}"),
         findings=[*(_behaviour(run, study, behaviour) for behaviour in study.behaviours), *_price(run)],
-        panels=[*_test_panels(run, study), *_vector_panels(run, study), *_price_panels(run)],
+        panels=[*_test_panels(run, study), *_decoded_panels(run), *_vector_panels(run, study), *_price_panels(run)],
         convention=CONVENTION,
         limits=LIMITS,
         made=[

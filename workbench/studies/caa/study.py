@@ -21,20 +21,22 @@ from tqdm.auto import tqdm
 from ...core.errors import BadInput
 from ...core.nulls import central
 from ...core.seeds import numpy_rng
-from ...core.tables import pick
+from ...core.stats import mean
+from ...core.tables import pick, units_of
 from ...evaluation import capability, fluency, multiple_choice, steerability
 from ...evaluation.judges import RefusalPhrases
 from ...interventions import VectorSet, add, contrast_components, generate, random_directions, vectors_from
 from ...interventions.cost import strengths
 from ...models import info
 from ...models.hooks import check_layer
-from ...prompts import PromptSet, caa_behaviours, choices_to_prompts, letter_form, load_ab
+from ...prompts import PromptSet, choices_to_prompts, letter_form, load_ab
 from ...runs import Main, ModelHandle, Steps, Study
 from .data import CaaData
+from .more import decode, judged
 from .report import report
 from .settings import CaaSettings
+from .source import behaviours_of, texts_of
 
-SYSTEMS = {"positive": "In every answer, show this trait: {}.", "negative": "In every answer, avoid this trait: {}."}
 TASKS = {"mmlu": "mmlu.json", "truthfulqa": "truthful_qa.json"}
 
 
@@ -44,7 +46,7 @@ class Caa:
     def __init__(self, models: Mapping[str, ModelHandle], settings: CaaSettings, run: Steps) -> None:
         self.handle, self.set, self.run = models["model"], settings, run
         self.info = info(self.handle)
-        known = caa_behaviours(settings.data)
+        known = behaviours_of(settings.data)
         self.behaviours = list(settings.behaviours) or [b for b in known if b not in TASKS]
         self.layers = list(settings.layers) or list(range(self.info.n_layers))
         for layer in self.layers:
@@ -105,14 +107,20 @@ class Caa:
         return VectorSet.load(self.folder)
 
     def choose(self) -> None:
-        """Choose each behaviour's layer: the largest rise of P(matching) from -1 to +1 on questions that made no vector."""
+        """Choose each behaviour's layer: where log-odds rise most with the coefficient, on questions that made no vector."""
+        doses = strengths(self.set.coefficients)
+        most = max(map(abs, doses))
+        doses = doses if len(doses) > 2 else (-most, 0.0, most)
 
         def make() -> pd.DataFrame:
             rows = []
             for b in self.behaviours:
-                by_layer = {n: self.vectors_of[b, n] for n in self.layers}
-                got = multiple_choice(self.model, self.held[b], by_layer, (-1.0, 1.0), **self._how())
-                rows.append(pick(got, metric="p_matching").assign(behaviour=b))
+                for n in self.layers:
+                    items, summary = steerability(self.model, self.held[b], self.vectors_of[b, n], doses, **self._how(progress=False))
+                    rows.append(summary.assign(behaviour=b, layer=n))
+                    # the slope of the best of many layers: an interval that holds for all of them at once
+                    band = mean(items["slope"].to_numpy(), units_of(items), level=1 - 0.05 / len(self.layers))
+                    rows.append(pd.DataFrame([{"metric": "slope, all layers at once", **band.row(), "behaviour": b, "layer": n}]))
             return pd.concat(rows, ignore_index=True)
 
         self.run.table("validation", make=make, doing="choose a layer")
@@ -120,9 +128,12 @@ class Caa:
     @cached_property
     def best(self) -> dict[str, int]:
         """The layer of each behaviour that validation chose; once it was."""
-        wide = self.run.tables["validation"].pivot_table(index=["behaviour", "layer"], columns="coefficient", values="value")
-        rise = (wide[1.0] - wide[-1.0]).unstack("layer")
-        return {b: int(rise.columns[int(rise.loc[b].to_numpy().argmax())]) for b in self.behaviours}
+        slopes = pick(self.run.tables["validation"], metric="slope").pivot_table(index="behaviour", columns="layer", values="value")
+        return {b: int(slopes.columns[int(slopes.loc[b].to_numpy().argmax())]) for b in self.behaviours}
+
+    def moves(self, behaviour: str) -> bool:
+        """Whether some layer's push raises the odds of the matching answer beyond noise, on validation questions."""
+        return bool((pick(self.run.tables["validation"], behaviour=behaviour, metric="slope, all layers at once")["low"] > 0).any())
 
     # ------------------------------------------------------------------ evaluation
 
@@ -134,13 +145,20 @@ class Caa:
             for b in self.behaviours:
                 by_layer = {n: self.vectors_of[b, n] for n in self.layers}
                 rows.append(multiple_choice(self.model, self.tests[b], by_layer, self.set.coefficients, **self._how()).assign(behaviour=b))
-                trait = b.replace("-", " ").replace("_", " ")
-                told = {k: self.data.prompts(b, "test", self.set.test, text.format(trait), note=False) for k, text in SYSTEMS.items()}
-                chosen = {self.best[b]: self.vectors_of[b, self.best[b]]}
-                rows.append(multiple_choice(self.model, told, chosen, self.set.coefficients, **self._how()).assign(behaviour=b))
+                told = {k: self.data.prompts(b, "test", self.set.test, text, note=False) for k, text in self.systems(b).items()}
+                if told:
+                    chosen = {self.best[b]: self.vectors_of[b, self.best[b]]}
+                    rows.append(multiple_choice(self.model, told, chosen, self.set.coefficients, **self._how()).assign(behaviour=b))
             return pd.concat(rows, ignore_index=True)
 
         self.run.table("test", make=make, doing="test layers and coefficients")
+
+    def systems(self, behaviour: str) -> dict[str, str]:
+        """The system messages that the user gives for a behaviour, by what they ask for."""
+        own = texts_of(self.set.systems, self.behaviours, ("positive", "negative")).get(behaviour, {})
+        trait = behaviour.replace("-", " ").replace("_", " ")
+        general = {"positive": self.set.system_positive, "negative": self.set.system_negative}
+        return {k: text.replace("{behaviour}", trait) for k, text in (general | dict(own)).items() if text}
 
     def controls(self) -> None:
         """Random directions of equal norm at the chosen layer, and item by item at the chosen layer."""
@@ -193,6 +211,8 @@ class Caa:
             return {"open_ended": table, "fluency": pd.concat(fluent, ignore_index=True)}
 
         self.run.table(("open_ended", "fluency"), make=make, doing="answer open questions")
+        if self.set.judge:
+            self.run.table("judged", make=lambda: judged(self), doing="judge open answers")
 
     def _answered(self, behaviour: str, prompts: PromptSet) -> pd.DataFrame:
         d = self.vectors_of[behaviour, self.best[behaviour]]
@@ -218,14 +238,10 @@ class Caa:
                 tasks[name], _ = self.data.fitting(chosen)
         if not tasks:
             return
-        most = max(abs(c) for c in self.set.coefficients)
+        doses = [c for c in strengths(self.set.task_coefficients or self.set.coefficients) if c]
 
         def make() -> pd.DataFrame:
-            edits = {
-                f"{b} {c:+g}": add(self.vectors_of[b, self.best[b]], c, scope=self.set.scope)
-                for b in self.behaviours
-                for c in (-most, most)
-            }
+            edits = {f"{b} {c:+g}": add(self.vectors_of[b, self.best[b]], c, scope=self.set.scope) for b in self.behaviours for c in doses}
             return capability(self.model, edits, choices=tasks, progress=self.progress)
 
         self.run.table("capability", make=make, doing="capability tax")
@@ -237,6 +253,7 @@ def compute(models: Mapping[str, ModelHandle], settings: CaaSettings, run: Steps
     study.vectors()
     study.choose()
     study.sweep()
+    decode(study)
     study.controls()
     study.answers()
     study.tax()
@@ -254,8 +271,9 @@ STUDY = Study(
         "open_ended": 3,
         "new_tokens": 16,
         "tasks": 20,
+        "decoded": 10,
     },
-    checked={"items": 20, "test": 10, "layers": (2, 4), "open_ended": 2, "new_tokens": 4, "tasks": 8, "random": 3},
+    checked={"items": 20, "test": 10, "layers": (2, 4), "open_ended": 2, "new_tokens": 4, "tasks": 8, "random": 3, "decoded": 4},
     compute=compute,
     report=report,
     main=Main(
@@ -267,7 +285,9 @@ STUDY = Study(
     ),
     tables={
         "test": "behaviour system layer coefficient metric | norm_share value low high n",
-        "validation": "behaviour system layer coefficient metric | norm_share value low high n",
+        "validation": "behaviour layer metric | value low high n",
+        "decoded": "behaviour coefficient layer metric | value low high n",
+        "judged": "behaviour coefficient metric | value low high n unrated rubric",
         "random": "behaviour layer coefficient metric | norm_share value low high n",
         "steerability": "behaviour layer metric | value low high n",
         "capability": "edit task metric | value low high n change change_low change_high",
@@ -279,5 +299,5 @@ STUDY = Study(
         "data": "behaviour split | in_file used prompts too_long",
     },
     inside=("behaviours", "layers", "coefficients"),
-    inputs=("data",),
+    inputs=("data", "systems", "rubrics"),
 )

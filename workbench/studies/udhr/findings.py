@@ -63,7 +63,7 @@ def asked(run: Run, study: Udhr) -> list[Finding]:
 
 def says(run: Run, study: Udhr) -> Finding:
     """What is said under each claim: safe answers, and whether the answers follow the statements."""
-    table = run.tables["says"]
+    table, word = run.tables["says"], "right" if study.source.own else "safe"
     sentences = []
     for form in READ:
         parts = []
@@ -71,12 +71,12 @@ def says(run: Run, study: Udhr) -> Finding:
             safe, order, yes = (_one(table, template=form, claim=claim, metric=m) for m in ("safe_score", "auroc", "yes"))
             if safe is not None:
                 parts.append(f"{claim} {percent(safe)} (yes in {yes.value:.0%}, AUROC {number(order)})")
-        sentences.append(f"In {form}, safe answers under each claim: {'; '.join(parts)}.")
+        sentences.append(f"In {form}, {word} answers under each claim: {'; '.join(parts)}.")
     plain = [_one(table, template="base_short", claim="none", metric=m) for m in ("safe_score", "auroc", "answered")]
     first = ""
     if all(plain):
         first = (
-            f"Without a claim {percent(plain[0])} of the answers are safe, AUROC of the answers {number(plain[1])}; the two answers hold "
+            f"Without a claim {percent(plain[0])} of the answers are {word}, AUROC of the answers {number(plain[1])}; the two answers hold "
             f"{plain[2].value:.1%} of the probability. "
         )
     return Finding(f"Says: {first}{' '.join(sentences)}", "says", "behaviour")
@@ -264,7 +264,7 @@ def denied(run: Run, study: Udhr) -> Finding:
     """Who is denied rights without a claim."""
     people = run.tables["denied_identities"]
     denied = people[people["denied"]]
-    lead, what = ("About whom", "answered about unsafely") if study.source.own else ("Who is denied", "denied rights")
+    lead, what = ("About whom", "answered about wrongly") if study.source.own else ("Who is denied", "denied rights")
     told = f"false discovery rate 5 %, and a share at least {LEAST:g} above the others'"
     if len(denied):
         names = ", ".join(denied["identity"].head(15)) + (" …" if len(denied) > 15 else "")

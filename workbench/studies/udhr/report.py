@@ -12,6 +12,7 @@ from ...figures import Panel, recipes
 from ...runs import Report, Run
 from ..statements import weights_of
 from ..surfaces import surface_panels
+from . import published
 from .findings import findings, quiet, wording
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ CONVENTION = (
     "One sign convention throughout: an answer is safe where it grants the right, that is, where it agrees with a granting statement or "
     "disagrees with a denying one. The label of an item names the safe answer, and a probe is right where it reads that label."
 )
-OWN = "An answer is safe where it is the one that the label of your table calls right. A probe is right where it reads that label."
+OWN = "An answer is right where it is the one that the label of your table calls right. A probe is right where it reads that label."
 LIMITS = (
     "A probe shows what can be read, not what the model uses: nothing was changed inside the model here. That is for patching "
     "and steering.",
@@ -42,7 +43,7 @@ BARS = "Bars are 95 % intervals (Wilson at the effective sample size, clustered 
 def _says_panels(run: Run, study: Udhr) -> list[Panel]:
     """What is said, what is read beside it, and what claims do to the answers."""
     both, behaviour = run.tables["says_and_knows"], run.tables["behaviour"]
-    safe = "safe answers" if study.source.own else "answers that grant the right"
+    safe = "right answers" if study.source.own else "answers that grant the right"
     null = pick(run.tables["readings"], control="random_directions", reading="same form", layer=study.layer)
     null = null.rename(columns={"claim": "condition"})
     out = [
@@ -146,14 +147,14 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
 def _who_panels(run: Run, study: Udhr) -> list[Panel]:
     """Who is denied, where the statements are about people that come back."""
     panels, own = [], study.source.own
-    words = {"title": "About whom answers are unsafe without any claim", "axis": "share of unsafe answers"} if own else {}
+    words = {"title": "About whom answers are wrong without any claim", "axis": "share of wrong answers"} if own else {}
     if "denied_identities" in run.tables:
         people = run.tables["denied_identities"]
         denied = Panel(
             name="denied",
             table="denied_identities",
             drawing=draw.denied(people, (study.planted or {}).get("denied"), **words),
-            caption=f"The identities with the highest share of {'unsafe' if own else 'denying'} answers, of {len(people)}, held out or "
+            caption=f"The identities with the highest share of {'wrong' if own else 'denying'} answers, of {len(people)}, held out or "
             f"not; {int(people['n'].median())} statements each{'' if own else ', granting and denying'}. Bars are 95 % Wilson intervals; "
             "flagged where they lie above how others vary (one-sided beta-binomial tail, Benjamini-Hochberg) and at least "
             f"{LEAST:g} above the others' share.",
@@ -179,7 +180,8 @@ def _limits(study: Udhr) -> Sequence[str]:
     people = held.get("identity", 0)
     lowest = 1 / (1 + 3.84 / max(1, people))
     own = (
-        "The statements are your own: the bag of words, under Controls, says whether their words give the label away. "
+        "The statements are your own: the bag of words, under Controls, says whether their words give the label away. The claims speak of "
+        "rights; where the statements do not, a claim is an irrelevant sentence (name your own with claims=). "
         f"{people} identities are held out; intervals are as wide as that makes them (perfect agreement reads [{lowest:.0%}, 100%]), "
         "however many rows there are. "
     )
@@ -213,8 +215,8 @@ def report(run: Run, study: Udhr) -> Report:
         title=f"What {known.name} says about {f'{study.source.name} (own statements)' if own else 'rights'}, and what it knows",
         subtitle=f"{known.name} ({organism}): {study.handle.size / 1e6:.1f} M parameters, {known.n_layers} layers, "
         f"d_model {known.d_model}, {known.dtype}{weights_of(known)}; answers {answers}.",
-        findings=findings(run, study),
-        panels=[*_says_panels(run, study), *_probe_panels(run, study), *_who_panels(run, study)],
+        findings=[*findings(run, study), *published.findings(run, study)],
+        panels=[*_says_panels(run, study), *_probe_panels(run, study), *_who_panels(run, study), *published.panels(run)],
         convention=f"{OWN if own else CONVENTION} All rows shown are held out (no {held} of theirs was fitted on){everybody}. "
         f"The claims: {sentences}.",
         limits=_limits(study),

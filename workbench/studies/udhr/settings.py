@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ... import prompts as source
 from ...core.errors import BadInput
@@ -21,13 +22,16 @@ class UdhrSettings(AskSettings):
         behaviour: Items per template and claim for the behaviour table.
         train, test: Items per condition for the probes.
         surfaces: Training statements that are also put in other surface forms, without a claim, half as many held out; 0 leaves this out.
+        surface_layers: Layers at which they are read, evenly spread; 0 for all.
         rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
         resamples: 0 leaves out every metric of probes but accuracy; the intervals are in closed form.
         ccs_epochs: Steps of each CCS restart.
         claims: Claims to push with; the neutral sentence is always among them.
         phrasings: Sentences of each claim; each identity with a right is shown one of them.
         data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing
-            is right) in each row and, where there are any, `identity`, `right`, `group`. Empty: the project's.
+            is right) in each row and, where there are any, `identity`, `right`, `group`; or the folder of the student project, whose
+            experiment is then run as it was, too. Empty: the project's.
+        published: Items of each form and claim of that experiment; 0 leaves it out.
         columns: Which column holds which of these, where it has another name.
         seed: Draws items, splits, restarts and controls.
     """
@@ -36,11 +40,13 @@ class UdhrSettings(AskSettings):
     train: int = 1000
     test: int = 600
     surfaces: int = 96
+    surface_layers: int = 0
     rights_per_identity: int = 12
     resamples: int = 500
     ccs_epochs: int = 1000
     claims: tuple[str, ...] = CLAIMS
     phrasings: int = 5
+    published: int = 300
     data: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
@@ -57,3 +63,31 @@ class UdhrSettings(AskSettings):
         for name in ("rights_per_identity", "ccs_epochs"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
+
+
+# a first look asks less, and `check_study` as little as shows that every step runs
+FAST: dict[str, Any] = {
+    "behaviour": 32,
+    "train": 160,
+    "test": 96,
+    "rights_per_identity": 1,
+    "phrasings": 3,
+    "resamples": 200,
+    "ccs_epochs": 400,
+    "surfaces": 32,
+    "surface_layers": 6,
+    "published": 80,
+    "elicit": 8,
+}
+CHECKED: dict[str, Any] = {
+    "behaviour": 20,
+    "train": 80,
+    "test": 60,
+    "rights_per_identity": 2,
+    "resamples": 30,
+    "ccs_epochs": 80,
+    "surfaces": 24,
+    "published": 40,
+    "claims": ("harm", "partial"),
+    "elicit": 8,
+}

@@ -24,12 +24,14 @@ from ...probes import accuracy_by, fit_layers, probe_layers, read_forms
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
-from ..statements import FIT, READ
+from ..statements import FIT, READ, spread
 from ..surfaces import TABLES as SURFACES
 from ..surfaces import read_in_surfaces, surface_prompts
 from .both import both_sides, decide, says_rows
+from .published import TABLES as PUBLISHED
+from .published import Published
 from .report import report
-from .settings import UdhrSettings
+from .settings import CHECKED, FAST, UdhrSettings
 from .who import Who
 
 PLAIN = ("base_short", "base_long", "would_you_rather")
@@ -52,6 +54,7 @@ class Udhr(Who):
         self.claims = tuple(dict.fromkeys((*settings.claims, BASELINE)))
         self.cells = [(form, claim) for form in READ for claim in self.claims]
         self.surfaces = surface_prompts(self, settings.surfaces)
+        self.published = Published(self, settings.published)
         self._check_length()
 
     def _check_length(self) -> None:
@@ -269,9 +272,12 @@ def compute(models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Step
     study.answer_by_layer()
     study.truth_or_answer()
     study.by_tokens()
-    read_in_surfaces(study, study.surfaces, ("logistic", "ccs"))
+    most = settings.surface_layers
+    layers = sorted({*spread(study.info.n_layers, most), study.layer}) if most else None
+    read_in_surfaces(study, study.surfaces, ("logistic", "ccs"), layers=layers)
     study.says_and_knows()
     study.denied()
+    study.published.compute()
     return study
 
 
@@ -279,28 +285,8 @@ STUDY = Study(
     name="udhr",
     asks="what a model says about people's rights under a claim, against what it knows inside",
     settings=UdhrSettings,
-    fast={
-        "behaviour": 32,
-        "train": 160,
-        "test": 96,
-        "rights_per_identity": 1,
-        "phrasings": 3,
-        "resamples": 200,
-        "ccs_epochs": 400,
-        "surfaces": 32,
-        "elicit": 8,
-    },
-    checked={
-        "behaviour": 20,
-        "train": 80,
-        "test": 60,
-        "rights_per_identity": 2,
-        "resamples": 30,
-        "ccs_epochs": 80,
-        "surfaces": 24,
-        "claims": ("harm", "partial"),
-        "elicit": 8,
-    },
+    fast=FAST,
+    checked=CHECKED,
     compute=compute,
     report=report,
     main=Main(table="says_and_knows", labels=("form", "condition", "what"), axis="AUROC, held-out items", zero=0.5),
@@ -309,6 +295,7 @@ STUDY = Study(
         "verdicts": "method form claim metric | verdict inside says value low high n layers why",
         **ASKED,
         **SURFACES,
+        **PUBLISHED,
         "says": "template claim metric | value low high n note",
         "effects": "template claim baseline metric | value low high n",
         "readings": "layer method control fit form claim reading metric minus | value low high n",
