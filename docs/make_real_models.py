@@ -90,13 +90,18 @@ def page() -> str:
     return "\n".join([*parts, *([more.read_text(encoding="utf-8")] if more.exists() else [])])
 
 
+# how the runs that are kept were timed
+BESIDE = "with one thread beside other work; what lay in the cache is not counted"
+TIMED = dict.fromkeys(("udhr-organism", "smollm2"), "on two idle cores with an empty cache")
+
+
 def section(name: str, kept: dict[str, Any]) -> str:
     """One model: the command, how it was asked, its verdicts, what claims do to the answers, the findings in the report's words."""
     lines = [f"## {NAMES[name]}", ""]
     command = f"workbench run udhr --model {name}"
     origin = f" Weights: {kept['source']}." if kept["source"] else ""
     lines += [
-        f"`{command}`: {kept['seconds'] / 60:.1f} minutes with one thread beside other work; what lay in the cache is not counted.{origin}",
+        f"`{command}`: {kept['seconds'] / 60:.1f} minutes {TIMED.get(name, BESIDE)}.{origin}",
         "",
     ]
     if "elicitation" in kept:

@@ -508,10 +508,11 @@ def test_a_repeated_text_is_one_identity_and_never_on_both_sides():
 
 def test_own_statements_name_both_rows(tmp_path):
     rows = [{"statement": f"Statement {i % 70}.", "label": i % 2} for i in range(71)]
-    with pytest.raises(
-        errors.BadInput, match=r"^mine.jsonl, row 70: the statement 'Statement 0.' stands there twice, in row 0 too.*line 71"
-    ):
-        p.own_statements(jsonl(tmp_path, rows))
+    source = p.own_statements(jsonl(tmp_path, rows))
+    assert [(s.source, s.row) for s in source.skipped] == [("mine.jsonl", 70)]
+    assert len(source.frame) == 70
+    with pytest.raises(errors.BadInput, match=r"^mine.jsonl, row 70: it stands there already, in row 0 .*line 71"):
+        p.own_statements(jsonl(tmp_path, rows), strict=True)
 
 
 def test_lists_say_what_is_asked_for_twice(tmp_path):

@@ -96,7 +96,6 @@ def test_without_identities_each_row_is_its_own(mine, organism, tmp_path):
         (lambda t: t.head(20), errors.BadInput, "64 at least"),
         (lambda t: t.assign(is_true="maybe"), errors.BadInput, "a label is 0/1, true/false or yes/no, got 'maybe'"),
         (lambda t: t.assign(is_true="yes"), errors.OneClass, "every label is 1"),
-        (lambda t: pd.concat([t, t.head(1)]), errors.BadInput, "stands there twice"),
         (
             lambda t: t.assign(text=[" ", *t["text"][1:]]),
             errors.BadInput,
@@ -150,8 +149,10 @@ def test_missing_names_are_missing_and_blanks_make_no_other_person():
         wb.prompts.own_statements(base.assign(statement=[None if i == 3 else v for i, v in enumerate(base["statement"])]))
     padded = base.assign(identity=[f" {v} " if i % 2 else v for i, v in enumerate(base["identity"])])
     assert wb.prompts.own_statements(padded).frame["identity"].nunique() == 20
-    with pytest.raises(errors.BadInput, match="stands there twice"):
-        wb.prompts.own_statements(pd.concat([base, base.head(1).assign(statement=base["statement"].iloc[0].upper())]))
+    twice = pd.concat([base, base.head(1).assign(statement=base["statement"].iloc[0].upper())])
+    assert len(wb.prompts.own_statements(twice).frame) == len(base)
+    with pytest.raises(errors.BadInput, match="it stands there already, in row 0"):
+        wb.prompts.own_statements(twice, strict=True)
     marked = wb.prompts.from_table(pd.DataFrame({"stem": ["a"], "label": [1], "negative": [" no"], "positive": [" yes"]}))
     assert marked[0].positive == " yes", "blanks of an ending are part of its token"
 

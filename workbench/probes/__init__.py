@@ -9,7 +9,7 @@ from .custom import CustomProbe
 from .efficiency import sample_efficiency, smallest
 from .forms import read_forms
 from .honesty import HonestyPanel, ccs_honesty
-from .linear import fit_lda, fit_logistic, fit_mass_mean, fit_ridge, fit_svm
+from .linear import fit_difference_in_means, fit_lda, fit_logistic, fit_mass_mean, fit_ridge, fit_svm
 from .linear_probe import LinearProbe
 from .losses import LOSSES, Loss
 from .methods import METHODS, Fit, fit_layers
@@ -49,6 +49,7 @@ __all__ = [
     "fit_ccs_layers",
     "fit_contrast",
     "fit_crc",
+    "fit_difference_in_means",
     "fit_kmeans",
     "fit_knn",
     "fit_layers",

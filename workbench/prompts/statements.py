@@ -19,7 +19,7 @@ import pandas as pd
 from ..core.errors import BadInput, OneClass
 from ..core.provenance import content_hash
 from ..core.seeds import numpy_rng
-from .cells import Place, shown
+from .left_out import Skipped, distinct, leaving_out
 from .loaders import from_table, placed_pairs
 from .pairs import PromptSet
 from .requests import request_pairs, requests
@@ -113,6 +113,7 @@ class OwnStatements:
         plain: Name of its template without a claim.
         pushed: Names of its templates with a claim.
         own: Always true: the table is the user's.
+        skipped: Rows that were left out because their statement stands there already.
     """
 
     frame: pd.DataFrame = field(repr=False)
@@ -121,6 +122,7 @@ class OwnStatements:
     plain: str = "base_short"
     pushed: tuple[str, ...] = ("since_claim", "consider_claim")
     own: bool = True
+    skipped: tuple[Skipped, ...] = field(default=(), repr=False)
 
     def rows(self) -> pd.DataFrame:
         """The distinct pairs of identity and right."""
@@ -188,7 +190,7 @@ def student_statements(folder: str | Path) -> StudentStatements:
     return StudentStatements(frame=frame, name=project.name, project=project)
 
 
-def own_statements(source: Source, columns: Mapping[str, str] | None = None) -> OwnStatements:
+def own_statements(source: Source, columns: Mapping[str, str] | None = None, *, strict: bool = False) -> OwnStatements:
     """Read the user's own statements.
 
     Args:
@@ -198,29 +200,27 @@ def own_statements(source: Source, columns: Mapping[str, str] | None = None) -> 
             or not (0, false, no). `identity` is the person or people that the statement is about: statements of one identity
             are held out together, and intervals are clustered by it. Without it every row is its own identity.
 
+        strict: Refuse statements that stand there twice; by default the first is used, and the others are named in `.skipped`.
+
     Returns:
         The source of statements.
 
     Raises:
         MissingColumn: There is no statement or no label, or only some rows have an identity or a right.
-        BadInput: There are too few statements, one is repeated, or a cell or `columns` will not do for `from_table`; the message
-            gives file, row and column.
+        BadInput: There are too few statements, a cell or `columns` will not do for `from_table` (the message gives file, row and
+            column), or, with `strict`, a statement stands there twice.
         OneClass: All labels are the same.
     """
     table = open_table(source)
     name = table.name
     placed = placed_pairs(table, columns, template="base_short", fields=("statement", "label", "identity", "right", "group"))
-    pairs = [pair for _, pair in placed]
+    with leaving_out() as skipped:  # held-out rows must be new to a probe
+        pairs = distinct(placed, lambda pair: normal(str(pair.meta["statement"])))
+    if strict and skipped:
+        raise BadInput(f"{skipped[0]} ({len(skipped):,} such rows): held-out rows must be new to a probe")
     if len(pairs) < 4 * FEWEST:
         raise BadInput(f"{name}: {len(pairs)} statements; {4 * FEWEST} at least, so that each side of the split has {FEWEST} or so")
     text = [str(p.meta["statement"]) for p in pairs]
-    seen: dict[str, Place] = {}
-    for (place, _), statement in zip(placed, text, strict=True):
-        first = seen.setdefault(normal(statement), place)
-        if first is not place:
-            raise place.error(
-                f"the statement {shown(statement)} stands there twice, in row {first.row} too; held-out rows must be new to a probe"
-            )
     labels = [p.label for p in pairs]
     if len(set(labels)) < 2:
         raise OneClass(f"{name}: every label is {labels[0]}; a probe needs statements of both kinds")
@@ -234,7 +234,7 @@ def own_statements(source: Source, columns: Mapping[str, str] | None = None) -> 
             "polarity": np.where(np.array(labels) == 1, "grant", "deny"),
         }
     )
-    return OwnStatements(frame=frame, name=name)
+    return OwnStatements(frame=frame, name=name, skipped=tuple(skipped))
 
 
 def statements(source: Source | Statements = "udhr", columns: Mapping[str, str] | None = None) -> Statements:

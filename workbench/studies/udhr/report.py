@@ -179,9 +179,11 @@ def _limits(study: Udhr) -> Sequence[str]:
     held = {column: len(values) for column, values in study.split.test.items()}
     people = held.get("identity", 0)
     lowest = 1 / (1 + 3.84 / max(1, people))
+    twice = len(getattr(study.source, "skipped", ()))
     own = (
-        "The statements are your own: the bag of words, under Controls, says whether their words give the label away. The claims speak of "
-        "rights; where the statements do not, a claim is an irrelevant sentence (name your own with claims=). "
+        (f"{twice:,} rows were left out, because their statement stands in the table already. " if twice else "")
+        + "The statements are your own: the bag of words, under Controls, says whether their words give the label away. The claims speak "
+        "of rights; where the statements do not, a claim is an irrelevant sentence (name your own with claims=). "
         f"{people} identities are held out; intervals are as wide as that makes them (perfect agreement reads [{lowest:.0%}, 100%]), "
         "however many rows there are. "
     )
