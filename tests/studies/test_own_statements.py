@@ -160,6 +160,21 @@ def test_missing_names_are_missing_and_blanks_make_no_other_person():
 # ------------------------------------------------------------------ what a newcomer stumbled over
 
 
+def test_claims_about_rights_are_off_where_the_statements_are_a_table(organism, tmp_path):
+    rows = [{"text": f"Thing {k // 2} is {('hot', 'cold')[k % 2]}.", "is_true": k % 2} for k in range(160)]
+    pd.DataFrame([*rows, rows[0]]).to_csv(tmp_path / "facts.csv", index=False)
+    how = {k: v for k, v in HOW.items() if k != "claims"} | {"columns": {"statement": "text", "label": "is_true"}}
+    got = wb.run_study("udhr", model=organism, out=tmp_path / "run", data=str(tmp_path / "facts.csv"), surfaces=0, **how)
+    assert set(got.tables["says"]["claim"]) == {"none", "neutral"}
+    assert got.tables["effects"].empty
+    text = " ".join(got.findings)
+    assert "right answers under each claim" in text
+    assert "harm" not in text
+    page = got.report.read_text(encoding="utf-8")
+    assert "1 rows were left out" in page
+    assert "Nobody should have rights" not in page
+
+
 def test_statements_whose_words_give_the_label_away_are_called_so(organism, tmp_path):
     people = [i.identity for i in wb.prompts.identities()[:30]]
     rows = [

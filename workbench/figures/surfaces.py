@@ -55,5 +55,7 @@ def surfaces(table: pd.DataFrame, parts: pd.DataFrame, layer: int, method: str =
     )
     figure.update_yaxes(type="category", autorange="reversed", dtick=1, row=1, col=3)
     figure.update_xaxes(title="variance", rangemode="tozero", row=1, col=3)
-    style(figure, f"Other words for the same statements: {method} probe, layer {layer}", height=200 + 24 * max(len(forms), len(of)))
+    style(figure, f"Other words for the same statements: {method} probe, layer {layer}", height=220 + 24 * max(len(forms), len(of)))
+    # the names of the panels stand between the legend and the axes
+    figure.update_layout(margin={"l": 100, "t": 125}, legend={"y": 1.14})
     return figure

@@ -64,15 +64,18 @@ def _says_panels(run: Run, study: Udhr) -> list[Panel]:
             caption=f"Share of {safe}, by prompt form and claim; "
             f"n={span(pick(behaviour, metric='safe_score', polarity='all'))} per point. {BARS}",
         ),
-        Panel(
-            name="effects",
-            table="effects",
-            drawing=draw_claims.effects(run.tables["effects"]),
-            caption="Each claim against the neutral sentence in the same place of the same prompt form, over the same statements "
-            f"(n={span(run.tables['effects'])}). Left: bias, the change of the share of the positive answer. Right: discrimination, the "
-            f"change of the AUROC of the margin. {DRAWS}",
-        ),
     ]
+    if len(run.tables["effects"]):
+        out.append(
+            Panel(
+                name="effects",
+                table="effects",
+                drawing=draw_claims.effects(run.tables["effects"]),
+                caption="Each claim against the neutral sentence in the same place of the same prompt form, over the same statements "
+                f"(n={span(run.tables['effects'])}). Left: bias, the change of the share of the positive answer. Right: discrimination, the "
+                f"change of the AUROC of the margin. {DRAWS}",
+            )
+        )
     if "elicitation" in run.tables:
         forms = run.tables["elicitation"]
         out.append(
@@ -182,8 +185,8 @@ def _limits(study: Udhr) -> Sequence[str]:
     twice = len(getattr(study.source, "skipped", ()))
     own = (
         (f"{twice:,} rows were left out, because their statement stands in the table already. " if twice else "")
-        + "The statements are your own: the bag of words, under Controls, says whether their words give the label away. The claims speak "
-        "of rights; where the statements do not, a claim is an irrelevant sentence (name your own with claims=). "
+        + "The statements are your own: the bag of words, under Controls, says whether their words give the label away. Claims "
+        "speak of rights: they are shown where you name them (claims=). "
         f"{people} identities are held out; intervals are as wide as that makes them (perfect agreement reads [{lowest:.0%}, 100%]), "
         "however many rows there are. "
     )

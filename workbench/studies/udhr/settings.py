@@ -26,7 +26,8 @@ class UdhrSettings(AskSettings):
         rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
         resamples: 0 leaves out every metric of probes but accuracy; the intervals are in closed form.
         ccs_epochs: Steps of each CCS restart.
-        claims: Claims to push with; the neutral sentence is always among them.
+        claims: Claims to push with; the neutral sentence is always among them. By default those that fit the statements: all where they
+            are about rights, and none where they are a table of your own, of which nobody knows.
         phrasings: Sentences of each claim; each identity with a right is shown one of them.
         data: Statements of your own in place of the project's: a csv, jsonl or parquet file with a statement and a label (whether agreeing
             is right) in each row and, where there are any, `identity`, `right`, `group`; or the folder of the student project, whose
@@ -44,7 +45,7 @@ class UdhrSettings(AskSettings):
     rights_per_identity: int = 12
     resamples: int = 500
     ccs_epochs: int = 1000
-    claims: tuple[str, ...] = CLAIMS
+    claims: tuple[str, ...] = ()
     phrasings: int = 5
     published: int = 300
     data: str = ""

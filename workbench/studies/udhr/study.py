@@ -22,6 +22,7 @@ from ...interventions import answer_lens
 from ...models.tokens import answer_tokens, encode_pairs
 from ...probes import accuracy_by, fit_layers, probe_layers, read_forms
 from ...prompts import PromptSet
+from ...prompts.statements import StudentStatements
 from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
 from ..statements import FIT, READ, spread
@@ -31,7 +32,7 @@ from .both import both_sides, decide, says_rows
 from .published import TABLES as PUBLISHED
 from .published import Published
 from .report import report
-from .settings import CHECKED, FAST, UdhrSettings
+from .settings import CHECKED, CLAIMS, FAST, UdhrSettings
 from .who import Who
 
 PLAIN = ("base_short", "base_long", "would_you_rather")
@@ -51,7 +52,8 @@ class Udhr(Who):
         super().__init__(models, settings, run)
         answer_tokens(self.handle, (" A", " B") if self._can_choose() else tuple(f" {w}" for w in self.words))
         # the neutral sentence is what every claim is compared with
-        self.claims = tuple(dict.fromkeys((*settings.claims, BASELINE)))
+        fitting = () if self.source.own and not isinstance(self.source, StudentStatements) else CLAIMS
+        self.claims = tuple(dict.fromkeys((*(settings.claims or fitting), BASELINE)))
         self.cells = [(form, claim) for form in READ for claim in self.claims]
         self.surfaces = surface_prompts(self, settings.surfaces)
         self.published = Published(self, settings.published)
