@@ -174,13 +174,14 @@ def test_bag_of_words():
     assert (bag_of_words(train, [1, 1, 0, 0], ["good bird", "bad bird"]) > 0).tolist() == [True, False]
 
 
-def test_a_position_that_both_variants_share_is_refused():
+def test_a_position_that_both_variants_share_has_no_pairs():
     acts = activations()
     same = wb.Activations(
         values=acts.values[:, :1].expand(-1, 2, -1, -1).clone(), layers=acts.layers, site=acts.site, position="stem_last", rows=acts.rows
     )
-    with pytest.raises(errors.BadInput, match="read at 'stem_last' and are the same there"):
-        probe_layers(same)
+    with pytest.raises(errors.BadInput, match="read at 'stem_last', where both variants are the same"):
+        probe_layers(same, methods=["ccs"])
+    assert set(probe_layers(same, controls=(), resamples=0)["method"]) == {"logistic", "mass_mean"}
 
 
 def test_bad_input():

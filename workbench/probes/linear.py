@@ -182,7 +182,15 @@ def fit_mass_mean(positive: Any, negative: Any, labels: ArrayLike | None = None,
 def fit_difference_in_means(
     positive: Any, negative: Any, labels: ArrayLike | None = None, *, normalise: str = "mean", **how: Any
 ) -> LinearProbe:
-    """Fit the difference of the class means in raw units; arguments as for `fit_mass_mean`."""
+    """Fit the difference of the class means in raw units.
+
+    Args:
+        positive, negative, labels, how: As for `fit_mass_mean`.
+        normalise: As for `fit_mass_mean`; "mean" leaves the units as they are.
+
+    Returns:
+        A probe; its score is above 0 for class 1 (or the positive variant).
+    """
     return fit_means(prepare(positive, negative, labels, normalise, **how), "difference_in_means")
 
 

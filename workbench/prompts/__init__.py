@@ -6,9 +6,10 @@ from .choices import Choice, choices_to_prompts, letter_form
 from .conversations import conversations
 from .distractors import DISTRACTORS, with_distractor
 from .held_out import udhr_split
+from .layouts import layouts
 from .left_out import Skipped
 from .lists import identities_from_lines, read_lines, rights_from_lines
-from .load import Listing, Loaded, layouts, left_out_table, load
+from .load import Listing, Loaded, left_out_table, load
 from .loaders import from_table, read_table
 from .outside import hh_rlhf, instruction_pairs, instructions, xstest
 from .pairs import ContrastPair, PromptSet

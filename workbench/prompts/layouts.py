@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from ..core.errors import BadInput
 from .caa import BEHAVIOUR, RIGHT, caa_behaviours
 from .peek import Peek
@@ -188,3 +190,8 @@ LAYOUTS = dict(
         _layout("lines", "a list of texts", "a text file, one a line", lambda p: p.is_text, read_texts),
     ]
 )
+
+
+def layouts() -> pd.DataFrame:
+    """Return the layouts that `load` recognises: `kind`, what it `holds`, and by what it is recognised (`looks like`)."""
+    return pd.DataFrame([{"kind": x.name, "holds": x.holds, "looks like": x.looks} for x in LAYOUTS.values()])

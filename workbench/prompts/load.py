@@ -261,8 +261,3 @@ def _files(peek: Peek, asked: Asked) -> tuple[str, Found]:
 def _apart(pair: ContrastPair, file: Path) -> str:
     """An item's identity; "row 3" of two files are two."""
     return f"{file.stem}, {pair.identity}" if pair.identity.startswith("row ") else pair.identity
-
-
-def layouts() -> pd.DataFrame:
-    """Return the layouts that `load` recognises: `kind`, what it `holds`, and by what it is recognised (`looks like`)."""
-    return pd.DataFrame([{"kind": x.name, "holds": x.holds, "looks like": x.looks} for x in LAYOUTS.values()])

@@ -72,8 +72,8 @@ def _says_panels(run: Run, study: Udhr) -> list[Panel]:
                 table="effects",
                 drawing=draw_claims.effects(run.tables["effects"]),
                 caption="Each claim against the neutral sentence in the same place of the same prompt form, over the same statements "
-                f"(n={span(run.tables['effects'])}). Left: bias, the change of the share of the positive answer. Right: discrimination, the "
-                f"change of the AUROC of the margin. {DRAWS}",
+                f"(n={span(run.tables['effects'])}). Left: bias, the change of the share of the positive answer. Right: discrimination, "
+                f"the change of the AUROC of the margin. {DRAWS}",
             )
         )
     if "elicitation" in run.tables:
