@@ -72,7 +72,7 @@ bench: $(STAMP)
 	$(PY) -W ignore benchmarks/smollm2.py
 	$(PY) -W ignore benchmarks/preparing.py
 
-# 78 cells of intervals x 2,000 runs (four minutes); 48 cells of planted angles x 1,000 runs (about half an hour on two cores); --full for the whole grid
+# 88 cells of intervals x 2,000 runs and 22 controls (three minutes); 48 cells of planted angles x 1,000 runs (about half an hour on two cores); --full for the whole grid
 calibrate: $(STAMP)
 	$(PY) -W ignore benchmarks/intervals.py --runs 2000 --csv docs/intervals-calibration.csv --page docs/calibration.md
 	$(PY) -W ignore benchmarks/controls.py --csv docs/controls-calibration.csv --page docs/calibration.md

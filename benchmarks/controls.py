@@ -131,10 +131,11 @@ def neighbours(rights, seed):
 
 def maps(seed):
     """Whether a map between them is said to carry a direction."""
-    x, y, _ = strangers(seed, 0)
+    x, y, who = strangers(seed, 0)
     label = numpy_rng(seed, "maps").permutation(np.arange(90) % 2)
     d = wb.extract_direction(x[:90][label == 1], x[:90][label == 0], halves=0)
-    return carried(d, x[:90], y[:90], y[90:], label, method="ridge", shuffles=39).set_index("control").loc["", "p"] <= 0.05
+    both = {"training_clusters": who[:90], "clusters": who[90:]}
+    return carried(d, x[:90], y[:90], y[90:], label, method="ridge", shuffles=39, **both).set_index("control").loc["", "p"] <= 0.05
 
 
 def honesty(signal, width, seed):

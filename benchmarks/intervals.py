@@ -40,6 +40,11 @@ WHY = {
         "mean, lognormal",
         "40, lognormal sizes",
     ): "numbers with a long tail in clusters of very uneven size: Student's interval is symmetric, and misses on the side of the tail",
+    (
+        "AUROC .998",
+        "60 x 10",
+    ): "an order that is nearly perfect hangs on the rows of a few clusters: where these happen to be in order, the "
+    "interval lies above the truth, more often than below it",
 }
 
 

@@ -20,6 +20,11 @@ HEAD = """# The student project, run again
 
 The project measured Gemma before and after training an adapter; the column *published* has its safe_score before. Another model need not give the
 same numbers. What can be compared is the pattern, and what it depends on.
+
+How to read it. Where 0 and 1 hold next to nothing of the probability, the model does not answer in these words, and safe_score says nothing. Where
+safe_score is .50 under every claim, the model gives one word whatever is asked. The better sign on test labels lifts CCS above one half by
+construction: what it gains over the sign of training rows is no knowledge. The last column is the probe with labels, on identities and rights that it
+was not fitted on.
 """
 CHOICES = """CCS by protocol, accuracy at layer {layer} (two thirds of the way up). *As published*: rows split at random, normalised with test rows, and the
 better sign on test labels, which is never below one half. Then, one after the other: sign and statistics of training rows; identities and rights
@@ -68,13 +73,18 @@ def section(name):
     return "\n".join([*out, ""])
 
 
+def page():
+    """The page, from what is kept."""
+    names = sorted(p.stem for p in KEPT.glob("*.json"))
+    sizes = "213 identities in 12 groups, 38 rights granted and denied, seven forms"
+    return "\n".join([HEAD.format(sizes=sizes), *map(section, names)])
+
+
 def main():
     """Keep the runs that are named, and write the page."""
     for argument in sys.argv[1:]:
         keep(Path(argument))
-    names = sorted(p.stem for p in KEPT.glob("*.json"))
-    sizes = "213 identities in 12 groups, 38 rights granted and denied, seven forms"
-    (DOCS / "student-project.md").write_text("\n".join([HEAD.format(sizes=sizes), *map(section, names)]), encoding="utf-8")
+    (DOCS / "student-project.md").write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ AS_PUBLISHED, OWN_SIGN, GROUPED, NEGATIONS = (
     "and several forms of negation",
 )
 LAYERS = 8
+UNANSWERED = 0.1  # of the probability: below it the answers are of no use
 TABLES = {
     "published_says": "form claim metric | value low high n published",
     "published_reads": "form claim protocol method layer metric | value low high n note",
@@ -146,7 +147,8 @@ def findings(run: Run, study: Any) -> list[Finding]:
     out = [
         Finding(
             f"As published: in form 4 (“Since …, I choose:”) with answers 0 and 1 the safe_score is {' and '.join(four)}; "
-            f"the project's Gemma had good .65 and harm .47. Over all forms 0 and 1 hold {share:.0%} of the probability.",
+            f"the project's Gemma had good .65 and harm .47. Over all forms 0 and 1 hold {share:.0%} of the probability"
+            + (": the model does not answer in these words, and safe_score says nothing." if share < UNANSWERED else "."),
             "published_says",
         )
     ]
