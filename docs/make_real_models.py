@@ -86,8 +86,32 @@ def page() -> str:
     for name in NAMES:
         if (KEPT / f"{name}.json").exists():
             parts.append(section(name, read(name)))
-    more = KEPT / "more.md"
-    return "\n".join([*parts, *([more.read_text(encoding="utf-8")] if more.exists() else [])])
+    return "\n".join([*parts, *times(), *half()])
+
+
+def times() -> list[str]:
+    """How long runs took."""
+    lines = ["## Times", "", "Two idle cores, an empty cache, the whole command with start-up and report.", ""]
+    lines += ["| `workbench run …` | minutes | peak memory, GB |", "| --- | --- | --- |"]
+    for row in pd.read_csv(KEPT / "times.csv").itertuples():
+        lines.append(f"| {row.run} | {row.seconds / 60:.1f} | {row.peak_gb} |")
+    return [*lines, ""]
+
+
+def half() -> list[str]:
+    """What bfloat16 changes."""
+    table = pd.read_csv(KEPT / "half-precision.csv")
+    lines = [
+        "## Half precision",
+        "",
+        "SmolLM2, `--fast`: AUROC in float32 and in bfloat16. With three sentences of a claim intervals are wide.",
+        "",
+    ]
+    lines += ["| form | condition | what | float32 | bfloat16 |", "| --- | --- | --- | --- | --- |"]
+    for (form, condition, what), part in table.groupby(["form", "condition", "what"], sort=False):
+        cells = [f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in part.itertuples()]
+        lines.append(f"| {form} | {condition} | {what} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 # how the runs that are kept were timed

@@ -164,8 +164,13 @@ def test_claims_about_rights_are_off_where_the_statements_are_a_table(organism, 
     rows = [{"text": f"Thing {k // 2} is {('hot', 'cold')[k % 2]}.", "is_true": k % 2} for k in range(160)]
     pd.DataFrame([*rows, rows[0]]).to_csv(tmp_path / "facts.csv", index=False)
     how = {k: v for k, v in HOW.items() if k != "claims"} | {"columns": {"statement": "text", "label": "is_true"}}
-    got = wb.run_study("udhr", model=organism, out=tmp_path / "run", data=str(tmp_path / "facts.csv"), surfaces=0, **how)
+    got = wb.run_study(
+        "udhr", model=organism, out=tmp_path / "run", data=str(tmp_path / "facts.csv"), surfaces=0, says={"asks": "things"}, **how
+    )
     assert set(got.tables["says"]["claim"]) == {"none", "neutral"}
+    assert "says about things (facts)" in got.report.read_text(encoding="utf-8")
+    with pytest.raises(errors.UnknownName, match="word of a data set"):
+        wb.run_study("udhr", model=organism, out=tmp_path / "other", data=str(tmp_path / "facts.csv"), says={"ask": "x"}, **how)
     assert got.tables["effects"].empty
     text = " ".join(got.findings)
     assert "right answers under each claim" in text

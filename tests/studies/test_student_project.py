@@ -76,5 +76,5 @@ def test_the_experiment_is_run_as_it_was_and_with_each_repair(folder, tmp_path, 
     assert "As published:" in text
     assert "What it depends on:" in text
     assert "nan" not in text
-    assert "right answers under each claim" in text
+    assert "safe answers under each claim" in text
     assert (run.folder / "figures" / "published.html").is_file()

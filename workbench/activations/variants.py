@@ -25,7 +25,7 @@ def is_paired(acts: Activations) -> bool:
         return False
     if not {"negative", "positive"} <= set(acts.rows):
         return True
-    return not ((acts.rows["negative"] == "") & (acts.rows["positive"] == "")).all()
+    return len(acts.rows) == 0 or acts.rows[["negative", "positive"]].iloc[0].tolist() != ["", ""]  # a set is of one kind
 
 
 def variants(acts: Activations, layer: int) -> tuple[Float[Tensor, "item ..."], Float[Tensor, "item ..."] | None]:

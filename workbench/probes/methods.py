@@ -239,10 +239,11 @@ def fit_layers(
     if validate:
         kept = {k: v for k, v in options.items() if k not in ("folds", "groups", "seed")}
         slopes, validation = _validated(acts, method, seed=seed, by=by, target=target, condition=condition, folds=min(folds, 3), **kept)
-    probes = {}
+    probes, paired = {}, is_paired(acts)
     for layer in acts.layers:
-        positive, negative = variants(acts, layer)
-        probes[layer] = remembered(partial(fit, positive, negative, y, **options), method, positive, negative, y, options)
+        x = acts.layer(layer)
+        both = (x[:, 1], x[:, 0]) if paired else (x[:, 0], None)
+        probes[layer] = remembered(partial(fit, *both, y, **options), method, x, paired, y, options)
     return Fit(probes=probes, slopes=slopes, validation=validation, **facts)
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import BadInput, OneClass
+from ..core.errors import BadInput, OneClass, UnknownName, unknown
 from ..core.provenance import content_hash
 from ..core.seeds import numpy_rng
+from .cells import check_text
 from .left_out import Skipped, distinct, leaving_out
 from .loaders import from_table, placed_pairs
 from .pairs import PromptSet
@@ -30,6 +31,7 @@ from .table import Source, open_table
 from .udhr import identities, rights, udhr
 
 FEWEST = 16
+DECLARED = ("asks", "positive", "negative")
 FIT = "no claim"  # the condition that probes are fitted in
 
 
@@ -38,6 +40,9 @@ class UdhrStatements:
     """The statements written for this project (`prompts.udhr`)."""
 
     name: str = "udhr"
+    asks: str = "rights"
+    positive: str = "safe"
+    negative: str = "unsafe"
     kind: str = "udhr"
     plain: str = "base_short"
     pushed: tuple[str, ...] = ("since_claim", "consider_claim")
@@ -73,6 +78,9 @@ class RequestStatements:
     """The matched pairs of a harmful and a harmless request (`prompts.requests`); no split separates a pair."""
 
     name: str = "requests"
+    asks: str = "requests"
+    positive: str = "safe"
+    negative: str = "unsafe"
     kind: str = "requests"
     plain: str = "request"
     pushed: tuple[str, ...] = ("claim_request",)
@@ -113,6 +121,8 @@ class OwnStatements:
         plain: Name of its template without a claim.
         pushed: Names of its templates with a claim.
         own: Always true: the table is the user's.
+        asks: What the statements are about, as reports say it.
+        positive, negative: What an answer is that the label calls right, and one that it calls wrong.
         skipped: Rows that were left out because their statement stands there already.
     """
 
@@ -122,6 +132,9 @@ class OwnStatements:
     plain: str = "base_short"
     pushed: tuple[str, ...] = ("since_claim", "consider_claim")
     own: bool = True
+    asks: str = "statements"
+    positive: str = "right"
+    negative: str = "wrong"
     skipped: tuple[Skipped, ...] = field(default=(), repr=False)
 
     def rows(self) -> pd.DataFrame:
@@ -187,10 +200,11 @@ def student_statements(folder: str | Path) -> StudentStatements:
     """
     project = student_project(folder)
     frame = project.to_frame().drop(columns="article")
-    return StudentStatements(frame=frame, name=project.name, project=project)
+    words: dict[str, Any] = {"asks": "rights", "positive": "safe", "negative": "unsafe"}
+    return StudentStatements(frame=frame, name=project.name, project=project, **words)
 
 
-def own_statements(source: Source, columns: Mapping[str, str] | None = None, *, strict: bool = False) -> OwnStatements:
+def own_statements(source: Source, columns: Mapping[str, str] | None = None, *, strict: bool = False, **declared: str) -> OwnStatements:
     """Read the user's own statements.
 
     Args:
@@ -200,6 +214,7 @@ def own_statements(source: Source, columns: Mapping[str, str] | None = None, *, 
             or not (0, false, no). `identity` is the person or people that the statement is about: statements of one identity
             are held out together, and intervals are clustered by it. Without it every row is its own identity.
 
+        declared: What reports say: `asks="capitals"`, `positive="true"`, `negative="false"`.
         strict: Refuse statements that stand there twice; by default the first is used, and the others are named in `.skipped`.
 
     Returns:
@@ -234,15 +249,27 @@ def own_statements(source: Source, columns: Mapping[str, str] | None = None, *, 
             "polarity": np.where(np.array(labels) == 1, "grant", "deny"),
         }
     )
-    return OwnStatements(frame=frame, name=name, skipped=tuple(skipped))
+    return OwnStatements(frame=frame, name=name, skipped=tuple(skipped), **_declared(declared))
 
 
-def statements(source: Source | Statements = "udhr", columns: Mapping[str, str] | None = None) -> Statements:
+def _declared(words: Mapping[str, str]) -> dict[str, Any]:
+    """What a data set says of itself, checked."""
+    for field_name, word in words.items():
+        if field_name not in DECLARED:
+            raise unknown(UnknownName, "word of a data set", field_name, DECLARED)
+        check_text(word, f"{field_name} of a data set")
+    return dict(words)
+
+
+def statements(
+    source: Source | Statements = "udhr", columns: Mapping[str, str] | None = None, words: Mapping[str, str] | None = None
+) -> Statements:
     """Return a source of statements.
 
     Args:
         source: "udhr" (or ""), "requests", a table of your own (as for `own_statements`), the student project's folder, or a source.
         columns: The columns of your own table, as for `own_statements`.
+        words: What reports say of your own table (`asks`, `positive`, `negative`), as for `own_statements`.
 
     Returns:
         The source.
@@ -263,7 +290,8 @@ def statements(source: Source | Statements = "udhr", columns: Mapping[str, str] 
         raise BadInput(
             f"no dataset {source!r}: there are udhr, requests, a .csv, .jsonl or .parquet file of yours, or the student project's folder"
         )
-    return own_statements(source, columns)
+    declared: dict[str, Any] = dict(words or {})
+    return own_statements(source, columns, **declared)
 
 
 def check_sides(source: Statements, split: Split, fewest: int = FEWEST) -> None:

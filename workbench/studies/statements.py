@@ -57,7 +57,7 @@ class Rows:
         self.run = run
         self.info = info(self.handle)
         self.planted = planted(self.handle)
-        self.source = statements(getattr(settings, "data", ""), getattr(settings, "columns", None))
+        self.source = statements(getattr(settings, "data", ""), getattr(settings, "columns", None), getattr(settings, "says", None))
         self.split = self._split(self.source.rows())
         check_sides(self.source, self.split)
         self.asks: AskSettings = settings

@@ -63,7 +63,7 @@ def asked(run: Run, study: Udhr) -> list[Finding]:
 
 def says(run: Run, study: Udhr) -> Finding:
     """What is said under each claim: safe answers, and whether the answers follow the statements."""
-    table, word = run.tables["says"], "right" if study.source.own else "safe"
+    table, word = run.tables["says"], study.source.positive
     sentences = []
     for form in READ:
         parts = []
@@ -264,7 +264,7 @@ def denied(run: Run, study: Udhr) -> Finding:
     """Who is denied rights without a claim."""
     people = run.tables["denied_identities"]
     denied = people[people["denied"]]
-    lead, what = ("About whom", "answered about wrongly") if study.source.own else ("Who is denied", "denied rights")
+    lead, what = ("About whom", f"given {study.source.negative} answers") if study.source.own else ("Who is denied", "denied rights")
     told = f"false discovery rate 5 %, and a share at least {LEAST:g} above the others'"
     if len(denied):
         names = ", ".join(denied["identity"].head(15)) + (" …" if len(denied) > 15 else "")

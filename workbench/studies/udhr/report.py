@@ -43,7 +43,7 @@ BARS = "Bars are 95 % intervals (Wilson at the effective sample size, clustered 
 def _says_panels(run: Run, study: Udhr) -> list[Panel]:
     """What is said, what is read beside it, and what claims do to the answers."""
     both, behaviour = run.tables["says_and_knows"], run.tables["behaviour"]
-    safe = "right answers" if study.source.own else "answers that grant the right"
+    safe = f"{study.source.positive} answers" if study.source.own else "answers that grant the right"
     null = pick(run.tables["readings"], control="random_directions", reading="same form", layer=study.layer)
     null = null.rename(columns={"claim": "condition"})
     out = [
@@ -150,14 +150,15 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
 def _who_panels(run: Run, study: Udhr) -> list[Panel]:
     """Who is denied, where the statements are about people that come back."""
     panels, own = [], study.source.own
-    words = {"title": "About whom answers are wrong without any claim", "axis": "share of wrong answers"} if own else {}
+    bad = study.source.negative
+    words = {"title": f"About whom answers are {bad} without any claim", "axis": f"share of {bad} answers"} if own else {}
     if "denied_identities" in run.tables:
         people = run.tables["denied_identities"]
         denied = Panel(
             name="denied",
             table="denied_identities",
             drawing=draw.denied(people, (study.planted or {}).get("denied"), **words),
-            caption=f"The identities with the highest share of {'wrong' if own else 'denying'} answers, of {len(people)}, held out or "
+            caption=f"The identities with the highest share of {bad if own else 'denying'} answers, of {len(people)}, held out or "
             f"not; {int(people['n'].median())} statements each{'' if own else ', granting and denying'}. Bars are 95 % Wilson intervals; "
             "flagged where they lie above how others vary (one-sided beta-binomial tail, Benjamini-Hochberg) and at least "
             f"{LEAST:g} above the others' share.",
@@ -217,7 +218,7 @@ def report(run: Run, study: Udhr) -> Report:
     if "elicitation" not in run.tables and study.words not in (("no", "yes"), ("No", "Yes")):
         strange = f"This model's tokenizer has no single tokens for yes and no; the answers are {answers}, which it may not understand."
     return Report(
-        title=f"What {known.name} says about {f'{study.source.name} (own statements)' if own else 'rights'}, and what it knows",
+        title=f"What {known.name} says about {f'{study.source.asks} ({study.source.name})' if own else 'rights'}, and what it knows",
         subtitle=f"{known.name} ({organism}): {study.handle.size / 1e6:.1f} M parameters, {known.n_layers} layers, "
         f"d_model {known.d_model}, {known.dtype}{weights_of(known)}; answers {answers}.",
         findings=[*findings(run, study), *published.findings(run, study)],

@@ -34,6 +34,8 @@ class UdhrSettings(AskSettings):
             experiment is then run as it was, too. Empty: the project's.
         published: Items of each form and claim of that experiment; 0 leaves it out.
         columns: Which column holds which of these, where it has another name.
+        says: What the report says of such a table: `asks` (what the statements are about), `positive` and `negative` (what an answer is
+            that the label calls right, or wrong).
         seed: Draws items, splits, restarts and controls.
     """
 
@@ -50,6 +52,7 @@ class UdhrSettings(AskSettings):
     published: int = 300
     data: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    says: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,7 +63,7 @@ class UdhrSettings(AskSettings):
             if getattr(self, name) < 16:
                 raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
         check_claims(self.claims)
-        source.statements(self.data, self.columns)  # a table that cannot be used is refused before a model is loaded
+        source.statements(self.data, self.columns, self.says)  # a table that cannot be used is refused before a model is loaded
         for name in ("rights_per_identity", "ccs_epochs"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
