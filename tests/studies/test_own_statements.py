@@ -55,7 +55,7 @@ def test_the_finding_on_statements_of_ones_own(run):
     assert both.loc[("harm", "says: share of safe answers")] < 0.2
     assert both.loc[("no claim", "says: share of safe answers")] > 0.8
     assert both.loc[("harm", "knows: logistic probe")] > 0.9
-    assert "mine (own statements)" in run.report.read_text()
+    assert "statements (mine)" in run.report.read_text()
     assert "about 24 identities" in run.report.read_text()
     names = {p["name"] for p in json.loads((run.folder / "report.json").read_text())["panels"]}
     assert {"says_and_knows", "layers", "truth_or_answer", "denied"} <= names
