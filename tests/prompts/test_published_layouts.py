@@ -223,6 +223,14 @@ def test_what_cannot_be_loaded_says_why(tmp_path, make, match):
         load(make(tmp_path))
 
 
+def test_what_a_layout_has_no_use_for_is_refused(tmp_path):
+    with pytest.raises(errors.BadInput, match="claim= is for statements that are asked about"):
+        load(STATEMENTS, claim="harm")
+    file = jsonl(tmp_path / "some-risk.jsonl", [question("AB", "A", " (B)")])
+    with pytest.raises(errors.UnknownName, match="split"):
+        load(file, split="tset")
+
+
 def test_a_layout_that_does_not_exist_is_named():
     with pytest.raises(errors.UnknownName, match="kind"):
         load(STATEMENTS, kind="stattements")

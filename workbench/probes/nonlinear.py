@@ -92,7 +92,7 @@ def _prepare(
 
 
 def _apart(g: Map, a: Tensor, b: Tensor | None) -> Tensor:
-    """G of rows, or of the positive variants less that of the negative ones."""
+    """The value of g on rows, or on the positive variants less that on the negative ones."""
     return g(a) if b is None else g(a) - g(b)
 
 

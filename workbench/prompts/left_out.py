@@ -108,10 +108,5 @@ def distinct(items: Iterable[tuple[Place, T]], key: Callable[[T], Any]) -> list[
         if first is place:
             out.append(item)
         else:
-            leave_out(
-                place,
-                place.error(
-                    f"it stands there already, in row {first.row}" + ("" if first.source == place.source else f" of {first.source}")
-                ),
-            )
+            leave_out(place, place.error(f"it stands there already, in {first.beside(place)}"))
     return out

@@ -105,6 +105,8 @@ def read_evals(peek: Peek, asked: Any) -> Found:
         rows, called = (peek.rows, peek.name) if file is None else (list(numbered([file])), file.stem)
         meta = {"dataset": f"model_written_evals/{called}"}
         items += _halved(each(rows, lambda r, w: choice(r, w, BEHAVIOUR, called, {**meta, "row": w.row})), asked.seed, called)  # noqa: B023
+    if asked.split not in (None, "generate", "test"):
+        raise unknown(UnknownName, "split", asked.split, ("generate", "test"))
     items = [i for i in items if asked.split in (None, i.meta["part"])]
     note = "cut by itself into a part to make vectors of ('generate') and one to test, by question, with as many of each answer in both"
     return _asked(items, asked, "" if peek.file else peek.name, [note])
@@ -164,6 +166,9 @@ def read_statements(peek: Peek, asked: Any) -> Found:
     table = peek.table
     fields = FIELDS
     columns = dict(asked.columns or {})
+    if asked.template is None and (asked.claim or asked.asking):
+        what = "claim" if asked.claim else next(iter(asked.asking))
+        raise BadInput(f"{what}= is for statements that are asked about: give a template=, or leave it out")
     if asked.template is None:
         pairs = placed_pairs(table, columns, template=None, fields=fields, alone=True)
         made = [replace(pair, meta={**pair.meta, "row": place.row}) for place, pair in pairs]

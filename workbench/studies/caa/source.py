@@ -20,6 +20,8 @@ def evals_of(data: str) -> list[Path]:
     path = Path(data)
     if path.is_file():
         return [path]
+    if any((path / part).is_dir() for part in ("generate", "test", "datasets")):
+        return []  # the CAA layout, whatever else lies beside it
     return sorted(path.glob("*.jsonl")) if path.is_dir() else []
 
 

@@ -146,8 +146,9 @@ def findings(run: Run, study: Any) -> list[Finding]:
     share = pick(said, metric="answered")["value"].mean()
     out = [
         Finding(
-            f"As published: in form 4 (“Since …, I choose:”) with answers 0 and 1 the safe_score is {' and '.join(four)}; "
-            f"the project's Gemma had good .65 and harm .47. Over all forms 0 and 1 hold {share:.0%} of the probability"
+            f"As published: in form {form} with answers 0 and 1 the safe_score is {' and '.join(four)}"
+            + ("; the project's Gemma had good .65 and harm .47" if form == "4" else "")
+            + f". Over all forms 0 and 1 hold {share:.0%} of the probability"
             + (": the model does not answer in these words, and safe_score says nothing." if share < UNANSWERED else "."),
             "published_says",
         )
