@@ -140,9 +140,9 @@ def findings(run: Run, study: Any) -> list[Finding]:
     if "published_reads" not in run.tables:
         return []
     said, read = run.tables["published_says"], pick(run.tables["published_reads"], method="ccs", layer=study.layer)
-    four = [
-        f"{row.claim} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in pick(said, form="4", metric="safe_score").itertuples()
-    ]
+    form = "4" if "4" in set(said["form"]) else str(said["form"].iloc[0])
+    safe = pick(said, form=form, metric="safe_score")
+    four = [f"{row.claim} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in safe.itertuples()]
     share = pick(said, metric="answered")["value"].mean()
     out = [
         Finding(
