@@ -76,6 +76,9 @@ _WHERE = {
     "attribution_error": "interventions",
     "top_tokens": "interventions",
     "project_tokens": "interventions",
+    "train_adapter": "training",
+    "adapted": "training",
+    "Adapter": "training",
     "run_study": "runs",
     "run_sweep": "runs",
     "Sweep": "runs",
@@ -101,11 +104,26 @@ _ROOMS = (
     "prompts",
     "runs",
     "studies",
+    "training",
 )
 __all__ = [*_ROOMS, *_WHERE]
 
 if TYPE_CHECKING:
-    from . import activations, core, directions, evaluation, figures, interventions, models, organism, probes, prompts, runs, studies
+    from . import (
+        activations,
+        core,
+        directions,
+        evaluation,
+        figures,
+        interventions,
+        models,
+        organism,
+        probes,
+        prompts,
+        runs,
+        studies,
+        training,
+    )
     from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
     from .directions import (
         Direction,
