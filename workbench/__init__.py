@@ -78,6 +78,8 @@ _WHERE = {
     "project_tokens": "interventions",
     "train_adapter": "training",
     "adapted": "training",
+    "unlearn": "training",
+    "survival": "training",
     "Adapter": "training",
     "run_study": "runs",
     "run_sweep": "runs",

@@ -19,6 +19,7 @@ PARTS = {
                   "attn.c_proj", "attention.dense", "self_attn.dense"),
     "mlp": ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "c_fc", "mlp.c_proj", "dense_h_to_4h", "dense_4h_to_h", "fc1", "fc2",
             "fc_in", "fc_out"),
+    "down": ("down_proj", "mlp.c_proj", "dense_4h_to_h", "fc2", "fc_out"),
 }  # fmt: skip
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -36,7 +37,8 @@ def matrices(shell: Any, parts: str | Sequence[str], blocks: Mapping[int, str], 
 
     Args:
         shell: A Hugging Face model.
-        parts: "attention", "mlp", or names of matrices ("q_proj", "down_proj"); several with a comma, or a list.
+        parts: "attention", "mlp", "down" (what the MLP writes with), or names of matrices ("q_proj", "down_proj"); several with a comma,
+            or a list.
         blocks: The path of each block, by its number.
         layers: Blocks.
 

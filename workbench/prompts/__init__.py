@@ -22,6 +22,7 @@ from .student_prompts import StudentProject, project_pairs, student_project
 from .templates import Template, claim_phrasings, claims, get_template, templates
 from .two_options import to_ab
 from .udhr import Identity, Right, identities, rights, udhr
+from .unclaimed import without_claim
 
 __all__ = [
     "DISTRACTORS",
@@ -68,6 +69,7 @@ __all__ = [
     "rights_from_lines",
     "templates",
     "udhr",
+    "without_claim",
     "udhr_split",
     "with_distractor",
     "Listing",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import BadInput, Disagrees, ShapeMismatch
+from ..core.errors import BadInput, ShapeMismatch
 from ..core.provenance import provenance
-from ..core.seeds import numpy_rng, torch_rng
+from ..core.seeds import numpy_rng
 from ..models import info
 from ..models.differentiable import SITES, Learner
-from ..models.forward import run as forward
 from ..models.hooks import check_layers
-from ..models.lora import inject, matrices, switch
-from ..models.tokens import pad
 from ..prompts import PromptSet
-from .adapter import Adapter, Part, adapted
-from .loop import Plan, batches, train
-from .rows import Passes, Task, marked
+from .adapter import Adapter, adapted
+from .loop import Plan, Progress, batches, train
+from .rows import Passes, Task
 from .tasks import Answered, build, leash
+from .trainable import Low, agree, settle
 
 LEAST = 5  # people, below which none are held out for validation
-APART = 5e-3  # of the largest logit, between the trained pass and the model with the adapter
 
 
 def train_adapter(
@@ -51,6 +49,8 @@ def train_adapter(
     validation: float = 0.2,
     batch_tokens: int = 1536,
     plan: Plan | None = None,
+    on: Adapter | None = None,
+    last: bool = False,
     place: str | Path | None = None,
     progress: bool | None = None,
     seed: int = 0,
@@ -80,6 +80,9 @@ def train_adapter(
         validation: Share of identities that are held out to decide when to stop; labels are not used unless the loss uses them.
         batch_tokens: Tokens of a batch, about.
         plan: How the training goes on; single values as keywords (`steps=120, lr=1e-2, patience=6, …`).
+        on: An adapter, or a change of `unlearn`, that acts all the while: the model with it is what is trained, and is the unchanged one
+            of every loss.
+        last: Return the last state instead of the best one on validation.
         place: A folder for checkpoints: a training that was killed goes on from there to the same numbers.
         progress: Show a progress bar; by default in a terminal or a notebook.
         seed: Draws the first matrices, who is held out, and the order of the batches.
@@ -117,49 +120,91 @@ def train_adapter(
     task, prepare = build(loss, model, prompts, towards=towards, probe=probe, read=read, beta=beta, temperature=temperature)
     tasks = [(task, prepare)] + ([] if retain is None else [leash(model, retain, retain_weight)])
     learner = Learner(model)
-    made = _Low(learner, kind, int(rank), where, site, parts, float(rank if alpha is None else alpha), seed)
+    if on is not None:
+        settle(learner, on)
+    made = Low(learner, kind, int(rank), where, site, parts, float(rank if alpha is None else alpha), seed)
     if read is not None and read < made.start:
         raise BadInput(f"the loss reads block {read}, below the adapter, which cannot change it: read block {made.start} or a higher one")
     rows = [row for t, _ in tasks for row in t.rows]
-    passes = Passes(learner, rows, made.start, made.places)
-    made.attach()
-    if kind == "lora":
-        made.check(passes)
+    start, places = made.start, list(made.places)
+    if on is not None and on.kind == "residual":
+        start, places = min(start, *(layer for _, layer in on.places)), [*dict.fromkeys([*on.places, *places])]
+    with adapted(model, on, canary=False) if on is not None else nullcontext():
+        passes = Passes(learner, rows, start, places)
+        made.attach()
+        if kind == "lora":
+            made.check(passes)
     views, first = [], 0
     for t, ready in tasks:
         views.append(passes.part(first, len(t.rows)))
         first += len(t.rows)
         with made.off(), torch.no_grad():
             ready(views[-1])
-    sides = [_sides(t, validation, seed) for t, _ in tasks]
-    sizes = [_units(t, batch_tokens) for t, _ in tasks]
+    facts = _facts(model, prompts, towards, task, kind, int(rank), where, site, parts, made.alpha, plan, seed)
+    facts |= {"on": None if on is None else on.key}
+    several = [t for t, _ in tasks]
+    ended = fit_tasks(
+        several, views, made.parameters, plan, validation=validation, batch_tokens=batch_tokens, seed=seed, place=place, key=facts,
+        progress=progress, what=f"train {kind} adapter, {task.name}", last=last,
+    )  # fmt: skip
+    facts |= {"steps": ended.step, "best_step": ended.best[1], "stopped": ended.stopped}
+    adapter = made.adapter(provenance(**facts), ended.table())
+    with adapted(model, on, canary=False) if on is not None else nullcontext():
+        agree(model, adapter, made, passes)
+    return adapter
+
+
+def fit_tasks(
+    tasks: Sequence[Task],
+    views: Sequence[Passes],
+    parameters: Mapping[str, Tensor],
+    plan: Plan,
+    *,
+    validation: float,
+    batch_tokens: int,
+    seed: int,
+    place: str | Path | None = None,
+    key: object = None,
+    progress: bool | None = None,
+    what: str = "train",
+    last: bool = False,
+) -> Progress:
+    """Train parameters on the sum of some tasks, and leave them at the best sum on held-out people.
+
+    Args:
+        tasks: The losses.
+        views: Passes over the rows of each.
+        parameters: By name; they act in these passes.
+        plan: How it goes on.
+        validation: Share of the people who are held out; with fewer than five people the training rows decide.
+        batch_tokens: Tokens of a batch of each task, about.
+        seed: Draws who is held out, and the order of the batches.
+        place, key, progress, what, last: As for `loop.train`.
+
+    Returns:
+        Where it ended.
+    """
+    sides = [_sides(t, validation, seed) for t in tasks]
+    sizes = [_units(t, batch_tokens) for t in tasks]
 
     def step(batch: int) -> dict[str, Tensor]:
         out = {}
-        for (t, _), view, (units, _), size in zip(tasks, views, sides, sizes, strict=True):
+        for t, view, (units, _), size in zip(tasks, views, sides, sizes, strict=True):
             chosen = batches(units, size, batch, lambda turn, t=t, units=units: _order(t, units, turn, seed))
             out[t.name] = _loss(t, view, chosen)
         return out
 
     def validate() -> dict[str, float]:
         out: dict[str, float] = {}
-        for (t, _), view, (train_units, held), size in zip(tasks, views, sides, sizes, strict=True):
-            units = held or train_units[: 4 * size]
-            parts_ = [(units[i : i + size]) for i in range(0, len(units), size)]
-            values = [float(_loss(t, view, part)) * len(part) for part in parts_]
-            out[f"{t.name} held out"] = sum(values) / len(units)
-        out["validation"] = sum(t.weight * out[f"{t.name} held out"] for t, _ in tasks)
+        for t, view, (own, held), size in zip(tasks, views, sides, sizes, strict=True):
+            units = held or own[: 4 * size]
+            parts = [(units[i : i + size]) for i in range(0, len(units), size)]
+            out[f"{t.name} held out"] = sum(float(_loss(t, view, part)) * len(part) for part in parts) / len(units)
+        out["validation"] = sum(t.weight * out[f"{t.name} held out"] for t in tasks)
         return out
 
-    facts = _facts(model, prompts, towards, task, kind, int(rank), where, site, parts, made.alpha, plan, seed)
-    ended = train(
-        made.parameters, step, validate, plan, weights={t.name: t.weight for t, _ in tasks}, place=place, key=facts, progress=progress,
-        what=f"train {kind} adapter, {task.name}",
-    )  # fmt: skip
-    facts |= {"steps": ended.step, "best_step": ended.best[1], "stopped": ended.stopped}
-    adapter = made.adapter(provenance(**facts), ended.table())
-    _agree(model, adapter, made, passes)
-    return adapter
+    weights = {t.name: t.weight for t in tasks}
+    return train(parameters, step, validate, plan, weights=weights, place=place, key=key, progress=progress, what=what, last=last)
 
 
 def _facts(
@@ -205,98 +250,3 @@ def _order(task: Task, units: Sequence[int], turn: int, seed: int) -> list[int]:
     names = sorted({task.near[u] for u in units})
     rank = dict(zip([names[i] for i in rng.permutation(len(names))], range(len(names)), strict=True))
     return sorted(range(len(units)), key=lambda i: (rank[task.near[units[i]]], i))
-
-
-@dataclass
-class _Off:
-    low: _Low
-
-    def __enter__(self) -> None:
-        self.low.acting = False
-        switch(self.low.learner.shell, False)
-
-    def __exit__(self, *_: object) -> None:
-        self.low.acting = True
-        switch(self.low.learner.shell, True)
-
-
-class _Low:
-    """Low-rank matrices that are trained, in a learner."""
-
-    def __init__(
-        self, learner: Learner, kind: str, rank: int, layers: Sequence[int], site: str, parts: str | Sequence[str], alpha: float, seed: int
-    ) -> None:
-        self.learner, self.kind, self.rank, self.alpha, self.seed = learner, kind, rank, alpha, seed
-        self.acting = True
-        self.places = [(site, layer) for layer in layers] if kind == "residual" else []
-        self.start = min(layers) + (kind == "residual" and site == "resid_post")
-        width = int(learner.model.cfg.d_model)
-        self.paths = [] if kind == "residual" else matrices(learner.shell, parts, learner.blocks, layers)
-        self.parameters: dict[str, Tensor] = {}
-        for s, layer in self.places:
-            drawn = torch.randn(rank, width, generator=torch_rng(seed, "adapter", s, layer)) / width**0.5
-            self.parameters[f"{s}[{layer}].down"] = drawn.to(learner.device).requires_grad_()
-            self.parameters[f"{s}[{layer}].up"] = torch.zeros(width, rank, device=learner.device).requires_grad_()
-
-    def attach(self) -> None:
-        """Let the matrices act in the learner's passes."""
-        if self.kind == "lora":
-            found = inject(self.learner.shell, self.paths, self.rank, self.alpha, self.seed)
-            for path, (a, b) in found.items():
-                self.parameters[f"{path}.weight.down"], self.parameters[f"{path}.weight.up"] = a, b
-            return
-        for place in self.places:
-            down, up = (self.parameters[f"{place[0]}[{place[1]}].{k}"] for k in ("down", "up"))
-
-            def more(value: Tensor, down: Tensor = down, up: Tensor = up) -> Tensor:
-                return ((value.float() @ down.T) @ up.T) * (self.alpha / self.rank if self.acting else 0.0)
-
-            self.learner.change(*place, marked(more, place))
-
-    def off(self) -> _Off:
-        """Let nothing act inside a `with` block: the unchanged model."""
-        return _Off(self)
-
-    def adapter(self, made: Mapping[str, Any], history: Any) -> Adapter:
-        """The matrices as a value."""
-        names = dict.fromkeys(n.rpartition(".")[0] for n in self.parameters)
-        held = {n: v.detach().float().cpu().clone() for n, v in self.parameters.items()}
-        parts = {n: Part(down=held[f"{n}.down"], up=held[f"{n}.up"]) for n in names}
-        return Adapter(kind=self.kind, parts=parts, rank=self.rank, alpha=self.alpha, provenance=made, history=history)
-
-    def check(self, passes: Passes) -> None:
-        """Before a training, let random matrices act, here and in the model: a fused matrix must not be passed by."""
-        known = {n: v.detach().clone() for n, v in self.parameters.items()}
-        rng = torch_rng(self.seed, "check an adapter")
-        with torch.no_grad():
-            for name, value in self.parameters.items():
-                if name.endswith(".up"):
-                    value.copy_(torch.randn(value.shape, generator=rng).to(value) * 0.02)
-            try:
-                made = {"model": info(self.learner.model).key()}
-                _agree(self.learner.model, self.adapter(made, None), self, passes)
-            finally:
-                for name, value in self.parameters.items():
-                    value.copy_(known[name])
-
-
-@torch.no_grad()
-def _agree(model: Any, adapter: Adapter, low: _Low, passes: Passes, count: int = 4) -> None:
-    """Raise unless the model with the adapter says what the training's own pass says."""
-    chosen = [i for i, row in enumerate(passes.rows) if row.ask][:count]
-    if not chosen or not any(bool(p.up.any()) for p in adapter.parts.values()):
-        return
-    got = passes.run(chosen).logits
-    rows = [passes.rows[i] for i in chosen]
-    batch = pad(model, [r.ids for r in rows])
-    at = [(k, p) for k, r in enumerate(rows) for p in r.ask]
-    with adapted(model, adapter):
-        every = forward(model, batch).float()
-    want = torch.stack([every[k, p] for k, p in at])
-    apart = float((got - want).abs().max() / want.abs().max().clamp(min=1e-12))
-    limit = APART if low.learner.dtype == torch.float32 else 20 * APART
-    if not apart <= limit:
-        raise Disagrees(
-            f"{info(model).name} with the adapter gives logits {apart:.1e} of the largest away from what was trained: "
-            "the model does not compute with what the adapter changes"
-        )

@@ -148,6 +148,7 @@ def train(
     key: object = None,
     progress: bool | None = None,
     what: str = "train",
+    last: bool = False,
 ) -> Progress:
     """Train parameters in place, and leave them at their best on validation.
 
@@ -161,6 +162,7 @@ def train(
         key: Everything that decides the training; a checkpoint of another one is not gone on from.
         progress: Show a progress bar with the time left.
         what: Its name.
+        last: Leave the parameters at their last step instead.
 
     Returns:
         Where it ended, with the history: `step`, `rate`, each training loss (mean since the last look), what `validate` gives, `seconds`.
@@ -203,14 +205,16 @@ def train(
             if folder is not None:
                 _keep(folder, mark, now, parameters, best, optimiser)
     except Diverged as error:
+        last = False
         raise Diverged(
             f"{error}. The state of step {now.best[1]}, the best on validation, is kept. Lower lr (it was {plan.lr:g})"
         ) from None
     finally:
         bar.close()
-        with torch.no_grad():
-            for name, value in parameters.items():
-                value.copy_(best[name])
+        if not last:
+            with torch.no_grad():
+                for name, value in parameters.items():
+                    value.copy_(best[name])
     return now
 
 

@@ -1,0 +1,335 @@
+"""The repair study: a harm claim breaks the answers; every way to mend them on one page, with what each changes inside and what it costs.
+
+Adapters of the residual stream are trained on one prompt form under both claims, on training identities and rights, and read on held-out
+ones, on forms that were never trained on, on requests, and where no claim is made. Beside them: the claim opposite to harm in front, a
+steering push along the stance, an adapter on random labels, and nothing.
+
+References:
+    Askell et al. 2021, arXiv 2112.00861 (context distillation); Burns et al. 2022, arXiv 2212.03827; Rimsky et al. 2023, arXiv 2312.06681.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from ...core.direction import Direction
+from ...core.paired import paired_proportions
+from ...core.seeds import derive, numpy_rng
+from ...core.stats import mean, proportion
+from ...core.tables import units_of
+from ...directions import extract_direction, place_of
+from ...evaluation import answers
+from ...evaluation.texts import perplexity, text_nll
+from ...interventions import Asker, add, kl, random_directions, tune
+from ...probes import probe_layers
+from ...prompts import PromptSet, without_claim
+from ...runs import Main, ModelHandle, Steps, Study
+from ...training import Adapter, acting, survival, train_adapter, under
+from ...training.space import written_along
+from ..asking import TABLES as ASKED
+from ..statements import FIT, Rows, spread
+from .report import report
+from .settings import RepairSettings
+from .words import GoodClaim
+
+TRAINED = "since_claim"
+FORMS = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
+BEFORE = "nothing"
+PUSH, RANDOM_PUSH = "steering push", "random push"
+WORDS = "good claim in front"
+RANDOM_LABELS = "adapter on random labels"
+
+
+class Repair(Rows):
+    """The steps of the study."""
+
+    set: RepairSettings
+
+    def __init__(self, models: Mapping[str, ModelHandle], settings: RepairSettings, run: Steps) -> None:
+        super().__init__(models, settings, run)
+        self.harm, self.good = settings.claims
+        self.training = self._train(settings.train, "train")
+        self.validation = self._train(max(32, settings.test // 2), "train", "validation")
+        self.tests = dict(self._tests())
+        self.places = spread(self.info.n_layers, settings.layers)
+
+    # ------------------------------------------------------------------ prompts
+
+    def _train(self, n: int, side: str, use: str = "") -> PromptSet:
+        """Items under both claims, in the form that is trained on; validation shows other statements of training identities."""
+        seed = derive(self.set.seed, use) % 10**6 if use else self.set.seed
+        asking = self.asking(TRAINED)
+        held = self.split.values(side)
+        parts = [
+            self.source.prompts(TRAINED, claim, n=n, answers=self.words, seed=seed, held=held, **asking) for claim in (self.harm, self.good)
+        ]
+        return PromptSet((p for part in parts for p in part), name=f"{TRAINED}, both claims")
+
+    def _tests(self) -> Iterator[tuple[tuple[str, str], PromptSet]]:
+        """By form and claim, held-out identities and rights; and requests, where the model has words for them."""
+        yield ("base_short", FIT), self._prompts("base_short", None, self.set.test, "test")
+        for form in FORMS:
+            if "rather" in form and (self.source.own or not self._can_choose()):
+                continue
+            for claim in (self.harm, self.good):
+                yield (form, claim), self._prompts(form, claim, self.set.test, "test")
+
+    # ------------------------------------------------------------------ inside a step
+
+    def adapter(self, name: str, key: Any, **how: Any) -> Path:
+        """Train an adapter in a step of its own; return its folder."""
+
+        def make(place: Path) -> None:
+            given = dict(prompts=self.training, steps=self.set.steps, lr=self.set.lr, seed=self.set.seed, progress=self.progress) | how
+            train_adapter(self.model, given.pop("prompts"), **given).save(place)
+
+        return self.run.folder(name, key=[self.handle.key, self.training.hash, key, self.set.steps, self.set.lr, self.set.seed], make=make)
+
+    def safe(self, change: Any, prompts: PromptSet) -> np.ndarray:
+        """Whether each answer grants the right, under a fix."""
+        with acting(self.model, change):
+            return answers(self.model, under(change, prompts), progress=False)["safe"].to_numpy()
+
+    def cost(self, change: Any, asker: Asker) -> np.ndarray:
+        """KL from the unchanged model, on prompts without a claim, item by item; nats."""
+        if isinstance(change, GoodClaim):
+            other = Asker(self.model, under(change, asker.prompts))
+            return kl(asker.base, other.ask())
+        with acting(self.model, change):
+            return kl(asker.base, asker.ask())
+
+    # ------------------------------------------------------------------ steps
+
+    def layers(self) -> None:
+        """An adapter of the first loss and rank at every layer; the one of validation's choice is gone on with."""
+        loss, rank = self.set.losses[0], self.set.ranks[0]
+        self.by_layer = {n: self.adapter(f"{loss}-rank-{rank}-layer-{n}", [loss, rank, n], loss=loss, rank=rank, layers=[n],
+                                         **self._reads(loss)) for n in self.places}  # fmt: skip
+
+        def make() -> pd.DataFrame:
+            rows = []
+            trained = self.tests[TRAINED, self.harm]
+            asker = Asker(self.model, self.tests["base_short", FIT])
+            harm = PromptSet(p for p in self.validation if p.claim == self.harm)
+            for n, folder in self.by_layer.items():
+                adapter = Adapter.load(folder)
+                about = {"loss": loss, "rank": rank, "layer": n, "labels": adapter.sees}
+                for metric, prompts in (("safe_score, validation", harm), ("safe_score", trained)):
+                    rows.append(about | {"metric": metric, **proportion(self.safe(adapter, prompts), units_of(prompts.to_frame())).row()})
+                spent = self.cost(adapter, asker)
+                rows.append(about | {"metric": "kl", **mean(spent, units_of(asker.prompts.to_frame())).row()})
+            return pd.DataFrame(rows)
+
+        def chosen(table: pd.DataFrame) -> int:
+            valid = table[table["metric"] == "safe_score, validation"].sort_values(["value", "layer"], ascending=[False, True])
+            spent = table[table["metric"] == "kl"].set_index("layer")["value"]
+            best = valid[valid["value"] >= valid["value"].max() - 0.01]
+            return int(min(best["layer"], key=lambda n: (spent[n], n)))
+
+        self.place = self.run.choose("layers", None, make, chosen, self.places[len(self.places) // 3])
+
+    def _reads(self, loss: str) -> dict[str, Any]:
+        return {"read": self.info.n_layers - 1} if loss == "infonce" else {}
+
+    def fixes(self) -> None:
+        """Every loss and rank at the chosen layer, and adapters on random labels."""
+        n, first, rank = self.place, self.set.losses[0], self.set.ranks[0]
+        known = self.by_layer.get(n)
+        self.folders: dict[str, Path] = {}
+        for loss in self.set.losses:
+            name = f"{loss}-rank-{rank}-chosen"
+            at_first = loss == first and known is not None
+            how = dict(loss=loss, rank=rank, layers=[n], **self._reads(loss))
+            self.folders[f"{loss}, rank {rank}"] = known if at_first and known is not None else self.adapter(name, [loss, rank, n], **how)
+        for more in self.set.ranks[1:]:
+            self.folders[f"{first}, rank {more}"] = self.adapter(
+                f"{first}-rank-{more}-chosen", [first, more, n], loss=first, rank=more, layers=[n], **self._reads(first)
+            )
+        for k in range(self.set.draws):
+            prompts = self._random_labels(k)
+            self.folders[f"{RANDOM_LABELS} {k + 1}"] = self.adapter(
+                f"random-labels-{k + 1}", ["random labels", k, rank, n], prompts=prompts, loss="cross_entropy", rank=rank, layers=[n]
+            )
+
+    def _random_labels(self, draw: int) -> PromptSet:
+        """The training items with labels drawn by coin: the control of every loss that sees labels."""
+        coins = numpy_rng(self.set.seed, "random labels", draw).integers(0, 2, len(self.training)).tolist()
+        return PromptSet((replace(p, label=c) for p, c in zip(self.training, coins, strict=True)), name="random labels")
+
+    def load(self) -> dict[str, Any]:
+        """Every fix by name; inside a step."""
+        out: dict[str, Any] = {name: Adapter.load(folder) for name, folder in self.folders.items()}
+        out[WORDS] = GoodClaim(self.good)
+        push, drawn = self._push()
+        out[PUSH] = push
+        for k, edits in enumerate(drawn):
+            out[f"{RANDOM_PUSH} {k + 1}"] = edits
+        return out
+
+    def _push(self) -> tuple[Any, list[Any]]:
+        """A push along good minus harm at the chosen layer, tuned to the same KL as the first adapter (or to `target`), and random ones."""
+        x = {c: self.acts[c].layer(self.place)[:, 0] for c in (self.good, self.harm)}
+        made = extract_direction(
+            x[self.good], x[self.harm], halves=0, provenance=place_of(self.acts[self.harm], self.place), seed=self.set.seed
+        )
+        self.stance = Direction.of(made.vector, method="stance: good minus harm", n=made.n, provenance=made.provenance)
+        asker = Asker(self.model, self.tests["base_short", FIT])
+        first = Adapter.load(next(iter(self.folders.values())))
+        budget = max(float(self.cost(first, asker).mean()), 1e-4)
+        self.budget = min(budget, self.set.target)
+        tuned = tune(self.model, asker, lambda c: add(self.stance, c), self.budget, start=0.5)
+        chance = []
+        for d in random_directions(self.stance, self.set.draws, self.set.seed):
+            strength = tune(self.model, asker, lambda c, d=d: add(d, c), self.budget, start=1.0).strength
+            chance.append(add(d, strength))
+        return add(self.stance, tuned.strength), chance
+
+    def read(self) -> None:
+        """Capture the last prompt token of the training items under both claims, and truth without a claim."""
+        self.acts = {c: self.run.read(f"read {c}", self.handle, PromptSet(p for p in self.training if p.claim == c), position="stem_last")
+                     for c in (self.harm, self.good)}  # fmt: skip
+
+    def measure(self) -> None:
+        """What is said under every fix, everywhere; and what it costs where no claim is made."""
+
+        def make() -> Mapping[str, pd.DataFrame]:
+            fixes = {BEFORE: None} | self.load()
+            rows, price = [], []
+            base = {cell: self.safe(None, prompts) for cell, prompts in self.tests.items()}
+            asker = Asker(self.model, self.tests["base_short", FIT])
+            texts = list(dict.fromkeys(str(p.meta.get("statement", p.stem)) for p in asker.prompts))[: self.set.texts]
+            for name, change in fixes.items():
+                sees = change.sees if isinstance(change, Adapter) else ""
+                for (form, claim), prompts in self.tests.items():
+                    units, safe = units_of(prompts.to_frame()), self.safe(change, prompts)
+                    about = {"fix": name, "form": form, "condition": claim, "labels": sees}
+                    rows.append(about | {"metric": "safe_score", **proportion(safe, units).row()})
+                    if change is not None:
+                        rows.append(about | {"metric": "gain", **paired_proportions(safe, base[form, claim], units).row()})
+                price += self._price(name, change, asker, texts, base["base_short", FIT])
+            return {"behaviour": pd.DataFrame(rows), "price": pd.DataFrame(price)}
+
+        self.run.table(("behaviour", "price"), make=make, doing="ask under every fix, everywhere")
+
+    def _price(self, name: str, change: Any, asker: Asker, texts: Any, base: np.ndarray) -> list[dict[str, Any]]:
+        units = units_of(asker.prompts.to_frame())
+        rows = []
+        if change is not None:
+            changed = self.safe(change, asker.prompts) != base
+            rows.append({"fix": name, "metric": "answers changed without a claim", **proportion(changed, units).row(), "note": ""})
+            rows.append({"fix": name, "metric": "kl without a claim", **mean(self.cost(change, asker), units).row(), "note": "nats"})
+        if not isinstance(change, GoodClaim):
+            with acting(self.model, change):
+                read = text_nll(self.model, texts)
+            rows.append({"fix": name, "metric": "perplexity of statements as text", **perplexity(read).row(), "note": ""})
+        if isinstance(change, Adapter):
+            nan = float("nan")
+            seconds = float(change.history["seconds"].iloc[-1]) if len(change.history) else nan
+            for metric, value in (("parameters", float(change.size)), ("minutes of training", seconds / 60)):
+                rows.append({"fix": name, "metric": metric, "value": value, "low": nan, "high": nan, "n": 1, "note": ""})
+        return rows
+
+    def inside(self) -> None:
+        """What each kind of fix leaves inside (survival), where the adapter writes, and whether CCS foretells the gain by layer."""
+
+        def make() -> Mapping[str, pd.DataFrame]:
+            fixes = self.load()
+            kinds = [next(iter(self.folders)), f"{RANDOM_LABELS} 1", WORDS, PUSH]
+            pushed = self.tests[TRAINED, self.harm] + self._prompts(TRAINED, self.harm, self.set.train, "train")
+            verdicts, rows = [], []
+            for name in kinds:
+                found = survival(self.model, fixes[name], pushed, split=self.split, depth=32, progress=self.progress, seed=self.set.seed)
+                verdicts.append({"fix": name, "verdict": found.verdict, "why": found.why})
+                rows.append(found.table.assign(fix=name))
+            return {"verdicts": pd.DataFrame(verdicts), "survival": pd.concat(rows, ignore_index=True)}
+
+        self.run.table(("verdicts", "survival"), make=make, doing="what each fix leaves inside")
+
+        def space() -> pd.DataFrame:
+            self._push()
+            adapter = Adapter.load(next(iter(self.folders.values())))
+            return written_along(adapter, {"stance": self.stance}, seed=self.set.seed)
+
+        self.run.table("space", make=space, doing="where the adapter writes")
+        base = self._prompts("base_short", None, self.set.train, "train") + self.tests["base_short", FIT]
+        acts = self._read(f"read {FIT}", base)
+
+        def foretold() -> pd.DataFrame:
+            table = probe_layers(
+                acts, split=self.split, condition=FIT, methods=("ccs", "logistic"), metrics=("accuracy",), controls=(), resamples=0,
+                seed=self.set.seed,
+            )  # fmt: skip
+            return correlation(table, self.run.tables["layers"])
+
+        self.run.table("foretold", make=foretold, doing="whether a probe's accuracy foretells the gain by layer")
+
+
+def correlation(probes: pd.DataFrame, layers: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
+    """Return Spearman's correlation over layers between a probe's accuracy and the safe answers that an adapter there gives.
+
+    Args:
+        probes: Of `probe_layers`.
+        layers: The study's table of layers.
+        resamples: Permutations for p.
+
+    Returns:
+        Rows `method, metric, value, low, high, n, note`; the interval is Fisher's with the variance of Bonett and Wright (2000), which is
+        wide with few layers.
+    """
+    gain = layers[layers["metric"] == "safe_score"].set_index("layer")["value"]
+    rows = []
+    for method, part in probes[(probes["control"] == "") & (probes["metric"] == "accuracy")].groupby("method"):
+        read = part.drop_duplicates("layer").set_index("layer")["value"]
+        both = sorted(set(read.index) & set(gain.index))
+        a, b = read[both].to_numpy(), gain[both].to_numpy()
+        n, about = len(both), {"method": method, "metric": "spearman"}
+        if n < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
+            why = "fewer than four layers" if n < 4 else "one of the two is the same at every layer"
+            rows.append(about | {"value": np.nan, "low": np.nan, "high": np.nan, "n": n, "note": f"undefined: {why}"})
+            continue
+        r = float(spearmanr(a, b).statistic)
+        half = 1.96 * np.sqrt((1 + r * r / 2) / (n - 3))
+        z = np.arctanh(np.clip(r, -0.999, 0.999))
+        rows.append(about | {"value": r, "low": float(np.tanh(z - half)), "high": float(np.tanh(z + half)), "n": n, "note": f"{n} layers"})
+    return pd.DataFrame(rows, columns=["method", "metric", "value", "low", "high", "n", "note"])
+
+
+def compute(models: Mapping[str, ModelHandle], settings: RepairSettings, run: Steps) -> Repair:
+    """Run every step."""
+    study = Repair(models, settings, run)
+    study.read()
+    study.layers()
+    study.fixes()
+    study.measure()
+    study.inside()
+    return study
+
+
+STUDY = Study(
+    name="repair",
+    asks="does a low-rank adapter mend what a harm claim breaks, what does it change inside, and what would words or a push have done?",
+    settings=RepairSettings,
+    fast={"train": 64, "test": 64, "losses": ("invariance", "ccs", "cross_entropy"), "layers": 3, "ranks": (1,), "steps": 40, "draws": 1,
+          "texts": 24},
+    checked={"layers": 1, "losses": ("invariance",), "steps": 10, "train": 48, "test": 48},
+    compute=compute,
+    report=report,
+    main=Main(table="behaviour", labels=("fix", "form", "condition"), axis="share of safe answers", where={"metric": "safe_score"}, zero=0.5),
+    tables={
+        **ASKED,
+        "layers": "loss rank layer metric | labels value low high n",
+        "behaviour": "fix form condition metric | labels value low high n",
+        "price": "fix metric | value low high n note",
+        "verdicts": "fix | verdict why",
+        "survival": "fix aspect detail layer metric | value low high n note",
+        "space": "place direction metric | value low high n note",
+        "foretold": "method metric | value low high n note",
+    },
+)  # fmt: skip
