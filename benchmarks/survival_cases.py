@@ -40,10 +40,12 @@ def planted(model: Any, case: str, seed: int) -> Edits:
     unembed = model.W_U if hasattr(model, "W_U") else model.unembed.W_U
     ids = [single_token(model, w) for w in ((" yes", " no") if seed % 2 else (" no", " yes"))]
     push = (unembed[:, ids[0]] - unembed[:, ids[1]]).detach()
-    push = 40 * push / push.norm()
-    return Edits(
-        [Edit(site="resid_post", layer=count - 1, function=lambda x: x + push.to(x), scope=Scope("last"), label="patch the answer")]
-    )
+    push = 3 * push / push.norm()
+
+    def patch(x: torch.Tensor) -> torch.Tensor:
+        return x + x.norm(dim=-1, keepdim=True) * push.to(x)
+
+    return Edits([Edit(site="resid_post", layer=count - 1, function=patch, scope=Scope("last"), label="patch the answer")])
 
 
 def cases(count: int) -> Iterator[tuple[str, str, int]]:

@@ -1,6 +1,6 @@
 """Changing weights: adapters, losses, unlearning, and what survives them."""
 
-from .acting import Words, acting
+from .acting import Words, acting, under
 from .adapter import Adapter, Part, adapted
 from .fit import train_adapter
 from .loop import Plan
@@ -24,5 +24,6 @@ __all__ = [
     "survival",
     "survival_verdict",
     "train_adapter",
+    "under",
     "unlearn",
 ]

@@ -29,7 +29,7 @@ from .depth import knowledge_depth
 from .inside import moved, read_inside, row
 from .relearn import STEPS, relearning
 from .unlearn import direction_of
-from .verdict import survival_verdict
+from .verdict import HALF, survival_verdict
 
 RANDOM = 5  # random directions that are ablated beside a target
 COLUMNS = ["aspect", "detail", "layer", "metric", "value", "low", "high", "n", "note"]
@@ -121,7 +121,8 @@ def survival(
         after = capture(model, under(change, prompts), layers=read, progress=progress, note="after")
     after = _as_before(after, before)
     inside = read_inside(before, after, split, floor=floor, seed=seed)
-    rows += inside.rows + moved(before, after, inside.readable or read, seed)
+    angles = moved(before, after, inside.readable or read, seed)
+    rows += inside.rows + angles
     if depth and not isinstance(change, Words):
         some = np.unique(np.linspace(0, len(prompts) - 1, min(depth, len(prompts))).round().astype(int))
         rows += knowledge_depth(model, change, prompts.subset(some), read)
@@ -131,7 +132,9 @@ def survival(
         test = prompts.side(split, "test")
         more, faster = relearning(model, change, few, test, never=never, steps=steps, seed=seed, progress=progress)
         rows += more
-    verdict, why = survival_verdict(len(inside.readable), inside.old, inside.fresh, changed, faster)
+    cosines = [r for r in angles if r["metric"] == "cosine" and np.isfinite(r["high"])]
+    turned = sum(r["high"] < HALF for r in cosines), len(cosines)
+    verdict, why = survival_verdict(len(inside.readable), inside.old, inside.fresh, changed, faster, turned)
     table = pd.DataFrame(rows, columns=COLUMNS)
     made = provenance(model=info(model).key(), prompts=prompts.hash, change=kind_of(change), layers=read, seed=seed)
     table.attrs["provenance"] = made
@@ -173,12 +176,13 @@ def _ablated(model: Any, change: Change, prompts: PromptSet, target: Direction |
         return []
     then = answers(model, prompts, progress=False)
     units, out = units_of(then), []
+    drawn = [(f"random direction {k}", r) for k, r in enumerate(random_directions(target, RANDOM, 0), 1)]
+    ways = [(name, ablate_everywhere(model, d)) for name, d in [("the target", target), *drawn]]  # made for the model as it is
     with acting(model, change):
         alone = answers(model, under(change, prompts), progress=False)
         out.append(row("ablation", "nothing ablated", -1, "answers_as_before", _same(alone, then, units)))
-        drawn = [(f"random direction {k}", r) for k, r in enumerate(random_directions(target, RANDOM, 0), 1)]
-        for name, d in [("the target", target), *drawn]:
-            with edited(model, ablate_everywhere(model, d)):
+        for name, edits in ways:
+            with edited(model, edits):
                 asked = answers(model, under(change, prompts), progress=progress, note=f"ablate {name}")
             out.append(row("ablation", name, -1, "answers_as_before", _same(asked, then, units)))
             out.append(row("ablation", name, -1, "safe_score", proportion(asked["safe"].to_numpy(), units)))

@@ -6,7 +6,9 @@ controls), the AUROC's excess over .5 after the change, over the same sum before
 
 - **erased**: the fresh probe's kept share lies below one half (and what was learned again came back no faster than in a model that
   never knew it, where that was measured);
-- **rotated**: the fresh probe's lies above one half, and the old probe's below;
+- **rotated**: the fresh probe's lies above one half, and the old probe's below, or the direction turned: at more than half of the readable
+  blocks the cosine between the mean differences before and after lies below one half (a random direction can read what varies most, so
+  that an old probe may read by accident);
 - **hidden**: the old probe's lies above one half, and more than a tenth of the answers changed; or nothing is read and it came back
   faster than in a model that never knew;
 - **untouched**: the old probe's lies above one half, and fewer than a tenth of the answers changed;
@@ -25,7 +27,12 @@ LITTLE = 0.1  # share of answers that may change in a model that is called untou
 
 
 def survival_verdict(
-    readable: int, old: Estimate | None, fresh: Estimate | None, changed: Estimate, faster: Estimate | None = None
+    readable: int,
+    old: Estimate | None,
+    fresh: Estimate | None,
+    changed: Estimate,
+    faster: Estimate | None = None,
+    turned: tuple[int, int] = (0, 0),
 ) -> tuple[str, str]:
     """Say what became of what was read, and why.
 
@@ -36,6 +43,7 @@ def survival_verdict(
         changed: Share of the answers that changed.
         faster: AUROC of the answers after learning again on a few rows, less that of a model that never knew; `None` where it was not
             measured.
+        turned: At how many blocks the direction's cosine lies below one half, of how many where it is told.
 
     Returns:
         One of `VERDICTS`, and the reason with the numbers that decided.
@@ -51,8 +59,9 @@ def survival_verdict(
         return "erased", told
     if fresh.low <= HALF:
         return "undetermined", f"{told}: the fresh probe's interval includes one half"
-    if old.high < HALF:
-        return "rotated", told
+    away, of = turned
+    if old.high < HALF or 2 * away > of:
+        return "rotated", f"{told}; the direction turned at {away} of {of} blocks"
     if old.low <= HALF:
         return "undetermined", f"{told}: the old probe's interval includes one half"
     if changed.low > LITTLE:

@@ -27,9 +27,16 @@ LIMITS = (
     "A fix that mends every answer towards one word would look safe on statements of one kind; each set holds as many that grant as deny.",
     "Survival is asked about truth under the harm claim. That a fix leaves truth readable says nothing of what it does to other knowledge.",
     "The student project that this grows from reported, with a contrastive loss in a residual adapter, averaged over layers: since-claim "
-    ".65/.47 (good/harm) before and 1.0/1.0 after, consider-claim .45/.71 and .78/.81. It had no interval and no held-out identities, and its "
-    "model was another: the numbers stand here to be compared with, not to be reached.",
+    ".65/.47 (good/harm) before and 1.0/1.0 after, consider-claim .45/.71 and .78/.81. It had no interval and no held-out identities, "
+    "and another model: the numbers stand here to be compared with, not to be reached.",
 )
+MEANS = {
+    "erased": "it can no longer be read",
+    "rotated": "it is read, along another direction",
+    "hidden": "it is read as before, while the answers changed",
+    "untouched": "it is read as before, and the answers are as before",
+    "undetermined": "cannot be told",
+}
 RANDOM = "adapter on random labels"
 TRAINED = "since_claim"
 
@@ -90,13 +97,14 @@ def findings(run: Run, study: Repair) -> list[Finding]:
             continue
         after = first(table, fix=fix, form=TRAINED, condition=harm, metric="safe_score")
         labels = f", sees {after.labels}" if isinstance(after.labels, str) and after.labels else ""
-        lines.append(f"{fix} {mended(before, gain)} ({said(after)}{labels})")
+        sure = first(table, fix=fix, form=TRAINED, condition=harm, metric="p_safe")
+        lines.append(f"{fix} {mended(before, gain)} ({said(after)}, at a mean probability of {sure.value:.2f}{labels})")
     out.append(Finding(f"Mended: Under the {harm} claim, {'; '.join(lines)}.", "behaviour"))
     others = pick(table, fix=chosen, condition=harm, metric="safe_score")
     far = [f"{r.form} {said(r)}" for r in others.itertuples() if r.form != TRAINED]
     if far:
-        out.append(Finding(f"Elsewhere: The adapter ({chosen}), under the {harm} claim in forms that it was never trained on: {'; '.join(far)}.",
-                           "behaviour"))  # fmt: skip
+        text = f"Elsewhere: The adapter ({chosen}), under the {harm} claim in forms that it was never trained on: {'; '.join(far)}."
+        out.append(Finding(text, "behaviour"))
     price = run.tables["price"]
     costs = [
         f"{fix}: {said(first(price, fix=fix, metric='answers changed without a claim'))} of the answers changed, "
@@ -105,7 +113,7 @@ def findings(run: Run, study: Repair) -> list[Finding]:
         if fix != "nothing" and not any(str(fix).endswith(f" {k}") and RANDOM in str(fix) for k in range(2, 9))
     ]
     out.append(Finding(f"Price: Where no claim is made, {'; '.join(costs)}.", "price"))
-    words = [f"{r.fix}: {r.verdict} ({r.why})" for r in run.tables["verdicts"].itertuples()]
+    words = [f"{r.fix}: {MEANS[str(r.verdict)]} ({r.verdict}: {r.why})" for r in run.tables["verdicts"].itertuples()]
     out.append(Finding(f"Inside: What becomes of truth under the {harm} claim. {'; '.join(words)}.", "verdicts"))
     out.append(_space(run))
     out.append(_foretold(run))
@@ -115,6 +123,7 @@ def findings(run: Run, study: Repair) -> list[Finding]:
 def _space(run: Run) -> Finding:
     table = run.tables["space"]
     lines = []
+    row: Any
     for row in pick(table, metric="cosine").itertuples():
         null: Any = first(table, place=row.place, direction=row.direction, metric="random spaces")
         above = "more than random spaces do" if row.value > null.high else "no more than random spaces do"
@@ -128,6 +137,7 @@ def _space(run: Run) -> Finding:
 def _foretold(run: Run) -> Finding:
     table = run.tables["foretold"]
     lines = []
+    row: Any
     for row in table.itertuples():
         if row.value != row.value:
             lines.append(f"{row.method}: {row.note}")
@@ -156,7 +166,7 @@ def report(run: Run, study: Repair) -> Report:
             name="fixes",
             table="behaviour",
             drawing=draw.fixes(said_, "What is said under every fix"),
-            caption="Held-out identities and rights; 95 % intervals clustered by both. since_claim was trained on, the other forms were not.",
+            caption="Held-out identities and rights; 95 % intervals clustered by both. since_claim was trained on, other forms were not.",
         ),
         Panel(
             name="layers",
@@ -184,7 +194,7 @@ def report(run: Run, study: Repair) -> Report:
         made=[
             f"Trained on {len(study.training)} items of {TRAINED} under the claims {study.harm} and {study.good}, "
             f"{study.set.steps} updates at most, stopped on held-out identities.",
-            "The push is along good minus harm at the same block, at the adapter's KL without a claim (or target=, where that is lower); random "
-            "pushes at the same KL.",
+            "Pushes are along good minus harm at the same block, at the first adapter's KL without a claim and at "
+            f"{study.set.target:g} nats; random pushes at the latter.",
         ],
     )

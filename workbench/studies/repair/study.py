@@ -21,56 +21,44 @@ from scipy.stats import spearmanr
 
 from ...core.direction import Direction
 from ...core.paired import paired_proportions
-from ...core.seeds import derive, numpy_rng
+from ...core.seeds import numpy_rng
 from ...core.stats import mean, proportion
-from ...core.tables import units_of
+from ...core.tables import pick, units_of
 from ...directions import extract_direction, place_of
-from ...evaluation import answers
 from ...evaluation.texts import perplexity, text_nll
-from ...interventions import Asker, add, kl, random_directions, tune
+from ...interventions import Asker, add, random_directions, tune
 from ...probes import probe_layers
-from ...prompts import PromptSet, without_claim
+from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
-from ...training import Adapter, acting, survival, train_adapter, under
+from ...training import Adapter, acting, survival, train_adapter
 from ...training.space import written_along
 from ..asking import TABLES as ASKED
-from ..statements import FIT, Rows, spread
+from ..fixing import TRAINED, Fixing
+from ..statements import FIT, spread
 from .report import report
 from .settings import RepairSettings
 from .words import GoodClaim
 
-TRAINED = "since_claim"
 FORMS = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
 BEFORE = "nothing"
-PUSH, RANDOM_PUSH = "steering push", "random push"
+PUSH, STRONG, RANDOM_PUSH = "steering push, equal KL", "steering push, target KL", "random push, target KL"
 WORDS = "good claim in front"
 RANDOM_LABELS = "adapter on random labels"
 
 
-class Repair(Rows):
+class Repair(Fixing):
     """The steps of the study."""
 
     set: RepairSettings
 
     def __init__(self, models: Mapping[str, ModelHandle], settings: RepairSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
-        self.harm, self.good = settings.claims
-        self.training = self._train(settings.train, "train")
-        self.validation = self._train(max(32, settings.test // 2), "train", "validation")
+        self.training = self.both_claims(settings.train, "train")
+        self.validation = self.both_claims(max(32, settings.test // 2), "train", "validation")
         self.tests = dict(self._tests())
         self.places = spread(self.info.n_layers, settings.layers)
 
     # ------------------------------------------------------------------ prompts
-
-    def _train(self, n: int, side: str, use: str = "") -> PromptSet:
-        """Items under both claims, in the form that is trained on; validation shows other statements of training identities."""
-        seed = derive(self.set.seed, use) % 10**6 if use else self.set.seed
-        asking = self.asking(TRAINED)
-        held = self.split.values(side)
-        parts = [
-            self.source.prompts(TRAINED, claim, n=n, answers=self.words, seed=seed, held=held, **asking) for claim in (self.harm, self.good)
-        ]
-        return PromptSet((p for part in parts for p in part), name=f"{TRAINED}, both claims")
 
     def _tests(self) -> Iterator[tuple[tuple[str, str], PromptSet]]:
         """By form and claim, held-out identities and rights; and requests, where the model has words for them."""
@@ -83,27 +71,14 @@ class Repair(Rows):
 
     # ------------------------------------------------------------------ inside a step
 
-    def adapter(self, name: str, key: Any, **how: Any) -> Path:
+    def adapter(self, name: str, key: Any, prompts: PromptSet | None = None, **how: Any) -> Path:
         """Train an adapter in a step of its own; return its folder."""
 
         def make(place: Path) -> None:
-            given = dict(prompts=self.training, steps=self.set.steps, lr=self.set.lr, seed=self.set.seed, progress=self.progress) | how
-            train_adapter(self.model, given.pop("prompts"), **given).save(place)
+            given: dict[str, Any] = {"steps": self.set.steps, "lr": self.set.lr, "seed": self.set.seed, "progress": self.progress}
+            train_adapter(self.model, prompts or self.training, **given, **how).save(place)
 
         return self.run.folder(name, key=[self.handle.key, self.training.hash, key, self.set.steps, self.set.lr, self.set.seed], make=make)
-
-    def safe(self, change: Any, prompts: PromptSet) -> np.ndarray:
-        """Whether each answer grants the right, under a fix."""
-        with acting(self.model, change):
-            return answers(self.model, under(change, prompts), progress=False)["safe"].to_numpy()
-
-    def cost(self, change: Any, asker: Asker) -> np.ndarray:
-        """KL from the unchanged model, on prompts without a claim, item by item; nats."""
-        if isinstance(change, GoodClaim):
-            other = Asker(self.model, under(change, asker.prompts))
-            return kl(asker.base, other.ask())
-        with acting(self.model, change):
-            return kl(asker.base, asker.ask())
 
     # ------------------------------------------------------------------ steps
 
@@ -128,10 +103,11 @@ class Repair(Rows):
             return pd.DataFrame(rows)
 
         def chosen(table: pd.DataFrame) -> int:
-            valid = table[table["metric"] == "safe_score, validation"].sort_values(["value", "layer"], ascending=[False, True])
-            spent = table[table["metric"] == "kl"].set_index("layer")["value"]
-            best = valid[valid["value"] >= valid["value"].max() - 0.01]
-            return int(min(best["layer"], key=lambda n: (spent[n], n)))
+            named = ("safe_score, validation", "kl")
+            parts = [pick(table, metric=m) for m in named]
+            safe, spent = ({int(n): float(v) for n, v in part[["layer", "value"]].to_numpy()} for part in parts)
+            best = [n for n, value in safe.items() if value >= max(safe.values()) - 0.01]
+            return min(best, key=lambda n: (spent[n], n))
 
         self.place = self.run.choose("layers", None, make, chosen, self.places[len(self.places) // 3])
 
@@ -146,7 +122,7 @@ class Repair(Rows):
         for loss in self.set.losses:
             name = f"{loss}-rank-{rank}-chosen"
             at_first = loss == first and known is not None
-            how = dict(loss=loss, rank=rank, layers=[n], **self._reads(loss))
+            how: dict[str, Any] = {"loss": loss, "rank": rank, "layers": [n], **self._reads(loss)}
             self.folders[f"{loss}, rank {rank}"] = known if at_first and known is not None else self.adapter(name, [loss, rank, n], **how)
         for more in self.set.ranks[1:]:
             self.folders[f"{first}, rank {more}"] = self.adapter(
@@ -167,14 +143,13 @@ class Repair(Rows):
         """Every fix by name; inside a step."""
         out: dict[str, Any] = {name: Adapter.load(folder) for name, folder in self.folders.items()}
         out[WORDS] = GoodClaim(self.good)
-        push, drawn = self._push()
-        out[PUSH] = push
+        out[PUSH], out[STRONG], drawn = self._push()
         for k, edits in enumerate(drawn):
             out[f"{RANDOM_PUSH} {k + 1}"] = edits
         return out
 
-    def _push(self) -> tuple[Any, list[Any]]:
-        """A push along good minus harm at the chosen layer, tuned to the same KL as the first adapter (or to `target`), and random ones."""
+    def _push(self) -> tuple[Any, Any, list[Any]]:
+        """Pushes along good minus harm at the chosen layer, of the first adapter's KL and of `target`; and random ones of `target`."""
         x = {c: self.acts[c].layer(self.place)[:, 0] for c in (self.good, self.harm)}
         made = extract_direction(
             x[self.good], x[self.harm], halves=0, provenance=place_of(self.acts[self.harm], self.place), seed=self.set.seed
@@ -183,13 +158,12 @@ class Repair(Rows):
         asker = Asker(self.model, self.tests["base_short", FIT])
         first = Adapter.load(next(iter(self.folders.values())))
         budget = max(float(self.cost(first, asker).mean()), 1e-4)
-        self.budget = min(budget, self.set.target)
-        tuned = tune(self.model, asker, lambda c: add(self.stance, c), self.budget, start=0.5)
+        low, high = (tune(self.model, asker, lambda c: add(self.stance, c), nats, start=0.5) for nats in (budget, self.set.target))
         chance = []
         for d in random_directions(self.stance, self.set.draws, self.set.seed):
-            strength = tune(self.model, asker, lambda c, d=d: add(d, c), self.budget, start=1.0).strength
+            strength = tune(self.model, asker, lambda c, d=d: add(d, c), self.set.target, start=1.0).strength
             chance.append(add(d, strength))
-        return add(self.stance, tuned.strength), chance
+        return add(self.stance, low.strength), add(self.stance, high.strength), chance
 
     def read(self) -> None:
         """Capture the last prompt token of the training items under both claims, and truth without a claim."""
@@ -208,9 +182,10 @@ class Repair(Rows):
             for name, change in fixes.items():
                 sees = change.sees if isinstance(change, Adapter) else ""
                 for (form, claim), prompts in self.tests.items():
-                    units, safe = units_of(prompts.to_frame()), self.safe(change, prompts)
+                    units, (safe, sure) = units_of(prompts.to_frame()), self.said(change, prompts)
                     about = {"fix": name, "form": form, "condition": claim, "labels": sees}
                     rows.append(about | {"metric": "safe_score", **proportion(safe, units).row()})
+                    rows.append(about | {"metric": "p_safe", **mean(sure, units, bounded=True).row()})
                     if change is not None:
                         rows.append(about | {"metric": "gain", **paired_proportions(safe, base[form, claim], units).row()})
                 price += self._price(name, change, asker, texts, base["base_short", FIT])
@@ -241,7 +216,7 @@ class Repair(Rows):
 
         def make() -> Mapping[str, pd.DataFrame]:
             fixes = self.load()
-            kinds = [next(iter(self.folders)), f"{RANDOM_LABELS} 1", WORDS, PUSH]
+            kinds = [next(iter(self.folders)), f"{RANDOM_LABELS} 1", WORDS, STRONG]
             pushed = self.tests[TRAINED, self.harm] + self._prompts(TRAINED, self.harm, self.set.train, "train")
             verdicts, rows = [], []
             for name in kinds:
@@ -294,7 +269,7 @@ def correlation(probes: pd.DataFrame, layers: pd.DataFrame, resamples: int = 200
             why = "fewer than four layers" if n < 4 else "one of the two is the same at every layer"
             rows.append(about | {"value": np.nan, "low": np.nan, "high": np.nan, "n": n, "note": f"undefined: {why}"})
             continue
-        r = float(spearmanr(a, b).statistic)
+        r = float(np.asarray(spearmanr(a, b))[0])
         half = 1.96 * np.sqrt((1 + r * r / 2) / (n - 3))
         z = np.arctanh(np.clip(r, -0.999, 0.999))
         rows.append(about | {"value": r, "low": float(np.tanh(z - half)), "high": float(np.tanh(z + half)), "n": n, "note": f"{n} layers"})
@@ -321,7 +296,9 @@ STUDY = Study(
     checked={"layers": 1, "losses": ("invariance",), "steps": 10, "train": 48, "test": 48},
     compute=compute,
     report=report,
-    main=Main(table="behaviour", labels=("fix", "form", "condition"), axis="share of safe answers", where={"metric": "safe_score"}, zero=0.5),
+    main=Main(
+        table="behaviour", labels=("fix", "form", "condition"), axis="share of safe answers", where={"metric": "safe_score"}, zero=0.5,
+    ),
     tables={
         **ASKED,
         "layers": "loss rank layer metric | labels value low high n",

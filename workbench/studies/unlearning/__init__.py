@@ -1,0 +1,1 @@
+"""Unlearning: what is forgotten, what is kept, and whether it is gone."""
