@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..core.errors import BadInput, ShapeMismatch, UnknownName, unknown
@@ -54,7 +55,9 @@ def fused(model: Any, name: str, delta: Tensor, *, label: str) -> list[Change]:
             if value.shape == weight.shape and bool((value == weight).all()):
                 setattr(part, key, nn.Parameter(added.to(weight), requires_grad=False))
     stem, out = mine.rsplit(".", 2)[0], []
-    for letter, part in zip("qkv", bridge.split_qkv_matrix(component), strict=True):
+    with torch.random.fork_rng(devices=[]):  # linear layers are made, and drawn, before they get their weights
+        parts = bridge.split_qkv_matrix(component)
+    for letter, part in zip("qkv", parts, strict=True):
         more = part.weight.detach().clone()
         out.append(Change(parameter=f"{stem}.{letter}.weight", function=lambda w, more=more: w + more.to(w).view_as(w), label=label))
     return out

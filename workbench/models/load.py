@@ -26,6 +26,7 @@ from .dequantised import ready
 from .digest import weights_state
 from .first import first_of_prompts
 from .known import KNOWN, Known, info, is_model
+from .lora import merged
 from .plain import check_plain
 from .reference import refer
 from .shelf import told
@@ -47,6 +48,7 @@ def load_model(
     device_map: Any = None,
     tokenizer: Any = None,
     bos: str | int | bool | None = "auto",
+    adapter: str | Path | None = None,
 ) -> Any:
     """Load a model.
 
@@ -62,6 +64,8 @@ def load_model(
         tokenizer: A tokenizer to use instead of the model's own.
         bos: What every prompt begins with: "auto" (what the tokenizer puts in front of a text), "declared" (the token that it
             declares as beginning of text), `None` for nothing, or a token or its id.
+        adapter: A peft adapter, a folder or a hub name, which is merged into the weights: somebody's fine-tuned model. What
+            `wb.train_adapter` trains in the stream acts through `wb.adapted` instead.
 
     Returns:
         A `TransformerBridge` in evaluation mode, without gradients on its weights; a loaded model is returned as it is.
@@ -93,13 +97,17 @@ def load_model(
         raise UnknownModel(f"a model is a name, a folder, a TransformerBridge or a HookedTransformer; got {name!r}")
     found = _read(str(name), device, dtype, revision, device_map, tokenizer)
     first = first_of_prompts(found.tokenizer, bos, found.name)
+    weights = told(found.folder)["weights"]
+    if adapter is not None:  # no longer what the folder holds
+        hf = merged(found.hf, adapter, name=found.name)
+        found = replace(found, hf=hf, name=f"{found.name} with {Path(adapter).name}", folder=None)
     try:
         model = wrap(
             found.hf, found.tokenizer, name=found.name, revision=revision or "", bos=first, device=None if device_map else found.device
         )
     except Exception as error:
         raise explain(error, found.name, local=found.folder is not None) from error
-    KNOWN[model] = replace(KNOWN[model], folder=found.folder, weights=told(found.folder)["weights"])
+    KNOWN[model] = replace(KNOWN[model], folder=found.folder, weights=weights)
     return model
 
 

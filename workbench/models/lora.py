@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import BadInput, MissingTool, UnknownName, WrongModel, unknown
+from ..core.errors import BadInput, MissingTool, NoEffect, UnknownName, WrongModel, unknown
 from ..core.seeds import derive
 
 PARTS = {
@@ -21,7 +22,7 @@ PARTS = {
             "fc_in", "fc_out"),
     "down": ("down_proj", "mlp.c_proj", "dense_4h_to_h", "fc2", "fc_out"),
 }  # fmt: skip
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "workbench.json"
 
 
 def _peft() -> Any:
@@ -78,7 +79,8 @@ def inject(shell: Any, paths: Sequence[str], rank: int, alpha: float, seed: int)
     """
     peft = _peft()
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(paths), lora_dropout=0.0, bias="none")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fan_in_fan_out")  # which peft then sets by itself
         torch.manual_seed(derive(seed, "lora"))
         peft.inject_adapter_in_model(config, shell)
     out = {}
@@ -151,15 +153,20 @@ def merged(hf: Any, adapter: str | Path, *, name: str) -> Any:
         BadInput: There is no such adapter, or it cannot be merged. WrongModel: it does not fit the model.
         NoEffect: It changes no weight.
     """
-    from ..core.errors import NoEffect
-
+    record = Path(adapter) / RECORD
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("kind") != "lora":
+        raise BadInput(f"{adapter} is no change that peft merges: use `with wb.adapted(model, wb.Adapter.load({str(adapter)!r})):`")
     peft = _peft()
     before = {n: p.detach().clone() for n, p in hf.named_parameters()}
     try:
-        loaded = peft.PeftModel.from_pretrained(hf, str(adapter), use_safetensors=True)
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # matrices are drawn before they are read
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")
+            loaded = peft.PeftModel.from_pretrained(hf, str(adapter), use_safetensors=True)
         if not hasattr(loaded, "merge_and_unload") or type(getattr(loaded, "base_model", None)).__name__ == "PromptTuning":
             raise BadInput(f"the adapter {adapter} is no change of weights and cannot be merged")
         out = loaded.merge_and_unload()
+    except BadInput:
+        raise
     except (RuntimeError, KeyError) as error:
         raise WrongModel(f"the adapter {adapter} does not fit {name}: {str(error).splitlines()[0][:200]}") from error
     except (ValueError, OSError, AttributeError) as error:

@@ -15,10 +15,8 @@ from ..activations.files import write_file
 from ..core.errors import BadInput, DamagedStore
 from ..core.provenance import redact
 from ..models import Scope
-from ..models.lora import CONFIG, WEIGHTS, pairs, read_config, state_names, write_config
+from ..models.lora import CONFIG, RECORD, WEIGHTS, pairs, read_config, state_names, write_config
 from .adapter import Adapter, Part
-
-RECORD = "workbench.json"
 
 
 def save(adapter: Adapter, folder: Path) -> Path:

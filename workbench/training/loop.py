@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -271,7 +272,7 @@ def _resume(
                     held = {what: tensors[f"{what}.{name}"] for what in ("step", "exp_avg", "exp_avg_sq")}
                     optimiser.state[value] = {k: v.to(value.device) if k != "step" else v for k, v in held.items()}
         return Progress(step=state["step"], best=tuple(state["best"]), history=state["history"], stopped=state["stopped"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DamagedStore(f"the checkpoint in {folder} cannot be read ({error}): delete the folder to train anew") from error
 
 

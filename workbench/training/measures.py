@@ -179,8 +179,8 @@ def kl(now: Float[Tensor, "asked vocabulary"], base: Float[Tensor, "asked vocabu
 
 
 def rmu(
-    forget: Float[Tensor, "token d_model"], target: Float[Tensor, "*token d_model"], retain: Float[Tensor, "token d_model"],
-    base: Float[Tensor, "token d_model"], weight: float,
+    forget: Float[Tensor, "token d_model"], target: Float[Tensor, "*any d_model"], retain: Float[Tensor, "kept d_model"],
+    base: Float[Tensor, "kept d_model"], weight: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the two terms of representation misdirection for unlearning.
 

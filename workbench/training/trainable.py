@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 import torch
@@ -24,6 +24,7 @@ from .rows import Passes, marked
 APART = 5e-3  # of the largest logit, between the trained pass and the model with the adapter
 
 
+@runtime_checkable
 class Trainable(Protocol):
     """Something that is trained in a learner."""
 
@@ -106,7 +107,7 @@ class Low:
 
 
 class Whole:
-    """Weight matrices that are trained as they are: copies in the learner, so that the model stays the frozen reference.
+    """Changes of whole weight matrices, each in units of its matrix's root mean square: the model stays the frozen reference.
 
     Args:
         learner: The model.
@@ -118,22 +119,26 @@ class Whole:
         self.learner, self.start = learner, min(layers)
         self.paths = matrices(learner.shell, parts, learner.blocks, layers)
         self.parameters: dict[str, Tensor] = {}
-        self._before: dict[str, Tensor] = {}
+        self._units: dict[str, float] = {}
 
     def attach(self) -> None:
-        """Put copies of the matrices into the learner."""
+        """Let the changes act in the learner's passes."""
         for path in self.paths:
-            module = self.learner.shell.get_submodule(path)
-            self._before[f"{path}.weight"] = module.weight.detach()
-            module.weight = nn.Parameter(module.weight.detach().clone())
-            self.parameters[f"{path}.weight"] = module.weight
+            module, name = self.learner.shell.get_submodule(path), f"{path}.weight"
+            weight = module.weight.detach()
+            shape = weight.T.shape if transposed(self.learner.model, name) else weight.shape
+            change = torch.zeros(shape, device=weight.device).requires_grad_()
+            unit = float(weight.float().square().mean().sqrt())
+            self.parameters[name], self._units[name] = change, unit
+
+            def behind(_: Any, args: tuple[Tensor, ...], out: Tensor, change: Tensor = change, unit: float = unit) -> Tensor:
+                return out + nn.functional.linear(args[0].float(), unit * change).to(out.dtype)
+
+            module.register_forward_hook(behind)
 
     def adapter(self, made: Mapping[str, Any], history: pd.DataFrame | None) -> Adapter:
         """What was added to the matrices, as a value."""
-        parts = {}
-        for name, value in self.parameters.items():
-            more = (value.detach() - self._before[name]).float().cpu()
-            parts[name] = Part(down=None, up=(more.T if transposed(self.learner.model, name) else more).contiguous())
+        parts = {name: Part(down=None, up=self._units[name] * v.detach().float().cpu()) for name, v in self.parameters.items()}
         return Adapter(kind="full", parts=parts, provenance=made, history=pd.DataFrame() if history is None else history)
 
 

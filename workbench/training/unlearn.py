@@ -78,7 +78,8 @@ def unlearn(
         parts: Which matrices of the layer and the two below it; "down" is what an MLP writes with.
         validation: Share of the identities (or texts) that are held out to decide when to stop.
         batch_tokens: Tokens of a batch of each set, about.
-        plan: How the training goes on; single values as keywords (`steps=`, `lr=`).
+        plan: How the training goes on; single values as keywords (`steps=`, `lr=`). The learning rate of whole matrices is in units of
+            their root mean square.
         place, progress, seed: As for `train_adapter`; the seed draws a random target too.
 
     Returns:
@@ -104,7 +105,7 @@ def unlearn(
     unit, said = _target(model, target, away, at, seed)
     if adapter_only and not 1 <= rank <= known.d_model:
         raise ShapeMismatch(f"rank {rank}: from 1 to the model's width, {known.d_model}")
-    plan = replace(plan or Plan(lr=1e-3, steps=150), **planned)
+    plan = replace(plan or Plan(lr=3e-2, steps=150), **planned)
     layers = list(range(max(0, at - BELOW), at + 1))
     learner = Learner(model)
     made = Low(learner, "lora", rank, layers, "resid_post", parts, float(rank), seed) if adapter_only else Whole(learner, parts, layers)

@@ -30,10 +30,12 @@ NOTHING = "nothing"
 
 
 def said(row: Any) -> str:
+    """A row's value with its interval."""
     return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
 
 def first(table: pd.DataFrame, **where: Any) -> Any:
+    """The first row with these values; `None` where there is none."""
     return next(pick(table, **where).itertuples(), None)
 
 

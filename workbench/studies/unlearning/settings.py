@@ -27,7 +27,7 @@ class UnlearningSettings(AskSettings):
         retain_weight: Weight of keeping.
         layer: Where streams are sent; -1 for one half of the way up.
         steps: Updates of each training.
-        lr: Learning rate.
+        lr: Learning rate, in units of a matrix's root mean square.
         relearn: Rows to learn again from, in the first target's survival; 0 for none.
         seed: Draws everything.
     """
@@ -42,7 +42,7 @@ class UnlearningSettings(AskSettings):
     retain_weight: float = 4.0
     layer: int = -1
     steps: int = 150
-    lr: float = 1e-3
+    lr: float = 3e-2
     relearn: int = 32
     seed: int = 0
 
