@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.core.show import visible
-from workbench.figures import claims, geometry, patching, probes, steering, surfaces, sweep, udhr
+from workbench.figures import claims, geometry, patching, probes, steering, surfaces, sweep, training, udhr
 
 Names = Sequence[str]
 
@@ -91,6 +91,12 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: udhr.says_and_knows(every(condition=["harm"], what=n)),
         lambda n: udhr.says_and_knows(every(condition=["harm"], what=["says"], form=["a", "b"], model=n)),
     ],
+    "training.fixes": [
+        lambda n: training.fixes(every(fix=n, form=["a"], condition=["harm"]), "title"),
+        lambda n: training.fixes(every(fix=["a"], form=n, condition=["harm"]), "title"),
+        lambda n: training.fixes(every(fix=["a"], form=["b"], condition=n), "title"),
+    ],
+    "training.by_block": [lambda n: training.by_block(every(line=n, layer=[0, 1]), "title", "axis", 0.5)],
     "claims.read_curves": [
         lambda n: claims.read_curves(_read(form=n)),
         lambda n: claims.read_curves(_read(claim=n)),

@@ -97,14 +97,16 @@ def test_a_leash_holds_what_is_said_elsewhere():
     model = bundled()
     prompts, plain = items("harm", 32), wb.prompts.udhr("base_short", n=32, seed=0)
     loose, held = (
-        train_adapter(model, prompts, loss="cross_entropy", rank=4, layers=[4], steps=12, lr=0.05, progress=False, retain=r, retain_weight=20.0)
+        train_adapter(
+            model, prompts, loss="cross_entropy", rank=4, layers=[4], steps=12, lr=0.05, progress=False, retain=r, retain_weight=20.0
+        )
         for r in (None, plain)
     )
     asker = wb.interventions.Asker(model, plain)
-    spent = []
+    base, spent = asker.base, []
     for adapter in (loose, held):
         with adapted(model, adapter, canary=False):
-            spent.append(float(wb.interventions.kl(asker.base, asker.ask()).mean()))
+            spent.append(float(wb.interventions.kl(base, asker.ask()).mean()))
     assert "leash" in held.history
     assert spent[1] < spent[0]
 
@@ -207,8 +209,9 @@ def test_bad_input_is_refused_before_any_training():
             train_adapter(model, prompts, steps=2, progress=False, **how)
     with pytest.raises(errors.TooFew, match="negations"):
         train_adapter(model, items("harm", 24, forms="grant_plain"), loss="ccs", steps=2, progress=False)
+    single = wb.prompts.single_statements([{"statement": "A is B.", "label": 1}, {"statement": "B is A.", "label": 0}])
     with pytest.raises(errors.AnswerTokens, match="single statements"):
-        train_adapter(model, wb.prompts.single_statements(["A is B.", "B is A."], [1, 0]), steps=2, progress=False)
+        train_adapter(model, single, steps=2, progress=False)
     with pytest.raises(errors.BadInput, match="cannot be run with gradients"):
         train_adapter(tiny("qwen3_next"), prompts, steps=2, progress=False)
     for text, how in (

@@ -107,7 +107,12 @@ def file_digest(path: Path) -> str:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, synchronise it, and rename it into place. Callers hold a lock on the name."""
+    """Write a file under a temporary name, synchronise it, and rename it into place. Callers hold a lock on the name.
+
+    Args:
+        path: The file.
+        data: What it is to hold.
+    """
     with replacing(path) as temporary, temporary.open("xb") as handle:
         handle.write(data)
         handle.flush()

@@ -281,6 +281,9 @@ def training(table: pd.DataFrame, changes: pd.DataFrame) -> go.Figure:
     Args:
         table: `step, method, what, value, low, high, n`; `what` names the line in the legend.
         changes: Change points: `method, value, low, high`, in training steps.
+
+    Returns:
+        The figure.
     """
     figure = go.Figure()
     for method, own in looks(table["method"], TRAINED).items():

@@ -16,8 +16,8 @@ from ..core.errors import BadInput, NotFinite, WorkbenchError
 from ..core.show import Shown, some
 from .dequantised import ready
 from .digest import weights_digest
-from .load import device_of, dtype_of, load_tokenizer
-from .source import building, check_complete, check_folder, check_memory, explain
+from .load import device_of, load_tokenizer
+from .source import building, check_complete, check_folder, check_memory, dtype_of, explain
 
 # these models count positions from behind the padding token, and so read fewer tokens than they have positions
 _OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet")

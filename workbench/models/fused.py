@@ -10,14 +10,15 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.errors import BadInput, ShapeMismatch, UnknownName, unknown
+from ..core.types import Float, Tensor
 from .known import KNOWN, info
 from .weights import Change, parameters
 
 
-def fused(model: Any, name: str, delta: Tensor, *, label: str) -> list[Change]:
+def fused(model: Any, name: str, delta: Float[Tensor, "width_out width_in"], *, label: str) -> list[Change]:
     """Return the changes of a model's parameters that add a matrix to one of Hugging Face's weights.
 
     Args:
@@ -71,7 +72,12 @@ def _shell(model: Any) -> Any:
 
 
 def transposed(model: Any, name: str) -> bool:
-    """Whether a weight is stored as `width_in x width_out` (GPT-2's Conv1D)."""
+    """Whether a weight is stored as `width_in x width_out` (GPT-2's Conv1D).
+
+    Args:
+        model: What `load_model` returns.
+        name: The weight's name in Hugging Face's model.
+    """
     shell = _shell(model)
     return shell is not None and type(shell.get_submodule(name.rpartition(".")[0])).__name__ == "Conv1D"
 

@@ -30,12 +30,11 @@ from .lora import merged
 from .plain import check_plain
 from .reference import refer
 from .shelf import told
-from .source import building, check_complete, check_folder, check_memory, explain, split_dtype
+from .source import building, check_complete, check_folder, check_memory, dtype_of, explain, split_dtype
 from .trunk import Trunk
 from .untouched import Untouched
 from .verdict import Verdict, guard
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -311,28 +310,3 @@ def _check_map(spread: Any) -> None:
         device_of(f"cuda:{place}" if isinstance(place, int) else place)
     if find_spec("accelerate") is None:
         raise BadInput("device_map needs a package: pip install accelerate. Or pass device=…")
-
-
-def dtype_of(dtype: str | torch.dtype, config: Any, device: torch.device) -> torch.dtype:
-    """Return the dtype to load weights in.
-
-    Args:
-        dtype: "auto" (the dtype of the saved weights on a GPU, float32 elsewhere), or a dtype or its name.
-        config: The model's Hugging Face configuration, which names the dtype of the saved weights.
-        device: Where the model will run.
-
-    Returns:
-        A floating-point dtype.
-
-    Raises:
-        BadInput: The name is not that of a floating-point dtype.
-    """
-    if isinstance(dtype, torch.dtype) and dtype in DTYPES:
-        return dtype
-    if isinstance(dtype, str) and dtype == "auto":
-        saved = getattr(config, "dtype", None)
-        return saved if device.type == "cuda" and isinstance(saved, torch.dtype) else torch.float32
-    named = getattr(torch, dtype, None) if isinstance(dtype, str) else None
-    if named not in DTYPES:
-        raise BadInput(f"dtype {dtype!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
-    return named

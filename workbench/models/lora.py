@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.errors import BadInput, MissingTool, NoEffect, UnknownName, WrongModel, unknown
 from ..core.seeds import derive
@@ -93,14 +93,26 @@ def inject(shell: Any, paths: Sequence[str], rank: int, alpha: float, seed: int)
 
 
 def switch(shell: Any, on: bool) -> None:
-    """Let LoRA modules act, or not."""
+    """Let LoRA modules act, or not.
+
+    Args:
+        shell: A Hugging Face model.
+        on: Whether they act.
+    """
     for module in shell.modules():
         if hasattr(module, "lora_A"):
             module.enable_adapters(on)
 
 
 def write_config(folder: Path, paths: Sequence[str], rank: int, alpha: float, base: str) -> None:
-    """Write peft's `adapter_config.json`."""
+    """Write peft's `adapter_config.json`.
+
+    Args:
+        folder: Where to.
+        paths: Modules that are changed.
+        rank, alpha: Of the matrices.
+        base: Name of the base model.
+    """
     config = _peft().LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -176,13 +188,19 @@ def merged(hf: Any, adapter: str | Path, *, name: str) -> Any:
     return out
 
 
-def pairs(state: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+def pairs(state: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return A and B by the path of the module, from the tensors of peft's file.
+
+    Args:
+        state: Tensors by name.
+
+    Returns:
+        A, `rank x width_in`, and B, `width_out x rank`.
 
     Raises:
         BadInput: A tensor has no counterpart.
     """
-    out: dict[str, tuple[Tensor, Tensor]] = {}
+    out: dict[str, tuple[Any, Any]] = {}
     for key in state:
         path, mark, _ = key.removeprefix("base_model.model.").partition(".lora_A.")
         if not mark:

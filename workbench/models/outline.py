@@ -17,10 +17,10 @@ from ..core.errors import WorkbenchError
 from ..core.provenance import content_hash, versions
 from .dequantised import ready
 from .known import Described, ModelInfo, first_tokens, vocabulary_hash
-from .load import device_of, dtype_of, load_tokenizer
+from .load import device_of, load_tokenizer
 from .plain import check_plain
 from .shelf import told
-from .source import check_folder, check_memory, explain, split_dtype
+from .source import check_folder, check_memory, dtype_of, explain, split_dtype
 
 UNREAD = "unread"
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..core.errors import DamagedModel, GatedModel, NetworkNeeded, OutOfMemory, UnknownModel, UntrustedCode, unknown
+from ..core.errors import BadInput, DamagedModel, GatedModel, NetworkNeeded, OutOfMemory, UnknownModel, UntrustedCode, unknown
 from ..core.paths import data_path
 from .gguf_header import gguf_of
 from .plain import check_gguf, check_names, check_plain
@@ -240,3 +240,31 @@ def _chain(error: BaseException | None) -> list[BaseException]:
         out.append(error)
         error = error.__cause__ or error.__context__
     return out
+
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def dtype_of(dtype: str | torch.dtype, config: Any, device: torch.device) -> torch.dtype:
+    """Return the dtype to load weights in.
+
+    Args:
+        dtype: "auto" (the dtype of the saved weights on a GPU, float32 elsewhere), or a dtype or its name.
+        config: The model's Hugging Face configuration, which names the dtype of the saved weights.
+        device: Where the model will run.
+
+    Returns:
+        A floating-point dtype.
+
+    Raises:
+        BadInput: The name is not that of a floating-point dtype.
+    """
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES:
+        return dtype
+    if isinstance(dtype, str) and dtype == "auto":
+        saved = getattr(config, "dtype", None)
+        return saved if device.type == "cuda" and isinstance(saved, torch.dtype) else torch.float32
+    named: Any = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    if named not in DTYPES:
+        raise BadInput(f"dtype {dtype!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
+    return named

@@ -55,8 +55,8 @@ class Fixing(Rows):
 
     def cost(self, change: Any, asker: Asker) -> np.ndarray:
         """KL from the unchanged model, on prompts without a claim, item by item; nats."""
+        base = asker.base  # of the model as it is: asked before anything acts
         if isinstance(change, Words):
-            other = Asker(self.model, under(change, asker.prompts))
-            return kl(asker.base, other.ask())
+            return kl(base, Asker(self.model, under(change, asker.prompts)).ask())
         with acting(self.model, change):
-            return kl(asker.base, asker.ask())
+            return kl(base, asker.ask())

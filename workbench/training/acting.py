@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from ..core.errors import BadInput
-from ..models import Edit, Edits, edited
+from ..models import Edit, edited
 from ..models.hooks import check_layer
 from ..prompts import PromptSet
 from .adapter import Adapter, adapted
@@ -23,11 +23,8 @@ class Words(Protocol):
         ...
 
 
-Change = Adapter | Edits | Edit | Words | Iterable[Edit]
-
-
 @contextmanager
-def acting(model: Any, change: Change | None, *, transfer: bool = False) -> Iterator[None]:
+def acting(model: Any, change: Any, *, transfer: bool = False) -> Iterator[None]:
     """Let an intervention act inside a `with` block; words act on prompts (`under`), and nothing happens here.
 
     Args:
@@ -45,12 +42,20 @@ def acting(model: Any, change: Change | None, *, transfer: bool = False) -> Iter
             yield
 
 
-def under(change: Change | None, prompts: PromptSet) -> PromptSet:
-    """Return the prompts as they are asked under an intervention: other ones for words, the same for anything else."""
+def under(change: Any, prompts: PromptSet) -> PromptSet:
+    """Return the prompts as they are asked under an intervention.
+
+    Args:
+        change: An intervention, or `None`.
+        prompts: The prompts.
+
+    Returns:
+        Other prompts for words, the same for anything else.
+    """
     return change.apply(prompts) if isinstance(change, Words) else prompts
 
 
-def lowest(model: Any, change: Change) -> int:
+def lowest(model: Any, change: Any) -> int:
     """Return the first block whose output an intervention can change.
 
     Raises:
@@ -69,7 +74,7 @@ def lowest(model: Any, change: Change) -> int:
     return min(check_layer(model, e.layer) for e in edits)
 
 
-def kind_of(change: Change) -> str:
+def kind_of(change: Any) -> str:
     """Return what an intervention changes, in words."""
     if isinstance(change, Words):
         return "words"

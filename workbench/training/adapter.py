@@ -20,13 +20,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core.errors import BadInput, NoEffect, NotFinite, ShapeMismatch
+from ..core.errors import BadInput, DamagedStore, NoEffect, NotFinite, ShapeMismatch
 from ..core.provenance import content_hash
 from ..core.show import Shown, axes, origin
+from ..core.types import Float
 from ..models import Edit, Edits, Scope, edited, info
 from ..models.fused import fused
 from ..models.origin import check_origin
 from ..models.weights import Change, parameters, reweighted
+from .files import load, save
 
 KINDS = {
     "residual": "a low-rank map of the residual stream",
@@ -48,7 +50,7 @@ class Part:
     down: Tensor | None
     up: Tensor
 
-    def matrix(self, factor: float = 1.0) -> Tensor:
+    def matrix(self, factor: float = 1.0) -> Float[Tensor, "width_out width_in"]:
         """Return the product, times a factor, `width_out x width_in`, in float32 on the CPU."""
         whole = self.up.float() if self.down is None else self.up.float() @ self.down.float()
         return factor * whole
@@ -159,8 +161,6 @@ class Adapter(Shown):
 
     def save(self, folder: str | Path) -> Path:
         """Write the adapter as a folder: `adapter_model.safetensors`, `adapter_config.json` (peft's, for LoRA), `workbench.json`."""
-        from .files import save
-
         return save(self, Path(folder))
 
     @classmethod
@@ -170,9 +170,14 @@ class Adapter(Shown):
         Raises:
             BadInput: There is none. DamagedStore: it cannot be read, or is not what its record says.
         """
-        from .files import load
-
-        return load(Path(folder))
+        fields, parts, key = load(Path(folder))
+        try:
+            adapter = cls(parts={place: Part(down=down, up=up) for place, (down, up) in parts.items()}, **fields)
+        except BadInput as error:
+            raise DamagedStore(f"{folder} holds no adapter that can act: {error}") from error
+        if key is not None and adapter.key != key:
+            raise DamagedStore(f"the matrices in {folder} are not those that its record names: they were changed or damaged")
+        return adapter
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         where = ", ".join(list(self.parts)[:3]) + (f" and {len(self.parts) - 3} more" if len(self.parts) > 3 else "")

@@ -20,13 +20,13 @@ from ..models import Edit, Read, edited
 from ..models.forward import run
 from ..models.tokens import Batch, answer_tokens, encode_pairs, pad
 from ..prompts import PromptSet
-from .acting import Change, acting
+from .acting import acting
 from .inside import row
 
 ROWS = 32  # prompts of a pass
 
 
-def knowledge_depth(model: Any, change: Change, prompts: PromptSet, layers: Sequence[int]) -> list[dict[str, Any]]:
+def knowledge_depth(model: Any, change: Any, prompts: PromptSet, layers: Sequence[int]) -> list[dict[str, Any]]:
     """Patch streams between a model before and after a change, at one block at a time, and count answers like those before.
 
     Args:

@@ -5,22 +5,32 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from ..activations.files import write_file
 from ..core.errors import BadInput, DamagedStore
 from ..core.provenance import redact
 from ..models import Scope
-from ..models.lora import CONFIG, RECORD, WEIGHTS, pairs, read_config, state_names, write_config
-from .adapter import Adapter, Part
+from ..models.lora import RECORD, WEIGHTS, pairs, read_config, state_names, write_config
+
+Pair = tuple[Tensor | None, Tensor]
 
 
-def save(adapter: Adapter, folder: Path) -> Path:
+def save(adapter: Any, folder: Path) -> Path:
     """Write an adapter into a folder, which is made; each file is written whole or not at all.
+
+    Args:
+        adapter: The adapter.
+        folder: Where to.
+
+    Returns:
+        The folder.
 
     Raises:
         DiskFull, OSError: It cannot be written.
@@ -54,8 +64,20 @@ def save(adapter: Adapter, folder: Path) -> Path:
     return folder
 
 
-def load(folder: Path) -> Adapter:
-    """Read an adapter of the workbench, or peft's LoRA."""
+def load(folder: Path) -> tuple[dict[str, Any], dict[str, Pair], str | None]:
+    """Read an adapter of the workbench, or peft's LoRA.
+
+    Args:
+        folder: Where it is.
+
+    Returns:
+        The adapter's fields but its parts; by place its two matrices (the first is `None` of a full change); the key that the record
+        names, `None` without one.
+
+    Raises:
+        BadInput: There is no adapter, or one of another kind.
+        DamagedStore: It cannot be read.
+    """
     weights, record = folder / WEIGHTS, folder / RECORD
     if not weights.is_file():
         raise BadInput(f"{folder} holds no adapter: it has no {WEIGHTS}")
@@ -65,30 +87,18 @@ def load(folder: Path) -> Adapter:
         raise DamagedStore(f"{weights} cannot be read: {str(error).splitlines()[0][:160]}") from error
     if not record.is_file():
         config = read_config(folder)
-        parts = {f"{path}.weight": Part(down=a, up=b) for path, (a, b) in pairs(tensors).items()}
         made = {"loss": "unknown: made elsewhere", "sees": "unknown", "base": config.get("base_model_name_or_path")}
-        return Adapter(kind="lora", parts=parts, rank=int(config["r"]), alpha=float(config["lora_alpha"]), provenance=made)
+        fields = {"kind": "lora", "rank": int(config["r"]), "alpha": float(config["lora_alpha"]), "provenance": made}
+        return fields, {f"{path}.weight": pair for path, pair in pairs(tensors).items()}, None
     try:
         told = json.loads(record.read_text(encoding="utf-8"))
         if told["kind"] == "lora":
-            parts = {f"{path}.weight": Part(down=a, up=b) for path, (a, b) in pairs(tensors).items()}
-            parts = {place: parts[place] for place in told["places"]}
+            found = {f"{path}.weight": pair for path, pair in pairs(tensors).items()}
+            parts: dict[str, Pair] = {place: found[place] for place in told["places"]}
         else:
-            parts = {place: Part(down=tensors.get(f"{place}.down"), up=tensors[f"{place}.up"]) for place in told["places"]}
-        adapter = Adapter(
-            kind=told["kind"],
-            parts=parts,
-            rank=told["rank"],
-            alpha=told["alpha"],
-            scope=Scope(**told["scope"]),
-            provenance=told["provenance"],
-            history=pd.read_json(io.StringIO(json.dumps(told["history"])), orient="records"),
-        )
+            parts = {place: (tensors.get(f"{place}.down"), tensors[f"{place}.up"]) for place in told["places"]}
+        history = pd.read_json(io.StringIO(json.dumps(told["history"])), orient="records")
+        fields = {k: told[k] for k in ("kind", "rank", "alpha", "provenance")} | {"scope": Scope(**told["scope"]), "history": history}
+        return fields, parts, told["key"]
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedStore(f"{record} is not what the workbench wrote ({type(error).__name__}: {error})") from error
-    if adapter.key != told["key"]:
-        raise DamagedStore(f"{weights} does not hold what {RECORD} says: it was changed or damaged")
-    return adapter
-
-
-__all__ = ["CONFIG", "RECORD", "WEIGHTS", "load", "save"]

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.provenance import provenance
 from ..core.seeds import numpy_rng
+from ..core.types import Float
 from ..models import info
 from ..models.differentiable import SITES, Learner
 from ..models.hooks import check_layers
@@ -32,7 +33,7 @@ def train_adapter(
     model: Any,
     prompts: PromptSet,
     *,
-    loss: str | Callable[[Answered], Tensor] = "invariance",
+    loss: str | Callable[[Answered], Any] = "invariance",
     kind: str = "residual",
     rank: int = 2,
     layers: int | Sequence[int] | None = None,
@@ -42,7 +43,7 @@ def train_adapter(
     towards: PromptSet | None = None,
     retain: PromptSet | Sequence[str] | None = None,
     retain_weight: float = 1.0,
-    probe: tuple[Tensor, float] | None = None,
+    probe: tuple[Float[Tensor, " d_model"], float] | None = None,
     read: int | None = None,
     beta: float = 0.1,
     temperature: float = 0.1,
@@ -79,7 +80,8 @@ def train_adapter(
         beta, temperature: Of "dpo" and "spin", and of "infonce".
         validation: Share of identities that are held out to decide when to stop; labels are not used unless the loss uses them.
         batch_tokens: Tokens of a batch, about.
-        plan: How the training goes on; single values as keywords (`steps=120, lr=1e-2, patience=6, …`).
+        plan: How the training goes on.
+        planned: Single values of the plan (`steps=120, lr=1e-2, patience=6, …`).
         on: An adapter, or a change of `unlearn`, that acts all the while: the model with it is what is trained, and is the unchanged one
             of every loss.
         last: Return the last state instead of the best one on validation.

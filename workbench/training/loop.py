@@ -139,8 +139,8 @@ def descend(
 
 
 def train(
-    parameters: Mapping[str, Tensor],
-    losses: Callable[[int], Mapping[str, Tensor]],
+    parameters: Mapping[str, Any],
+    losses: Callable[[int], Mapping[str, Any]],
     validate: Callable[[], Mapping[str, float]],
     plan: Plan,
     *,

@@ -23,7 +23,7 @@ from ..interventions import ablate_everywhere, random_directions
 from ..models import edited, info
 from ..models.hooks import check_layers
 from ..prompts import PromptSet, Split, grouped_split
-from .acting import Change, Words, acting, kind_of, lowest, under
+from .acting import Words, acting, kind_of, lowest, under
 from .adapter import Adapter
 from .depth import knowledge_depth
 from .inside import moved, read_inside, row
@@ -58,7 +58,7 @@ class Survival(Shown):
 
 def survival(
     model: Any,
-    change: Change,
+    change: Any,
     prompts: PromptSet,
     *,
     others: Mapping[str, PromptSet] | None = None,
@@ -141,7 +141,7 @@ def survival(
     return Survival(verdict=verdict, why=why, table=table, provenance=made)
 
 
-def _behaviour(model: Any, change: Change, sets: Mapping[str, PromptSet], progress: bool | None) -> tuple[list[dict[str, Any]], Estimate]:
+def _behaviour(model: Any, change: Any, sets: Mapping[str, PromptSet], progress: bool | None) -> tuple[list[dict[str, Any]], Estimate]:
     """Safe answers before and after, their difference over the same items, and the share of answers that changed (of the first set)."""
     rows: list[dict[str, Any]] = []
     changed: Estimate | None = None
@@ -168,7 +168,7 @@ def _as_before(after: Activations, before: Activations) -> Activations:
     return after.with_column("label", before.rows["label"])
 
 
-def _ablated(model: Any, change: Change, prompts: PromptSet, target: Direction | None, progress: bool | None) -> list[dict[str, Any]]:
+def _ablated(model: Any, change: Any, prompts: PromptSet, target: Direction | None, progress: bool | None) -> list[dict[str, Any]]:
     """Take a direction out of the changed model everywhere, and count answers like those before."""
     if target is None and isinstance(change, Adapter) and change.provenance.get("loss") == "rmu":
         target = direction_of(change, model)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.errors import AnswerTokens, BadInput, TooFew
 from ..core.tables import units_of
+from ..core.types import Float
 from ..models.tokens import answer_tokens, encode, encode_pairs
 from ..prompts import PromptSet
 from ..prompts.unclaimed import without_claim
@@ -49,8 +50,12 @@ class Answered:
     rows: Sequence[int]
 
     @property
-    def odds(self) -> Tensor:
-        """Log-odds of the positive answer, now."""
+    def odds(self) -> Float[Tensor, " item"]:
+        """Log-odds of the positive answer, now.
+
+        Returns:
+            `item`, natural log, with gradients.
+        """
         return self.now[:, 1] - self.now[:, 0]
 
 
@@ -275,14 +280,14 @@ def leash(model: Any, retain: PromptSet | Sequence[str], weight: float) -> tuple
     Raises:
         BadInput: There is nothing to retain.
     """
+    if len(retain) == 0:
+        raise BadInput("retain= is empty: a leash needs prompts or texts")
     if isinstance(retain, PromptSet):
         rows, people = Items(model, retain).rows, [str(x) for x in units_of(retain.to_frame())]
     else:
         ids = encode(model, list(retain))
         rows = [Row(ids=tuple(x), ask=tuple(range(min(3, len(x) - 1), len(x), 4))) for x in ids]
         people = [f"text {i}" for i in range(len(rows))]
-    if not rows:
-        raise BadInput("retain= is empty: a leash needs prompts or texts")
     kept: dict[int, Tensor] = {}
 
     def loss(units: Sequence[int], got: Got) -> Tensor:

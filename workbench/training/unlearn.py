@@ -78,8 +78,8 @@ def unlearn(
         parts: Which matrices of the layer and the two below it; "down" is what an MLP writes with.
         validation: Share of the identities (or texts) that are held out to decide when to stop.
         batch_tokens: Tokens of a batch of each set, about.
-        plan: How the training goes on; single values as keywords (`steps=`, `lr=`). The learning rate of whole matrices is in units of
-            their root mean square.
+        plan: How the training goes on. The learning rate of whole matrices is in units of their root mean square.
+        planned: Single values of the plan (`steps=`, `lr=`).
         place, progress, seed: As for `train_adapter`; the seed draws a random target too.
 
     Returns:
