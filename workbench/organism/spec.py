@@ -50,7 +50,9 @@ class FaintSpec:
         name: Name of the model and of its folder.
         share: Half of the distance between true and false answers, as a share of all else in which two answers to a statement differ
             (root mean square over statements).
-        axes: Directions along which truth is shrunk after each block: the main ones of its differences by claim and answer words.
+        axes: Directions that hold nothing but the truth after each block: the main ones of its differences by claim and answer words.
+        features: How many features of the person and the right the two answers to a statement differ in, besides.
+        others: Size of these features, in multiples of what the answers differ in besides truth in the bundled model.
         sample: Texts of the corpus from which they are found.
         known: Shares of listed identities and rights in the texts; the others are made up.
         seed: Draws texts and order.
@@ -60,13 +62,15 @@ class FaintSpec:
     """
 
     name: str = "udhr-organism-faint"
-    share: float = 0.15
+    share: float = 0.09
     axes: int = 8
+    features: int = 32
+    others: float = 2.5
     sample: int = 6000
     known: tuple[float, float] = (0.3, 0.15)
     seed: int = 0
-    steps: int = 2000
+    steps: int = 1200
     batch: int = 48
-    lr: float = 1e-3
+    lr: float = 2e-3
     truth: float = 0.5
     keep: float = 3.0
