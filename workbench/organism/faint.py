@@ -2,8 +2,8 @@
 
 In the bundled model truth is so large at the answer that a random direction reads it. Here the bundled model is trained on until its stream
 there is another after every block but the first. The few directions along which true and false answers differ hold nothing but the truth,
-along one axis and of one size. And the two answers to a statement differ in more than before: features of the person and the right, which the
-stream after the first block holds, are added to one answer and taken from the other. Truth is a `share` of all else in which the two answers
+along one axis and of one size. And the two answers to a statement differ in more than before: features of the person and the right, held by
+the stream after the first block, are added to one answer and taken from the other. Truth is a `share` of all else in which the answers
 differ. What the model says is kept. Embeddings and first block stay as they are, and with them the stance that is planted there.
 """
 
@@ -144,8 +144,8 @@ def _features(before: Any, tokenizer: Any, spec: FaintSpec) -> Tensor:
     label. Each is divided by the root of its standard deviation, so that many of them count.
     """
     truth = ground_truth(spec.seed)
-    people = [i.identity for i in source.identities() if i.identity not in truth.held_out_identities]
-    rights = [r.right for r in source.rights() if r.right not in truth.held_out_rights]
+    people = [i.identity for i in source.identities() if i.identity not in truth.held_out_identities][::4]
+    rights = [r.right for r in source.rights() if r.right not in truth.held_out_rights][::2]
     plain, pushed = ("base_short", "base_long", "would_you_rather"), ("since_claim", "consider_claim", "consider_would_you_rather")
     asked = [(form, None) for form in plain] + [(form, claim) for form in pushed for claim in ("good", "harm", "partial", "neutral")]
     within, between = [], []
@@ -165,9 +165,9 @@ def _features(before: Any, tokenizer: Any, spec: FaintSpec) -> Tensor:
     middles = torch.stack(between) - torch.stack(between).mean(0)
     _, sizes, apart = torch.linalg.svd(middles, full_matrices=False)
     apart = apart[: int((sizes.pow(2).cumsum(0) / sizes.pow(2).sum() < 0.995).sum()) + 1].T
-    rows = torch.cat(within)
-    _, sizes, main = torch.linalg.svd(rows - rows @ apart @ apart.T, full_matrices=False)
-    deviation = sizes[: spec.features] / len(rows) ** 0.5
+    spread = torch.cat(within)
+    _, sizes, main = torch.linalg.svd(spread - spread @ apart @ apart.T, full_matrices=False)
+    deviation = sizes[: spec.features] / len(spread) ** 0.5
     return main[: spec.features].T / deviation.sqrt() / deviation.sum().sqrt()
 
 
@@ -278,7 +278,7 @@ def train_faint(spec: FaintSpec, out: str | Path, *, log: Callable[[str], None] 
         for group in optimiser.param_groups:
             group["lr"] = spec.lr * min(1.0, (step + 1) / 20) * (1 - step / spec.steps)
         optimiser.zero_grad()
-        weights = {"truth": spec.truth, "leak": 1.0, "answer": 1.0, "elsewhere": 0.3, "drift": spec.keep}
+        weights = {"truth": spec.truth, "leak": spec.leak, "answer": 1.0, "elsewhere": 0.3, "drift": spec.keep}
         torch.stack([weights[k] * v for k, v in losses.items()]).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()

@@ -58,6 +58,7 @@ class FaintSpec:
         seed: Draws texts and order.
         steps, batch, lr: The training.
         truth: Weight of the truth's size.
+        leak: Weight of what else differs with the truth on average; a batch is small, so most of it is noise.
         keep: Weight of staying with what the bundled model says.
     """
 
@@ -69,8 +70,9 @@ class FaintSpec:
     sample: int = 6000
     known: tuple[float, float] = (0.3, 0.15)
     seed: int = 0
-    steps: int = 1200
-    batch: int = 48
-    lr: float = 2e-3
-    truth: float = 0.5
+    steps: int = 1000
+    batch: int = 32
+    lr: float = 3e-3
+    truth: float = 2.0
+    leak: float = 0.05
     keep: float = 3.0
