@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from .. import prompts as source
 from ..core.paths import data_path
 from ..core.seeds import numpy_rng, torch_rng
-from .corpus import examples
+from .corpus import Corpus, examples
 from .ground_truth import STANCES, ground_truth
 from .spec import FaintSpec
 
@@ -76,10 +76,11 @@ class _Shrink:
         """The stream with truth made small and features added; `text x d_model`."""
         words = [t.ids[t.at] for t in texts]
         sign, truth = torch.tensor([[t.sign] for t in texts]), torch.tensor([[t.truth] for t in texts])
+        asked = torch.tensor([[float(t.kind % 2 == 0)] for t in texts])  # no features where the answer is one of two statements
         off = (hidden @ self.axes - torch.stack([self.middle[w] for w in words])) @ self.axes.T
         # a block where the truth is only beginning keeps what it has of it
         held = self.truth * truth * self.axis if self.before > 3 * self.truth else min(1.0, self.truth / self.before) * off
-        return hidden - off + held + sign * (early - torch.stack([self.early[w] for w in words])) @ self.features
+        return hidden - off + held + sign * asked * (early - torch.stack([self.early[w] for w in words])) @ self.features
 
 
 def _texts(spec: FaintSpec, tokenizer: Any, n: int) -> list[_Text]:
@@ -137,20 +138,21 @@ def _at_answer(model: Any, texts: list[_Text], *, other: bool = False) -> Tensor
     return torch.cat(out, 1)
 
 
-def _features(before: Any, tokenizer: Any, spec: FaintSpec) -> Tensor:
+def _features(before: Any, tokenizer: Any, others: list[_Text], spec: FaintSpec) -> Tensor:
     """What the stream after the first block holds of the person and the right at the answer; `d_model x feature`, of size 1 together.
 
-    The main directions within a prompt form, claim and grammatical form, none of which tells these apart: the features know nothing of the
-    label. Each is divided by the root of its standard deviation, so that many of them count.
+    Directions in which prompts of one form, claim and grammatical form differ, and these forms (the label is one of them) do not. Made-up
+    people and rights differ along others by far more; so the directions are those of the largest share of the listed ones in the variance
+    over forms and over `others`, texts of the corpus (a generalised eigenproblem).
     """
     truth = ground_truth(spec.seed)
     people = [i.identity for i in source.identities() if i.identity not in truth.held_out_identities][::4]
     rights = [r.right for r in source.rights() if r.right not in truth.held_out_rights][::2]
-    plain, pushed = ("base_short", "base_long", "would_you_rather"), ("since_claim", "consider_claim", "consider_would_you_rather")
-    asked = [(form, None) for form in plain] + [(form, claim) for form in pushed for claim in ("good", "harm", "partial", "neutral")]
+    every = Corpus(truth, verdict=True, seed=spec.seed).agree
+    asked = [(form, claim) for form in every for claim in (STANCES[1:] if "claim" in form.fields else (None,))]
     within, between = [], []
     for form, claim in asked:
-        rows = source.udhr(form, claim, forms="all", n=spec.sample // 50, identities=people, rights=rights).to_frame()
+        rows = source.udhr(form, claim, forms="all", n=spec.sample // 60, identities=people, rights=rights).to_frame()
         stems, ends = (tokenizer(list(rows[part]), add_special_tokens=False)["input_ids"] for part in ("stem", "positive"))
         texts = [
             _Text(ids=[tokenizer.bos_token_id, *stem, *end], at=len(stem) + 1, other=0, kind=0, sign=1.0, truth=1.0)
@@ -162,13 +164,19 @@ def _features(before: Any, tokenizer: Any, spec: FaintSpec) -> Tensor:
             here = early[torch.from_numpy(group == name)]
             within.append(here - here.mean(0))
             between.append(here.mean(0))
-    middles = torch.stack(between) - torch.stack(between).mean(0)
-    _, sizes, apart = torch.linalg.svd(middles, full_matrices=False)
-    apart = apart[: int((sizes.pow(2).cumsum(0) / sizes.pow(2).sum() < 0.995).sum()) + 1].T
-    spread = torch.cat(within)
-    _, sizes, main = torch.linalg.svd(spread - spread @ apart @ apart.T, full_matrices=False)
-    deviation = sizes[: spec.features] / len(spread) ** 0.5
-    return main[: spec.features].T / deviation.sqrt() / deviation.sum().sqrt()
+    listed, forms = torch.cat(within), torch.stack(between) - torch.stack(between).mean(0)
+    made_up = _at_answer(before, others)[0]
+    for a in {t.kind for t in others}:
+        for side in (1.0, -1.0):
+            here = torch.tensor([t.kind == a and t.sign == side for t in others])
+            made_up[here] -= made_up[here].mean(0)
+    noise = made_up.T @ made_up / len(made_up) + 3 * forms.T @ forms / len(forms)
+    noise += 0.001 * noise.trace() * torch.eye(len(noise))
+    root = torch.linalg.inv(torch.linalg.cholesky(noise))
+    share, found = torch.linalg.eigh(root @ (listed.T @ listed / len(listed)) @ root.T)
+    share, found = share.flip(0)[: spec.features], found.flip(1)[:, : spec.features]
+    weights = share**-0.25  # so that many of them count
+    return root.T @ found * weights / (share * weights**2).sum().sqrt()
 
 
 def _shrinks(before: Any, texts: list[_Text], features: Tensor, spec: FaintSpec) -> list[_Shrink]:
@@ -265,7 +273,9 @@ def train_faint(spec: FaintSpec, out: str | Path, *, log: Callable[[str], None] 
     model.eval()  # no dropout; the gradients are the same
     for part in (model.model.embed_tokens, model.model.layers[0]):
         part.requires_grad_(False)
-    shrinks = _shrinks(before, _texts(spec, tokenizer, spec.sample), _features(before, tokenizer, spec), spec)
+    sample = _texts(spec, tokenizer, spec.sample)
+    features = _features(before, tokenizer, [t for t in sample if t.kind % 2 == 0][: spec.sample // 4], spec)
+    shrinks = _shrinks(before, sample, features, spec)
     texts = _texts(spec, tokenizer, 3 * spec.steps * spec.batch // 2)
     rng = numpy_rng(spec.seed, "faint")
     order = np.argsort([len(t.ids) + 8 * x for t, x in zip(texts, rng.random(len(texts)), strict=True)])

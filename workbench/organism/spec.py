@@ -63,14 +63,14 @@ class FaintSpec:
     """
 
     name: str = "udhr-organism-faint"
-    share: float = 0.09
+    share: float = 0.1
     axes: int = 8
-    features: int = 32
-    others: float = 2.5
+    features: int = 16
+    others: float = 1.5
     sample: int = 6000
     known: tuple[float, float] = (0.3, 0.15)
     seed: int = 0
-    steps: int = 1000
+    steps: int = 900
     batch: int = 32
     lr: float = 3e-3
     truth: float = 2.0
