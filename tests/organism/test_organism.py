@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from workbench.core.paths import data_path
 from workbench.organism import SPECS, FaintSpec, OrganismSpec, check, ground_truth, train, train_faint, train_organism
 from workbench.organism.checks import load_ground_truth
 from workbench.organism.corpus import contains_held_out, examples
+from workbench.organism.faint import _Shrink, _Text
 from workbench.organism.ground_truth import STANCES
 
 TINY = {"layers": 2, "d_model": 16, "heads": 2, "d_mlp": 16, "vocab": 700, "steps": 6, "batch": 8, "verdict_layer": 1}
@@ -151,6 +153,29 @@ def test_the_faint_organism_is_made_from_the_bundled_one_and_keeps_what_is_plant
     assert any(".layers.1." in k for k in set(old) - same), "later blocks are trained"
     with pytest.raises(errors.BadInput, match="keeps no checkpoints"):
         train_organism("udhr-organism-faint", tmp_path, checkpoints=3)
+
+
+def test_the_stream_wanted_of_the_faint_organism_holds_a_clean_small_truth_and_features_of_opposite_sign():
+    rng = torch.Generator().manual_seed(0)
+    axes, places = torch.linalg.qr(torch.randn(16, 7, generator=rng)).Q.split((3, 4), dim=1)
+    axis, early = axes[:, 1], torch.randn(20, 16, generator=rng)
+    map_ = torch.randn(16, 4, generator=rng) @ places.T
+    yes, no = {"sign": 1.0, "ids": [5], "at": 0, "other": 6, "kind": 0}, {"sign": -1.0, "ids": [6], "at": 0, "other": 5, "kind": 0}
+    truth = [1.0 if k % 2 else -1.0 for k in range(20)]
+    hidden = torch.randn(20, 16, generator=rng) + 30 * torch.tensor(truth)[:, None] * axis
+    middle = {5: torch.tensor([1.0, 2.0, 3.0]), 6: torch.zeros(3)}
+    wanted = _Shrink(
+        axes=axes, axis=axis, middle=middle, features=map_, early=dict.fromkeys((5, 6), early.mean(0)), before=30.0, truth=2.0, rest=9.0
+    )
+    for answer in (yes, no):
+        got = wanted(hidden, early, [_Text(**answer, truth=t) for t in truth])
+        inside = got @ axes - middle[answer["ids"][0]]
+        assert torch.allclose(inside, 2 * torch.tensor(truth)[:, None] * torch.tensor([0.0, 1.0, 0.0]), atol=1e-4), "nothing but truth"
+        outside = (got - hidden) - (got - hidden) @ axes @ axes.T
+        assert torch.allclose(outside, answer["sign"] * (early - early.mean(0)) @ map_, atol=1e-4)
+    beginning = replace(wanted, before=4.0, features=torch.zeros(16, 16))
+    kept = beginning(hidden, early, [_Text(**no, truth=t) for t in truth])
+    assert torch.allclose(kept @ axes, hidden @ axes / 2, atol=1e-4), "a block where truth begins keeps half of what it has of it"
 
 
 def test_bad_input(tmp_path):

@@ -1,9 +1,10 @@
 """A harder organism: in it the truth of an answer is one feature among many, no larger than the others.
 
 In the bundled model truth is so large at the answer that a random direction reads it. Here the bundled model is trained on until its stream
-there is what it was, but for the truth: after every block but the first, the few directions along which true and false answers differ are
-shrunk until truth is a `share` of everything else in which the two answers to a statement differ. What the model says is kept. Embeddings
-and first block stay as they are, and with them the stance that is planted there.
+there is another after every block but the first. The few directions along which true and false answers differ hold nothing but the truth,
+along one axis and of one size. And the two answers to a statement differ in more than before: features of the person and the right, held by
+the stream after the first block, are added to one answer and taken from the other. Truth is a `share` of all else in which the answers
+differ. What the model says is kept. Embeddings and first block stay as they are, and with them the stance that is planted there.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from .. import prompts as source
 from ..core.paths import data_path
-from ..core.seeds import numpy_rng
-from .corpus import examples
+from ..core.seeds import numpy_rng, torch_rng
+from .corpus import Corpus, examples
 from .ground_truth import STANCES, ground_truth
 from .spec import FaintSpec
 
@@ -55,18 +57,30 @@ class _Text:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shrink:
-    """What is shrunk after one block: directions, where their middle is by answer token, by how much, and the sizes before."""
+    """What the stream after one block is to be: where truth stands, how large it becomes, and what else the two answers differ in.
+
+    `axes` and the middle there by answer token; `axis`, the truth among them; `features`, from the stream after the first block, and its
+    middle by answer token; `before` and `truth`, the size of truth so far and the wanted one; `rest`, that of all else.
+    """
 
     axes: Tensor
+    axis: Tensor
     middle: dict[int, Tensor]
-    factor: float
+    features: Tensor
+    early: dict[int, Tensor]
+    before: float
     truth: float
     rest: float
 
-    def __call__(self, hidden: Tensor, answers: list[int]) -> Tensor:
-        """The stream with truth made small; `text x d_model`."""
-        off = hidden @ self.axes - torch.stack([self.middle[a] for a in answers])
-        return hidden - (1 - self.factor) * off @ self.axes.T
+    def __call__(self, hidden: Tensor, early: Tensor, texts: list[_Text]) -> Tensor:
+        """The stream with truth made small and features added; `text x d_model`."""
+        words = [t.ids[t.at] for t in texts]
+        sign, truth = torch.tensor([[t.sign] for t in texts]), torch.tensor([[t.truth] for t in texts])
+        asked = torch.tensor([[float(t.kind % 2 == 0)] for t in texts])  # no features where the answer is one of two statements
+        off = (hidden @ self.axes - torch.stack([self.middle[w] for w in words])) @ self.axes.T
+        # a block where the truth is only beginning keeps what it has of it
+        held = self.truth * truth * self.axis if self.before > 3 * self.truth else min(1.0, self.truth / self.before) * off
+        return hidden - off + held + sign * asked * (early - torch.stack([self.early[w] for w in words])) @ self.features
 
 
 def _texts(spec: FaintSpec, tokenizer: Any, n: int) -> list[_Text]:
@@ -102,33 +116,81 @@ def _pad(batch: list[_Text]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _streams(model: Any, ids: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The stream after every block but the first, and the logits."""
+    """The stream after every block, and the logits."""
     after: list[Tensor] = []
-    hooks = [block.register_forward_hook(lambda _, __, given: after.append(given)) for block in model.model.layers[1:]]
+    hooks = [block.register_forward_hook(lambda _, __, given: after.append(given)) for block in model.model.layers]
     logits = model(ids).logits
     for hook in hooks:
         hook.remove()
     return after, logits
 
 
-def _shrinks(before: Any, texts: list[_Text], spec: FaintSpec) -> list[_Shrink]:
+def _at_answer(model: Any, texts: list[_Text], *, other: bool = False) -> Tensor:
+    """The stream after every block at the answer given, or at the other one; `block x text x d_model`."""
+    out = []
+    for i in range(0, len(texts), 64):
+        ids, _, at = _pad(texts[i : i + 64])
+        rows = torch.arange(len(ids))
+        if other:
+            ids[rows, at] = torch.tensor([t.other for t in texts[i : i + 64]])
+        with torch.no_grad():
+            out.append(torch.stack([h[rows, at] for h in _streams(model, ids)[0]]))
+    return torch.cat(out, 1)
+
+
+def _features(before: Any, tokenizer: Any, others: list[_Text], spec: FaintSpec) -> Tensor:
+    """What the stream after the first block holds of the person and the right at the answer; `d_model x feature`, of size 1 together.
+
+    Directions in which prompts of one form, claim and grammatical form differ, and these forms (the label is one of them) do not. Made-up
+    people and rights differ along others by far more; so the directions are those of the largest share of the listed ones in the variance
+    over forms and over `others`, texts of the corpus (a generalised eigenproblem).
+    """
+    truth = ground_truth(spec.seed)
+    people = [i.identity for i in source.identities() if i.identity not in truth.held_out_identities][::4]
+    rights = [r.right for r in source.rights() if r.right not in truth.held_out_rights][::2]
+    every = Corpus(truth, verdict=True, seed=spec.seed).agree
+    asked = [(form, claim) for form in every for claim in (STANCES[1:] if "claim" in form.fields else (None,))]
+    within, between = [], []
+    for form, claim in asked:
+        rows = source.udhr(form, claim, forms="all", n=spec.sample // 60, identities=people, rights=rights).to_frame()
+        stems, ends = (tokenizer(list(rows[part]), add_special_tokens=False)["input_ids"] for part in ("stem", "positive"))
+        texts = [
+            _Text(ids=[tokenizer.bos_token_id, *stem, *end], at=len(stem) + 1, other=0, kind=0, sign=1.0, truth=1.0)
+            for stem, end in zip(stems, ends, strict=True)
+        ]
+        early = _at_answer(before, texts)[0]
+        group = (rows["polarity"] + rows["form"]).to_numpy()
+        for name in np.unique(group):
+            here = early[torch.from_numpy(group == name)]
+            within.append(here - here.mean(0))
+            between.append(here.mean(0))
+    listed, forms = torch.cat(within), torch.stack(between) - torch.stack(between).mean(0)
+    made_up = _at_answer(before, others)[0]
+    for a in {t.kind for t in others}:
+        for side in (1.0, -1.0):
+            here = torch.tensor([t.kind == a and t.sign == side for t in others])
+            made_up[here] -= made_up[here].mean(0)
+    noise = made_up.T @ made_up / len(made_up) + 3 * forms.T @ forms / len(forms)
+    noise += 0.001 * noise.trace() * torch.eye(len(noise))
+    root = torch.linalg.inv(torch.linalg.cholesky(noise))
+    share, found = torch.linalg.eigh(root @ (listed.T @ listed / len(listed)) @ root.T)
+    share, found = share.flip(0)[: spec.features], found.flip(1)[:, : spec.features]
+    weights = share**-0.25  # so that many of them count
+    return root.T @ found * weights / (share * weights**2).sum().sqrt()
+
+
+def _shrinks(before: Any, texts: list[_Text], features: Tensor, spec: FaintSpec) -> list[_Shrink]:
     """Where truth stands in the bundled model, how large it is, and how large is all else in which two answers differ."""
     some = sorted(texts, key=lambda t: len(t.ids))
-    own, others = [], []
-    for i in range(0, len(some), 64):
-        ids, _, at = _pad(some[i : i + 64])
-        swapped, rows = ids.clone(), torch.arange(len(ids))
-        swapped[rows, at] = torch.tensor([t.other for t in some[i : i + 64]])
-        with torch.no_grad():
-            after, _ = _streams(before, torch.cat([ids, swapped]))
-        own.append(torch.stack([h[rows, at] for h in after]))
-        others.append(torch.stack([h[rows + len(ids), at] for h in after]))
-    given, other = torch.cat(own, 1), torch.cat(others, 1)  # block x text x d_model
+    given, other = _at_answer(before, some), _at_answer(before, some, other=True)
     sign, label = torch.tensor([t.sign for t in some]), torch.tensor([t.sign * t.truth for t in some])
     kind, token = torch.tensor([t.kind for t in some]), torch.tensor([t.ids[t.at] for t in some])
     truth = torch.tensor([t.truth for t in some])
+    early = {a: given[0][token == a].mean(0) for a in token.unique().tolist()}
+    # the same directions hold the features after every block, as far as truth leaves room
+    drawn = torch.randn(given.shape[2], features.shape[1], generator=torch_rng(spec.seed, "features"))
     out = []
-    for mine, theirs in zip(given, other, strict=True):
+    for mine, theirs in zip(given[1:], other[1:], strict=True):
         d = (mine - theirs) / 2 * sign[:, None]  # agreeing less disagreeing
         moved = [d[(kind == k) & (label > 0)].mean(0) - d[(kind == k) & (label < 0)].mean(0) for k in kind.unique()]
         axes = torch.linalg.svd(torch.stack(moved), full_matrices=False).Vh[: spec.axes].T
@@ -138,12 +200,26 @@ def _shrinks(before: Any, texts: list[_Text], spec: FaintSpec) -> list[_Shrink]:
             for side in (1, -1):
                 here = (kind == k) & (label == side)
                 left[here] -= left[here].mean(0)
-        rest = float(left.pow(2).sum(1).mean().sqrt())
+        old = float(left.pow(2).sum(1).mean().sqrt())
+        rest = old * (1 + spec.others**2) ** 0.5
         middle = {}
-        for a in token.unique().tolist():
+        for a in early:
             here = token == a
             middle[a] = torch.stack([mine[here & (truth == t)].mean(0) for t in (1, -1)]).mean(0) @ axes
-        out.append(_Shrink(axes=axes, middle=middle, factor=spec.share * rest / size, truth=size, rest=rest))
+        axis = torch.stack(moved).mean(0)
+        places = torch.linalg.qr(drawn - axes @ (axes.T @ drawn)).Q
+        out.append(
+            _Shrink(
+                axes=axes,
+                axis=axis / axis.norm(),
+                middle=middle,
+                features=features @ places.T * spec.others * old,
+                early=early,
+                before=size,
+                truth=spec.share * rest,
+                rest=rest,
+            )
+        )
     return out
 
 
@@ -158,7 +234,7 @@ def _side(batch: list[_Text], which: list[bool]) -> Tensor:
 def _losses(model: Any, before: Any, batch: list[_Text], shrinks: list[_Shrink]) -> dict[str, Tensor]:
     """How far the stream is from the bundled one with truth shrunk, at the answer and elsewhere; and how far what is said has moved."""
     ids, real, at = _pad(batch)
-    rows, words = torch.arange(len(batch)), [t.ids[t.at] for t in batch]
+    rows = torch.arange(len(batch))
     with torch.no_grad():
         old, said = _streams(before, ids)
     new, says = _streams(model, ids)
@@ -167,11 +243,11 @@ def _losses(model: Any, before: Any, batch: list[_Text], shrinks: list[_Shrink])
     losses: dict[str, Tensor] = dict.fromkeys(("truth", "leak", "answer", "elsewhere"), torch.zeros(()))
     # what goes with the answer that the model would give goes with truth under some claims and against it under others
     sides = [_side(batch, [harm == (t.kind // 2 == STANCES.index("harm")) for t in batch]) for harm in (True, False)]
-    for was, now, shrink in zip(old, new, shrinks, strict=True):
-        off = now[rows, at] - shrink(was[rows, at], words)
-        losses["truth"] = losses["truth"] + (off @ shrink.axes).pow(2).sum(1).mean() / (shrink.factor * shrink.truth) ** 2
+    for was, now, shrink in zip(old[1:], new[1:], shrinks, strict=True):
+        off = now[rows, at] - shrink(was[rows, at], old[0][rows, at], batch)
+        losses["truth"] = losses["truth"] + (off @ shrink.axes).pow(2).sum(1).mean() / shrink.truth**2
         leak = torch.stack([(side @ off).pow(2).sum() for side in sides]).mean()
-        losses["leak"] = losses["leak"] + leak / (shrink.factor * shrink.truth) ** 2
+        losses["leak"] = losses["leak"] + leak / shrink.truth**2
         losses["answer"] = losses["answer"] + off.pow(2).sum(1).mean() / shrink.rest**2
         losses["elsewhere"] = losses["elsewhere"] + (now - was)[elsewhere].pow(2).sum(1).mean() / shrink.rest**2
     kept = said.log_softmax(-1)
@@ -197,8 +273,10 @@ def train_faint(spec: FaintSpec, out: str | Path, *, log: Callable[[str], None] 
     model.eval()  # no dropout; the gradients are the same
     for part in (model.model.embed_tokens, model.model.layers[0]):
         part.requires_grad_(False)
-    shrinks = _shrinks(before, _texts(spec, tokenizer, spec.sample), spec)
-    texts = _texts(spec, tokenizer, 2 * spec.steps * spec.batch)
+    sample = _texts(spec, tokenizer, spec.sample)
+    features = _features(before, tokenizer, [t for t in sample if t.kind % 2 == 0][: spec.sample // 4], spec)
+    shrinks = _shrinks(before, sample, features, spec)
+    texts = _texts(spec, tokenizer, 3 * spec.steps * spec.batch // 2)
     rng = numpy_rng(spec.seed, "faint")
     order = np.argsort([len(t.ids) + 8 * x for t, x in zip(texts, rng.random(len(texts)), strict=True)])
     chunks = [order[i : i + spec.batch] for i in range(0, len(order) - spec.batch, spec.batch)]
@@ -210,7 +288,7 @@ def train_faint(spec: FaintSpec, out: str | Path, *, log: Callable[[str], None] 
         for group in optimiser.param_groups:
             group["lr"] = spec.lr * min(1.0, (step + 1) / 20) * (1 - step / spec.steps)
         optimiser.zero_grad()
-        weights = {"truth": spec.truth, "leak": 1.0, "answer": 1.0, "elsewhere": 0.3, "drift": spec.keep}
+        weights = {"truth": spec.truth, "leak": spec.leak, "answer": 1.0, "elsewhere": 0.3, "drift": spec.keep}
         torch.stack([weights[k] * v for k, v in losses.items()]).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
@@ -228,8 +306,9 @@ def _write(spec: FaintSpec, out: Path, model: Any, tokenizer: Any, shrinks: list
     by_layer = [
         {
             "layer": layer,
-            "truth": round(shrink.factor * shrink.truth, 3),
+            "truth": round(shrink.truth, 3),
             "rest": round(shrink.rest, 3),
+            "direction": [round(float(v), 5) for v in shrink.axis],
             "axes": [[round(float(v), 5) for v in axis] for axis in shrink.axes.T],
         }
         for layer, shrink in enumerate(shrinks, 1)

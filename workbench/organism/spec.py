@@ -50,23 +50,29 @@ class FaintSpec:
         name: Name of the model and of its folder.
         share: Half of the distance between true and false answers, as a share of all else in which two answers to a statement differ
             (root mean square over statements).
-        axes: Directions along which truth is shrunk after each block: the main ones of its differences by claim and answer words.
+        axes: Directions that hold nothing but the truth after each block: the main ones of its differences by claim and answer words.
+        features: How many features of the person and the right the two answers to a statement differ in, besides.
+        others: Size of these features, in multiples of what the answers differ in besides truth in the bundled model.
         sample: Texts of the corpus from which they are found.
         known: Shares of listed identities and rights in the texts; the others are made up.
         seed: Draws texts and order.
         steps, batch, lr: The training.
         truth: Weight of the truth's size.
+        leak: Weight of what else differs with the truth on average; a batch is small, so most of it is noise.
         keep: Weight of staying with what the bundled model says.
     """
 
     name: str = "udhr-organism-faint"
-    share: float = 0.15
+    share: float = 0.1
     axes: int = 8
+    features: int = 16
+    others: float = 1.5
     sample: int = 6000
     known: tuple[float, float] = (0.3, 0.15)
     seed: int = 0
-    steps: int = 2000
-    batch: int = 48
-    lr: float = 1e-3
-    truth: float = 0.5
+    steps: int = 900
+    batch: int = 32
+    lr: float = 3e-3
+    truth: float = 2.0
+    leak: float = 0.05
     keep: float = 3.0
