@@ -206,7 +206,8 @@ def count_table(trained: TrainedToys, restarts: int = 1) -> pd.DataFrame:
         trained, restarts: As for `feature_table`.
 
     Returns:
-        `activation, sparsity, metric, value, low, high, n, note`; the metrics are `represented`, `superposed` (features), `per feature` and `loss`.
+        `activation, sparsity, metric, value, low, high, n, note`; the metrics are `represented` and `superposed` (features),
+        `per feature` and `loss`.
     """
     keep = best_of(trained, restarts)
     w, what = trained.weights[keep], states(trained.weights[keep])
@@ -324,7 +325,8 @@ def pair_table(trained: TrainedToys, restarts: int = 1) -> pd.DataFrame:
         restarts: Starts of a replicate; the best counts.
 
     Returns:
-        `sets, pair, metric, value, low, high, n, note`: the mean cosine and its mean size, `within` the pairs 0 and 1, 2 and 3, … and `across` them.
+        `sets, pair, metric, value, low, high, n, note`: the mean cosine and its mean size, `within` the pairs 0 and 1, 2 and 3, …
+        and `across` them.
     """
     unit = _unit(trained.weights[best_of(trained, restarts)])
     cosine = unit.mT @ unit

@@ -5,8 +5,8 @@ A toy model squeezes n features through m < n dimensions and gives them back,
     x' = ReLU(W^T W x + b)        (linear: without the ReLU)
     loss = mean over x of sum_i I_i (x_i - x'_i)^2
 
-where feature i is absent (0) with probability S, the sparsity, and uniform on 0 to 1 otherwise, and I_i is its importance. All instances of a
-grid are trained as one tensor program. Instances of one seed see the same draws: the one number u of a feature and an example gives
+where feature i is absent (0) with probability S, the sparsity, and uniform on 0 to 1 otherwise, and I_i is its importance. All instances
+of a grid are trained as one tensor program. Instances of one seed see the same draws: the one number u of a feature and an example gives
 max(0, u - S) / (1 - S) at every sparsity, which is 0 with probability S and uniform otherwise. So an instance's result does not depend
 on which others are trained beside it.
 

@@ -111,7 +111,8 @@ def phase(table: pd.DataFrame, title: str = "What becomes of the last feature?")
     """Draw the phase diagram: the commonest state of a feature by density and relative importance, a panel per toy.
 
     Args:
-        table: `panel, density, importance, state, value, n`: the share of replicates in each state ("absent", "superposed", "own dimension").
+        table: `panel, density, importance, state, value, n`: the share of replicates in each state ("absent", "superposed",
+            "own dimension").
         title: Of the figure.
     """
     panels = list(dict.fromkeys(table["panel"]))

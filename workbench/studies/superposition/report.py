@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 draw = recipes("superposition")
 HIDDEN = 5
 CONVENTION = (
-    "A feature is represented where its column of W has a length of 0.5 or more, and superposed where, besides, the squared overlaps of the "
-    "others with it sum to 0.5 or more. Sparsity is the probability that a feature is absent; density is 1 minus that."
+    "A feature is represented where its column of W has a length of 0.5 or more, and superposed where, besides, the squared overlaps of "
+    "the others with it sum to 0.5 or more. Sparsity is the probability that a feature is absent; density is 1 minus that."
 )
 LIMITS = (
     "Toy models are trained to give their input back. That features of a language model lie as these do is the paper's conjecture, and no "
     "result of this study.",
-    "Intervals are over replicates: other first weights and other examples of the same toy. A replicate of several starts is the one of lowest "
-    "loss on fresh examples.",
+    "Intervals are over replicates: other first weights and other examples of the same toy. A replicate of several starts is the one of "
+    "lowest loss on fresh examples.",
     "Where no replicate differs there is no interval: the table says so.",
 )
 
@@ -81,7 +81,8 @@ def _counted(run: Run) -> list[Finding]:
     return [
         Finding(
             f"Linear: Without a ReLU {linear['value'].min():.2f} to {linear['value'].max():.2f} of 20 features are represented in {HIDDEN} "
-            f"dimensions at every sparsity (n={span(linear)} replicates), {_yes(true['linear'])}: the most important ones, without superposition.",
+            f"dimensions at every sparsity (n={span(linear)} replicates), {_yes(true['linear'])}: the most important ones, without "
+            "superposition.",
             "counts",
             "features",
         ),
@@ -155,14 +156,14 @@ def report(run: Run, study: Superposition) -> Report:
             name="per_feature",
             table="per_feature",
             drawing=draw.per_feature(tables["per_feature"]),
-            caption=f"60 equally important features in 12 dimensions; {over}.",
+            caption=f"30 equally important features in 6 dimensions; {over}.",
         ),
         Panel(
             name="phase",
             table="phases",
             drawing=draw.phase(tables["phases"]),
-            caption="Colour: the commonest state of the last feature; a number is its share where replicates differ. Point at a cell for all "
-            f"shares; the table has their 95 % intervals. n={study.set.replicates} replicates of {study.set.restarts} starts per cell.",
+            caption="Colour: the commonest state of the last feature; a number is its share where replicates differ. Point at a cell for "
+            f"all shares; the table has their 95 % intervals. n={study.set.replicates} replicates of {study.set.restarts} starts per cell.",
         ),
         Panel(
             name="arrangements",
@@ -175,8 +176,8 @@ def report(run: Run, study: Superposition) -> Report:
             name="pairs",
             table="pairs",
             drawing=draw.pairs(pick(tables["pairs"], metric="cosine")),
-            caption="Four features in two dimensions: correlated pairs are present together, of an anticorrelated pair one is. Each feature is "
-            f"absent in 90 %. {over[0].upper()}{over[1:]}, n={study.set.replicates}.",
+            caption="Four features in two dimensions: correlated pairs are present together, of an anticorrelated pair one is. Each "
+            f"feature is absent in 90 %. {over[0].upper()}{over[1:]}, n={study.set.replicates}.",
         ),
     ]
     return Report(
@@ -187,7 +188,7 @@ def report(run: Run, study: Superposition) -> Report:
         convention=CONVENTION,
         limits=LIMITS,
         made=[
-            "Each toy gives n features back through m dimensions, x' = ReLU(WᵀW x + b), trained with Adam on fresh examples; hundreds are trained "
-            "as one batch."
+            "Each toy gives n features back through m dimensions, x' = ReLU(WᵀW x + b), trained with Adam on fresh examples; hundreds are "
+            "trained as one batch."
         ],
     )

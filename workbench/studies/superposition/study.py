@@ -29,7 +29,7 @@ FALLING = [0.7**k for k in range(20)]  # importances; 20 features in 5 dimension
 DIMENSIONS = 5
 SPARSITIES = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99)
 CURVE = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
-MANY, FEW = 60, 12  # features and dimensions of the curve
+MANY, FEW = 30, 6  # features and dimensions of the curve
 EQUAL = ((3, 2), (5, 2), (8, 3))  # features and dimensions
 LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
 PAIRED = {"independent": 0.9, "correlated": 0.9, "anticorrelated": 0.8}  # each feature is then absent in 90 %
@@ -52,7 +52,7 @@ class SuperpositionSettings:
     restarts: int = 4
     steps: int = 2000
     batch: int = 256
-    points: int = 9
+    points: int = 7
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Superposition:
 
     def curve(self) -> pd.DataFrame:
         """Dimensions per feature where all features matter equally."""
-        trained = self._train(FEW, CURVE, [[1.0] * MANY], activations=("relu", "linear"))
+        trained = self._train(FEW, CURVE, [[1.0] * MANY], activations=("relu", "linear"), steps=self.set.steps // 2 or 1)
         table = count_table(trained)
         return table[table["metric"] == "per feature"]
 
@@ -123,7 +123,7 @@ def compute(models: Mapping[str, ModelHandle], settings: SuperpositionSettings, 
     """Run every step."""
     study = Superposition(settings, run)
     run.table(("counts", "features", "weights"), make=study.falling, doing="20 features in 5 dimensions, by sparsity")
-    run.table("per_feature", make=study.curve, doing="dimensions per feature, 60 in 12")
+    run.table("per_feature", make=study.curve, doing=f"dimensions per feature, {MANY} in {FEW}")
     run.table("phases", make=study.phases, doing="phase diagrams")
     run.table("arrangements", make=study.arrangements, doing="arrangements of equally important features")
     run.table("pairs", make=study.pairs, doing="features that go together")
