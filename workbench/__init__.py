@@ -76,6 +76,8 @@ _WHERE = {
     "attribution_error": "interventions",
     "top_tokens": "interventions",
     "project_tokens": "interventions",
+    "Dictionary": "features",
+    "train_dictionary": "features",
     "run_study": "runs",
     "run_sweep": "runs",
     "Sweep": "runs",
@@ -93,6 +95,7 @@ _ROOMS = (
     "core",
     "directions",
     "evaluation",
+    "features",
     "figures",
     "interventions",
     "models",
@@ -105,7 +108,21 @@ _ROOMS = (
 __all__ = [*_ROOMS, *_WHERE]
 
 if TYPE_CHECKING:
-    from . import activations, core, directions, evaluation, figures, interventions, models, organism, probes, prompts, runs, studies
+    from . import (
+        activations,
+        core,
+        directions,
+        evaluation,
+        features,
+        figures,
+        interventions,
+        models,
+        organism,
+        probes,
+        prompts,
+        runs,
+        studies,
+    )
     from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
     from .directions import (
         Direction,
@@ -129,6 +146,7 @@ if TYPE_CHECKING:
         multiple_choice,
         steerability,
     )
+    from .features import Dictionary, train_dictionary
     from .interventions import (
         VectorSet,
         ablate,
