@@ -78,6 +78,7 @@ _WHERE = {
     "project_tokens": "interventions",
     "Dictionary": "features",
     "train_dictionary": "features",
+    "decompose": "features",
     "run_study": "runs",
     "run_sweep": "runs",
     "Sweep": "runs",
@@ -146,7 +147,7 @@ if TYPE_CHECKING:
         multiple_choice,
         steerability,
     )
-    from .features import Dictionary, train_dictionary
+    from .features import Dictionary, decompose, train_dictionary
     from .interventions import (
         VectorSet,
         ablate,

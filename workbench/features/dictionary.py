@@ -49,8 +49,8 @@ class Dictionary(Shown):
         bias: b_dec.
         vectors: Further parameters, one number per latent: `b_enc`, `threshold`, `b_gate`, `b_mag`, `r_mag`, as the kind needs.
         k: Latents per row, for "topk".
-        normalisation: Of each row before it is encoded, undone after it is decoded: "none", "layer_norm" (mean 0 and standard deviation 1) or
-            "constant_norm_rescale" (length sqrt(d_in)).
+        normalisation: Of each row before it is encoded, undone after it is decoded: "none", "layer_norm" (mean 0 and standard deviation
+            1) or "constant_norm_rescale" (length sqrt(d_in)).
         subtract: Whether b_dec is subtracted from the input.
         rescale: Whether pre-activations are multiplied by the norms of the latents' directions, and activations divided by them ("topk").
         trained_as: The architecture that was trained, where it is read as another ("batchtopk" is read as "jumprelu").

@@ -56,8 +56,8 @@ def read(source: str, id: str = "") -> dict[str, Any]:
         return _read_folder(folder / id if id else folder)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise UnknownName(
-            f"no dictionary {source!r}: neither a folder that is here, nor 'bundled', nor a repository of the hub (OWNER/NAME). The names of "
-            "SAELens's releases stand for repositories: give the repository, and the folder in it as id="
+            f"no dictionary {source!r}: neither a folder that is here, nor 'bundled', nor a repository of the hub (OWNER/NAME). The names "
+            "of SAELens's releases stand for repositories: give the repository, and the folder in it as id="
         )
     return _read_folder(_fetched(source, id))
 
@@ -134,8 +134,8 @@ def arguments(cfg: Mapping[str, Any], state: Mapping[str, Tensor], *, name: str 
     normalisation = cfg.get("normalize_activations") or "none"
     if normalisation in ("expected_average_only_in", "covariance_whitening", True):
         raise BadInput(
-            f"{name}: activations were normalised by {normalisation!r}, and the file does not hold by what. Fold it into the weights where it "
-            "was trained (SAELens does at the end of training), and save it again"
+            f"{name}: activations were normalised by {normalisation!r}, and the file does not hold by what. Fold it into the weights "
+            "where it was trained (SAELens does at the end of training), and save it again"
         )
     if cfg.get("reshape_activations", "none") != "none":
         raise BadInput(f"{name}: its heads are to be joined ({cfg['reshape_activations']}), which is not read here")

@@ -39,14 +39,16 @@ def fit_dictionary(
 ) -> Dictionary:
     """Train a dictionary on rows of activations with SAELens's trainer.
 
-    Rows are scaled to a mean length of sqrt(d_in) for training; the scale is folded into the weights at the end. b_dec begins at their mean.
+    Rows are scaled to a mean length of sqrt(d_in) for training; the scale is folded into the weights at the end. b_dec begins at their
+    mean.
 
     Args:
         rows: Activations in raw units.
         kind: "standard" (L1), "gated", "topk", "batchtopk", "jumprelu" or "matryoshka".
         width: Number of latents.
         k: Latents per row ("topk"), or on average ("batchtopk", "matryoshka").
-        penalty: Coefficient of the sparsity loss of the other kinds, for rows of length sqrt(d_in); raising it leaves fewer latents per row.
+        penalty: Coefficient of the sparsity loss of the other kinds, for rows of length sqrt(d_in); raising it leaves fewer latents per
+            row.
         steps, batch: Steps of training, and rows per step.
         rate: Learning rate of Adam.
         seed: Draws first weights and the order of the rows.
