@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.core.show import visible
-from workbench.figures import claims, geometry, patching, probes, steering, superposition, surfaces, sweep, udhr
+from workbench.figures import claims, features, geometry, patching, probes, steering, superposition, surfaces, sweep, udhr
 
 Names = Sequence[str]
 
@@ -220,6 +220,14 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: steering.sweep(every(behaviour=n, line=["1"], layer=[0, 1]), n[0]),
         lambda n: steering.sweep(every(behaviour=["b"], line=n, layer=[0, 1]), n[0]),
     ],
+    "features.explained": [
+        lambda n: features.explained(every(direction=n[:3], subject=["direction"], latents=[1, 8])),
+        lambda n: features.explained(every(direction=["d"], subject=n, latents=[1, 8]), n[0]),
+    ],
+    "features.quality": [
+        lambda n: features.quality(every(dictionary=n, metric=["m"])),
+        lambda n: features.quality(every(dictionary=["seed 0"], metric=n[:3])),
+    ],
     "superposition.gram": [lambda n: _gram(n[0])],
     "superposition.per_feature": [lambda n: superposition.per_feature(every(activation=n, sparsity=[0.0, 0.5]))],
     "superposition.phase": [lambda n: superposition.phase(every(panel=n[:1], density=[0.1, 1.0], importance=[1.0], state=superposition.STATES), n[1])],
@@ -258,7 +266,7 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
 # where a case shows only so many of the names
 SHOWN = {
     "geometry.plane 0": 2, "geometry.cross 1": 3, "geometry.spaces 0": 1, "steering.doses 2": 3, "patching.heads 0": 1, "udhr.by_tokens 0": 0,
-    "geometry.points 0": 0, "superposition.gram 0": 1, "superposition.phase 0": 2, "superposition.recovery 2": 3,
+    "geometry.points 0": 0, "superposition.gram 0": 1, "features.explained 0": 3, "features.quality 1": 3, "superposition.phase 0": 2, "superposition.recovery 2": 3,
 }  # fmt: skip
 
 

@@ -66,7 +66,10 @@ def shuffled_directions(
     provenance: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> list[Direction]:
-    """Return mean differences after the two rows of some pairs have changed places, whole clusters at a time: labels that say nothing.
+    """Return mean differences after the two rows of half of the pairs have changed places, whole clusters at a time.
+
+    As many rows are turned as are not, as nearly as the clusters' sizes allow. With an uneven number the result would hold a multiple of
+    the direction itself, and explained shares do not tell a short direction from a long one.
 
     Args:
         positive, negative, clusters, provenance: As for `bootstrap_directions`.
@@ -81,13 +84,15 @@ def shuffled_directions(
     """
     units = _paired(positive, negative, clusters)
     codes = cluster_codes(clusters, len(positive))[0]
+    size = np.bincount(codes, minlength=units)
     rng = numpy_rng(seed, "shuffled directions")
     difference = (positive - negative).double()
     out = []
     for k in range(draws):
-        signs = np.ones(units)
-        while abs(signs.sum()) == units:
-            signs = rng.choice([-1.0, 1.0], units)
+        signs, total = np.zeros(units), 0.0
+        for cluster in sorted(rng.permutation(units), key=lambda c: -size[c]):  # the largest first, ties in an order drawn at random
+            signs[cluster] = -np.sign(total) if total else rng.choice([-1.0, 1.0])
+            total += signs[cluster] * size[cluster]
         v = (torch.from_numpy(signs[codes])[:, None] * difference).mean(0)
         out.append(Direction.of(v, method=f"shuffled labels {k}", n=len(positive), provenance=provenance or {}))
     return out

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..activations import capture
+from ..activations import Activations, capture
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.seeds import numpy_rng
 from ..core.types import Bool, Float, Int, Tensor
-from ..models.known import info
 from ..models.tokens import encode_pairs
 from ..prompts import PromptSet
 from ..prompts.singles import single_statements
@@ -98,21 +97,44 @@ def read_streams(
         raise BadInput(f"a dictionary is trained on vectors of the stream's width, and {site!r} has none: resid_post, mlp_out, attn_out, …")
     prompts = as_prompts(texts)
     acts = capture(model, prompts, site=site, layers=[layer], position="all", store=store, progress=progress, note="read texts")
-    encoded = encode_pairs(model, prompts)
-    layer = acts.layers[0]
-    mask, sinks = acts.mask, acts.sinks(layer)
-    assert mask is not None
+    return streams_of(acts, model, prompts)
+
+
+def streams_of(acts: Activations, model: Any, prompts: PromptSet, layer: int | None = None) -> Streams:
+    """Return the rows of activations that were captured at every token.
+
+    Args:
+        acts: Captured with position="all".
+        model: What they were captured from, or its handle; for its tokenizer.
+        prompts: What was read.
+        layer: The block; by default the first that was captured.
+
+    Returns:
+        The rows of the positive variants, without attention sinks and beginning-of-text tokens.
+
+    Raises:
+        BadInput: The activations hold single positions.
+    """
+    layer, mask = acts.layers[0] if layer is None else layer, acts.mask
+    if mask is None:
+        raise BadInput(f"streams are of every token: capture with position='all', not {acts.position!r}")
+    encoded, sinks = encode_pairs(model, prompts), acts.sinks(layer)
     keep = mask[:, 1].clone()
     if sinks is not None and sinks.ndim == 3:
         keep &= ~sinks[:, 1].bool()
     for k, pair in enumerate(encoded):
         keep[k, : pair.bos] = False
     where = keep.nonzero()
-    rows = acts.layer(layer)[:, 1][keep]
-    facts = {"model": info(model).key(), "site": site, "layer": layer, "prompts": prompts.hash, "texts": len(prompts)}
-    if "sinks" in acts.provenance:
-        facts["sinks"] = acts.provenance["sinks"]
-    return Streams(rows=rows, text=where[:, 0], place=where[:, 1], tokens=tuple(tuple(p.positive) for p in encoded), provenance=facts)
+    known = acts.provenance
+    facts = {"site": acts.site, "layer": layer, "prompts": prompts.hash, "texts": len(prompts)}
+    facts |= {name: known[name] for name in ("model", "sinks") if name in known}
+    return Streams(
+        rows=acts.layer(layer)[:, 1][keep],
+        text=where[:, 0],
+        place=where[:, 1],
+        tokens=tuple(tuple(p.positive) for p in encoded),
+        provenance=facts,
+    )
 
 
 def split_texts(streams: Streams, share: float = 0.25, *, seed: int = 0) -> tuple[Streams, Streams]:
