@@ -65,7 +65,8 @@ class Decomposition(Shown):
     @property
     def signs(self) -> dict[int, int]:
         """By latent, the sign of its coefficient among the chosen ones."""
-        return {int(r.latent): int(np.sign(r.coefficient)) for r in self.parts.itertuples()}
+        signs = np.sign(self.parts["coefficient"].to_numpy(float)).astype(int).tolist()
+        return dict(zip(self.chosen, signs, strict=True))
 
     def _shown(self) -> tuple[str, Mapping[str, Any]]:
         told = (

@@ -44,7 +44,8 @@ def beyond(table: pd.DataFrame, direction: str, method: str = "omp", number: int
     rows = pick(table, direction=direction, method=method, metric="explained", latents=number)
     own: Any = next(pick(rows, subject="direction").itertuples())
     least = own.low if own.low == own.low else own.value
-    return {str(r.subject): bool(least > r.high) for r in rows.itertuples() if r.subject != "direction"}  # type: ignore[operator]
+    others: list[Any] = [r for r in rows.itertuples() if r.subject != "direction"]
+    return {str(r.subject): bool(least > r.high) for r in others}
 
 
 def _number(table: pd.DataFrame) -> int:
@@ -139,8 +140,8 @@ def report(run: Run, study: Features) -> Report:
             name="quality",
             table="quality",
             drawing=draw.quality(tables["quality"]),
-            caption="On held-out texts; 95 % intervals clustered by text or identity. Cross-entropy recovered: 0 with the stream's mean in "
-            f"its place, 1 for the model itself. n={len(study.held)} texts.",
+            caption="On held-out texts; 95 % intervals clustered by text or identity. Cross-entropy recovered: 0 with the stream's mean "
+            f"in its place, 1 for the model itself. n={len(study.held)} texts.",
         ),
         Panel(
             name="steering",
@@ -173,7 +174,8 @@ def report(run: Run, study: Features) -> Report:
         made=[
             f"Dictionaries ({study.set.dictionary or study.set.kind}) of the stream after block {study.place}, trained on every token of "
             f"{len(study.train)} prompts of training identities without attention sinks, with SAELens's trainer.",
-            "Directions: mean differences of paired rows; resamples and shuffled labels by identity. The encoder is not used on directions.",
+            "Directions: mean differences of paired rows; resamples and shuffled labels by identity. "
+            "The encoder is not used on directions.",
             f"Shares in words are at {number} latents, fixed beforehand.",
         ],
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 draw = recipes("superposition")
 HIDDEN = 5
+COSINE = "mean largest cosine"
 CONVENTION = (
     "A feature is represented where its column of W has a length of 0.5 or more, and superposed where, besides, the squared overlaps of "
     "the others with it sum to 0.5 or more. Sparsity is the probability that a feature is absent; density is 1 minus that."
@@ -134,6 +135,28 @@ def _phases(run: Run) -> Finding:
     return Finding(f"Phases: Over importances from a tenth to ten times: {'; '.join(parts)}.", "phases")
 
 
+def _bridge(run: Run) -> list[Finding]:
+    if "recovery" not in run.tables:
+        return []
+    recovered, exact = pick(run.tables["recovery"], metric=COSINE), run.tables["planted"]
+    rows = [f"{r.kind} {_said(r)}" for r in pick(recovered, control="").itertuples()]
+    permuted = pick(recovered, control="permuted")["value"].max()
+    found = [f"{r.kind} {_said(r)}" for r in pick(exact, control="").itertuples()]
+    none = pick(exact, control="permuted")["value"].max()
+    return [
+        Finding(
+            f"Dictionaries: Mean largest cosine between a toy's features and latents (n={span(recovered)} toys): {'; '.join(rows)}. "
+            f"Permuted dictionaries have {permuted:.2f} at most.",
+            "recovery",
+        ),
+        Finding(
+            f"Planted: A direction made of two features is decomposed into exactly their two latents in a share of: {'; '.join(found)} "
+            f"(n={span(exact)}). In permuted dictionaries {none:.2f} at most.",
+            "planted",
+        ),
+    ]
+
+
 def report(run: Run, study: Superposition) -> Report:
     """Return findings, figures and words.
 
@@ -180,10 +203,20 @@ def report(run: Run, study: Superposition) -> Report:
             f"feature is absent in 90 %. {over[0].upper()}{over[1:]}, n={study.set.replicates}.",
         ),
     ]
+    if "recovery" in tables:
+        panels.append(
+            Panel(
+                name="recovery",
+                table="recovery",
+                drawing=draw.recovery(tables["recovery"]),
+                caption="Dictionaries of as many latents as the toy has features (12 in 6 dimensions, sparsity 0.9). Permuted: the same "
+                f"numbers in other coordinates. {over[0].upper()}{over[1:]}, n={span(tables['recovery'])} toys.",
+            )
+        )
     return Report(
         title="Toy models of superposition",
         subtitle="Elhage et al. 2022 (arXiv 2209.10652), with seeds and bands",
-        findings=[*_counted(run), *_geometry(run), _phases(run)],
+        findings=[*_counted(run), *_geometry(run), _phases(run), *_bridge(run)],
         panels=panels,
         convention=CONVENTION,
         limits=LIMITS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from ...features.superposition import (
 )
 from ...features.toys import SETS, TrainedToys, crossed, train_toys
 from ...runs import Main, ModelHandle, Steps, Study
+from .bridge import Toys, planted, recovery
 from .report import report
 
 FALLING = [0.7**k for k in range(20)]  # importances; 20 features in 5 dimensions
@@ -31,6 +33,7 @@ SPARSITIES = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99)
 CURVE = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 MANY, FEW = 30, 6  # features and dimensions of the curve
 EQUAL = ((3, 2), (5, 2), (8, 3))  # features and dimensions
+KNOWN, SPARSE = (12, 6), 0.9  # features and dimensions of the toys that dictionaries are trained on
 LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
 PAIRED = {"independent": 0.9, "correlated": 0.9, "anticorrelated": 0.8}  # each feature is then absent in 90 %
 
@@ -44,6 +47,8 @@ class SuperpositionSettings:
         restarts: Starts of a replicate, of which the one of lowest loss on fresh examples counts.
         steps: Of training.
         batch: Fresh examples per step.
+        kinds: Of dictionary that are trained on toys whose features are known; none where SAELens is not installed.
+        fits: Steps of training of each of them.
         points: Densities, and importances, of the phase diagram.
         seed: Draws first weights and examples.
     """
@@ -52,6 +57,8 @@ class SuperpositionSettings:
     restarts: int = 4
     steps: int = 2000
     batch: int = 256
+    kinds: tuple[str, ...] = ("standard", "topk", "batchtopk", "matryoshka")
+    fits: int = 1500
     points: int = 7
     seed: int = 0
 
@@ -114,6 +121,17 @@ class Superposition:
             ignore_index=True,
         )
 
+    def toys(self) -> Toys:
+        """Toys whose features are known, for dictionaries."""
+        trained = self._train(KNOWN[1], [SPARSE], [[1.0] * KNOWN[0]], steps=self.set.steps)
+        return Toys(trained=trained, steps=self.set.fits, seed=self.set.seed, progress=self.run.progress)
+
+    def bridge(self) -> dict[str, pd.DataFrame]:
+        """Dictionaries on toys: what they recover, and what a planted direction is decomposed into."""
+        toys = self.toys()
+        made = toys.dictionaries(self.set.kinds)
+        return {"recovery": recovery(toys, made), "planted": planted(toys, made)}
+
 
 def _named(n: int, m: int, activation: str) -> str:
     return f"{n} features, {m} dimension{'s' * (m > 1)}, {'ReLU' if activation == 'relu' else 'linear'}"
@@ -127,6 +145,8 @@ def compute(models: Mapping[str, ModelHandle], settings: SuperpositionSettings, 
     run.table("phases", make=study.phases, doing="phase diagrams")
     run.table("arrangements", make=study.arrangements, doing="arrangements of equally important features")
     run.table("pairs", make=study.pairs, doing="features that go together")
+    if settings.kinds and find_spec("sae_lens") is not None:
+        run.table(("recovery", "planted"), make=study.bridge, doing="dictionaries on toys")
     return study
 
 
@@ -134,8 +154,8 @@ STUDY = Study(
     name="superposition",
     asks="when do more features than dimensions fit into a model, and how do they lie there",
     settings=SuperpositionSettings,
-    fast={"replicates": 4, "restarts": 4, "steps": 1000, "batch": 128, "points": 5},
-    checked={"replicates": 3, "restarts": 1, "steps": 10, "batch": 16, "points": 3},
+    fast={"replicates": 4, "restarts": 4, "steps": 1000, "batch": 128, "points": 5, "kinds": ("standard", "topk"), "fits": 500},
+    checked={"replicates": 3, "restarts": 1, "steps": 10, "batch": 16, "points": 3, "kinds": ("topk",), "fits": 12},
     models=(),
     compute=compute,
     report=report,
@@ -150,5 +170,7 @@ STUDY = Study(
         "phases": "panel density importance state | value low high n",
         "arrangements": "panel sparsity arrangement | value low high n",
         "pairs": "sets pair metric | value low high n note",
+        "recovery": "kind control metric | value low high n note",
+        "planted": "kind control | value low high n",
     },
 )
