@@ -3,7 +3,11 @@
 import pandas as pd
 import pytest
 
+import workbench as wb
 from workbench.core.errors import BadInput
+from workbench.core.paths import data_path
+from workbench.features import read_streams
+from workbench.features.quality import rows_quality
 from workbench.studies.features.report import _made_of, beyond
 from workbench.studies.features.study import FeaturesSettings
 
@@ -46,3 +50,13 @@ def test_settings_that_cannot_work_are_refused():
         FeaturesSettings(kind="ica")
     with pytest.raises(BadInput, match="seeds: 1"):
         FeaturesSettings(seeds=0)
+
+
+def test_the_bundled_dictionary_is_small_and_of_the_bundled_model(organism):
+    folder = data_path("dictionaries", "udhr-organism")
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 3e6
+    sae = wb.Dictionary.load("bundled", model=organism)
+    held = wb.prompts.udhr("since_claim", "harm", n=12, answers=wb.choose_answers(organism), split=wb.prompts.udhr_split(organism))
+    streams = read_streams(organism, held, layer=sae.provenance["layer"], progress=False)
+    assert rows_quality(sae, streams)["explained variance"].low > 0.85
+    assert rows_quality(sae.permuted(), streams)["explained variance"].high < 0
