@@ -4,6 +4,9 @@ import pandas as pd
 import pytest
 
 from workbench.core.errors import BadInput
+from workbench.features.toys import crossed, train_toys
+from workbench.studies.superposition.bridge import COSINE, F1, Toys, recovery
+from workbench.studies.superposition.bridge import planted as planted_directions
 from workbench.studies.superposition.report import holds
 from workbench.studies.superposition.study import SuperpositionSettings
 
@@ -50,3 +53,17 @@ def test_settings_that_cannot_work_are_refused():
         SuperpositionSettings(replicates=2)
     with pytest.raises(BadInput, match="points: 3 at least"):
         SuperpositionSettings(points=2)
+
+
+def test_dictionaries_find_the_features_of_toys_and_planted_directions_exactly():
+    pytest.importorskip("sae_lens")
+    trained = train_toys(crossed([0.97], [[1.0] * 12], seeds=2), 6, steps=1200, progress=False)
+    toys = Toys(trained=trained, steps=1000, progress=False)
+    made = toys.dictionaries(["jumprelu"])
+    found = recovery(toys, made).set_index(["control", "metric"])["value"]
+    assert found["", COSINE] >= 0.95
+    assert found["permuted", COSINE] < 0.8
+    assert found["", F1] > found["permuted", F1] + 0.3
+    exact = planted_directions(toys, made).set_index(["method", "control"])["value"]
+    assert exact["nnls", ""] >= 0.95
+    assert exact["nnls", "permuted"] < 0.5

@@ -19,7 +19,7 @@ from .streams import Texts, read_streams
 from .training_sae import KINDS, SPARSE, Trainer
 
 EVERY = 200  # steps between checkpoints
-PENALTY = {"standard": 2.0, "gated": 2.0, "jumprelu": 1.0}
+PENALTY = {"standard": 1.0, "gated": 1.0, "jumprelu": 1.0}
 
 
 def fit_dictionary(

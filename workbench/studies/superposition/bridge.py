@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from ...core.seeds import numpy_rng
 from ...core.stats import proportion
 from ...core.types import Float, Tensor
 from ...features import Dictionary, f1, fit_dictionary, matched
-from ...features.pursuit import pursue, unit_rows
+from ...features.pursuit import METHODS, pursue, unit_rows
 from ...features.superposition import norms, over_seeds
 from ...features.toys import TrainedToys
 
@@ -60,7 +61,7 @@ class Toys:
             for k in range(len(self.trained)):
                 x, h = self.trained.hidden(k, ROWS, seed=self.seed)
                 there = (x > 0).any(1)  # a row without a feature teaches nothing
-                present = max(1, round(float((x[there] > 0).sum(1).float().mean())))
+                present = math.ceil(float((x[there] > 0).sum(1).float().mean()))
                 how = {"kind": kind, "width": x.shape[1], "k": present, "steps": self.steps, "batch": BATCH, "rate": RATE}
                 out[kind].append(fit_dictionary(h[there], seed=self.seed + k, progress=self.progress, **how))
         return out
@@ -91,31 +92,41 @@ def recovery(toys: Toys, made: Made) -> pd.DataFrame:
 def planted(toys: Toys, made: Made) -> pd.DataFrame:
     """Return how often a direction of two features is decomposed into exactly the two latents that match these features.
 
+    Matching pursuit takes coefficients of either sign, so it does not tell a feature from one that lies opposite to it, as most features of
+    sparse toys have; non-negative least squares does.
+
     Args:
         toys: The toys.
         made: Dictionaries by kind, one per toy.
 
     Returns:
-        `kind, control, value, low, high, n`: the share of planted directions, with Wilson intervals clustered by toy.
+        `kind, method, control, value, low, high, n`: the share of planted directions, with Wilson intervals clustered by toy.
     """
     rows = []
     for kind, several in made.items():
-        for control in ("", "permuted"):
-            hits, clusters = [], []
-            for k, own in enumerate(several):
-                one = own.permuted(toys.seed + k) if control else own
-                directions, rng = toys.known(k), numpy_rng(toys.seed, "planted", k)
-                if len(directions) < 2:
-                    continue
-                units, (_, which) = unit_rows(one.decoder.double().numpy()), matched(one, directions)
-                known = torch.nn.functional.normalize(directions, dim=1)
-                pairs = [(i, j) for i in range(len(known)) for j in range(i) if abs(float(known[i] @ known[j])) < 0.9]  # no antipodal pair
-                for pick in rng.choice(len(pairs), PLANTED) if pairs else ():
-                    i, j = pairs[int(pick)]
-                    path = pursue((known[i] + known[j]).double().numpy(), units, 6)
-                    chosen = path.latents[: path.needed(0.9) or None]
-                    hits.append(set(chosen) == {int(which[i]), int(which[j])})
-                    clusters.append(k)
-            e = proportion(np.array(hits, float), np.array(clusters)) if hits else proportion([])
-            rows.append({"kind": kind, "control": control, **e.row()})
+        for method in METHODS:
+            for control in ("", "permuted"):
+                hits: list[bool] = []
+                clusters: list[int] = []
+                for k, own in enumerate(several):
+                    found = _exact(own.permuted(toys.seed + k) if control else own, toys.known(k), method, toys.seed + k)
+                    hits += found
+                    clusters += [k] * len(found)
+                e = proportion(np.array(hits, float), np.array(clusters)) if hits else proportion([])
+                rows.append({"kind": kind, "method": method, "control": control, **e.row()})
     return pd.DataFrame(rows)
+
+
+def _exact(one: Dictionary, directions: Float[Tensor, "feature hidden"], method: str, seed: int) -> list[bool]:
+    """Whether each planted direction of one toy is found exactly; no direction is made of two features that lie opposite."""
+    units, (_, which) = unit_rows(one.decoder.double().numpy()), matched(one, directions)
+    known = torch.nn.functional.normalize(directions, dim=1)
+    pairs = [(i, j) for i in range(len(known)) for j in range(i) if abs(float(known[i] @ known[j])) < 0.9]
+    if not pairs:
+        return []
+    out = []
+    for chosen in numpy_rng(seed, "planted").choice(len(pairs), PLANTED):
+        i, j = pairs[int(chosen)]
+        path = pursue((known[i] + known[j]).double().numpy(), units, 6, method)
+        out.append(set(path.latents[: path.needed(0.9) or None]) == {int(which[i]), int(which[j])})
+    return out

@@ -33,7 +33,7 @@ SPARSITIES = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99)
 CURVE = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 MANY, FEW = 30, 6  # features and dimensions of the curve
 EQUAL = ((3, 2), (5, 2), (8, 3))  # features and dimensions
-KNOWN, SPARSE = (12, 6), 0.9  # features and dimensions of the toys that dictionaries are trained on
+KNOWN, SPARSE = (12, 6), 0.97  # features and dimensions of the toys that dictionaries are trained on
 LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
 PAIRED = {"independent": 0.9, "correlated": 0.9, "anticorrelated": 0.8}  # each feature is then absent in 90 %
 
@@ -57,7 +57,7 @@ class SuperpositionSettings:
     restarts: int = 4
     steps: int = 2000
     batch: int = 256
-    kinds: tuple[str, ...] = ("standard", "topk", "batchtopk", "matryoshka")
+    kinds: tuple[str, ...] = ("standard", "jumprelu", "topk", "batchtopk")
     fits: int = 1500
     points: int = 7
     seed: int = 0
@@ -154,7 +154,7 @@ STUDY = Study(
     name="superposition",
     asks="when do more features than dimensions fit into a model, and how do they lie there",
     settings=SuperpositionSettings,
-    fast={"replicates": 4, "restarts": 4, "steps": 1000, "batch": 128, "points": 5, "kinds": ("standard", "topk"), "fits": 500},
+    fast={"replicates": 4, "restarts": 4, "steps": 1000, "batch": 128, "points": 5, "kinds": ("jumprelu", "topk"), "fits": 1000},
     checked={"replicates": 3, "restarts": 1, "steps": 10, "batch": 16, "points": 3, "kinds": ("topk",), "fits": 12},
     models=(),
     compute=compute,
@@ -171,6 +171,6 @@ STUDY = Study(
         "arrangements": "panel sparsity arrangement | value low high n",
         "pairs": "sets pair metric | value low high n note",
         "recovery": "kind control metric | value low high n note",
-        "planted": "kind control | value low high n",
+        "planted": "kind method control | value low high n",
     },
 )
