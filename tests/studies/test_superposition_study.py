@@ -5,8 +5,7 @@ import pytest
 
 from workbench.core.errors import BadInput
 from workbench.features.toys import crossed, train_toys
-from workbench.studies.superposition.bridge import COSINE, F1, Toys, recovery
-from workbench.studies.superposition.bridge import planted as planted_directions
+from workbench.studies.superposition.bridge import COSINE, F1, Toys, planted_table, recovery_table
 from workbench.studies.superposition.report import holds
 from workbench.studies.superposition.study import SuperpositionSettings
 
@@ -60,10 +59,10 @@ def test_dictionaries_find_the_features_of_toys_and_planted_directions_exactly()
     trained = train_toys(crossed([0.97], [[1.0] * 12], seeds=2), 6, steps=1200, progress=False)
     toys = Toys(trained=trained, steps=1000, progress=False)
     made = toys.dictionaries(["jumprelu"])
-    found = recovery(toys, made).set_index(["control", "metric"])["value"]
+    found = recovery_table(toys, made).set_index(["control", "metric"])["value"]
     assert found["", COSINE] >= 0.95
     assert found["permuted", COSINE] < 0.8
     assert found["", F1] > found["permuted", F1] + 0.3
-    exact = planted_directions(toys, made).set_index(["method", "control"])["value"]
+    exact = planted_table(toys, made).set_index(["method", "control"])["value"]
     assert exact["nnls", ""] >= 0.95
     assert exact["nnls", "permuted"] < 0.5

@@ -225,10 +225,7 @@ class Dictionary(Shown):
         return Direction.of(row, method=f"latent {index}", provenance={**place, "dictionary": self.key})
 
     def check_latent(self, index: int) -> None:
-        """Raise unless there is such a latent.
-
-        Args:
-            index: Which one.
+        """Raise unless there is a latent of this number.
 
         Raises:
             UnknownName: There is not.
@@ -254,12 +251,7 @@ class Dictionary(Shown):
             if "layer" in self.provenance:
                 check_layer(model, self.provenance["layer"])
             place = {"model": known.key(), **(place or {})}
-        self._as_direction().check_place(place or {})
-
-    def _as_direction(self) -> Direction:
-        unit = torch.zeros(self.d_in)
-        unit[0] = 1
-        return Direction(unit=unit, scale=1.0, method="dictionary", provenance=self.provenance)
+        Direction.of(torch.ones(self.d_in), method="dictionary", provenance=self.provenance).check_place(place or {})
 
     def permuted(self, seed: int = 0) -> Dictionary:
         """Return a control: the coordinates of every latent's direction are permuted, each latent's in another way.
@@ -311,7 +303,7 @@ class Dictionary(Shown):
         return out
 
     @classmethod
-    def of_saelens(cls, cfg: Mapping[str, Any], state: Mapping[str, Tensor], **facts: Any) -> Dictionary:
+    def of_saelens(cls, cfg: Mapping[str, Any], state: Mapping[str, Any], **facts: Any) -> Dictionary:
         """Return a dictionary from the configuration and the tensors that SAELens writes.
 
         Args:

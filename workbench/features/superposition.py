@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ import torch
 from scipy.sparse.csgraph import connected_components
 
 from ..core.errors import BadInput
-from ..core.stats import mean, proportion
 from ..core.types import Float, Tensor
+from .over_seeds import over_seeds, shares
 from .toys import TrainedToys
 
 REPRESENTED = 0.5  # the norm from which a feature counts as represented
@@ -156,25 +156,6 @@ def best_of(trained: TrainedToys, restarts: int) -> np.ndarray:
     return trained.loss.reshape(-1, restarts).argmin(1).numpy() + np.arange(0, len(trained), restarts)
 
 
-def over_seeds(rows: pd.DataFrame, by: Sequence[str], *, bounded: bool = False) -> pd.DataFrame:
-    """Return means over seeds with Student's intervals.
-
-    Args:
-        rows: One row per instance (or replicate), with the columns `by` and `value`.
-        by: What seeds are averaged within, in order of the rows.
-        bounded: The values are shares, 0 to 1.
-
-    Returns:
-        Per combination `value, low, high, n, note`; n counts instances. Where no seed differs there is no interval, and the note says so.
-    """
-    out = []
-    for name, group in rows.groupby(list(by), sort=False):
-        e = mean(group["value"].to_numpy(float), bounded=bounded)
-        note = f"the same in all {e.n} seeds" if np.isnan(e.low) and e.n > 1 else e.note
-        out.append({**dict(zip(by, name, strict=True)), **e.row(), "note": note})
-    return pd.DataFrame(out)
-
-
 def feature_table(trained: TrainedToys, restarts: int = 1) -> pd.DataFrame:
     """Return norm, interference and dimensionality of every feature by activation and sparsity.
 
@@ -249,13 +230,7 @@ def phase_table(trained: TrainedToys, restarts: int = 1, feature: int = -1) -> p
         for k, t in enumerate(trained.toys[i] for i in keep)
         for j, state in enumerate(STATES)
     ]
-    return _shares(pd.DataFrame(rows), ["activation", "density", "importance", "state"])
-
-
-def _shares(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [dict(zip(by, name, strict=True)) | proportion(g["value"].to_numpy()).row() for name, g in rows.groupby(by, sort=False)]
-    )
+    return shares(pd.DataFrame(rows), ["activation", "density", "importance", "state"])
 
 
 def arrangement(weights: Float[Tensor, "hidden feature"]) -> str:
@@ -289,7 +264,7 @@ def arrangement_table(trained: TrainedToys, restarts: int = 1) -> pd.DataFrame:
         for t, own in zip((trained.toys[i] for i in keep), found, strict=True)
         for name in sorted(set(found))
     ]
-    return _shares(pd.DataFrame(rows), ["features", "hidden", "activation", "sparsity", "arrangement"])
+    return shares(pd.DataFrame(rows), ["features", "hidden", "activation", "sparsity", "arrangement"])
 
 
 def gram_table(trained: TrainedToys, restarts: int = 1) -> pd.DataFrame:

@@ -14,8 +14,9 @@ from ...core.seeds import numpy_rng
 from ...core.stats import proportion
 from ...core.types import Float, Tensor
 from ...features import Dictionary, f1, fit_dictionary, matched
+from ...features.over_seeds import over_seeds
 from ...features.pursuit import METHODS, pursue, unit_rows
-from ...features.superposition import norms, over_seeds
+from ...features.superposition import norms
 from ...features.toys import TrainedToys
 
 ROWS, BATCH, RATE = 20000, 256, 3e-3
@@ -67,7 +68,7 @@ class Toys:
         return out
 
 
-def recovery(toys: Toys, made: Made) -> pd.DataFrame:
+def recovery_table(toys: Toys, made: Made) -> pd.DataFrame:
     """Return how well each kind recovers the features, beside permuted dictionaries.
 
     Args:
@@ -89,7 +90,7 @@ def recovery(toys: Toys, made: Made) -> pd.DataFrame:
     return over_seeds(pd.DataFrame(rows), ["kind", "control", "metric"])
 
 
-def planted(toys: Toys, made: Made) -> pd.DataFrame:
+def planted_table(toys: Toys, made: Made) -> pd.DataFrame:
     """Return how often a direction of two features is decomposed into exactly the two latents that match these features.
 
     Matching pursuit takes coefficients of either sign, so it does not tell a feature from one that lies opposite to it, as most features of

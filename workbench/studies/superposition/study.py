@@ -24,7 +24,7 @@ from ...features.superposition import (
 )
 from ...features.toys import SETS, TrainedToys, crossed, train_toys
 from ...runs import Main, ModelHandle, Steps, Study
-from .bridge import Toys, planted, recovery
+from .bridge import Toys, planted_table, recovery_table
 from .report import report
 
 FALLING = [0.7**k for k in range(20)]  # importances; 20 features in 5 dimensions
@@ -130,7 +130,7 @@ class Superposition:
         """Dictionaries on toys: what they recover, and what a planted direction is decomposed into."""
         toys = self.toys()
         made = toys.dictionaries(self.set.kinds)
-        return {"recovery": recovery(toys, made), "planted": planted(toys, made)}
+        return {"recovery": recovery_table(toys, made), "planted": planted_table(toys, made)}
 
 
 def _named(n: int, m: int, activation: str) -> str:
