@@ -228,6 +228,9 @@ def recovery(table: pd.DataFrame, title: str = "Which dictionary finds the featu
     Args:
         table: `kind, control, metric, value, low, high, n`; rows of a control are drawn hollow and grey.
         title: Of the figure.
+
+    Returns:
+        The figure.
     """
     metrics = list(dict.fromkeys(table["metric"]))
     order = list(dict.fromkeys(table["kind"]))[::-1]
