@@ -75,9 +75,8 @@ def _made_of(run: Run, direction: str) -> Finding:
     number = _number(table)
     rows = pick(table, direction=direction, method="omp", metric="explained", latents=number)
     own: Any = next(pick(rows, subject="direction").itertuples())
-    controls = [
-        f"{r.subject} {r.value:.2f} ({r.low:.2f} to {r.high:.2f}, n={int(r.n)})" for r in rows.itertuples() if r.subject != "direction"
-    ]
+    others: list[Any] = [r for r in rows.itertuples() if r.subject != "direction"]
+    controls = [f"{r.subject} {r.value:.2f} ({r.low:.2f} to {r.high:.2f}, n={int(r.n)})" for r in others]
     verdict = beyond(table, direction, number=number)
     if all(verdict.values()):
         word = "more than every control"
