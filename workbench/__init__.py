@@ -81,6 +81,9 @@ _WHERE = {
     "unlearn": "training",
     "survival": "training",
     "Adapter": "training",
+    "Dictionary": "features",
+    "train_dictionary": "features",
+    "decompose": "features",
     "run_study": "runs",
     "run_sweep": "runs",
     "Sweep": "runs",
@@ -98,6 +101,7 @@ _ROOMS = (
     "core",
     "directions",
     "evaluation",
+    "features",
     "figures",
     "interventions",
     "models",
@@ -116,6 +120,7 @@ if TYPE_CHECKING:
         core,
         directions,
         evaluation,
+        features,
         figures,
         interventions,
         models,
@@ -149,6 +154,7 @@ if TYPE_CHECKING:
         multiple_choice,
         steerability,
     )
+    from .features import Dictionary, decompose, train_dictionary
     from .interventions import (
         VectorSet,
         ablate,

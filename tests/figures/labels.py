@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.core.show import visible
-from workbench.figures import claims, geometry, patching, probes, steering, surfaces, sweep, training, udhr
+from workbench.figures import claims, features, geometry, patching, probes, steering, superposition, surfaces, sweep, training, udhr
 
 Names = Sequence[str]
 
@@ -82,6 +82,11 @@ def _free(**columns: Sequence) -> pd.DataFrame:
 def _surfaces(forms: Sequence[str], factors: Sequence[str]) -> go.Figure:
     read = every(surface=[*forms, "all"], reading=["seen", "unseen"], metric=["auroc", "accuracy"]).assign(layer=1, method="logistic")
     return surfaces.surfaces(read, every(factor=factors), 1)
+
+
+def _gram(title: str) -> go.Figure:
+    pairs = every(sparsity=[0.0, 0.5], feature=[0, 1], other=[0, 1]).assign(weight=0.5)
+    return superposition.gram(pairs, every(activation=["relu", "linear"], sparsity=[0.0, 0.5], feature=[0, 1], metric=["norm"]), title)
 
 
 # each case puts the names into one column, and a title or an axis where the function takes them
@@ -221,6 +226,30 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: steering.sweep(every(behaviour=n, line=["1"], layer=[0, 1]), n[0]),
         lambda n: steering.sweep(every(behaviour=["b"], line=n, layer=[0, 1]), n[0]),
     ],
+    "features.explained": [
+        lambda n: features.explained(every(direction=n[:3], subject=["direction"], latents=[1, 8])),
+        lambda n: features.explained(every(direction=["d"], subject=n, latents=[1, 8]), n[0]),
+    ],
+    "features.quality": [
+        lambda n: features.quality(every(dictionary=n, metric=["m"])),
+        lambda n: features.quality(every(dictionary=["seed 0"], metric=n[:3])),
+    ],
+    "superposition.gram": [lambda n: _gram(n[0])],
+    "superposition.per_feature": [lambda n: superposition.per_feature(every(activation=n, sparsity=[0.0, 0.5]))],
+    "superposition.phase": [lambda n: superposition.phase(every(panel=n[:1], density=[0.1, 1.0], importance=[1.0], state=superposition.STATES), n[1])],
+    "superposition.arrangements": [
+        lambda n: superposition.arrangements(every(panel=n, sparsity=[0.0, 0.5], arrangement=["digon"])),
+        lambda n: superposition.arrangements(every(panel=["p"], sparsity=[0.0, 0.5], arrangement=n)),
+    ],
+    "superposition.pairs": [
+        lambda n: superposition.pairs(every(sets=n, pair=["within"])),
+        lambda n: superposition.pairs(every(sets=["s"], pair=n)),
+    ],
+    "superposition.recovery": [
+        lambda n: superposition.recovery(every(kind=n, control=["", "permuted"], metric=["mean max cosine"])),
+        lambda n: superposition.recovery(every(kind=["topk"], control=n, metric=["mean max cosine"])),
+        lambda n: superposition.recovery(every(kind=["topk"], control=[""], metric=n[:3])),
+    ],
     "surfaces.surfaces": [lambda n: _surfaces(n, ["identity"]), lambda n: _surfaces(["plain"], n)],
     "sweep.by_layer": [
         lambda n: sweep.by_layer(every(a=n, b=["l"], layer=[0, 1]), "a", "b", n[0], axis=n[1]),
@@ -243,7 +272,7 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
 # where a case shows only so many of the names
 SHOWN = {
     "geometry.plane 0": 2, "geometry.cross 1": 3, "geometry.spaces 0": 1, "steering.doses 2": 3, "patching.heads 0": 1, "udhr.by_tokens 0": 0,
-    "geometry.points 0": 0,
+    "geometry.points 0": 0, "superposition.gram 0": 1, "features.explained 0": 3, "features.quality 1": 3, "superposition.phase 0": 2, "superposition.recovery 2": 3,
 }  # fmt: skip
 
 

@@ -20,6 +20,9 @@ def measure(asker: Asker, logp: Float[Tensor, "item vocabulary"], frame: pd.Data
         asker: Has the prompts, and what the unpushed model says.
         logp: What the pushed model says.
         frame: Rows of the prompts, with `label`.
+
+    Returns:
+        By metric, one number per item: `safe_score` (0 or 1), `p_positive`, `log_odds`, `answered` and `kl` (nats).
     """
     odds, answered = asker.odds(logp), asker.answered(logp)
     return {
@@ -32,7 +35,16 @@ def measure(asker: Asker, logp: Float[Tensor, "item vocabulary"], frame: pd.Data
 
 
 def estimate(metric: str, values: np.ndarray, people: np.ndarray) -> dict[str, Any]:
-    """Return `value, low, high, n` of a metric over items, clustered by identity."""
+    """Return the mean of a metric over items with its interval.
+
+    Args:
+        metric: Its name; "safe_score" is a share.
+        values: One number per item.
+        people: Cluster of each item, its identity.
+
+    Returns:
+        `value, low, high, n`.
+    """
     return (proportion(values, people) if metric == "safe_score" else mean(values, people)).row()
 
 

@@ -1,0 +1,36 @@
+"""What a direction is made of: toy models of superposition, dictionaries, decomposition, lenses with parameters."""
+
+from .decompose import Decomposition, decompose, side_by_side
+from .dictionary import Dictionary
+from .looking import latent_tokens, top_contexts
+from .quality import quality_table, splice
+from .recovery import f1, matched
+from .resampled import bootstrap_directions, shuffled_directions
+from .streams import Streams, read_streams, split_texts, streams_of
+from .toys import Toy, TrainedToys, crossed, train_toys
+from .training import fit_dictionary, train_dictionary
+
+__all__ = [
+    "Decomposition",
+    "Dictionary",
+    "Streams",
+    "Toy",
+    "TrainedToys",
+    "bootstrap_directions",
+    "crossed",
+    "decompose",
+    "f1",
+    "fit_dictionary",
+    "latent_tokens",
+    "matched",
+    "quality_table",
+    "read_streams",
+    "shuffled_directions",
+    "side_by_side",
+    "splice",
+    "split_texts",
+    "streams_of",
+    "top_contexts",
+    "train_dictionary",
+    "train_toys",
+]

@@ -1,0 +1,321 @@
+"""What are directions made of? A dictionary of a model, decompositions of its stance and its truth direction, and pushes by latents.
+
+References:
+    Mayne et al. 2024, arXiv 2411.08790 (why a direction does not go through the encoder); Gao et al. 2024, arXiv 2406.04093 (TopK).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ...core.direction import Direction
+from ...core.errors import BadInput
+from ...core.seeds import numpy_rng
+from ...core.tables import units_of
+from ...core.types import Float, Tensor
+from ...directions import place_of
+from ...evaluation.measures import estimate, measure
+from ...features import (
+    Decomposition,
+    Dictionary,
+    Streams,
+    bootstrap_directions,
+    decompose,
+    fit_dictionary,
+    latent_tokens,
+    quality_table,
+    shuffled_directions,
+    side_by_side,
+    streams_of,
+    top_contexts,
+)
+from ...features.pursuit import METHODS
+from ...features.training_sae import KINDS
+from ...interventions import Asker, ablate, add, random_directions
+from ...models import Edit, Edits
+from ...models.hooks import check_layer
+from ...prompts import PromptSet
+from ...runs import Main, ModelHandle, Steps, Study
+from ..asking import TABLES as ASKED
+from ..asking import AskSettings
+from ..statements import Rows
+from .report import report
+
+TRAINED = (("base_short", None), ("since_claim", "good"), ("since_claim", "harm"), ("consider_claim", "good"), ("consider_claim", "harm"))
+PUSHED = ("consider_claim", "harm")  # where a push of stance is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesSettings(AskSettings):
+    """The grid of the study.
+
+    Attributes:
+        dictionary: A folder with a dictionary of this model to decompose with, instead of training one; "bundled" for the bundled model's.
+        layer: The block. Negative: one third of the way up.
+        kind: Of dictionary: standard, gated, topk, batchtopk, jumprelu or matryoshka.
+        width: Latents.
+        k: Latents per token.
+        steps, batch: Of training.
+        seeds: Dictionaries that are trained.
+        texts: Training statements per claim and prompt form.
+        fit: Training statements that directions are made from.
+        test: Held-out statements on which dictionaries are reported and pushes measured.
+        random: Random directions, permuted dictionaries, resamples and shuffled labels of the controls.
+        most: Latents at most that a direction is decomposed into.
+        seed: Draws everything.
+    """
+
+    dictionary: str = ""
+    layer: int = -1
+    kind: str = "topk"
+    width: int = 512
+    k: int = 16
+    steps: int = 1500
+    batch: int = 256
+    seeds: int = 3
+    texts: int = 100
+    fit: int = 200
+    test: int = 60
+    random: int = 39
+    most: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in KINDS:
+            raise BadInput(f"kind {self.kind!r}: there are {', '.join(KINDS)}")
+        if self.seeds < 1 or self.texts < 8 or self.fit < 16 or self.test < 8 or self.random < 3:
+            raise BadInput(
+                f"seeds: 1, texts: 8, fit: 16, test: 8, random: 3 at least; got {self.seeds}, {self.texts}, {self.fit}, {self.test}, "
+                f"{self.random}"
+            )
+
+
+class Features(Rows):
+    """The steps of the study."""
+
+    set: FeaturesSettings
+
+    def __init__(self, models: Mapping[str, ModelHandle], settings: FeaturesSettings, run: Steps) -> None:
+        super().__init__(models, settings, run)
+        self.place = check_layer(self.handle, settings.layer) if settings.layer >= 0 else self.info.n_layers // 3
+        self.train, self.held = (self._corpus(n, side) for n, side in ((settings.texts, "train"), (max(8, settings.test // 4), "test")))
+        template = PUSHED[0]
+        self.under = {c: self._prompts(template, c, settings.fit, "train") for c in ("good", "harm")}
+        self.plain = self._prompts("base_short", None, settings.fit, "train")
+        self.pushed = self._prompts(*PUSHED, settings.test, "test")
+
+    def _corpus(self, n: int, side: str) -> PromptSet:
+        parts = [self._prompts(template, claim, n, side) for template, claim in TRAINED]
+        return PromptSet((p for part in parts for p in part), name=f"{side} texts")
+
+    def read(self) -> None:
+        """Capture every token of the texts, and what directions are made from."""
+        layers = [self.place]
+        self.acts = {
+            side: self._read(f"read {side} texts, every token", p, position="all", layers=layers)
+            for side, p in (("train", self.train), ("test", self.held))
+        }
+        self.blank = None
+        if not self.set.dictionary and self.handle.configured:
+            copy = self.handle.untrained(self.set.seed)
+            self.blank = self.run.read("read an untrained copy, every token", copy, self.train, position="all", layers=layers)
+        self.stance = {c: self._read(f"read {c} claim", p, position="stem_last", layers=layers) for c, p in self.under.items()}
+        self.truth = self._read("read no claim", self.plain, layers=layers)
+
+    # ------------------------------------------------------------------ dictionaries
+
+    def dictionaries(self) -> None:
+        """Train dictionaries of several seeds and one of the untrained copy, or take the one that was given."""
+        if self.set.dictionary:
+            self.folder: Path | None = None
+            return
+        self.folder = self.run.folder("dictionaries", make=self._train, doing="train dictionaries")
+
+    def _train(self, place: Path) -> None:
+        s = self.set
+        jobs = [(f"seed-{k}", self._streams("train"), k) for k in range(s.seeds)]
+        if self.blank is not None:
+            jobs.append(("untrained", streams_of(self.blank, self.handle, self.train), 0))
+        for name, streams, k in jobs:
+            fitted = fit_dictionary(
+                streams.rows, kind=s.kind, width=s.width, k=s.k, steps=s.steps, batch=s.batch, rate=2e-3, seed=s.seed + k,
+                store=None, progress=self.progress, place=streams.provenance,
+            )  # fmt: skip
+            fitted.save(place / name)
+
+    def _streams(self, side: str) -> Streams:
+        return streams_of(self.acts[side], self.handle, self.train if side == "train" else self.held)
+
+    def _loaded(self, prefix: str) -> list[Dictionary]:
+        if self.folder is None:
+            if prefix != "seed":
+                return []
+            given = Dictionary.load(self.set.dictionary)
+            given.check_place(place=place_of(self.truth, self.place))
+            return [given]
+        return [Dictionary.load(p) for p in sorted(self.folder.glob(f"{prefix}*"))]
+
+    def quality(self) -> pd.DataFrame:
+        """Report on the dictionaries, beside a permuted one and that of the untrained copy."""
+        own, bare = self._loaded("seed"), self._loaded("untrained")
+        named = {f"seed {k}": d for k, d in enumerate(own)} | {"permuted": own[0].permuted(self.set.seed)}
+        here = own[0].provenance
+        if bare:
+            named["untrained model's"] = _moved(bare[0], here)
+        texts = [p.stem + p.positive for p in self.held]
+        people = self.held.to_frame()["identity"].to_numpy()
+        return quality_table(self.model, named, self._streams("test"), texts, self._streams("train").rows.mean(0), people)
+
+    # ------------------------------------------------------------------ directions
+
+    def _pairs(self) -> dict[str, tuple[Float[Tensor, "row d_model"], Float[Tensor, "row d_model"], np.ndarray, dict[str, Any]]]:
+        """By direction: paired rows towards and away, the identity of each pair, and where they were read."""
+        good, harm = (self.stance[c] for c in ("good", "harm"))
+        x, y = torch.tensor(self.plain.labels), self.truth.layer(self.place)
+        rows = torch.arange(len(x))
+        out = {
+            "stance": (good.layer(self.place)[:, 0], harm.layer(self.place)[:, 0], good),
+            "truth": (y[rows, x], y[rows, 1 - x], self.truth),
+        }
+        return {name: (a, b, acts.rows["identity"].to_numpy(), place_of(acts, self.place)) for name, (a, b, acts) in out.items()}
+
+    def _decomposed(self, method: str) -> dict[str, Decomposition]:
+        s, own = self.set, self._loaded("seed")
+        bare = [_moved(d, own[0].provenance) for d in self._loaded("untrained")]
+        out = {}
+        for name, (a, b, people, where) in self._pairs().items():
+            d = Direction.of((a - b).mean(0), method=name, n=len(a), clusters=len(set(people)), provenance=where)
+            how: dict[str, Any] = {"provenance": where, "seed": s.seed}
+            out[name] = decompose(
+                d, own[0], method=method, most=s.most, random=s.random, seeds=own[1:], untrained=bare, seed=s.seed,
+                resampled=bootstrap_directions(a, b, people, resamples=s.random, **how),
+                shuffled=shuffled_directions(a, b, people, draws=s.random, **how),
+            )  # fmt: skip
+        return out
+
+    def decompositions(self) -> dict[str, pd.DataFrame]:
+        """Decompose both directions by both methods, and lay them side by side; look at the latents of the first method."""
+        every = {m: self._decomposed(m) for m in METHODS}
+        tables = [p.table.assign(direction=n, method=m) for m, parts in every.items() for n, p in parts.items()]
+        latents = [
+            p.parts.assign(direction=n, method=m, rank=range(1, len(p.parts) + 1)) for m, parts in every.items() for n, p in parts.items()
+        ]
+        omp = every["omp"]
+        together = side_by_side(omp["stance"], omp["truth"], seed=self.set.seed).assign(first="stance", second="truth")
+        own, held = self._loaded("seed")[0], self._streams("test")
+        some = list(dict.fromkeys(i for p in omp.values() for i in p.chosen[:4]))
+        return {
+            "decompositions": pd.concat(tables, ignore_index=True),
+            "latents": pd.concat(latents, ignore_index=True),
+            "together": together,
+            "contexts": top_contexts(self.handle, own, held, some),
+            "tokens": latent_tokens(self.model, own, some, seed=self.set.seed),
+        }
+
+    # ------------------------------------------------------------------ pushes
+
+    def steering(self) -> pd.DataFrame:
+        """Push by the latents of the stance direction under the harm claim, against as many random latents and random directions."""
+        stance, own = self._decomposed("omp")["stance"], self._loaded("seed")[0]
+        d, chosen = stance.direction, list(stance.chosen)
+        decoder = torch.nn.functional.normalize(own.decoder, dim=1)
+        made = torch.tensor(stance.parts["coefficient"].to_numpy()).float() @ decoder[chosen]
+        place = dict(d.provenance)
+        inside = Direction.of(made, method="stance, its latents", provenance=place)
+        alive = np.flatnonzero((~own.dead(own.encode(self._streams("train").rows))).numpy())
+        rng = numpy_rng(self.set.seed, "random latents")
+        others = np.setdiff1d(alive, chosen)
+        drawn = [rng.choice(others, min(len(chosen), len(others)), replace=False) for _ in range(5)]
+        rest = d.vector - made
+        edits: dict[str, list[Edits | None]] = {
+            "none": [None],
+            "add the direction": [add(d)],
+            "add its latents' part": [add(inside)],
+            "ablate the direction": [ablate(d)],
+            "ablate its latents": [ablate([own.latent(i) for i in chosen])],
+            "random: add": [add(r) for r in random_directions(d, 5, self.set.seed)],
+            "random latents: ablate": [ablate([own.latent(int(i)) for i in some]) for some in drawn],
+        }
+        if float(rest.norm()) > 1e-6 * d.scale:
+            edits["add what its latents leave"] = [add(Direction.of(rest, method="stance, the rest", provenance=place))]
+        asker, frame = Asker(self.model, self.pushed), self.pushed.to_frame()
+        return pd.DataFrame([r for name, several in edits.items() for r in _pushed(asker, frame, name, several)])
+
+
+def _moved(dictionary: Dictionary, place: Mapping[str, Any]) -> Dictionary:
+    """A dictionary of the untrained copy, to be used at the model's own place as a control."""
+    return replace(dictionary, provenance={k: place[k] for k in ("model", "site", "layer") if k in place})
+
+
+def _pushed(asker: Asker, frame: pd.DataFrame, name: str, several: Iterable[Iterable[Edit] | None]) -> list[dict[str, Any]]:
+    """Rows of one edit; of several random ones the mean, the smallest and the largest."""
+    people, rows = units_of(frame), []
+    found = [measure(asker, asker.base if e is None else asker.ask(e), frame) for e in several]
+    for metric in ("safe_score", "kl"):
+        if len(found) == 1:
+            rows.append({"edit": name, "metric": metric, **estimate(metric, found[0][metric], people), "note": ""})
+            continue
+        values = [float(f[metric].mean()) for f in found]
+        ends = {"value": float(np.mean(values)), "low": min(values), "high": max(values), "n": len(values)}
+        rows.append({"edit": name, "metric": metric, **ends, "note": "mean, smallest and largest over draws"})
+    return rows
+
+
+def compute(models: Mapping[str, ModelHandle], settings: FeaturesSettings, run: Steps) -> Features:
+    """Run every step."""
+    study = Features(models, settings, run)
+    study.read()
+    study.dictionaries()
+    run.table("quality", make=study.quality, doing="report on the dictionaries", items=len(study.held))
+    names = ("decompositions", "latents", "together", "contexts", "tokens")
+    run.table(names, make=study.decompositions, doing="decompose stance and truth")
+    run.table("steering", make=study.steering, doing="push by latents", items=len(study.pushed))
+    return study
+
+
+STUDY = Study(
+    name="features",
+    asks="what are the stance and the truth direction made of, in latents of a dictionary",
+    settings=FeaturesSettings,
+    fast={"width": 128, "k": 8, "steps": 300, "batch": 128, "seeds": 2, "texts": 30, "fit": 64, "test": 32, "random": 19},
+    checked={
+        "width": 48,
+        "k": 4,
+        "steps": 12,
+        "batch": 16,
+        "seeds": 2,
+        "texts": 8,
+        "fit": 16,
+        "test": 8,
+        "random": 3,
+        "most": 8,
+        "elicit": 0,
+    },
+    inputs=("dictionary",),
+    compute=compute,
+    report=report,
+    main=Main(
+        table="decompositions",
+        labels=("direction", "method", "subject"),
+        axis="share of a direction's squared length that 8 latents explain",
+        where={"metric": "explained", "latents": 8},
+    ),
+    tables={
+        **ASKED,
+        "quality": "dictionary metric | value low high n note",
+        "decompositions": "direction method subject metric latents | value low high n note",
+        "latents": "direction method rank latent | coefficient share returns seeds",
+        "together": "first second relation | value low high n p",
+        "contexts": "latent rank | activation acts before token after",
+        "tokens": "latent side rank | token id cosine chance",
+        "steering": "edit metric | value low high n note",
+    },
+)
