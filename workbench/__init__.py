@@ -76,6 +76,8 @@ _WHERE = {
     "attribution_error": "interventions",
     "top_tokens": "interventions",
     "project_tokens": "interventions",
+    "search_prefix": "prefixes",
+    "Prefix": "prefixes",
     "run_study": "runs",
     "run_sweep": "runs",
     "Sweep": "runs",
@@ -97,6 +99,7 @@ _ROOMS = (
     "interventions",
     "models",
     "organism",
+    "prefixes",
     "probes",
     "prompts",
     "runs",
@@ -105,7 +108,21 @@ _ROOMS = (
 __all__ = [*_ROOMS, *_WHERE]
 
 if TYPE_CHECKING:
-    from . import activations, core, directions, evaluation, figures, interventions, models, organism, probes, prompts, runs, studies
+    from . import (
+        activations,
+        core,
+        directions,
+        evaluation,
+        figures,
+        interventions,
+        models,
+        organism,
+        prefixes,
+        probes,
+        prompts,
+        runs,
+        studies,
+    )
     from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
     from .directions import (
         Direction,
@@ -159,6 +176,7 @@ if TYPE_CHECKING:
         load_model,
         untrained_copy,
     )
+    from .prefixes import Prefix, search_prefix
     from .probes import (
         ccs_honesty,
         fit_ccs,
