@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .trees import Attending
+
 NAME = "workbench_trie"
 SCORES = {"cpu": 2**20}  # scores alive at a time, small enough for the cache; 2^27 on anything else
 
@@ -74,7 +76,7 @@ class Kept:
             del self.tensors[key]
 
 
-CURRENT: ContextVar[Kept] = ContextVar("workbench_trie")
+CURRENT: ContextVar[Kept | Attending] = ContextVar("workbench_trie")
 
 
 def attend(
@@ -130,15 +132,18 @@ def trie_attention(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend over the packed trie of the current pass, in the form that transformers calls (`1 x head x token x d_head`)."""
+    """Attend over the packed trie of the current pass, or over its trees, in the form that transformers calls (`1 x head x token x d_head`)."""
     kept = CURRENT.get()
+    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    groups = query.shape[1] // key.shape[1]  # grouped queries: each key head serves several
+    if isinstance(kept, Attending):
+        served = _serve(key, groups), _serve(value, groups)
+        return kept.attend(query, *served, scale=scale, softcap=softcap, window=sliding_window), None
     now = kept.now
     assert now is not None
     layer = id(module)
     kept.windows[getattr(module, "layer_idx", -1)] = sliding_window
-    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
     rules: dict[str, Any] = {"scale": scale, "softcap": softcap}
-    groups = query.shape[1] // key.shape[1]  # grouped queries: each key head serves several
     # `token x head x d_head`, the layout in which transformers wants the result
     q, k, v = (x[0].transpose(0, 1) for x in (query, _serve(key, groups), _serve(value, groups)))
     out = q.new_empty(q.shape)

@@ -151,10 +151,7 @@ class Trunk:
         Returns:
             Logits in float32.
         """
-        logits = self.shell.get_output_embeddings()(hidden).float()
-        logits = logits if self.scale == 1.0 else logits * self.scale
-        cap = getattr(self.shell.config, "final_logit_softcapping", None)
-        return logits if not cap else torch.tanh(logits / cap) * cap
+        return unembed(self.shell, self.scale, hidden)
 
     def check(self, kept: Kept, blocks: int) -> None:
         """Check that the first blocks used the attention of packed tries, each with its sliding window.
@@ -171,6 +168,14 @@ class Trunk:
             raise HookNotFired(f"{len(kept.windows)} of {blocks} blocks used the attention that packed passes need")
         if any(kind == "sliding_attention" and kept.windows[i] is None for i, kind in enumerate(types) if i in kept.windows):
             raise HookNotFired("a block that looks through a window did not say so to its attention")
+
+
+def unembed(shell: Any, scale: float, hidden: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocabulary"]:
+    """Unembed with gradients, with a model's own scale of its logits, and its cap where it has one; in float32."""
+    logits = shell.get_output_embeddings()(hidden).float()
+    logits = logits if scale == 1.0 else logits * scale
+    cap = getattr(shell.config, "final_logit_softcapping", None)
+    return logits if not cap else torch.tanh(logits / cap) * cap
 
 
 def _refuse(config: Any) -> str:

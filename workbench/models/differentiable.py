@@ -1,0 +1,214 @@
+"""Forward passes with gradients, for training and for searches: from any block on, with changes after any block.
+
+The pass runs in a copy of the engine's shell (`trunk`): the same parameters, modules of its own. So what a training attaches there
+reaches no other pass over the model, and the model itself stays the frozen reference.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import BadInput, Disagrees
+from ..core.types import Float, Int
+from .attention import CURRENT
+from .forward import run
+from .hooks import active_edits, foreign_hooks, hook_point
+from .known import info, n_layers, trunk_of
+from .tokens import pad
+from .trees import Attending, Trees, plant
+from .trunk import unembed
+
+CLOSE = 2e-3  # of the largest logit, between this pass and the model's own; bfloat16 and float16 get twenty times that
+
+Change = Callable[[Tensor, "Now"], Tensor]
+
+
+@dataclass(kw_only=True)
+class Now:
+    """The pass in progress, as changes after a block see it.
+
+    Attributes:
+        trees: The rows.
+        start: The first block that is computed.
+        entering: The stream that enters it; `None` where the pass begins with the embeddings.
+        last: The last block that is computed.
+        read: Blocks whose output is kept.
+        marks: What the caller gave for changes to use.
+        streams: By block, its output after all changes, `tree x place x d_model`.
+    """
+
+    trees: Trees
+    start: int = 0
+    entering: Tensor | None = None
+    last: int
+    read: frozenset[int]
+    marks: Any = None
+    streams: dict[int, Tensor] = field(default_factory=dict)
+
+
+class _Enough(Exception):
+    """The last block that is wanted was computed."""
+
+
+class Learner:
+    """A model's own weights in modules of its own, through which gradients pass.
+
+    Attributes:
+        model: What `load_model` returned.
+        shell: The copy of the Hugging Face model; parameters are shared until something is attached or replaced.
+        changes: By block, functions of its output and of the pass in progress, in the order in which they act.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Copy the structure of a model, and compare a pass with the model's own.
+
+        Raises:
+            BadInput: The architecture has no such pass, edits are active, or the weights are not the loaded ones.
+            Disagrees: The pass gives other logits than the model.
+        """
+        if active_edits(model) or foreign_hooks(model):
+            raise BadInput(f"edits are active on {info(model).name}: leave their block before training or searching with gradients")
+        trunk = trunk_of(model)
+        if isinstance(trunk, str):
+            raise BadInput(f"{info(model).name} cannot be run with gradients: {trunk}")
+        self.model = model
+        shared = {id(t): t for t in (*trunk.shell.parameters(), *trunk.shell.buffers())}
+        self.shell: Any = copy.deepcopy(trunk.shell, shared).eval()
+        self.scale: float = trunk.scale
+        self.changes: dict[int, list[Change]] = {}
+        self.count = n_layers(model)
+        self._now: Now | None = None
+        self._tuples: dict[int, bool] = {}
+        paths = {id(m): name for name, m in trunk.shell.named_modules()}
+        for layer in range(self.count):
+            tap = trunk.tap(model, "resid_post", layer, lambda _: None)
+            if tap is None or tap.entry:
+                raise BadInput(f"{info(model).name} cannot be run with gradients: its block {layer} was not found in Hugging Face's model")
+            block = self.shell.get_submodule(paths[id(tap.module)])
+            block.forward = functools.partial(self._block, layer, block.forward)
+        hook_point(model, "resid_post", self.count - 1)
+        self._check()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.shell.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the model's weights."""
+        return next(self.shell.parameters()).dtype
+
+    def _check(self) -> None:
+        first = list(info(self.model).first)
+        size = len(self.model.tokenizer)
+        rows = [[*first, *((7 * k * k + 31 * r + 11) % (size // 2) for k in range(6 + 2 * r))] for r in range(2)]
+        rows.append([*rows[1][:-2], *rows[0][-3:]])
+        trees = plant(rows)
+        wanted = [(i, len(row) - 1) for i, row in enumerate(rows)]
+        with torch.no_grad():
+            got, _ = self.run(trees, ask=wanted)
+            batch = pad(self.model, rows)
+            want = run(self.model, batch, at=batch.mask.sum(1, keepdim=True) - 1)[:, 0].float()
+        apart = float((got - want).abs().max() / want.abs().max().clamp(min=1e-12))
+        most = CLOSE if self.dtype == torch.float32 else 20 * CLOSE
+        if not apart <= most:
+            raise Disagrees(
+                f"{info(self.model).name}: the pass with gradients gives logits {apart:.1e} of the largest away from the model's own"
+            )
+
+    def embed(self, ids: Int[Tensor, "*row place"]) -> Float[Tensor, "*row place d_model"]:
+        """Return the embeddings of tokens, as the model scales them; the input that `run` takes as `embeds`."""
+        return self.shell.get_input_embeddings()(ids.to(self.device))
+
+    def run(
+        self,
+        trees: Trees,
+        *,
+        embeds: Float[Tensor, "tree place d_model"] | None = None,
+        start: int = 0,
+        entering: Float[Tensor, "tree place d_model"] | None = None,
+        read: Sequence[int] = (),
+        ask: Sequence[tuple[int, int]] | None = None,
+        marks: Any = None,
+    ) -> tuple[Float[Tensor, "asked vocabulary"] | None, Mapping[int, Float[Tensor, "tree place d_model"]]]:
+        """Run one pass. Gradients pass to `embeds`, `entering`, to what changes use, and to trainable parameters of the shell.
+
+        Args:
+            trees: The rows.
+            embeds: Embeddings in place of those of the ids.
+            start: The first block to compute; those below are left out. Above 0 it needs `entering`.
+            entering: The stream that enters it.
+            read: Blocks whose output is wanted.
+            ask: Rows and positions after which logits are wanted; `None` for none, and then no block above the highest that is read is
+                computed.
+            marks: Given to the changes.
+
+        Returns:
+            Logits in float32, in the order of `ask`; the output of the blocks that are read, after changes.
+
+        Raises:
+            BadInput: Nothing is wanted, or a block is left out without a stream that enters the next.
+        """
+        if (start > 0) != (entering is not None):
+            raise BadInput(f"a pass that starts at block {start} needs the stream that enters it, and one at block 0 takes none")
+        if ask is None and not read:
+            raise BadInput("a pass needs something to return: read= or ask=")
+        last = self.count - 1 if ask is not None else max(read)
+        now = Now(trees=trees, start=start, entering=entering, last=last, read=frozenset(read), marks=marks)
+        device = self.device
+        given: dict[str, Any] = {"input_ids": trees.ids.to(device)} if embeds is None else {"inputs_embeds": embeds.to(device)}
+        token = CURRENT.set(Attending(positions=trees.positions.to(device), sees=trees.sees.to(device)))
+        self._now, out = now, None
+        self._stops = ask is None
+        try:
+            with suppress(_Enough):
+                base = getattr(self.shell, self.shell.base_model_prefix)
+                out = base(
+                    **given,
+                    attention_mask=torch.ones_like(trees.ids, device=device),
+                    position_ids=trees.positions.to(device),
+                    use_cache=False,
+                )
+        finally:
+            self._now = None
+            CURRENT.reset(token)
+        if ask is None:
+            return None, now.streams
+        assert out is not None
+        tree, place = trees.where(ask)
+        hidden = out.last_hidden_state[tree.to(device), place.to(device)]
+        return unembed(self.shell, self.scale, hidden), now.streams
+
+    def _block(self, layer: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A block of the shell: left out below the start, changed behind, and the last one that is computed where no logits are wanted."""
+        now = self._now
+        if now is None:
+            return forward(*args, **kwargs)
+        hidden = args[0] if args else kwargs.pop("hidden_states")
+        if layer < now.start:
+            return (hidden,) if self._tuples[layer] else hidden
+        if layer == now.start and now.entering is not None:
+            hidden = now.entering.to(hidden)
+        out = forward(hidden, *args[1:], **kwargs)
+        self._tuples[layer] = isinstance(out, tuple)
+        value = out[0] if isinstance(out, tuple) else out
+        for change in self.changes.get(layer, ()):
+            value = change(value, now)
+        if layer in now.read:
+            now.streams[layer] = value
+        if self._stops and layer == now.last:
+            raise _Enough
+        return (value, *out[1:]) if isinstance(out, tuple) else value
+
+    def modules(self, suffixes: Sequence[str]) -> dict[str, nn.Module]:
+        """Return the modules of the shell whose path ends in one of some names, by path."""
+        return {name: m for name, m in self.shell.named_modules() if any(name == s or name.endswith(f".{s}") for s in suffixes)}
