@@ -14,12 +14,11 @@ from ..activations.choose import choose
 from ..activations.engine import Job
 from ..core.errors import AnswerTokens, BadInput, NotFinite, PromptTooLong, TokenBoundary
 from ..core.types import Float
-from ..models import Edit, edited
 from ..models.control import control_tokens
-from ..models.forward import run
 from ..models.known import context_of, first_of, is_model, name_of
-from ..models.tokens import answer_tokens, encode_pairs, pad
+from ..models.tokens import answer_tokens, encode_pairs
 from ..prompts import PromptSet
+from .gradients import Gradients
 from .placing import Slot, put, slots
 
 SEEN = 32  # characters on either side of the words that decide how they are cut into tokens
@@ -68,8 +67,8 @@ class Objective:
     def __init__(self, model: Any, prompts: PromptSet, towards: str, where: str = "before", *, enough: float = ENOUGH) -> None:
         if not is_model(model):
             raise BadInput(
-                f"a search needs log-probabilities and gradients of a loaded model, and this is {type(model).__name__}. What an endpoint says "
-                "under words that were found elsewhere can still be asked: prefix.put(prompts) gives the texts"
+                f"a search needs log-probabilities and gradients of a loaded model, and this is {type(model).__name__}. What an endpoint "
+                "says under words that were found elsewhere can still be asked: prefix.put(prompts) gives the texts"
             )
         self.model, self.prompts, self.towards, self.where, self.enough = model, prompts, towards, where, enough
         self.tokenizer = model.tokenizer
@@ -163,13 +162,17 @@ class Objective:
         longest = max(len(h) + len(t) + len(w) for (h, t), w in zip(self.frames, self.wanted, strict=True)) + length
         if longest > context_of(self.model):
             raise PromptTooLong(
-                f"with a prefix of {length} tokens a prompt has {longest}, and {name_of(self.model)} reads {context_of(self.model)}: fewer tokens "
-                "(length=), or shorter prompts"
+                f"with a prefix of {length} tokens a prompt has {longest}, and {name_of(self.model)} reads {context_of(self.model)}: fewer "
+                "tokens (length=), or shorter prompts"
             )
 
     @cached_property
     def _engine(self) -> Any:
         return choose(self.model)
+
+    @cached_property
+    def _gradients(self) -> Gradients:
+        return Gradients(self.model)
 
     def losses(self, texts: Sequence[str], *, items: Sequence[int] | None = None, fluency: bool = False) -> Losses:
         """Score texts over prompts. What texts or prompts share from their beginning on is computed once.
@@ -239,42 +242,32 @@ class Objective:
         self.tokens += tokens
 
     def gradient(self, text: str) -> tuple[list[int], Float[np.ndarray, "position d_model"]]:
-        """Return the gradient of the mean loss with respect to the embedding of each token of the words.
+        """Return the gradient of the loss with respect to the embedding of each token of the words.
 
         Args:
             text: Words that tokenise to themselves in place.
 
         Returns:
-            The ids of the words, and the gradient, summed over prompts and divided by their number.
+            The ids of the words, and the gradient of the mean over prompts.
         """
         ids = self.tokens_of([text])[0]
         assert ids is not None
         total = torch.zeros(len(ids), int(self.model.cfg.d_model))
         for start in range(0, len(self.frames), ROWS):
-            total += self._gradient(ids, range(start, min(start + ROWS, len(self.frames))))
+            items = range(start, min(start + ROWS, len(self.frames)))
+            rows = [[*self.frames[i][0], *ids, *self.frames[i][1], *(w[0] for w in self.wanted[i][:-1])] for i in items]
+            # after each of these places of a row, a token of what is wanted
+            asks = [[(r, len(rows[r]) - len(self.wanted[i]) + k) for k in range(len(self.wanted[i]))] for r, i in enumerate(items)]
+            places = [[len(self.frames[i][0]) + k for k in range(len(ids))] for i in items]
+            total += self._gradients.of(rows, asks, places, lambda logits, items=items: self._lacking(logits, items))
         return ids, (total / len(self.frames)).numpy()
 
-    def _gradient(self, ids: list[int], items: range) -> Float[torch.Tensor, "position d_model"]:
-        rows, ask = [], []
-        for i in items:
-            (head, tail), want = self.frames[i], self.wanted[i]
-            rows.append([*head, *ids, *tail, *(w[0] for w in want[:-1])])
-            ask.append([len(rows[-1]) - len(want) + k for k in range(len(want))])
-        batch = pad(self.model, rows)
-        width = max(map(len, ask))
-        columns = torch.tensor([a + a[-1:] * (width - len(a)) for a in ask], device=batch.ids.device)
-        at = torch.tensor([[len(self.frames[i][0]) + k for k in range(len(ids))] for i in items], device=batch.ids.device)
-        shift = torch.zeros(len(rows), len(ids), int(self.model.cfg.d_model), device=batch.ids.device, requires_grad=True)
-
-        def moved(x: torch.Tensor) -> torch.Tensor:
-            return x.scatter_add(1, at[..., None].expand(-1, -1, x.shape[-1]), shift.to(x.dtype))
-
-        with torch.enable_grad(), edited(self.model, [Edit(site="resid_pre", layer=0, function=moved, label="gradient of a prefix")]):
-            logp = torch.log_softmax(run(self.model, batch, at=columns).float(), -1)
-            said = torch.stack([sum(logp[r, k, f].logsumexp(0) for k, f in enumerate(self.wanted[i])) for r, i in enumerate(items)])  # pyright: ignore
-            odds = said - torch.log(-torch.expm1(said.clamp(max=-1e-6)))
-            (grad,) = torch.autograd.grad((self.enough - odds).clamp(min=0).sum(), shift)
-        return grad.sum(0).float().cpu()
+    def _lacking(self, logits: torch.Tensor, items: range) -> torch.Tensor:
+        """What the log-odds of all prompts lack of enough, from the logits after each token that comes before a wanted one."""
+        given = iter(torch.log_softmax(logits, -1))
+        said = torch.stack([torch.stack([next(given)[forms].logsumexp(0) for forms in self.wanted[i]]).sum() for i in items])
+        odds = said - torch.log(-torch.expm1(said.clamp(max=-1e-6)))
+        return (self.enough - odds).clamp(min=0).sum()
 
     def with_text(self, text: str, name: str = "") -> PromptSet:
         """Return the prompts with words put into them."""

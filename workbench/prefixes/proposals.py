@@ -123,7 +123,7 @@ def best_of(
         probe = rng.choice(len(texts), max(FEWEST, len(texts) // PROBED), replace=False)
         exact = total(objectives, [texts[i] for i in probe], fluency)
         known = {texts[i]: float(x) for i, x in zip(probe, exact, strict=True)}
-        alike = 0.0 if np.ptp(exact) == 0 or np.ptp(rank[probe]) == 0 else float(spearmanr(rank[probe], exact).statistic)
+        alike = 0.0 if np.ptp(exact) == 0 or np.ptp(rank[probe]) == 0 else float(spearmanr(rank[probe], exact)[0])  # pyright: ignore[reportArgumentType]
         keep = max(1, round((1 - alike) / 2 * len(texts) / KEPT))
         texts = [texts[i] for i in np.argsort(rank, kind="stable")[:keep]]
     elif race and all(race < len(o.prompts) for o in objectives) and len(texts) > FEWEST:

@@ -232,7 +232,7 @@ class Search:
         rng = numpy_rng(self.seed, "start of a prefix", restart)
         for size in range(self.length, 0, -1):
             drawn = [rng.choice(self.tokens[0], size) for _ in range(TRIES)]
-            texts = [text_of(self.objectives[0].tokenizer, ids) for ids in drawn]
+            texts = [text_of(self.objectives[0].tokenizer, ids.tolist()) for ids in drawn]
             own = self.objectives[0].tokens_of(texts)
             good = [t for t, now, ids in zip(texts, own, drawn, strict=True) if now == ids.tolist()]
             for o in (*self.objectives[1:], *self.checks):
