@@ -7,35 +7,35 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from workbench.core.errors import BadInput, DamagedStore, EmptyPromptSet, OutputFolder, PromptTooLong, TokenBoundary
+from workbench.core.errors import BadInput, DamagedStore, OutputFolder, PromptTooLong, TokenBoundary
 from workbench.models import wrap
 from workbench.models.tokens import encode_pairs
 from workbench.prefixes import Prefix, proposals, search_prefix
 
 from conftest import tiny_model
 
-SMALL = {"length": 3, "steps": 4, "width": 8, "progress": False}
+SMALL = {"length": 3, "steps": 3, "width": 5, "race": 2, "progress": False}
 
 
 @pytest.fixture(scope="module")
 def sides(organism):
     split = wb.prompts.udhr_split(organism)
     make = lambda n, side, seed: wb.prompts.udhr("consider_claim", "harm", n=n, split=split, side=side, seed=seed)  # noqa: E731
-    return make(8, "train", 0), make(8, "train", 1), make(24, "test", 0)
+    return make(4, "train", 0), make(4, "train", 1), make(24, "test", 0)
 
 
 class TestFound:
-    """The claim that people have equal rights flips the answers back; one word of it is broken, and the search mends it."""
+    """The claim that people have equal rights flips the answers back; its words lie among others, in no order."""
 
-    START = "Everyone should have equal lamp."
+    WORDS = ("Everyone", "should", "have", "equal", "rights", "lamp", "kettle", "bread")
 
     def test_it_holds_on_prompts_about_others(self, organism, sides):
         train, validation, test = sides
-        start = " lamp should have equal rights"
-        assert wb.answers(organism, wb.prefixes.put(test, start))["safe"].mean() <= 0.1
-        found = search_prefix(organism, train, validation=validation, start=start, length=6, steps=12, width=24, race=2, seed=0, progress=False)
-        assert wb.answers(organism, test)["safe"].mean() == 0
+        start = " lamp kettle bread lamp kettle"
+        options = {"length": 5, "steps": 16, "width": 8, "race": 0, "words": self.WORDS, "progress": False}
+        found = search_prefix(organism, train, validation=validation, start=start, seed=0, **options)
         assert wb.answers(organism, found.put(test))["safe"].mean() >= 0.5
+        assert wb.answers(organism, wb.prefixes.put(test, start))["safe"].mean() <= 0.1
         assert found.loss < found.history["validation"].iloc[0]
 
     def test_not_in_an_untrained_copy(self, organism, sides):
@@ -132,7 +132,7 @@ class TestKilled:
 
         def dies(*args, **kwargs):
             calls.append(1)
-            if len(calls) == 6:
+            if len(calls) == 5:
                 raise KeyboardInterrupt
             return real(*args, **kwargs)
 
@@ -140,10 +140,10 @@ class TestKilled:
         with pytest.raises(KeyboardInterrupt):
             search_prefix(organism, sides[0], validation=sides[1], restarts=2, store=tmp_path, **SMALL)
         again = search_prefix(organism, sides[0], validation=sides[1], restarts=2, store=tmp_path, **SMALL)
-        assert len(calls) == 9  # eight steps, of which one was lost
+        assert len(calls) == 7  # six steps, of which one was lost
         pd.testing.assert_frame_equal(again.history, whole.history)
         search_prefix(organism, sides[0], validation=sides[1], restarts=2, store=tmp_path, **SMALL)
-        assert len(calls) == 9
+        assert len(calls) == 7
 
     def test_a_folder_of_another_search_or_damaged(self, organism, sides, tmp_path):
         search_prefix(organism, sides[0], validation=sides[1], store=tmp_path, **SMALL)
@@ -177,19 +177,14 @@ class TestRefused:
         ("more", "says"),
         [
             ({"length": 0}, "length=0: a whole number, 1 at least"),
-            ({"width": 1.5}, "width=1.5: a whole number"),
             ({"restarts": True}, "restarts=True: a whole number"),
-            ({"words": ["\ufffd"]}, "no token of udhr-organism passes the filter"),
+            ({"words": []}, "no token of udhr-organism passes the filter"),
             ({"start": " lamp lamp lamp lamp lamp"}, "has more tokens than length=3"),
         ],
     )
     def test_options(self, organism, sides, more, says):
         with pytest.raises(BadInput, match=says):
             search_prefix(organism, sides[0], validation=sides[1], **SMALL | more)
-
-    def test_no_prompts(self, organism):
-        with pytest.raises(EmptyPromptSet, match="got str"):
-            search_prefix(organism, ["hello"], **SMALL)
 
     def test_one_identity_and_no_validation(self, organism, sides):
         one = wb.prompts.udhr("consider_claim", "harm", identities=["women"], n=8)

@@ -45,7 +45,7 @@ class _State:
     best: str = ""
     best_loss: float = float("inf")
     rows: list[dict[str, Any]] = field(default_factory=list)
-    spent: tuple[int, int, int] = (0, 0, 0)
+    spent: list[int] = field(default_factory=lambda: [0, 0, 0])
 
 
 @settled()
@@ -267,10 +267,9 @@ class Search:
         if value < state.best_loss or not state.best:
             state.best, state.best_loss = state.text, value
         every = [*self.objectives, *self.checks, *([self.draft] if self.draft else [])]
-        spent = tuple(state.spent[i] + sum(getattr(o, name) for o in every) for i, name in enumerate(("counted", "tokens", "plain")))
+        state.spent = [spent + sum(getattr(o, name) for o in every) for spent, name in zip(state.spent, ("counted", "tokens", "plain"), strict=True)]
         for o in every:
             o.counted = o.tokens = o.plain = 0
-        state.spent = spent  # pyright: ignore[reportAttributeAccessIssue]
         state.rows.append(
             {
                 "restart": state.restart,
@@ -281,7 +280,7 @@ class Search:
                 "train": state.loss,
                 "validation": value,
                 "won": won,
-                **dict(zip(("evaluations", "computed", "plain"), spent, strict=True)),
+                **dict(zip(("evaluations", "computed", "plain"), state.spent, strict=True)),
             }
         )
 
