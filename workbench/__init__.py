@@ -76,6 +76,9 @@ _WHERE = {
     "attribution_error": "interventions",
     "top_tokens": "interventions",
     "project_tokens": "interventions",
+    "train_adapter": "training",
+    "adapted": "training",
+    "Adapter": "training",
     "search_prefix": "prefixes",
     "Prefix": "prefixes",
     "run_study": "runs",
@@ -104,6 +107,7 @@ _ROOMS = (
     "prompts",
     "runs",
     "studies",
+    "training",
 )
 __all__ = [*_ROOMS, *_WHERE]
 
@@ -122,6 +126,7 @@ if TYPE_CHECKING:
         prompts,
         runs,
         studies,
+        training,
     )
     from .activations import Activations, attention_patterns, capture, capture_parallel, stream_statistics
     from .directions import (

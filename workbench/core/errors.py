@@ -200,6 +200,14 @@ class HookNotFired(WorkbenchError):
     """An edit or a read that did not fire as often as it should have."""
 
 
+class NoEffect(WorkbenchError):
+    """An adapter does not change what the model says."""
+
+
+class Diverged(WorkbenchError):
+    """A training went to NaN or infinity; its last good state is kept."""
+
+
 class ModelInUse(WorkbenchError):
     """Another thread has changed the model's weights, or is in a forward pass of it, at this moment."""
 

@@ -132,7 +132,7 @@ def trie_attention(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend over the packed trie of the current pass, or over its trees, in the form that transformers calls (`1 x head x token x d_head`)."""
+    """Attend over the packed trie of the current pass (`1 x head x token x d_head`) or its trees, in the form that transformers calls."""
     kept = CURRENT.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
     groups = query.shape[1] // key.shape[1]  # grouped queries: each key head serves several

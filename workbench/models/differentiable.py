@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core.errors import BadInput, Disagrees
+from ..core.errors import BadInput, Disagrees, UnknownSite, unknown
 from ..core.types import Float, Int
 from .attention import CURRENT
 from .forward import run
-from .hooks import active_edits, foreign_hooks, hook_point
+from .hooks import active_edits, foreign_hooks
 from .known import info, n_layers, trunk_of
 from .tokens import pad
 from .trees import Attending, Trees, plant
@@ -29,6 +29,7 @@ from .trunk import unembed
 CLOSE = 2e-3  # of the largest logit, between this pass and the model's own; bfloat16 and float16 get twenty times that
 
 Change = Callable[[Tensor, "Now"], Tensor]
+SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")  # at which a pass with gradients can be changed
 
 
 @dataclass(kw_only=True)
@@ -43,6 +44,7 @@ class Now:
         read: Blocks whose output is kept.
         marks: What the caller gave for changes to use.
         streams: By block, its output after all changes, `tree x place x d_model`.
+        carried: What was added in the middle of a block, which its output must have too: the stream bypasses the place of the change.
     """
 
     trees: Trees
@@ -52,6 +54,7 @@ class Now:
     read: frozenset[int]
     marks: Any = None
     streams: dict[int, Tensor] = field(default_factory=dict)
+    carried: dict[int, Tensor] = field(default_factory=dict)
 
 
 class _Enough(Exception):
@@ -64,7 +67,8 @@ class Learner:
     Attributes:
         model: What `load_model` returned.
         shell: The copy of the Hugging Face model; parameters are shared until something is attached or replaced.
-        changes: By block, functions of its output and of the pass in progress, in the order in which they act.
+        blocks: By number, the path of each block in the shell.
+        changes: By site and block, functions of the activations and of the pass in progress, in the order in which they act.
     """
 
     def __init__(self, model: Any) -> None:
@@ -83,19 +87,75 @@ class Learner:
         shared = {id(t): t for t in (*trunk.shell.parameters(), *trunk.shell.buffers())}
         self.shell: Any = copy.deepcopy(trunk.shell, shared).eval()
         self.scale: float = trunk.scale
-        self.changes: dict[int, list[Change]] = {}
+        self.changes: dict[tuple[str, int], list[Change]] = {}
         self.count = n_layers(model)
+        self._trunk = trunk
+        self._attached: set[tuple[str, int]] = set()
         self._now: Now | None = None
         self._tuples: dict[int, bool] = {}
-        paths = {id(m): name for name, m in trunk.shell.named_modules()}
+        self._paths = {id(m): name for name, m in trunk.shell.named_modules()}
+        self.blocks: dict[int, str] = {}
         for layer in range(self.count):
-            tap = trunk.tap(model, "resid_post", layer, lambda _: None)
-            if tap is None or tap.entry:
+            block, entry = self._place("resid_post", layer)
+            self.blocks[layer] = next(name for name, m in self.shell.named_modules() if m is block)
+            if entry:
                 raise BadInput(f"{info(model).name} cannot be run with gradients: its block {layer} was not found in Hugging Face's model")
-            block = self.shell.get_submodule(paths[id(tap.module)])
             block.forward = functools.partial(self._block, layer, block.forward)
-        hook_point(model, "resid_post", self.count - 1)
         self._check()
+
+    def _place(self, site: str, layer: int) -> tuple[Any, bool]:
+        """The module of the shell that corresponds to a site, and whether the site is its input."""
+        tap = self._trunk.tap(self.model, site, layer, lambda _: None)
+        if tap is None:
+            raise BadInput(
+                f"{info(self.model).name} cannot be changed at {site}[{layer}] in a pass with gradients: no such place was found"
+            )
+        return self.shell.get_submodule(self._paths[id(tap.module)]), tap.entry
+
+    def change(self, site: str, layer: int, function: Change) -> None:
+        """Let a function act on the activations at a site, in every pass from now on.
+
+        Args:
+            site: One of `SITES`.
+            layer: The block, counted from 0.
+            function: Maps the activations, `tree x place x d_model`, and the pass in progress to new activations.
+
+        Raises:
+            UnknownSite: There is no such site, or none that a pass with gradients can be changed at.
+        """
+        if site not in SITES:
+            raise unknown(UnknownSite, "site", site, SITES)
+        self.changes.setdefault((site, layer), []).append(function)
+        if site in ("resid_pre", "resid_post") or (site, layer) in self._attached:
+            return
+        module, entry = self._place(site, layer)
+        self._attached.add((site, layer))
+
+        def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if self._now is None:
+                return None
+            old = args[0] if args else kwargs["hidden_states"]
+            new = self._changed(site, layer, old)
+            if site == "resid_mid":
+                self._now.carried[layer] = new - old
+            return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
+
+        def behind(_: Any, __: Any, out: Any) -> Any:
+            if self._now is None:
+                return None
+            return (self._changed(site, layer, out[0]), *out[1:]) if isinstance(out, tuple) else self._changed(site, layer, out)
+
+        if entry:
+            module.register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            module.register_forward_hook(behind)
+
+    def _changed(self, site: str, layer: int, value: Tensor) -> Tensor:
+        now = self._now
+        assert now is not None
+        for function in self.changes.get((site, layer), ()):
+            value = function(value, now)
+        return value
 
     @property
     def device(self) -> torch.device:
@@ -118,6 +178,7 @@ class Learner:
             got, _ = self.run(trees, ask=wanted)
             batch = pad(self.model, rows)
             want = run(self.model, batch, at=batch.mask.sum(1, keepdim=True) - 1)[:, 0].float()
+        assert got is not None
         apart = float((got - want).abs().max() / want.abs().max().clamp(min=1e-12))
         most = CLOSE if self.dtype == torch.float32 else 20 * CLOSE
         if not apart <= most:
@@ -146,7 +207,7 @@ class Learner:
             trees: The rows.
             embeds: Embeddings in place of those of the ids.
             start: The first block to compute; those below are left out. Above 0 it needs `entering`.
-            entering: The stream that enters it.
+            entering: The stream that enters it, before changes at `resid_post` of the block below.
             read: Blocks whose output is wanted.
             ask: Rows and positions after which logits are wanted; `None` for none, and then no block above the highest that is read is
                 computed.
@@ -195,20 +256,21 @@ class Learner:
             return forward(*args, **kwargs)
         hidden = args[0] if args else kwargs.pop("hidden_states")
         if layer < now.start:
+            if layer == self.count - 1 and now.entering is not None:  # a pass of no block at all
+                hidden = self._changed("resid_post", layer, now.entering.to(hidden))
+                if layer in now.read:
+                    now.streams[layer] = hidden
             return (hidden,) if self._tuples[layer] else hidden
         if layer == now.start and now.entering is not None:
-            hidden = now.entering.to(hidden)
-        out = forward(hidden, *args[1:], **kwargs)
+            hidden = self._changed("resid_post", layer - 1, now.entering.to(hidden))
+        out = forward(self._changed("resid_pre", layer, hidden), *args[1:], **kwargs)
         self._tuples[layer] = isinstance(out, tuple)
         value = out[0] if isinstance(out, tuple) else out
-        for change in self.changes.get(layer, ()):
-            value = change(value, now)
+        if layer in now.carried:
+            value = value + now.carried.pop(layer)
+        value = self._changed("resid_post", layer, value)
         if layer in now.read:
             now.streams[layer] = value
         if self._stops and layer == now.last:
             raise _Enough
         return (value, *out[1:]) if isinstance(out, tuple) else value
-
-    def modules(self, suffixes: Sequence[str]) -> dict[str, nn.Module]:
-        """Return the modules of the shell whose path ends in one of some names, by path."""
-        return {name: m for name, m in self.shell.named_modules() if any(name == s or name.endswith(f".{s}") for s in suffixes)}

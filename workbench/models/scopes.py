@@ -15,6 +15,7 @@ from ..core.show import Shown
 KINDS = {
     "content": "every token of the text and its continuation, without the first, other attention sinks, and what a chat template writes",
     "all": "every token, the beginning-of-text token, other attention sinks and a chat template's own included",
+    "body": "every token and its continuation, without the first and other attention sinks; what a chat template writes included",
     "prompt": "every token of the prompt",
     "after_instruction": "every token after the instruction's last, the continuation included",
     "generated": "the prompt's last token, from which the first new one is written, and all that follows (generated or scored)",

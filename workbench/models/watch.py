@@ -166,6 +166,8 @@ class Watch:
             real = real & ~((columns == self._start[:, None]) & (prompt - self._start[:, None] > 1))
         if scope.kind == "prompt":
             return real & (columns < prompt)
+        if scope.kind == "body":  # a prompt of one token keeps it
+            return real & ~((columns == self._start[:, None]) & (prompt - self._start[:, None] > 1))
         if scope.kind == "content":
             return real & self._content()[:, self.past :]
         if scope.kind == "generated":

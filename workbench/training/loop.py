@@ -1,0 +1,294 @@
+"""The one training loop: steps, gradients, a history, the best state on validation, checkpoints that resume to the same numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..activations.files import write_file
+from ..core.errors import BadInput, DamagedStore, Diverged
+from ..core.provenance import content_hash
+
+STATE, TENSORS = "state.json", "state.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a training goes on.
+
+    Attributes:
+        steps: Updates at most.
+        lr: Learning rate at its highest.
+        warmup: Updates over which it rises from 0.
+        floor: Where the cosine ends, as a share of `lr`; 1 for a constant rate.
+        decay: Weight decay of AdamW.
+        clip: Largest norm of the gradient.
+        every: Updates between two looks at validation, and between two checkpoints.
+        patience: Looks without a better validation loss after which the training ends.
+        accumulate: Batches whose gradients are added up for one update.
+    """
+
+    steps: int = 120
+    lr: float = 1e-2
+    warmup: int = 5
+    floor: float = 0.1
+    decay: float = 0.0
+    clip: float = 1.0
+    every: int = 10
+    patience: int = 6
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "every", "patience", "accumulate"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name}: 1 at least, got {getattr(self, name)}")
+        if not self.lr > 0 or not math.isfinite(self.lr):
+            raise BadInput(f"lr: a positive number, got {self.lr}")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * cosine(step, self.steps, self.floor)
+
+
+def cosine(step: int, steps: int, floor: float) -> float:
+    """Return a factor that falls from 1 at step 0 to `floor` at `steps` along half a cosine."""
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@dataclass
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        step: Updates done.
+        best: The lowest validation loss so far, and after how many updates.
+        history: A row for each look.
+        stopped: Why it ended before its last step, or "".
+    """
+
+    step: int = 0
+    best: tuple[float, int] = (math.inf, 0)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+
+    def table(self) -> pd.DataFrame:
+        """Return the history as a table."""
+        return pd.DataFrame(self.history)
+
+
+def descend(
+    optimiser: torch.optim.Optimizer,
+    losses: Callable[[int], Mapping[str, Tensor]],
+    step: int,
+    *,
+    rate: float,
+    clip: float = 1.0,
+    weights: Mapping[str, float] | None = None,
+    accumulate: int = 1,
+) -> dict[str, float]:
+    """Make one update.
+
+    Args:
+        optimiser: Holds the parameters.
+        losses: Computes the losses of a batch, by name; batches are counted from 0 over the whole training.
+        step: The update, counted from 0.
+        rate: Learning rate.
+        clip: Largest norm of the gradient of all parameters together.
+        weights: Factor of each loss in the sum; 1 where none is given.
+        accumulate: Batches of the update.
+
+    Returns:
+        Each loss, the mean over batches.
+
+    Raises:
+        Diverged: The sum is not finite; nothing was updated.
+    """
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    told: dict[str, list[float]] = {}
+    for part in range(accumulate):
+        found = losses(step * accumulate + part)
+        total = torch.stack([(weights or {}).get(k, 1.0) * v for k, v in found.items()]).sum()
+        if not bool(total.isfinite()):
+            optimiser.zero_grad()
+            raise Diverged(f"the loss is {float(total.detach())} at step {step + 1}")
+        (total / accumulate).backward()
+        for name, value in found.items():
+            told.setdefault(name, []).append(float(value.detach()))
+    every = [p for group in optimiser.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(every, clip)
+    if not bool(norm.isfinite()):
+        optimiser.zero_grad()
+        raise Diverged(f"the gradient is {float(norm)} at step {step + 1}")
+    optimiser.step()
+    optimiser.zero_grad()
+    return {name: sum(v) / len(v) for name, v in told.items()}
+
+
+def train(
+    parameters: Mapping[str, Tensor],
+    losses: Callable[[int], Mapping[str, Tensor]],
+    validate: Callable[[], Mapping[str, float]],
+    plan: Plan,
+    *,
+    weights: Mapping[str, float] | None = None,
+    place: str | Path | None = None,
+    key: object = None,
+    progress: bool | None = None,
+    what: str = "train",
+) -> Progress:
+    """Train parameters in place, and leave them at their best on validation.
+
+    Args:
+        parameters: By name.
+        losses: As for `descend`.
+        validate: Computes the validation loss as "validation", and whatever else the history should have.
+        plan: How it goes on.
+        weights: As for `descend`.
+        place: A folder for checkpoints. A training that was killed goes on from its last one to the same numbers.
+        key: Everything that decides the training; a checkpoint of another one is not gone on from.
+        progress: Show a progress bar with the time left.
+        what: Its name.
+
+    Returns:
+        Where it ended, with the history: `step`, `rate`, each training loss (mean since the last look), what `validate` gives, `seconds`.
+
+    Raises:
+        Diverged: A loss or a gradient is not finite. The parameters are those of the best look before.
+        DamagedStore: A checkpoint cannot be read.
+    """
+    names, values = list(parameters), list(parameters.values())
+    optimiser = torch.optim.AdamW(values, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.decay)
+    now, started = Progress(), time.perf_counter()
+    best = {k: v.detach().clone() for k, v in parameters.items()}
+    folder = None if place is None else Path(place)
+    mark = content_hash(key, names, [list(v.shape) for v in values], vars(plan) if hasattr(plan, "__dict__") else str(plan))
+    if folder is not None:
+        now = _resume(folder, mark, parameters, best, optimiser) or now
+    if not now.history:
+        now.history.append({"step": 0, **_looked(now, validate, parameters, best), "seconds": round(time.perf_counter() - started, 2)})
+    bar = tqdm(total=plan.steps, initial=now.step, desc=what, unit="step", disable=None if progress is None else not progress)
+    since: dict[str, list[float]] = {}
+    try:
+        while now.step < plan.steps and not now.stopped:
+            rate = plan.rate(now.step)
+            told = descend(optimiser, losses, now.step, rate=rate, clip=plan.clip, weights=weights, accumulate=plan.accumulate)
+            now.step += 1
+            bar.update()
+            for name, value in told.items():
+                since.setdefault(name, []).append(value)
+            if now.step % plan.every and now.step < plan.steps:
+                continue
+            row = {"step": now.step, "rate": rate, **{k: sum(v) / len(v) for k, v in since.items()}}
+            row |= _looked(now, validate, parameters, best)
+            row["seconds"] = round(time.perf_counter() - started, 2)
+            now.history.append(row)
+            since = {}
+            bar.set_postfix_str(f"validation {row['validation']:.3g}")
+            looks = (now.step - now.best[1]) / plan.every
+            if looks >= plan.patience:
+                now.stopped = f"no better validation loss in {plan.patience} looks"
+            if folder is not None:
+                _keep(folder, mark, now, parameters, best, optimiser)
+    except Diverged as error:
+        raise Diverged(
+            f"{error}. The state of step {now.best[1]}, the best on validation, is kept. Lower lr (it was {plan.lr:g})"
+        ) from None
+    finally:
+        bar.close()
+        with torch.no_grad():
+            for name, value in parameters.items():
+                value.copy_(best[name])
+    return now
+
+
+@torch.no_grad()
+def _looked(
+    now: Progress, validate: Callable[[], Mapping[str, float]], parameters: Mapping[str, Tensor], best: dict[str, Tensor]
+) -> dict[str, float]:
+    """Look at validation; keep the parameters where they are better than before."""
+    found = {k: float(v) for k, v in validate().items()}
+    if not math.isfinite(found["validation"]):
+        raise Diverged(f"the validation loss is {found['validation']} after step {now.step}")
+    if found["validation"] < now.best[0]:
+        now.best = found["validation"], now.step
+        for name, value in parameters.items():
+            best[name].copy_(value.detach())
+    return found
+
+
+def _keep(
+    folder: Path, mark: str, now: Progress, parameters: Mapping[str, Tensor], best: Mapping[str, Tensor], optimiser: torch.optim.Optimizer
+) -> None:
+    """Write a checkpoint: the tensors first, under a name of their own, and then the record that names them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"now.{k}": v.detach().contiguous().clone() for k, v in parameters.items()}
+    tensors |= {f"best.{k}": v.contiguous() for k, v in best.items()}
+    for name, value in parameters.items():
+        for what, held in optimiser.state.get(value, {}).items():
+            tensors[f"{what}.{name}"] = torch.as_tensor(held).detach().clone().contiguous()
+    file = f"step-{now.step}.{TENSORS}"
+    write_file(folder / file, to_bytes(tensors))
+    state = {"mark": mark, "step": now.step, "best": list(now.best), "stopped": now.stopped, "history": now.history, "tensors": file}
+    write_file(folder / STATE, json.dumps(state).encode())
+    for old in folder.glob(f"step-*.{TENSORS}"):
+        if old.name != file:
+            old.unlink(missing_ok=True)
+
+
+def _resume(
+    folder: Path, mark: str, parameters: Mapping[str, Tensor], best: Mapping[str, Tensor], optimiser: torch.optim.Optimizer
+) -> Progress | None:
+    """Go on from a checkpoint of the same training, if there is one."""
+    if not (folder / STATE).is_file():
+        return None
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if state["mark"] != mark:
+            return None
+        tensors = load_file(folder / state["tensors"])
+        with torch.no_grad():
+            for name, value in parameters.items():
+                value.copy_(tensors[f"now.{name}"])
+                best[name].copy_(tensors[f"best.{name}"])
+                if f"exp_avg.{name}" in tensors:
+                    held = {what: tensors[f"{what}.{name}"] for what in ("step", "exp_avg", "exp_avg_sq")}
+                    optimiser.state[value] = {k: v.to(value.device) if k != "step" else v for k, v in held.items()}
+        return Progress(step=state["step"], best=tuple(state["best"]), history=state["history"], stopped=state["stopped"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedStore(f"the checkpoint in {folder} cannot be read ({error}): delete the folder to train anew") from error
+
+
+def finished(folder: str | Path) -> bool:
+    """Whether a folder holds a checkpoint."""
+    return (Path(folder) / STATE).is_file()
+
+
+def batches(units: Sequence[int], size: int, batch: int, order: Callable[[int], Sequence[int]]) -> list[int]:
+    """Return the units of a batch: passes over all units, each in an order of its own.
+
+    Args:
+        units: What there is.
+        size: Units of a batch.
+        batch: Its number, counted from 0.
+        order: Gives a permutation of `len(units)` for the number of a pass.
+
+    Returns:
+        `size` units, or all where there are fewer.
+    """
+    size = min(size, len(units))
+    per = max(1, len(units) // size)
+    turn, at = divmod(batch, per)
+    return [units[i] for i in order(turn)[at * size : (at + 1) * size]]
