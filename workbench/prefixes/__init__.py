@@ -1,9 +1,26 @@
 """Words that change what a model says: search, baselines, effects, and how deep alignment goes."""
 
+from .baselines import random_prefixes, written
+from .effects import prefix_effects
+from .inside import prefix_geometry, prefix_inside
 from .objective import Losses, Objective
 from .placing import Slot, put, slots
 from .prefix import Prefix
 from .search import search_prefix
 from .vocabulary import allowed
 
-__all__ = ["Losses", "Objective", "Prefix", "Slot", "allowed", "put", "search_prefix", "slots"]
+__all__ = [
+    "Losses",
+    "Objective",
+    "Prefix",
+    "Slot",
+    "allowed",
+    "prefix_effects",
+    "prefix_geometry",
+    "prefix_inside",
+    "put",
+    "random_prefixes",
+    "search_prefix",
+    "slots",
+    "written",
+]

@@ -267,7 +267,9 @@ class Search:
         if value < state.best_loss or not state.best:
             state.best, state.best_loss = state.text, value
         every = [*self.objectives, *self.checks, *([self.draft] if self.draft else [])]
-        state.spent = [spent + sum(getattr(o, name) for o in every) for spent, name in zip(state.spent, ("counted", "tokens", "plain"), strict=True)]
+        state.spent = [
+            spent + sum(getattr(o, name) for o in every) for spent, name in zip(state.spent, ("counted", "tokens", "plain"), strict=True)
+        ]
         for o in every:
             o.counted = o.tokens = o.plain = 0
         state.rows.append(
