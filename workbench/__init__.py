@@ -80,6 +80,7 @@ _WHERE = {
     "adapted": "training",
     "Adapter": "training",
     "search_prefix": "prefixes",
+    "answer_depth": "prefixes",
     "Prefix": "prefixes",
     "run_study": "runs",
     "run_sweep": "runs",
@@ -181,7 +182,7 @@ if TYPE_CHECKING:
         load_model,
         untrained_copy,
     )
-    from .prefixes import Prefix, search_prefix
+    from .prefixes import Prefix, answer_depth, search_prefix
     from .probes import (
         ccs_honesty,
         fit_ccs,
