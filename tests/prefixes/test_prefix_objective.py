@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_model
 
 import workbench as wb
 from workbench.core.errors import AnswerTokens, BadInput, PromptTooLong, TokenBoundary, UnknownName
@@ -11,8 +12,6 @@ from workbench.models.tokens import encode_pairs
 from workbench.prefixes import Objective, allowed, put
 from workbench.prefixes.proposals import propose
 from workbench.prefixes.vocabulary import text_of
-
-from conftest import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +53,7 @@ class TestChats:
     def chatty(self, words):
         words = type(words).from_pretrained(words.name_or_path) if words.name_or_path else words
         before = words.chat_template
-        words.chat_template = (
-            "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<s>assistant:{% endif %}"
-        )
+        words.chat_template = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<s>assistant:{% endif %}"
         yield wrap(tiny_model("llama", len(words)), words, name="chatty", bos=0, device="cpu")
         words.chat_template = before
 
@@ -75,12 +72,13 @@ class TestChats:
 
 class TestTokens:
     def test_words_that_merge_are_no_tokens_of_their_own(self, merging, prompts):
-        """" t" and "he" are tokens, and so is " the": the text of the first two is read as the third."""
+        """ " t" and "he" are tokens, and so is " the": the text of the first two is read as the third."""
         tokenizer = merging.tokenizer
         (the,) = tokenizer(" the", add_special_tokens=False)["input_ids"]
         parts = [i for t in (" t", "he") for i in tokenizer(t, add_special_tokens=False)["input_ids"]]
         objective = Objective(merging, prompts, "safe", "after")
-        assert text_of(tokenizer, parts) == " the" and parts != [the]
+        assert text_of(tokenizer, parts) == " the"
+        assert parts != [the]
         assert objective.tokens_of([" the"]) == [[the]]
 
     def test_every_trial_tokenises_to_itself_in_place(self, merging, prompts):
@@ -111,7 +109,8 @@ class TestTokens:
 
     def test_filters(self, organism):
         readable, every = allowed(organism, "readable"), allowed(organism)
-        assert set(readable) < set(every) and all(text_of(organism.tokenizer, [i]).isascii() for i in every.tolist())
+        assert set(readable) < set(every)
+        assert all(text_of(organism.tokenizer, [i]).isascii() for i in every.tolist())
         assert organism.tokenizer.bos_token_id not in every
         (one,) = allowed(organism, ["rights"]).tolist()
         assert text_of(organism.tokenizer, [one]) == " rights"
@@ -171,7 +170,8 @@ class TestLosses:
         ids, one = objective.gradient(" lamp and bread")
         objective._gradients.learner = None
         _, other = objective.gradient(" lamp and bread")
-        assert one.shape == (len(ids), 128) and np.abs(one).max() > 1e-3
+        assert one.shape == (len(ids), 128)
+        assert np.abs(one).max() > 1e-3
         np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
     def test_the_gradient_is_that_of_the_loss(self, organism, prompts):
@@ -181,7 +181,9 @@ class TestLosses:
         line = torch.from_numpy(gradient[1] / np.linalg.norm(gradient[1])).float()
         values = []
         for step in (-1e-2, 1e-2):
-            edit = wb.Edit(site="resid_pre", layer=0, function=lambda x, s=step: x.index_add(1, torch.tensor([2]), s * line.expand(len(x), 1, -1)))
+            edit = wb.Edit(
+                site="resid_pre", layer=0, function=lambda x, s=step: x.index_add(1, torch.tensor([2]), s * line.expand(len(x), 1, -1))
+            )
             with wb.edited(organism, edit):
                 asked = wb.answers(organism, put(prompts, " lamp and bread"))
             safe = np.where(asked["label"] == 1, asked["logp_positive"], asked["logp_negative"])
@@ -191,7 +193,7 @@ class TestLosses:
 
 class TestRefused:
     def test_no_model(self, prompts):
-        with pytest.raises(BadInput, match="gradients of a loaded model, and this is str. What an endpoint says"):
+        with pytest.raises(BadInput, match="gradients of a loaded model, and this is str"):
             Objective("gpt", prompts, "safe")
 
     def test_an_empty_target(self, organism, prompts):

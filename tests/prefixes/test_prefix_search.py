@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import tiny_model
 
 import workbench as wb
 from workbench.core.errors import BadInput, DamagedStore, OutputFolder, PromptTooLong, TokenBoundary
 from workbench.models import wrap
 from workbench.models.tokens import encode_pairs
 from workbench.prefixes import Prefix, proposals, search_prefix
-
-from conftest import tiny_model
 
 SMALL = {"length": 3, "steps": 3, "width": 5, "race": 2, "progress": False}
 
@@ -39,7 +38,7 @@ class TestFound:
         assert found.loss < found.history["validation"].iloc[0]
 
     def test_not_in_an_untrained_copy(self, organism, sides):
-        train, validation, test = sides
+        train, validation, _test = sides
         blank = wb.untrained_copy(organism, seed=0)
         found = search_prefix(blank, train, validation=validation, length=6, steps=2, width=8, race=2, progress=False)
         assert found.history["won"].max() == 0
@@ -49,15 +48,18 @@ class TestLaws:
     def test_one_seed_one_search_and_another_seed_another(self, organism, sides):
         one, same, other = (search_prefix(organism, sides[0], validation=sides[1], seed=s, **SMALL) for s in (0, 0, 1))
         pd.testing.assert_frame_equal(one.history, same.history)
-        assert one.text == same.text and one.history["text"].iloc[0] != other.history["text"].iloc[0]
+        assert one.text == same.text
+        assert one.history["text"].iloc[0] != other.history["text"].iloc[0]
 
     def test_the_training_loss_never_rises_and_the_best_on_validation_is_kept(self, organism, sides):
         found = search_prefix(organism, sides[0], validation=sides[1], restarts=2, **SMALL)
         for _, part in found.history.groupby("restart"):
             assert (part["train"].diff().dropna() <= 0).all()
         best = found.history.loc[found.history["validation"].idxmin()]
-        assert found.text == best["text"] and found.loss == best["validation"]
-        assert found.history["evaluations"].is_monotonic_increasing and (found.history["computed"] < found.history["plain"]).all()
+        assert found.text == best["text"]
+        assert found.loss == best["validation"]
+        assert found.history["evaluations"].is_monotonic_increasing
+        assert (found.history["computed"] < found.history["plain"]).all()
 
     def test_what_was_scored_is_what_a_user_types(self, organism, sides):
         found = search_prefix(organism, sides[0], validation=sides[1], where="after", **SMALL)
@@ -86,15 +88,18 @@ class TestLaws:
 class TestDraft:
     def test_a_draft_that_agrees_saves_the_model_work(self, organism, sides):
         """The model as its own draft ranks as it does, so that few texts are scored twice; a draft that knows nothing saves less."""
-        texts = [f" {w}" for w in "lamp bread rights women equal Everyone not never peace law home work".split()] * 1
+        texts = [
+            f" {w}" for w in ["lamp", "bread", "rights", "women", "equal", "Everyone", "not", "never", "peace", "law", "home", "work"]
+        ] * 1
         texts += [f"{a}{b}" for a in texts[:6] for b in texts[6:]]
         spent = {}
         for name, model in (("same", organism), ("blank", wb.untrained_copy(organism, seed=0))):
             objective, draft = (wb.prefixes.Objective(m, sides[0], "safe") for m in (organism, model))
-            best, loss = proposals.best_of([objective], texts, fluency=0, race=0, draft=draft, rng=np.random.default_rng(0))
+            _best, loss = proposals.best_of([objective], texts, fluency=0, race=0, draft=draft, rng=np.random.default_rng(0))
             spent[name] = objective.counted, loss
         whole = wb.prefixes.Objective(organism, sides[0], "safe").losses(texts).loss
-        assert spent["same"][0] < 0.4 * len(texts) * len(sides[0]) and spent["same"][1] == pytest.approx(whole.min(), abs=1e-4)
+        assert spent["same"][0] < 0.4 * len(texts) * len(sides[0])
+        assert spent["same"][1] == pytest.approx(whole.min(), abs=1e-4)
         assert spent["blank"][0] >= spent["same"][0]
 
 
@@ -159,7 +164,13 @@ class TestKept:
         found = search_prefix(organism, sides[0], validation=sides[1], **SMALL)
         found.save(tmp_path / "words")
         again = Prefix.load(tmp_path / "words")
-        assert (again.text, again.where, again.towards, again.ids, again.loss) == (found.text, found.where, found.towards, found.ids, found.loss)
+        assert (again.text, again.where, again.towards, again.ids, again.loss) == (
+            found.text,
+            found.where,
+            found.towards,
+            found.ids,
+            found.loss,
+        )
         pd.testing.assert_frame_equal(again.history, found.history)
         assert again.provenance == json.loads(json.dumps(found.provenance, default=str))
         with pytest.raises(DamagedStore, match="holds no prefix that can be read"):
@@ -167,7 +178,8 @@ class TestKept:
 
     def test_words_that_somebody_wrote(self):
         written = Prefix(text="Be kind.")
-        assert np.isnan(written.loss) and "Be kind." in repr(written)
+        assert np.isnan(written.loss)
+        assert "Be kind." in repr(written)
         with pytest.raises(BadInput, match="place of a prefix"):
             Prefix(text="x", where="behind")
 

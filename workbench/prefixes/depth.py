@@ -209,7 +209,7 @@ def _replies(base: Any, prompts: PromptSet, replies: Sequence[str] | str | None,
         whole = base.tokenizer(pair.stem + text, add_special_tokens=False)["input_ids"]
         first = list(info(base).first)
         whole = whole if whole[: len(first)] == first else [*first, *whole]
-        if whole[: len(stem)] != stem or len(whole) == len(stem):
+        if not reply.strip() or whole[: len(stem)] != stem or len(whole) == len(stem):
             raise TokenBoundary(f"the reply {reply[:40]!r} merges with the end of {pair.stem[-20:]!r}, or is empty")
         out.append(whole[len(stem) :][:tokens])
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from ...core.tables import pick
@@ -56,8 +57,9 @@ def undone(table: pd.DataFrame, condition: str) -> str:
 def _kl(run: Run) -> Finding:
     table = run.tables["depth"]
     parts = []
+    r: Any
     for r in pick(table, metric="share").itertuples():
-        if r.value != r.value:
+        if np.isnan(r.value):
             parts.append(f"{r.condition}: the models differ by {r.note}, so that no share is told")
         else:
             parts.append(f"{r.condition}: {share(r)} in the first {r.tokens} tokens")
@@ -90,7 +92,7 @@ def report(run: Run, study: Depth) -> Report:
             Panel(
                 name="depth",
                 table="depth",
-                drawing=draw.depth(table, "Where alignment sits along an answer"),
+                drawing=draw.depth(table, "Where along an answer does alignment sit?"),
                 caption=f"n={n} harmful requests. Bars are 95 % intervals, clustered by area. Left: in nats, on replies that comply. "
                 "Right: refusals by stock phrases in what follows the beginning.",
             )

@@ -141,7 +141,7 @@ def report(run: Run, study: Words) -> Report:
                 safe_scores[safe_scores["condition"].isin([harm, good])],
                 "prefix",
                 "condition",
-                "What words in front of the question do to the answers",
+                "What do words in the prompt do to the answers?",
                 axis="share of safe answers, held-out people and rights",
             ),
             caption=f"n={n} statements per claim. Bars are 95 % intervals, clustered by identity and right. Random: middle of "
@@ -150,7 +150,7 @@ def report(run: Run, study: Words) -> Report:
         Panel(
             name="search",
             table="search",
-            drawing=history.searched(run.tables["search"], "How the searches went"),
+            drawing=history.searched(run.tables["search"], "How far did each search come, step by step?"),
             caption=f"{study.set.train} training statements; the words with the smallest loss on validation statements are kept. Loss: "
             "what the log-odds of the wanted answer lack of 8 nats, 0 where all are won.",
         ),
