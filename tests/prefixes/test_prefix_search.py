@@ -70,7 +70,7 @@ class TestLaws:
 
     def test_a_race_and_a_draft_give_exact_losses(self, organism, sides):
         for more in ({"race": 0}, {"race": 2}, {"draft": organism}):
-            found = search_prefix(organism, sides[0], validation=sides[1], **SMALL, **more)
+            found = search_prefix(organism, sides[0], validation=sides[1], **SMALL | more)
             last = found.history.iloc[-1]
             objective = wb.prefixes.Objective(organism, sides[0], "safe")
             assert last["train"] == pytest.approx(objective.losses([last["text"]]).loss[0], abs=1e-4)

@@ -69,7 +69,15 @@ def prefix_effects(
 
 
 def lengths(model: Any, prompts: PromptSet) -> np.ndarray:
-    """Return the number of tokens of each prompt."""
+    """Return the number of tokens of each prompt.
+
+    Args:
+        model: What `load_model` returns, or a described model.
+        prompts: Contrast pairs.
+
+    Returns:
+        Tokens up to where the answer begins, `item`.
+    """
     return np.array([pair.stem for pair in encode_pairs(model, prompts)])
 
 

@@ -158,7 +158,14 @@ class Objective:
         self.room(len(ids or ()))
 
     def room(self, length: int) -> None:
-        """Raise unless every prompt fits the context with so many tokens of words."""
+        """Raise unless every prompt fits the context with so many tokens of words.
+
+        Args:
+            length: Tokens of the words.
+
+        Raises:
+            PromptTooLong: One does not.
+        """
         longest = max(len(h) + len(t) + len(w) for (h, t), w in zip(self.frames, self.wanted, strict=True)) + length
         if longest > context_of(self.model):
             raise PromptTooLong(

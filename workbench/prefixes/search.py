@@ -7,9 +7,7 @@ searched.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +15,20 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..core.errors import BadInput, DamagedStore, EmptyPromptSet, OutputFolder
+from ..core.errors import BadInput, EmptyPromptSet
 from ..core.provenance import content_hash, provenance
 from ..core.seeds import numpy_rng
-from ..core.whole import write_whole, writing
 from ..models import info
 from ..models.digest import settled
 from ..prompts import PromptSet, grouped_split
 from .objective import ENOUGH, Objective
 from .prefix import Prefix
 from .proposals import best_of, propose, total
+from .state import State, read_state, write_state
 from .vocabulary import allowed, text_of
 
-STATE = "search.json"
 TRIES = 40
 READABLE = 0.1  # weight of fluency in readable words
-
-
-@dataclass
-class _State:
-    """Where a search stands; written after each step."""
-
-    restart: int = 0
-    step: int = 0
-    text: str = ""
-    loss: float = float("inf")
-    best: str = ""
-    best_loss: float = float("inf")
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    spent: list[int] = field(default_factory=lambda: [0, 0, 0])
 
 
 @settled()
@@ -189,7 +172,7 @@ class Search:
 
     def run(self, asked: dict[str, Any], *, steps: int, restarts: int, store: Path | None, progress: bool | None) -> Prefix:
         """Search, or go on where a search stands."""
-        state = _read(store, content_hash(asked))
+        state = read_state(store, content_hash(asked))
         start = asked["start"]
         hidden = None if progress is None else not progress
         with tqdm(
@@ -208,11 +191,11 @@ class Search:
                 while state.step < steps and state.loss > 0:
                     state.step += 1
                     self._step(state)
-                    _write(store, content_hash(asked), state)
+                    write_state(store, content_hash(asked), state)
                     bar.update()
                     bar.set_postfix_str(f"loss {state.loss:.2f}, validation {state.best_loss:.2f}: {state.best!r}")
                 state.restart, state.step, state.text = state.restart + 1, 0, ""
-                _write(store, content_hash(asked), state)
+                write_state(store, content_hash(asked), state)
         for o in (*self.objectives, *self.checks):
             o.check(state.best)
         history = pd.DataFrame(state.rows)
@@ -243,7 +226,7 @@ class Search:
             f"no words of at most {self.length} tokens were found that every model reads in place; raise length=, or use other words="
         )
 
-    def _step(self, state: _State) -> None:
+    def _step(self, state: State) -> None:
         rng = numpy_rng(self.seed, "step of a prefix", state.restart, state.step)
         k = (state.step - 1) % len(self.objectives)
         lead = self.objectives[k]
@@ -255,7 +238,7 @@ class Search:
                 state.text, state.loss = best, loss
         self._note(state, k)
 
-    def _note(self, state: _State, lead: int) -> None:
+    def _note(self, state: State, lead: int) -> None:
         """Add a row of the history; new words are scored on validation prompts, and kept where they are the best."""
         before = state.rows[-1] if state.rows and state.rows[-1]["restart"] == state.restart else {}
         if before.get("text") == state.text:
@@ -306,26 +289,3 @@ def _held_out(prompts: PromptSet, seed: int) -> tuple[PromptSet, PromptSet]:
             "words are chosen on prompts about others than those they are searched on, and these are all about one identity: validation="
         )
     return prompts.split(grouped_split(rows, by=("identity",), test=0.25, seed=seed))
-
-
-def _read(store: Path | None, key: str) -> _State:
-    if store is None or not (store / STATE).is_file():
-        return _State()
-    try:
-        kept = json.loads((store / STATE).read_text(encoding="utf-8"))
-        found, state = kept.pop("key"), _State(**kept["state"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DamagedStore(f"{store / STATE} cannot be read ({type(error).__name__}): delete it to begin anew") from error
-    if found != key:
-        raise OutputFolder(
-            f"{store} holds another search (other models, prompts or settings): choose another folder, or delete {STATE} there"
-        )
-    return state
-
-
-def _write(store: Path | None, key: str, state: _State) -> None:
-    if store is None:
-        return
-    with writing(store):
-        store.mkdir(parents=True, exist_ok=True)
-        write_whole(store / STATE, json.dumps({"key": key, "state": asdict(state)}, ensure_ascii=False))

@@ -52,7 +52,7 @@ def more_than_random(gain: Any, random: Any, sign: int = 1) -> str:
     return "more than random words of equal length do" if value > bar else "no more than random words of equal length do"
 
 
-def share(r: Any) -> str:
+def _share(r: Any) -> str:
     """A share with its interval."""
     return f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]"
 
@@ -67,7 +67,7 @@ def _moved(run: Run, words: str, condition: str, sign: int) -> Finding | None:
     if now is None:
         return None
     return Finding(
-        f"{words.capitalize()}: {short(repr(now.text), 80)} brings safe answers under the {condition} from {share(base)} to {share(now)} "
+        f"{words.capitalize()}: {short(repr(now.text), 80)} brings safe answers under the {condition} from {_share(base)} to {_share(now)} "
         f"(n={int(now.n)}): {more_than_random(gain, spread, sign)} ({drawn.value:.2f}, {drawn.low:.2f} to {drawn.high:.2f} over "
         f"{int(drawn.n)} draws). The next token moves by {kl.value:.2g} nats.",
         "effects",
@@ -78,7 +78,7 @@ def _others(run: Run, study: Any) -> Finding:
     table = pick(run.tables["effects"], condition=f"{study.harm} claim", metric="safe_score")
     named = [r for r in table.itertuples() if r.prefix not in ("none", "random", "safe words", "harm words")]
     return Finding(
-        f"Beside them: Under the {study.harm} claim: {'; '.join(f'{r.prefix} {share(r)}' for r in named)}.",
+        f"Beside them: Under the {study.harm} claim: {'; '.join(f'{r.prefix} {_share(r)}' for r in named)}.",
         "effects",
     )
 
@@ -89,13 +89,13 @@ def _elsewhere(run: Run, study: Any) -> Finding:
     for r in table.itertuples():
         base = row(run.tables["effects"], condition=r.condition, prefix="none", metric="safe_score")
         if r.condition != f"{study.harm} claim":
-            parts.append(f"{r.condition} {share(base)} to {share(r)}")
+            parts.append(f"{r.condition} {_share(base)} to {_share(r)}")
     return Finding(f"Safe words elsewhere: {'; '.join(parts)}.", "effects")
 
 
 def _angles(run: Run) -> Finding:
     table = pick(run.tables["angles"], first="safe words", second="harm words")
-    parts = [f"layer {r.layer}: {r.verdict}, cosine {share(r)}" for r in table.itertuples()]
+    parts = [f"layer {r.layer}: {r.verdict}, cosine {_share(r)}" for r in table.itertuples()]
     return Finding(f"Angle: The effects of safe and of harm words on the stream: {'; '.join(parts)}.", "angles")
 
 
@@ -107,7 +107,7 @@ def _inside(run: Run, study: Any) -> Finding:
         read, said = (row(table, condition=condition, layer=layer, metric=m) for m in ("probe", "answer"))
         if read is None or said is None:
             return Finding(f"Inside: no probe could be fitted ({table['note'].iloc[0]}).", "inside")
-        parts.append(f"{condition}: probe {share(read)}, answer {share(said)}")
+        parts.append(f"{condition}: probe {_share(read)}, answer {_share(said)}")
     return Finding(f"Inside, layer {layer}: A probe fitted without claim or words names the right answer: {'; '.join(parts)}.", "inside")
 
 
