@@ -43,7 +43,7 @@ def prefix_effects(
     Returns:
         Rows `condition, prefix, text, metric, value, low, high, n, note`; the prefix "none" is the model as it is. Metrics: "safe_score"
         (share of safe answers, clustered by identity), "gain" (its difference from "none" over the same prompts), "answered" (probability
-        of the two answers together), "kl" (of the next token, from no words to words, nats) and "tokens" (by which a prompt grows). The
+        of the two answers together), "kl" (of the next token, from no words to words, nats) and "tokens" (by which a prompt grows).
         "random" has the middle draw and the interval that holds a further one; `n` is then the number of draws.
 
     Raises:

@@ -115,7 +115,9 @@ class Objective:
             raise TokenBoundary(f"words behind {slot.head[-20:]!r} change its tokens in {name_of(self.model)}; use another place (where=)")
         # what stands behind the words may begin with another token than it has alone
         keep = next((k for k in range(len(tail) + 1) if whole[len(whole) - len(tail) + k :] == tail[k:]), len(tail))
-        return head, whole[len(whole) - len(tail) + keep :] if keep < len(tail) else []
+        if tail and keep == len(tail):
+            raise TokenBoundary(f"words before {slot.tail[:20]!r} change its tokens in {name_of(self.model)}; use another place (where=)")
+        return head, tail[keep:]
 
     def tokens_of(self, texts: Sequence[str]) -> list[list[int] | None]:
         """Return the tokens that texts have in place.

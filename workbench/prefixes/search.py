@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..core.errors import BadInput, EmptyPromptSet
+from ..core.errors import BadInput, EmptyPromptSet, TokenBoundary
 from ..core.provenance import content_hash, provenance
 from ..core.seeds import numpy_rng
 from ..models import info
@@ -196,8 +196,10 @@ class Search:
                     bar.set_postfix_str(f"loss {state.loss:.2f}, validation {state.best_loss:.2f}: {state.best!r}")
                 state.restart, state.step, state.text = state.restart + 1, 0, ""
                 write_state(store, content_hash(asked), state)
-        for o in (*self.objectives, *self.checks):
-            o.check(state.best)
+        if not state.best:
+            raise TokenBoundary(
+                "no words of this search tokenise back to themselves in every prompt; use another place (where=) or other words="
+            )
         history = pd.DataFrame(state.rows)
         record = provenance(search=asked)
         ids = {info(o.model).name: tuple(o.tokens_of([state.best])[0] or ()) for o in self.objectives}
@@ -238,6 +240,15 @@ class Search:
                 state.text, state.loss = best, loss
         self._note(state, k)
 
+    def _reads(self, text: str) -> bool:
+        """Whether words tokenise back to themselves in every single prompt, and not only between the texts that stand around them."""
+        try:
+            for o in (*self.objectives, *self.checks):
+                o.check(text)
+        except TokenBoundary:
+            return False
+        return True
+
     def _note(self, state: State, lead: int) -> None:
         """Add a row of the history; new words are scored on validation prompts, and kept where they are the best."""
         before = state.rows[-1] if state.rows and state.rows[-1]["restart"] == state.restart else {}
@@ -247,7 +258,7 @@ class Search:
             got = [o.losses([state.text], fluency=self.fluency > 0) for o in self.checks]
             value = float(np.mean([g.loss[0] + (self.fluency * g.fluency[0] if self.fluency else 0.0) for g in got]))
             won = float(np.mean([(g.odds[0] > 0).mean() for g in got]))
-        if value < state.best_loss or not state.best:
+        if (value < state.best_loss or not state.best) and self._reads(state.text):
             state.best, state.best_loss = state.text, value
         every = [*self.objectives, *self.checks, *([self.draft] if self.draft else [])]
         state.spent = [
