@@ -19,6 +19,7 @@ import pandas as pd
 
 from ...activations import capture
 from ...core.errors import BadInput, UnknownSite, UnknownTemplate, unknown
+from ...core.paired import paired_proportions
 from ...core.tables import pick, units_of
 from ...directions import extract_direction, place_of
 from ...evaluation.measures import estimate, measure
@@ -217,12 +218,12 @@ class Words(Rows):
         held = self.held[f"{self.harm} claim"]
         asker, frame = Asker(self.model, held), held.to_frame()
         now = measure(asker, asker.ask(add(best, tuned.strength)), frame)
-        now["gain"] = now["safe_score"] - measure(asker, asker.base, frame)["safe_score"]
+        gain = paired_proportions(now["safe_score"], measure(asker, asker.base, frame)["safe_score"], units_of(frame))
         place = f"{best.provenance['site']} of block {best.provenance['layer']}"
         note = f"at {place}, strength {tuned.strength:.3g}, of validation's choice{f'; {tuned.note}' if tuned.note else ''}"
         shared = {"condition": f"{self.harm} claim", "prefix": PUSH, "text": ""}
-        metrics = ("safe_score", "answered", "kl", "gain")
-        return pd.DataFrame([shared | {"metric": m, **estimate(m, now[m], units_of(frame)), "note": note} for m in metrics])
+        rows = [shared | {"metric": m, **estimate(m, now[m], units_of(frame)), "note": note} for m in ("safe_score", "answered", "kl")]
+        return pd.DataFrame([*rows, shared | {"metric": "gain", **gain.row(), "note": note}])
 
     def angles(self, found: Mapping[str, Path]) -> None:
         """Compare what safe and harmful words do to the stream with the stance."""
