@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "workbench"
 ORDER = (
-    "core", "models", "figures", "prompts", "activations", "probes", "directions", "interventions", "evaluation", "training", "features",
-    "organism", "runs", "studies", "verify", "doctor", "arguments", "cli",
+    "core", "models", "figures", "prompts", "activations", "probes", "directions", "interventions", "evaluation", "training", "prefixes",
+    "features", "organism", "runs", "studies", "verify", "doctor", "arguments", "cli",
 )  # fmt: skip
 LEVEL = {room: level for level, room in enumerate(ORDER)}
 FENCED = {

@@ -84,6 +84,9 @@ _WHERE = {
     "Dictionary": "features",
     "train_dictionary": "features",
     "decompose": "features",
+    "search_prefix": "prefixes",
+    "answer_depth": "prefixes",
+    "Prefix": "prefixes",
     "run_study": "runs",
     "run_sweep": "runs",
     "Sweep": "runs",
@@ -106,6 +109,7 @@ _ROOMS = (
     "interventions",
     "models",
     "organism",
+    "prefixes",
     "probes",
     "prompts",
     "runs",
@@ -125,6 +129,7 @@ if TYPE_CHECKING:
         interventions,
         models,
         organism,
+        prefixes,
         probes,
         prompts,
         runs,
@@ -185,6 +190,7 @@ if TYPE_CHECKING:
         load_model,
         untrained_copy,
     )
+    from .prefixes import Prefix, answer_depth, search_prefix
     from .probes import (
         ccs_honesty,
         fit_ccs,

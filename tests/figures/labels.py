@@ -9,7 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.core.show import visible
-from workbench.figures import claims, features, geometry, patching, probes, steering, superposition, surfaces, sweep, training, udhr
+from workbench.figures import (
+    claims, features, geometry, patching, prefixes, probes, steering, superposition, surfaces, sweep, training, udhr,
+)  # fmt: skip
 
 Names = Sequence[str]
 
@@ -268,6 +270,8 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
     "patching.attribution": [
         lambda n: patching.attribution(every(site=n, layer=[0, 1]).assign(correlation=0.9, mean_error=0.1, mean_effect=0.5), n[0])
     ],
+    "prefixes.searched": [lambda n: prefixes.searched(every(words=n, restart=[0], step=[0, 1]).assign(train=1.0, validation=2.0, text="x"), n[0])],
+    "prefixes.depth": [lambda n: prefixes.depth(every(condition=n, metric=["kl", "refused"], tokens=[0, 1]), n[0])],
 }  # fmt: skip
 # where a case shows only so many of the names
 SHOWN = {

@@ -1,0 +1,29 @@
+"""Words that change what a model says: search, baselines, effects, and how deep alignment goes."""
+
+from .baselines import random_prefixes, written
+from .depth import AnswerDepth, answer_depth
+from .effects import prefix_effects
+from .inside import prefix_geometry, prefix_inside
+from .objective import Losses, Objective
+from .placing import Slot, put, slots
+from .prefix import Prefix
+from .search import search_prefix
+from .vocabulary import allowed
+
+__all__ = [
+    "AnswerDepth",
+    "Losses",
+    "Objective",
+    "Prefix",
+    "Slot",
+    "allowed",
+    "answer_depth",
+    "prefix_effects",
+    "prefix_geometry",
+    "prefix_inside",
+    "put",
+    "random_prefixes",
+    "search_prefix",
+    "slots",
+    "written",
+]

@@ -1,0 +1,1 @@
+"""How deep alignment goes along an answer."""
