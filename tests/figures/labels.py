@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.core.show import visible
-from workbench.figures import claims, geometry, patching, probes, steering, surfaces, sweep, udhr
+from workbench.figures import claims, contrast, geometry, patching, probes, steering, surfaces, sweep, udhr
 
 Names = Sequence[str]
 
@@ -146,6 +146,10 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
     "probes.tampering": [_tampering],
     "probes.training": [
         lambda n: probes.training(every(method=n, step=[1, 9]).assign(what=lambda t: t["method"]), every(method=n[:2]).assign(high=9.0))
+    ],
+    "contrast.spectrum": [lambda n: contrast.spectrum(every(layer=[0, 1], rank=[1, 2], control=["", *n]))],
+    "contrast.contradictions": [
+        lambda n: contrast.contradictions(every(layer=[1], method=n, control=["", "random opposites"]).assign(metric="contradictions"), 1)
     ],
     "geometry.angles": [
         lambda n: geometry.angles(_geometry(position=n), n[0]),

@@ -24,7 +24,13 @@ from .given import column
 from .methods import Fit, fit_layers
 from .scaling import Normaliser, pair
 
-KIN = {"crc": "first component of differences", "vinc": "VINC", "kmeans": "two means"}
+KIN = {
+    "drc": "CCS in closed form, difference-relative",
+    "rrc": "CCS in closed form, ratio-relative",
+    "crc": "first component of differences",
+    "vinc": "VINC",
+    "kmeans": "two means",
+}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -75,9 +75,10 @@ def probe_layers(
         methods: Of `METHODS`; by default "logistic", "mass_mean" and, of contrast pairs, "ccs". There are linear ones
             ("logistic", "svm", "ridge", "lda", "mass_mean", "difference_in_means"), nonlinear ("mlp",
             "quadratic", "rbf", "knn"), without labels ("ccs", "ccs_circle", "infonce", "spin", "hinge", "bimodal", "drc",
-            "rrc", "crc", "vinc", "kmeans", "ccs:mlp", and "polarity_ccs" where the rows have a column "polarity"); a loss of your own, a function of (p_negative, p_positive) (see `fit_contrast`); or a
-            supervised method of your own, a function of (x_positive, x_negative, seed) (see `fit_layers`). Functions are named
-            by their `__name__`; no two methods have one name.
+            "rrc", "crc", "vinc", "kmeans", "ccs:mlp", and "polarity_ccs" where the rows have a column
+            "polarity"); a loss of your own, a function of (p_negative, p_positive) (see `fit_contrast`); or a supervised method
+            of your own, a function of (x_positive, x_negative, seed) (see `fit_layers`). Functions are named by their
+            `__name__`; no two methods have one name.
         split: Which identities and rights are held out; by default a third of each, drawn from `seed`. What is tuned is
             tuned on grouped folds of the training rows.
         condition: Name of the fitted condition in the table.
