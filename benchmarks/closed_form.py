@@ -33,7 +33,7 @@ def main():
     split = udhr_split(model, seed=0)
     answers = choose_answers(model)
     sides = [
-        wb.prompts.udhr(template="base_short", claim=None, n=n, answers=answers, seed=0, held=split.values(side))
+        wb.prompts.udhr(template="base_short", claim=None, n=n, answers=answers, model=model, chat=False, seed=0, split=split, side=side)
         for n, side in ((args.train, "train"), (args.test, "test"))
     ]
     acts = wb.capture(model, sides[0] + sides[1], layers=layers, progress=False)
