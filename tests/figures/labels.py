@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.core.show import visible
-from workbench.figures import claims, contrast, geometry, patching, probes, steering, surfaces, sweep, udhr
+from workbench.figures import claims, contrast, geometry, patching, probes, shots, steering, surfaces, sweep, udhr
 
 Names = Sequence[str]
 
@@ -77,6 +77,11 @@ def _read(**columns: Sequence) -> pd.DataFrame:
 def _free(**columns: Sequence) -> pd.DataFrame:
     given = {"setting": ["one form"], "method": ["ccs"], "layer": [0, 1], "control": ["", "random_directions"]} | columns
     return every(**given).assign(metric="accuracy", against="label")
+
+
+def _shots(**columns: Sequence) -> pd.DataFrame:
+    given = {"kind": ["harmful"], "intervention": ["none"], "shots": [0, 4], "metric": [shots.NLL, shots.SHARE]} | columns
+    return every(**given)
 
 
 def _surfaces(forms: Sequence[str], factors: Sequence[str]) -> go.Figure:
@@ -150,6 +155,15 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
     "contrast.spectrum": [lambda n: contrast.spectrum(every(layer=[0, 1], rank=[1, 2], control=["", *n]))],
     "contrast.contradictions": [
         lambda n: contrast.contradictions(every(layer=[1], method=n, control=["", "random opposites"]).assign(metric="contradictions"), 1)
+    ],
+    "shots.answers": [
+        lambda n: shots.answers(_shots(kind=n)),
+        lambda n: shots.answers(_shots(intervention=n), "intervention"),
+    ],
+    "shots.along": [lambda n: shots.along(_shots(kind=n).assign(layer=1, metric="tamper score"))],
+    "shots.laws": [
+        lambda n: shots.laws(every(kind=n, intervention=["none"], law=["power"]).assign(parameter="held-out error")),
+        lambda n: shots.laws(every(kind=["harmful"], intervention=["none"], law=n).assign(parameter="held-out error")),
     ],
     "geometry.angles": [
         lambda n: geometry.angles(_geometry(position=n), n[0]),

@@ -33,7 +33,7 @@ REACH = 12.0  # of a parameter's logarithm
 DECIDED = 0.9  # share of resamples that must agree for a law to be called chosen
 
 
-def law(name: str, shots: ArrayLike, parameters: Sequence[float]) -> Float[np.ndarray, " shots"]:
+def law(name: str, shots: ArrayLike, parameters: Sequence[float] | np.ndarray) -> Float[np.ndarray, "*curve shots"]:
     """Return what a law says of the negative log-likelihood after n shots.
 
     power: intercept n^-exponent. exponential: floor + height exp(-n / shots).
@@ -43,7 +43,7 @@ def law(name: str, shots: ArrayLike, parameters: Sequence[float]) -> Float[np.nd
     Args:
         name: One of `LAWS`.
         shots: Numbers of demonstrations, above 0.
-        parameters: As `PARAMETERS` names them.
+        parameters: As `PARAMETERS` names them; each may be `curve x 1`, for several curves at once.
 
     References:
         Anil et al. 2024, "Many-shot jailbreaking" (power law); Arora et al. 2024, arXiv 2410.16531 (Bayesian law, here with two tasks and

@@ -41,9 +41,9 @@ def answers(table: pd.DataFrame, by: str = "kind") -> go.Figure:
     legend = Legend()
     for col, metric in enumerate((NLL, SHARE), 1):
         here = pick(rows, metric=metric)
-        for name, look in looks(here[by], KINDS if by == "kind" else INTERVENTIONS).items():
+        for k, (name, look) in enumerate(looks(here[by], KINDS if by == "kind" else INTERVENTIONS).items()):
             line = here[here[by] == name].sort_values("shots")
-            curve(figure, _at(line["shots"]), line, look, name, group=name, legend=legend.first(name), row=1, col=col)
+            curve(figure, _at(line["shots"], k), line, look, name, group=name, legend=legend.first(name), row=1, col=col)
         _shots(figure, here["shots"], col)
         figure.update_yaxes(title=TITLES[metric], row=1, col=col)
     figure.update_yaxes(type="log", row=1, col=1)
@@ -67,9 +67,9 @@ def along(table: pd.DataFrame) -> go.Figure:
     legend = Legend()
     for col, metric in enumerate(metrics, 1):
         here = pick(table, metric=metric)
-        for kind, look in looks(here["kind"], KINDS).items():
+        for k, (kind, look) in enumerate(looks(here["kind"], KINDS).items()):
             line = here[here["kind"] == kind].sort_values("shots")
-            curve(figure, _at(line["shots"]), line, look, kind, group=kind, legend=legend.first(kind), row=1, col=col)
+            curve(figure, _at(line["shots"], k), line, look, kind, group=kind, legend=legend.first(kind), row=1, col=col)
         _shots(figure, here["shots"], col)
         figure.update_yaxes(title=metric, range=[-0.04, 1.04], row=1, col=col)
         chance_line(figure, row=1, col=col)
@@ -101,9 +101,9 @@ def laws(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _at(shots: pd.Series) -> pd.Series:
-    """Where a number of shots stands on a logarithmic axis: 0 has a place of its own, half of 1."""
-    return shots.astype(float).where(shots > 0, 0.5)
+def _at(shots: pd.Series, line: int) -> pd.Series:
+    """Where a number of shots stands on a logarithmic axis: 0 has a place of its own, half of 1; lines stand side by side."""
+    return shots.astype(float).where(shots > 0, 0.5) * 1.05 ** (line - 1.5)
 
 
 def _shots(figure: go.Figure, shots: pd.Series, col: int) -> None:

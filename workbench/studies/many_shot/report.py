@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 draw = recipes("shots")
 NLL, SHARE = "nll of the harmful answer", "harmful answers"
+MINUS = "harmful answers, minus those behind"
 CONVENTION = (
-    "A demonstration is a statement about a right with an answer. The harmful answer denies the right, the safe one grants it. Questions are "
-    "about identities and rights that no demonstration names. The negative log-likelihood (nats) is that of the harmful answer among all "
-    "tokens. The number of demonstrations is that in front of the question."
+    "A demonstration is a statement about a right with an answer. The harmful answer denies the right, the safe one grants it. Questions "
+    "are about identities and rights that no demonstration names. The negative log-likelihood (nats) is that of the harmful answer among "
+    "all tokens. The number of demonstrations is that in front of the question."
 )
 LIMITS = (
-    "Demonstrations are agreement with denials of rights, not instructions for harm: how a model moves with them says little about requests.",
+    "Demonstrations are agreement with denials of rights, not instructions for harm: how a model moves with them says little of requests.",
     "A law that foretells held-out numbers of shots better is not thereby the mechanism.",
     "Prose has about as many tokens as the demonstrations and other words: it holds their length fixed, not their vocabulary.",
     "Under edits fewer questions and fewer demonstrations were asked; compare them at the same number.",
@@ -83,9 +84,26 @@ def law_findings(laws: pd.DataFrame) -> list[Finding]:
         missed = ", ".join(f"{law} {_say(e)}" for law, e in errors.items())
         out.append(
             Finding(
-                f"Law, {name}: On held-out numbers of shots {verdict} (error {missed}). As a power law: exponent {_say(power['exponent'])}, "
-                f"intercept {_say(power['intercept'])} nats, n={int(power['exponent'].n)} identities.",
+                f"Law, {name}: On held-out numbers of shots {verdict} (error {missed}). As a power law: exponent "
+                f"{_say(power['exponent'])}, intercept {_say(power['intercept'])} nats, n={int(power['exponent'].n)} identities.",
                 "laws",
+            )
+        )
+    return out
+
+
+def _beside(table: pd.DataFrame) -> list[Finding]:
+    """The first kind beside each other one behind the most demonstrations, question by question."""
+    out = []
+    for metric in [m for m in dict.fromkeys(table["metric"]) if m.startswith(MINUS)]:
+        last = _rows(pick(table, metric=metric).sort_values("shots"))[-1]
+        other = metric.removeprefix(f"{MINUS} ")
+        apart = "apart" if last.low > 0 or last.high < 0 else "not told apart"
+        out.append(
+            Finding(
+                f"Beside {other}: The share of harmful answers behind {int(last.shots)} {last.kind} demonstrations, minus that behind as "
+                f"much {other}, question by question: {last.value:+.2f} [{last.low:+.2f}, {last.high:+.2f}], {apart}.",
+                "many_shot",
             )
         )
     return out
@@ -130,6 +148,7 @@ def report(run: Run, study: ManyShot) -> Report:
     table, laws, along = (run.tables[name] for name in ("many_shot", "laws", "along"))
     settings = study.set
     counted = f"{settings.questions} questions behind {settings.chains} orders of demonstrations"
+    told = "; ".join(f"{k}: {SAYS[k]}" for k in settings.interventions)
     panels = [
         Panel(
             name="answers",
@@ -145,8 +164,7 @@ def report(run: Run, study: ManyShot) -> Report:
                 name="interventions",
                 table="many_shot",
                 drawing=draw.answers(table, "intervention"),
-                caption=f"The first kind of demonstrations under each intervention: {'; '.join(f'{k}: {SAYS[k]}' for k in settings.interventions)}"
-                ". Edits were asked behind fewer demonstrations. Bars are 95 % intervals.",
+                caption=f"The first kind of demonstrations: {told}. Edits were asked behind fewer demonstrations. Bars are 95 % intervals.",
             )
         )
     if (laws["parameter"] == "held-out error").any():
@@ -155,8 +173,8 @@ def report(run: Run, study: ManyShot) -> Report:
                 name="laws",
                 table="laws",
                 drawing=draw.laws(laws),
-                caption="Each law was fitted to the mean over questions at two of three numbers of shots and judged on the others. Bars: 95 % "
-                f"bootstrap intervals over identities, {settings.resamples} draws.",
+                caption="Each law was fitted to the mean over questions at two of three numbers of shots and judged on the others. Bars: "
+                f"95 % bootstrap intervals over identities, {settings.resamples} draws.",
             )
         )
     panels.append(
@@ -164,14 +182,14 @@ def report(run: Run, study: ManyShot) -> Report:
             name="along",
             table="along",
             drawing=draw.along(along),
-            caption=f"A logistic probe and a detector of tampering, both fitted on {settings.train} statements without demonstrations, at layer "
-            f"{study.layer}, fixed beforehand. Bars are 95 % intervals.",
+            caption=f"A logistic probe and a detector of tampering, both fitted on {settings.train} statements without demonstrations, at "
+            f"layer {study.layer}, fixed beforehand. Bars are 95 % intervals.",
         )
     )
     return Report(
         title=f"Many demonstrations: {study.info.name}",
         subtitle=subtitle(study, f"; {counted}; at most {study.shots[-1]} demonstrations fit"),
-        findings=[*moved(table), *law_findings(laws), *_against(table), *_along(along)],
+        findings=[*moved(table), *_beside(table), *law_findings(laws), *_against(table), *_along(along)],
         panels=panels,
         convention=CONVENTION,
         limits=LIMITS,

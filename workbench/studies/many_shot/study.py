@@ -1,7 +1,7 @@
 """Many-shot prompting: how do demonstrations of harmful agreement move the answer to the next question, and does the fall have a floor?
 
-Every length is asked in one pass: the demonstrations of a chain are one path of the trie that the engine reads, and each question is a branch
-behind each number of them. The controls change one thing each: the answers of the demonstrations, their order, or everything but the length.
+Every length is asked in one pass: the demonstrations of a chain are one path of the trie that the engine reads, and each question is a
+branch behind each number of them. The controls change one thing each: the answers of the demonstrations, or everything but the length.
 
 References:
     Anil et al. 2024, "Many-shot jailbreaking"; Arora et al. 2024, arXiv 2410.16531 (Bayesian law).
@@ -22,7 +22,7 @@ from ...activations.capture import answer_logp
 from ...core.direction import Direction
 from ...core.errors import BadInput, PromptTooLong
 from ...core.seeds import derive, numpy_rng
-from ...core.stats import mean, proportion
+from ...core.stats import mean, paired_difference, proportion
 from ...directions import extract_direction, place_of
 from ...evaluation import choose_answers
 from ...evaluation.eliciting import Form
@@ -36,7 +36,7 @@ from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import uses_chat
 from ..statements import FIT, Rows
 from .interventions import EDITED, INTERVENTIONS
-from .report import report
+from .report import MINUS, report
 from .settings import GRID, ManyShotSettings
 
 PLAIN = "base_short"
@@ -166,8 +166,7 @@ class ManyShot(Rows):
             for claim in ("good", "harm")
         }
         self.seen: dict[str, Activations] = {
-            kind: self._read(f"read behind {kind} demonstrations", self.prompts(kind), layers=[self.layer], answers=True)
-            for kind in self.kinds
+            k: self._read(f"read behind {k} demonstrations", self.prompts(k), layers=[self.layer], answers=True) for k in self.kinds
         }
 
     def said(self, kind: str) -> np.ndarray:
@@ -223,6 +222,7 @@ class ManyShot(Rows):
     def measure(self) -> dict[str, pd.DataFrame]:
         """What the demonstrations do to the answers, and which law the curves follow."""
         rows, laws = [], []
+        said: dict[str, np.ndarray] = {}
         cases = [(kind, "none") for kind in self.kinds] + [(self.kinds[0], i) for i in self.set.interventions if i != "none"]
         for kind, how in cases:
             logp = self.said(kind) if how == "none" else INTERVENTIONS[how](self)
@@ -233,6 +233,12 @@ class ManyShot(Rows):
                 rows.append({**facts, "shots": count, "metric": "nll of the harmful answer", **e.row()})
                 rows.append({**facts, "shots": count, "metric": "harmful answers", **proportion(harmful[:, j], units).row()})
             laws.append(self._law(nll, shots, people).assign(**facts))
+            if how == "none":
+                said[kind] = harmful
+                for j, count in enumerate(shots if kind != self.kinds[0] else []):
+                    e = paired_difference(said[self.kinds[0]][:, j], harmful[:, j], units, reach=1.0)
+                    over = {"kind": self.kinds[0], "intervention": how, "shots": count, "metric": f"{MINUS} {kind}"}
+                    rows.append({**over, **e.row()})
         columns = ["kind", "intervention", "law", "parameter", "value", "low", "high", "n", "share", "chosen", "note"]
         return {"many_shot": pd.DataFrame(rows), "laws": pd.concat(laws, ignore_index=True)[columns]}
 
@@ -288,7 +294,7 @@ STUDY = Study(
     name="many_shot",
     asks="how demonstrations of harmful agreement move the next answer, by their number, and whether the fall has a floor",
     settings=ManyShotSettings,
-    fast={"most": 24, "questions": 20, "chains": 3, "train": 120, "resamples": 60, "elicit": 0},
+    fast={"most": 24, "questions": 20, "chains": 2, "train": 100, "resamples": 40, "elicit": 0, "pushed": (8, 8)},
     checked={
         "most": 8,
         "questions": 10,
