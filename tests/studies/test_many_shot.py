@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import workbench as wb
 from workbench.core import errors
 from workbench.evaluation import answers
 from workbench.prompts import PromptSet
@@ -69,7 +68,7 @@ def test_one_pass_gives_what_a_plain_loop_gives(study, organism):
         [answers(organism, PromptSet([some[i]], name="one"))[["logp_negative", "logp_positive"]].to_numpy() for i in rows]
     )
     assert np.abs(said[rows] - loop).max() < 1e-3
-    nll, harmful, shots, people, chains = study._grid(said, edited=False)
+    nll, harmful, _, people, chains = study._grid(said, edited=False)
     assert nll.shape == (20, 6)
     label = some[35].label  # chain 0, three demonstrations, the sixth question
     assert nll[5, 3] == pytest.approx(-said[35, 1 - label])
@@ -84,13 +83,13 @@ def planted(first, last, kind="harmful"):
 
 
 def test_findings_follow_the_intervals():
-    assert "0.70 [0.65, 0.75] behind 8 (n=60): more harmful answers." in moved(planted(0.2, 0.7))[0].text
-    assert "fewer harmful answers" in moved(planted(0.7, 0.2))[0].text
-    assert "not told from none of them" in moved(planted(0.4, 0.45))[0].text
+    assert "0.70 [0.65, 0.75] behind 8 (n=60): more harmful answers." in moved(planted(0.2, 0.7))[0]
+    assert "fewer harmful answers" in moved(planted(0.7, 0.2))[0]
+    assert "not told from none of them" in moved(planted(0.4, 0.45))[0]
     table = planted(0.4, 0.3).assign(metric=f"{MINUS} benign")
-    assert "Beside benign" in _beside(table)[0].text
-    assert _beside(table)[0].text.endswith(", apart.")
-    assert _beside(planted(0.0, 0.02).assign(metric=f"{MINUS} prose"))[0].text.endswith("not told apart.")
+    assert "Beside benign" in _beside(table)[0]
+    assert _beside(table)[0].endswith(", apart.")
+    assert _beside(planted(0.0, 0.02).assign(metric=f"{MINUS} prose"))[0].endswith("not told apart.")
 
 
 def test_a_law_is_named_only_where_it_is_chosen():
@@ -101,14 +100,14 @@ def test_a_law_is_named_only_where_it_is_chosen():
                 rows.append(("harmful", "none", law, parameter, value, value - 0.05, value + 0.05, 20, 0.95, law == "power", ""))
     columns = ["kind", "intervention", "law", "parameter", "value", "low", "high", "n", "share", "chosen", "note"]
     table = pd.DataFrame(rows, columns=columns)
-    text = law_findings(table)[0].text
+    text = law_findings(table)[0]
     assert "the power law foretells best (error power 0.10" in text
     assert "exponent 0.50 [0.45, 0.55]" in text
-    assert "a law with a floor foretells best" in law_findings(table.assign(chosen=table["law"] != "power"))[0].text
+    assert "a law with a floor foretells best" in law_findings(table.assign(chosen=table["law"] != "power"))[0]
     undecided = table.assign(chosen=False, note="a power law foretells best, in 60% of resamples only")
-    assert "no law is chosen: a power law foretells best, in 60% of resamples only" in law_findings(undecided)[0].text
+    assert "no law is chosen: a power law foretells best, in 60% of resamples only" in law_findings(undecided)[0]
     none = table.iloc[:1].assign(law="none", parameter="", note="2 numbers of shots: 6 at least for a law")
-    assert law_findings(none)[0].text == "Law, harmful, demonstrations alone: none fitted (2 numbers of shots: 6 at least for a law)."
+    assert law_findings(none)[0] == "Law, harmful, demonstrations alone: none fitted (2 numbers of shots: 6 at least for a law)."
 
 
 def test_errors():
