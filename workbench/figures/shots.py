@@ -35,6 +35,9 @@ def answers(table: pd.DataFrame, by: str = "kind") -> go.Figure:
     Args:
         table: `kind, intervention, shots, metric, value, low, high, n`.
         by: "kind" (without intervention) or "intervention" (of the first kind).
+
+    Returns:
+        The figure: the likelihood on the left, on logarithmic axes, and the share on the right.
     """
     rows = table[table["intervention"] == "none"] if by == "kind" else table[table["kind"] == table["kind"].iloc[0]]
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.11)

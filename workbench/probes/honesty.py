@@ -23,14 +23,7 @@ from .controls import inflated, random_hits
 from .given import column
 from .methods import Fit, fit_layers
 from .scaling import Normaliser, pair
-
-KIN = {
-    "drc": "CCS in closed form, difference-relative",
-    "rrc": "CCS in closed form, ratio-relative",
-    "crc": "first component of differences",
-    "vinc": "VINC",
-    "kmeans": "two means",
-}
+from .unsupervised import KIN
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -150,3 +150,11 @@ UNSUPERVISED: dict[str, Callable[..., ContrastProbe]] = {
     "kmeans": fit_kmeans,
 }
 NATIVE = ("ccs", "ccs_circle", "polarity_ccs")  # what they say is a probability
+# what stands beside CCS, with names for tables
+KIN = {
+    "drc": "CCS in closed form, difference-relative",
+    "rrc": "CCS in closed form, ratio-relative",
+    "crc": "first component of differences",
+    "vinc": "VINC",
+    "kmeans": "two means",
+}

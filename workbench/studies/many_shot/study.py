@@ -93,12 +93,12 @@ class ManyShot(Rows):
             given = numpy_rng(self.set.seed, "shuffled answers", chain).integers(0, 2, self.set.most + 1)[:count].tolist()
         return tuple(replace(p, label=int(a)) for p, a in zip(some, given, strict=True))
 
-    def _asking(self, shots: Sequence[ContrastPair], system: str | None) -> PromptSet:
-        """The questions behind demonstrations: the same statements, whatever stands in front."""
+    def _asking(self, shots: Sequence[ContrastPair], system: str | None, few: int | None = None) -> PromptSet:
+        """The questions behind demonstrations: the same statements, whatever stands in front; `few` for some questions only."""
         chat = self._chat(self.form) | ({} if system is None else {"system": system})
-        n, seed = self.set.questions, derive(self.set.seed, "questions")
+        n, seed = few or self.set.questions, derive(self.set.seed, "questions")
         own = self.source.prompts(PLAIN, None, n=n, answers=self.words, seed=seed, held=self.split.values("test"), shots=shots, **chat)
-        return own.subset(numpy_rng(self.set.seed, "questions", "order").permutation(len(own)))
+        return own if few else own.subset(numpy_rng(self.set.seed, "questions", "order").permutation(len(own)))
 
     def _prose(self, chain: int, count: int) -> str:
         """Neutral sentences, about as many tokens as the demonstrations have."""
@@ -140,13 +140,16 @@ class ManyShot(Rows):
 
     def _fitting(self) -> list[int]:
         """The numbers of demonstrations that the context holds, whichever chain, behind the longest system message."""
+        lengths = [len(p.positive) for p in encode_pairs(self.handle, self.asked)]
+        room = self.info.context - (max(lengths) - min(lengths))  # two questions are tried, and others are longer
         for most in range(len([g for g in GRID if g <= self.set.most]), 1, -1):
             try:
-                for chain in range(self.set.chains):
-                    encode_pairs(self.handle, self._asking(self.shown("harmful", chain, GRID[most - 1]), claims()["good"]))
+                tried = [self._asking(self.shown("harmful", c, GRID[most - 1]), claims()["good"], 2) for c in range(self.set.chains)]
+                longest = max(len(p.positive) for prompts in tried for p in encode_pairs(self.handle, prompts))
             except PromptTooLong:
                 continue
-            return list(GRID[:most])
+            if longest <= room:
+                return list(GRID[:most])
         raise BadInput(
             f"{self.info.name} has a context of {self.info.context} tokens, which does not hold one demonstration and a question"
         )
