@@ -60,7 +60,7 @@ def contradictions(table: pd.DataFrame, layer: int) -> go.Figure:
     random = here[here["control"] != ""]
     figure.add_scatter(
         x=random["value"],
-        y=random["method"].map(lambda m: METHOD_NAMES.get(m, m)),
+        y=random["method"].replace(METHOD_NAMES),
         error_x=bars(random, 7),
         mode="markers",
         marker={"color": GREY, "symbol": "line-ns-open", "size": 9},
@@ -71,7 +71,7 @@ def contradictions(table: pd.DataFrame, layer: int) -> go.Figure:
     )
     own = here[here["control"] == ""]
     (look,) = looks(["pairs"], {"pairs": (BLUE, "circle")}).values()
-    dots(figure, own["method"].map(lambda m: METHOD_NAMES.get(m, m)), own, look, "a statement and its opposite", size=10)
+    dots(figure, own["method"].replace(METHOD_NAMES), own, look, "a statement and its opposite", size=10)
     figure.update_xaxes(title="share of pairs held both true or both false (a coin: .5)", range=[-0.03, 1.03])
     order = [METHOD_NAMES.get(m, m) for m in names][::-1]
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, dtick=1)

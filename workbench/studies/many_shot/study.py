@@ -50,8 +50,6 @@ class ManyShot(Rows):
 
     def __init__(self, models: Mapping[str, ModelHandle], settings: ManyShotSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
-        if self.source.kind != "udhr":
-            raise BadInput(f"data={settings.data!r}: demonstrations are statements about rights, which are asked about; leave data= out")
         self.kinds = settings.kinds
         self.asked = self._drawn(settings.questions, "test", "questions")
         self.chains = [self._chain(k) for k in range(settings.chains)]
