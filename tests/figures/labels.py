@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from workbench.core.show import visible
 from workbench.figures import (
-    claims, features, geometry, patching, prefixes, probes, steering, superposition, surfaces, sweep, training, udhr,
+    claims, contrast, features, geometry, patching, prefixes, probes, shots, steering, superposition, surfaces, sweep, training, udhr,
 )  # fmt: skip
 
 Names = Sequence[str]
@@ -79,6 +79,11 @@ def _read(**columns: Sequence) -> pd.DataFrame:
 def _free(**columns: Sequence) -> pd.DataFrame:
     given = {"setting": ["one form"], "method": ["ccs"], "layer": [0, 1], "control": ["", "random_directions"]} | columns
     return every(**given).assign(metric="accuracy", against="label")
+
+
+def _shots(**columns: Sequence) -> pd.DataFrame:
+    given = {"kind": ["harmful"], "intervention": ["none"], "shots": [0, 4], "metric": [shots.NLL, shots.SHARE]} | columns
+    return every(**given)
 
 
 def _surfaces(forms: Sequence[str], factors: Sequence[str]) -> go.Figure:
@@ -159,6 +164,19 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
     "probes.tampering": [_tampering],
     "probes.training": [
         lambda n: probes.training(every(method=n, step=[1, 9]).assign(what=lambda t: t["method"]), every(method=n[:2]).assign(high=9.0))
+    ],
+    "contrast.spectrum": [lambda n: contrast.spectrum(every(layer=[0, 1], rank=[1, 2], control=["", *n]))],
+    "contrast.contradictions": [
+        lambda n: contrast.contradictions(every(layer=[1], method=n, control=["", "random opposites"]).assign(metric="contradictions"), 1)
+    ],
+    "shots.answers": [
+        lambda n: shots.answers(_shots(kind=n)),
+        lambda n: shots.answers(_shots(intervention=n), "intervention"),
+    ],
+    "shots.along": [lambda n: shots.along(_shots(kind=n).assign(layer=1, metric="tamper score"))],
+    "shots.laws": [
+        lambda n: shots.laws(every(kind=n, intervention=["none"], law=["power"]).assign(parameter="held-out error")),
+        lambda n: shots.laws(every(kind=["harmful"], intervention=["none"], law=n).assign(parameter="held-out error")),
     ],
     "geometry.angles": [
         lambda n: geometry.angles(_geometry(position=n), n[0]),

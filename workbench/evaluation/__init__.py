@@ -8,6 +8,7 @@ from .detection import claim_effects, content_free, discrimination
 from .dose import dose_response, fluency_break, steerability
 from .eliciting import Form, best_form, elicitation, forms
 from .multiple_choice import capability, multiple_choice
+from .shot_laws import ShotLaws, fit_shot_laws
 from .texts import fluency, perplexity, perplexity_ratio, text_nll
 from .verdicts import answer_verdict, inside_verdict, verdict
 
@@ -30,6 +31,8 @@ __all__ = [
     "judges",
     "fluency",
     "fluency_break",
+    "ShotLaws",
+    "fit_shot_laws",
     "forms",
     "multiple_choice",
     "perplexity",

@@ -27,11 +27,12 @@ LINES: dict[str, Look] = {
     "lda": (SKY, "triangle-up"),
     "mlp": (ORANGE, "cross"),
     "ccs": (BLUE, "circle"),
+    "rrc": (INK, "star"),
     "crc": (RED, "triangle-down"),
 }
 # methods of the house that `curves` leaves to `methods`, where all are side by side
 LOSSES = ("ccs_circle", "infonce", "spin", "hinge", "bimodal")
-OTHERS = ("svm", "ridge", "difference_in_means", "quadratic", "rbf", "knn", "vinc", "kmeans")
+OTHERS = ("svm", "ridge", "difference_in_means", "quadratic", "rbf", "knn", "drc", "polarity_ccs", "vinc", "kmeans")
 REST = frozenset((*OTHERS, *LOSSES, *(f"{loss}:mlp" for loss in ("ccs", *LOSSES))))
 AGREES: dict[str, Look] = {"label": (BLUE, "circle"), "distractor": (RED, "diamond")}
 AGREES_WITH = {"label": "agrees with the truth", "distractor": "agrees with the distractor"}
@@ -74,7 +75,7 @@ def curves(table: pd.DataFrame, conditions: list[str]) -> go.Figure:
         for method, own in given.items():
             rows = here[(here["control"] == "") & (here["method"] == method)].sort_values("layer")
             if len(rows):
-                x = rows["layer"] + (slot[method] - 2.5) * 0.06
+                x = rows["layer"] + (slot[method] - len(LINES) / 2 + 0.5) * 0.05
                 curve(figure, x, rows, own, method, group=method, legend=legend.first(method), width=1.8, **place)
         chance_line(figure, **place)
     figure.update_yaxes(range=[-0.04, 1.04])

@@ -36,7 +36,14 @@ CLAIM_SYMBOLS = {
     "harm": "diamond",
 }
 METHOD_COLOURS = {"ccs": BLUE, "logistic": GREEN, "mass_mean": PURPLE}
-METHOD_NAMES = {"ccs": "CCS (no labels)", "logistic": "logistic probe", "mass_mean": "mass-mean probe"}
+METHOD_NAMES = {
+    "ccs": "CCS (no labels)",
+    "drc": "CCS in closed form, difference-relative (no labels)",
+    "rrc": "CCS in closed form, ratio-relative (no labels)",
+    "polarity_ccs": "polarity-aware CCS (no labels)",
+    "logistic": "logistic probe",
+    "mass_mean": "mass-mean probe",
+}
 FONT = "Inter, 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 
 

@@ -7,6 +7,7 @@ from .classes import ClassProbe, fit_multiclass, fit_multilabel
 from .controls import selectivity
 from .custom import CustomProbe
 from .efficiency import sample_efficiency, smallest
+from .eigen import contrast_spectrum, fit_drc, fit_rrc
 from .forms import read_forms
 from .honesty import HonestyPanel, ccs_honesty
 from .linear import fit_difference_in_means, fit_lda, fit_logistic, fit_mass_mean, fit_ridge, fit_svm
@@ -15,6 +16,7 @@ from .losses import LOSSES, Loss
 from .methods import METHODS, Fit, fit_layers
 from .nonlinear import NonlinearProbe, fit_knn, fit_mlp, fit_quadratic, fit_rbf
 from .options import CONTROLS, Controls, Resampling
+from .polarity import fit_polarity_ccs, opposites, polarity_consistency
 from .protocol import accuracy_by, best_layers, probe_layers
 from .surfaces import read_surfaces
 from .tamper import TamperDetector, fit_tamper, roc_curve, tamper_roc, tamper_score
@@ -45,11 +47,13 @@ __all__ = [
     "calibration_error",
     "ccs_honesty",
     "change_point",
+    "contrast_spectrum",
     "fit_ccs",
     "fit_ccs_layers",
     "fit_contrast",
     "fit_crc",
     "fit_difference_in_means",
+    "fit_drc",
     "fit_kmeans",
     "fit_knn",
     "fit_layers",
@@ -59,13 +63,17 @@ __all__ = [
     "fit_mlp",
     "fit_multiclass",
     "fit_multilabel",
+    "fit_polarity_ccs",
     "fit_quadratic",
     "fit_rbf",
     "fit_ridge",
+    "fit_rrc",
     "fit_svm",
     "fit_tamper",
     "fit_vinc",
+    "opposites",
     "platt",
+    "polarity_consistency",
     "probe_layers",
     "read_forms",
     "read_surfaces",

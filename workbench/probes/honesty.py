@@ -23,8 +23,7 @@ from .controls import inflated, random_hits
 from .given import column
 from .methods import Fit, fit_layers
 from .scaling import Normaliser, pair
-
-KIN = {"crc": "first component of differences", "vinc": "VINC", "kmeans": "two means"}
+from .unsupervised import KIN
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -24,6 +24,7 @@ from .linear import LINEAR, STRENGTHS, TUNED
 from .linear_probe import LinearProbe
 from .losses import LOSSES, Loss
 from .nonlinear import NONLINEAR, NonlinearProbe
+from .polarity import opposites
 from .unsupervised import NATIVE, UNSUPERVISED
 
 Probe = LinearProbe | ContrastProbe | NonlinearProbe | CustomProbe
@@ -297,6 +298,8 @@ def _without_labels(
     rows = f"training rows of condition {condition!r}, by column {target!r}"
     if name == "vinc" and "items" not in options and "statement" in acts.rows and acts.rows["statement"].duplicated().any():
         options["items"] = acts.rows["statement"].to_numpy()
+    if name == "polarity_ccs":
+        options.setdefault("opposite", opposites(acts.rows))
     search = search_of(method)
     probes = {}
     for layer in acts.layers:

@@ -24,6 +24,7 @@ from .given import column
 from .measure import METRICS
 from .methods import Fit, Method, by_name, fitting
 from .options import Controls, Resampling
+from .polarity import opposites
 
 DEFAULT = ("logistic", "mass_mean", "ccs")
 ORDER = [
@@ -73,10 +74,11 @@ def probe_layers(
         test: Further conditions to read, by name; their held-out rows only.
         methods: Of `METHODS`; by default "logistic", "mass_mean" and, of contrast pairs, "ccs". There are linear ones
             ("logistic", "svm", "ridge", "lda", "mass_mean", "difference_in_means"), nonlinear ("mlp",
-            "quadratic", "rbf", "knn"), without labels ("ccs", "ccs_circle", "infonce", "spin", "hinge", "bimodal", "crc", "vinc",
-            "kmeans", "ccs:mlp"); a loss of your own, a function of (p_negative, p_positive) (see `fit_contrast`); or a
-            supervised method of your own, a function of (x_positive, x_negative, seed) (see `fit_layers`). Functions are named
-            by their `__name__`; no two methods have one name.
+            "quadratic", "rbf", "knn"), without labels ("ccs", "ccs_circle", "infonce", "spin", "hinge", "bimodal", "drc",
+            "rrc", "crc", "vinc", "kmeans", "ccs:mlp", and "polarity_ccs" where the rows have a column
+            "polarity"); a loss of your own, a function of (p_negative, p_positive) (see `fit_contrast`); or a supervised method
+            of your own, a function of (x_positive, x_negative, seed) (see `fit_layers`). Functions are named by their
+            `__name__`; no two methods have one name.
         split: Which identities and rights are held out; by default a third of each, drawn from `seed`. What is tuned is
             tuned on grouped folds of the training rows.
         condition: Name of the fitted condition in the table.
@@ -142,6 +144,8 @@ def probe_layers(
     for name in against:
         for other in read.values():
             column(other, name)
+    if "polarity_ccs" in named and "opposite" not in (options or {}).get("polarity_ccs", {}):
+        opposites(train.rows)
     y = column(train, target)
     if check_labels and len(np.unique(y)) == 2:
         beside.check_labels(train, y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,40 +10,14 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.cluster import KMeans
 
-from ..core.errors import BadInput, ShapeMismatch
+from ..core.errors import ShapeMismatch
 from ..core.seeds import derive
-from ..core.types import Float, Tensor
 from .ccs import ContrastProbe, fit_contrast
+from .eigen import fit_drc, fit_rrc
 from .losses import LOSSES
-from .scaling import Normaliser, pair
+from .polarity import fit_polarity_ccs
+from .prepared import centred_probe, prepare
 from .solve import Axes
-
-Prepared = tuple[Float[Tensor, "item d_model"], Float[Tensor, "item d_model"], Normaliser]
-
-
-def _prepare(positive: Any, negative: Any, normalise: str, how: dict[str, Any]) -> Prepared:
-    """Both variants normalised, and the normalisation."""
-    x, y = pair(positive, negative)
-    if len(x) < 2:
-        raise BadInput("a search needs two pairs at least")
-    scaler = Normaliser.fit(x, y, normalise=normalise, **how)
-    return *scaler(x, y, how.get("groups")), scaler
-
-
-def _probe(
-    weight: Float[Tensor, " d_model"],
-    x: Float[Tensor, "item d_model"],
-    y: Float[Tensor, "item d_model"],
-    scaler: Normaliser,
-    method: str,
-    losses: Sequence[float],
-) -> ContrastProbe:
-    """A probe whose differences u+ - u- have spread 1 in training, centred between the variants."""
-    weight = weight.float()
-    spread = float(((x - y) @ weight).std()) or 1.0
-    weight = weight / spread
-    bias = -float(((x + y) @ weight).mean()) / 2
-    return ContrastProbe(weight=weight, bias=bias, scaler=scaler, loss=min(losses), losses=tuple(losses), n=len(x), method=method)
 
 
 def fit_crc(positive: Any, negative: Any, *, normalise: str = "mean_std", seed: int = 0, **how: Any) -> ContrastProbe:
@@ -65,9 +39,9 @@ def fit_crc(positive: Any, negative: Any, *, normalise: str = "mean_std", seed: 
     References:
         Burns et al. 2022, arXiv 2212.03827, section 3.3.
     """
-    x, y, scaler = _prepare(positive, negative, normalise, how)
-    axes = Axes.of(x - y)
-    return _probe(axes.basis[:, -1], x, y, scaler, "crc", [-float(axes.values[-1] / axes.values.sum().clamp(min=1e-30))])
+    of = prepare(positive, negative, normalise, how)
+    axes = Axes.of(of.positive - of.negative)
+    return centred_probe(axes.basis[:, -1], of, "crc", [-float(axes.values[-1] / axes.values.sum().clamp(min=1e-30))])
 
 
 def fit_vinc(
@@ -109,7 +83,8 @@ def fit_vinc(
         Mallen and Belrose 2023, EleutherAI, "VINC-S: closed-form optimally-supervised knowledge elicitation with paraphrase
         invariance".
     """
-    x, y, scaler = _prepare(positive, negative, normalise, how)
+    of = prepare(positive, negative, normalise, how)
+    x, y = of.positive, of.negative
     n = len(x)
     a, b = (x - x.mean(0)).double(), (y - y.mean(0)).double()
     cross = a.T @ b / n
@@ -125,7 +100,7 @@ def fit_vinc(
             own = z - middle[codes]
             matrix -= invariance * own.T @ own / (2 * n)
     values, vectors = torch.linalg.eigh(matrix)
-    return _probe(vectors[:, -1], x, y, scaler, "vinc", [-float(values[-1])])
+    return centred_probe(vectors[:, -1], of, "vinc", [-float(values[-1])])
 
 
 def fit_kmeans(
@@ -147,8 +122,8 @@ def fit_kmeans(
     Raises:
         ShapeMismatch, NotFinite, BadInput: Before fitting.
     """
-    x, y, scaler = _prepare(positive, negative, normalise, how)
-    difference = x - y
+    of = prepare(positive, negative, normalise, how)
+    difference = of.positive - of.negative
     axes = Axes.of(difference)
     inside = axes.rotated[:, -min(64, axes.rotated.shape[1]) :].double().cpu().numpy()
     clusterings = [
@@ -158,7 +133,7 @@ def fit_kmeans(
     losses = [float(f.inertia_) for f in clusterings]  # pyright: ignore[reportArgumentType]
     best = clusterings[int(np.argmin(losses))]
     first, second = (difference[torch.as_tensor(best.labels_ == k)].mean(0) for k in (1, 0))
-    return _probe(first - second, x, y, scaler, "kmeans", losses)
+    return centred_probe(first - second, of, "kmeans", losses)
 
 
 def _named(name: str) -> Callable[..., ContrastProbe]:
@@ -167,8 +142,19 @@ def _named(name: str) -> Callable[..., ContrastProbe]:
 
 UNSUPERVISED: dict[str, Callable[..., ContrastProbe]] = {
     **{name: _named(name) for name in LOSSES},
+    "drc": fit_drc,
+    "rrc": fit_rrc,
+    "polarity_ccs": fit_polarity_ccs,
     "crc": fit_crc,
     "vinc": fit_vinc,
     "kmeans": fit_kmeans,
 }
-NATIVE = ("ccs", "ccs_circle")  # what they say is a probability
+NATIVE = ("ccs", "ccs_circle", "polarity_ccs")  # what they say is a probability
+# what stands beside CCS, with names for tables
+KIN = {
+    "drc": "CCS in closed form, difference-relative",
+    "rrc": "CCS in closed form, ratio-relative",
+    "crc": "first component of differences",
+    "vinc": "VINC",
+    "kmeans": "two means",
+}

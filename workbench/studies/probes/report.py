@@ -13,6 +13,7 @@ from ...probes import best_layers
 from ...runs import Report, Run
 from ..statements import FIT, subtitle
 from ..surfaces import surface_findings, surface_panels
+from . import closed
 
 if TYPE_CHECKING:
     from .study import Bench
@@ -28,8 +29,8 @@ LIMITS = (
     "A probe shows what can be read, not what the model uses.",
     "Searches without labels get one bit from labels: their sign, from training rows without a claim. The honesty panel shows a rule that "
     "needs none.",
-    "Intervals are clustered by identity and right; they say nothing about other wordings. Twenty methods on several layers are many "
-    "comparisons: the best of them is not chosen here. Single-layer statements are about a layer fixed beforehand.",
+    "Intervals are clustered by identity and right; they say nothing about other wordings. More than twenty methods on several layers are "
+    "many comparisons: the best of them is not chosen here. Single-layer statements are about a layer fixed beforehand.",
     "The detector of tampering has a threshold that holds on average for unpushed prompts like its calibration rows, not for other kinds "
     "of prompts.",
     "Calibration errors of small samples are biased upwards.",
@@ -181,6 +182,7 @@ def _findings(run: Run, study: Bench) -> list[Finding]:
         *surface_findings(run, layer),
         _how_few(run),
         *_what_ccs_found(run),
+        *closed.findings(run, layer),
         _tampering(run, study),
         *_across_training(run, layer),
     ]
@@ -269,7 +271,7 @@ def report(run: Run, study: Bench) -> Report:
         title=f"Probing {study.info.name}: what can be read, by what, and what it takes",
         subtitle=subtitle(study, f"; answers «{study.words[1]}» and «{study.words[0]}»"),
         findings=_findings(run, study),
-        panels=[*_read_panels(run, study), *surface_panels(run, study.layer), *_limit_panels(run, study)],
+        panels=[*_read_panels(run, study), *surface_panels(run, study.layer), *closed.panels(run, study.layer), *_limit_panels(run, study)],
         convention=CONVENTION,
         limits=LIMITS,
         made=[

@@ -6,14 +6,11 @@ Everything is fitted without a claim unless a table says otherwise, and read on 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ...activations import Activations
-from ...core.errors import BadInput
 from ...core.text_controls import TEXT_CONTROLS
 from ...models.tokens import encode_pairs
 from ...probes import (
@@ -27,84 +24,18 @@ from ...probes import (
     transfer_matrix,
 )
 from ...probes.linear import LINEAR
-from ...probes.methods import name_of
 from ...probes.nonlinear import NONLINEAR
 from ...prompts import PromptSet, with_distractor
 from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
-from ..asking import AskSettings
-from ..statements import FIT, READ, Rows, check_claims
+from ..statements import FIT, READ, Rows
 from ..surfaces import TABLES as SURFACES
 from ..surfaces import read_in_surfaces, surface_prompts
+from .closed import TABLES as CLOSED
+from .closed import compare, has_opposites
 from .report import report
+from .settings import FEW, ProbeSettings
 from .training import across_training, steps_in
-
-METHODS = (
-    "logistic",
-    "lda",
-    "mass_mean",
-    "difference_in_means",
-    "ridge",
-    "svm",
-    "mlp",
-    "quadratic",
-    "rbf",
-    "knn",
-    "ccs",
-    "ccs_circle",
-    "hinge",
-    "bimodal",
-    "spin",
-    "infonce",
-    "crc",
-    "vinc",
-    "kmeans",
-    "ccs:mlp",
-)
-FEW = ("logistic", "lda", "mass_mean", "mlp", "knn", "ccs", "hinge", "crc")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeSettings(AskSettings):
-    """The grid of the study.
-
-    Attributes:
-        train, test: Items per condition.
-        surfaces: Training statements that are also put in other surface forms, half as many held out; 0 leaves this out.
-        methods: For the table of all layers.
-        claims: Claims to push with.
-        repeats: Draws for each training size.
-        draws: Random directions.
-        resamples: Bootstrap draws.
-        false_alarms: Share of unpushed prompts that the detector of tampering may flag; few identities or rights allow no low share.
-        checkpoints: A folder of checkpoints named `step-N` (`workbench train … --checkpoints`). Empty: none.
-        seed: Draws everything.
-    """
-
-    train: int = 800
-    test: int = 400
-    surfaces: int = 96
-    methods: tuple[str, ...] = METHODS
-    claims: tuple[str, ...] = ("good", "neutral", "partial", "harm")
-    repeats: int = 10
-    draws: int = 200
-    resamples: int = 1000
-    false_alarms: float = 0.1
-    checkpoints: str = ""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("train", "test"):
-            if getattr(self, name) < 100:
-                raise BadInput(f"{name}: 100 items at least, got {getattr(self, name)}")
-        check_claims(self.claims)
-        for method in self.methods:
-            name_of(method)
-        if "harm" not in self.claims:
-            raise BadInput("the study pushes with the harm claim: claims= must hold it")
-        if self.checkpoints and not steps_in(self.checkpoints):
-            raise BadInput(f"no folder step-N in {Path(self.checkpoints).name}: make them with `workbench train … --checkpoints 12`")
 
 
 def kind_of(method: str) -> str:
@@ -120,11 +51,17 @@ class Bench(Rows):
     def __init__(self, models: Mapping[str, ModelHandle], settings: ProbeSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
         self.surfaces = surface_prompts(self, settings.surfaces)
+        self.polar = all(map(has_opposites, self._sides("base_short", None)))
+        self.methods = [m for m in settings.methods if self.polar or m != "polarity_ccs"]
         for prompts in (self.base(), *self.pushes().values(), *self.distracted().values()):
             encode_pairs(self.handle, prompts)
 
+    def _sides(self, template: str, claim: str | None) -> tuple[PromptSet, PromptSet]:
+        return self._prompts(template, claim, self.set.train, "train"), self._prompts(template, claim, self.set.test, "test")
+
     def _both(self, template: str, claim: str | None) -> PromptSet:
-        return self._prompts(template, claim, self.set.train, "train") + self._prompts(template, claim, self.set.test, "test")
+        train, test = self._sides(template, claim)
+        return train + test
 
     def base(self) -> PromptSet:
         """Without a claim."""
@@ -164,7 +101,7 @@ class Bench(Rows):
                 test=test,
                 split=self.split,
                 condition=FIT,
-                methods=self.set.methods,
+                methods=self.methods,
                 untrained=self.blank,
                 embedding=self.embedding,
                 text_vectors=self._text_vectors(self.acts, *test.values()),
@@ -274,6 +211,7 @@ def compute(models: Mapping[str, ModelHandle], settings: ProbeSettings, run: Ste
     study.transfer()
     study.efficiency()
     study.honesty()
+    compare(study)
     study.tampering()
     read_in_surfaces(study, study.surfaces, ("logistic", "mass_mean", "ccs"))
     study.training()
@@ -312,6 +250,7 @@ STUDY = Study(
     tables={
         **ASKED,
         **SURFACES,
+        **CLOSED,
         "ccs_honesty": "what method against metric | value low high n note layer finding",
         "probes": "layer site method control fit_condition condition split against metric kind | value low high n band_low band_high note",
         "transfer": "layer site method fit_condition condition split against metric | value low high n",

@@ -1,0 +1,1 @@
+"""Many-shot prompting as a study."""
