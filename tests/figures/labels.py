@@ -10,7 +10,20 @@ import plotly.graph_objects as go
 
 from workbench.core.show import visible
 from workbench.figures import (
-    claims, contrast, features, geometry, patching, prefixes, probes, shots, steering, superposition, surfaces, sweep, training, udhr,
+    claims,
+    contrast,
+    features,
+    geometry,
+    patching,
+    prefixes,
+    probes,
+    shots,
+    steering,
+    superposition,
+    surfaces,
+    sweep,
+    training,
+    udhr,
 )  # fmt: skip
 
 Names = Sequence[str]
