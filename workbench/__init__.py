@@ -210,6 +210,7 @@ if TYPE_CHECKING:
     )
     from .prompts import ContrastPair, PromptSet, Split, grouped_split
     from .runs import Main, Report, Study, Sweep, check_study, compare_runs, plan, redraw, rerun, run_study, run_sweep
+    from .training import Adapter, adapted, survival, train_adapter, unlearn
 
 
 def __getattr__(name: str) -> Any:

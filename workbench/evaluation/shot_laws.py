@@ -60,7 +60,8 @@ def law(name: str, shots: ArrayLike, parameters: Sequence[float] | np.ndarray) -
         raise BadInput(f"law {name!r}: one of {', '.join(LAWS)}")
     floor, start, prior, speed = parameters
     first, second = np.log(prior) - floor * n * speed, np.log1p(-prior) - start * n * speed
-    return logsumexp([first, second], axis=0) - logsumexp([first - floor, second - start], axis=0)
+    ends: list[np.ndarray] = [np.asarray(logsumexp(pair, axis=0)) for pair in ([first, second], [first - floor, second - start])]
+    return ends[0] - ends[1]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
