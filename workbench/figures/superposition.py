@@ -202,6 +202,9 @@ def pairs(table: pd.DataFrame, title: str = "Do features that go together avoid 
     Args:
         table: `sets, pair, value, low, high, n`.
         title: Of the figure.
+
+    Returns:
+        The figure.
     """
     order = list(dict.fromkeys(table["sets"]))[::-1]
     figure = go.Figure()

@@ -121,7 +121,12 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def put(temporary: Path, target: Path) -> None:
-    """Rename a folder into its place. One that stands there goes first; what is open of it stays readable."""
+    """Rename a folder into its place. One that stands there goes first; what is open of it stays readable.
+
+    Args:
+        temporary: The folder.
+        target: Its place.
+    """
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
         if target.exists():

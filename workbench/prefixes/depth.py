@@ -143,7 +143,7 @@ def answer_depth(
     with tqdm(total=len(conditions) * (1 + len(steps)), desc="depth of answers", leave=False, disable=hidden) as bar:
         plain = _stems(base, prompts)
         for name, (model, defence) in conditions.items():
-            with acting(model, defence) as text:
+            with defended(model, defence) as text:
                 stems = plain if text is None else _stems(model, text.put(prompts, model=model))
                 if name != "base":
                     apart = _kl(model, base, stems, plain, said)
@@ -166,7 +166,7 @@ def answer_depth(
 
 
 @contextmanager
-def acting(model: Any, defence: Any) -> Iterator[Prefix | None]:
+def defended(model: Any, defence: Any) -> Iterator[Prefix | None]:
     """Let a defence act on a model inside the block; yields the words, where it is words.
 
     Args:
@@ -251,4 +251,4 @@ def _curve(put_row: Any, name: str, apart: list[np.ndarray], people: np.ndarray,
     )
 
 
-__all__ = ["AnswerDepth", "acting", "answer_depth"]
+__all__ = ["AnswerDepth", "answer_depth", "defended"]
