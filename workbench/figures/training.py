@@ -62,12 +62,16 @@ def by_block(table: pd.DataFrame, title: str, axis: str, zero: float | None = No
         zero: The value of no effect, drawn as a dotted line.
     """
     figure, legend = go.Figure(), Legend()
-    for j, line in enumerate(dict.fromkeys(table["line"])):
+    lines = list(dict.fromkeys(table["line"]))
+    for j, line in enumerate(lines):
         rows = table[table["line"] == line].sort_values("layer")
-        curve(figure, rows["layer"], rows, look(j), str(line), group=str(line), legend=legend.first(str(line)))
+        x = rows["layer"] + (j - (len(lines) - 1) / 2) * 0.04  # side by side, where values are the same
+        curve(figure, x, rows, look(j), str(line), group=str(line), legend=legend.first(str(line)))
     if zero is not None:
         chance_line(figure, zero)
-    style(figure, title, height=420)
+    top = 90 + 26 * -(-len(lines) // 2)
+    style(figure, title, height=top + 380)
+    figure.update_layout(margin={"t": top}, legend={"y": 1.02, "yanchor": "bottom", "font": {"size": 11}})
     figure.update_xaxes(title="block", dtick=layer_step(table) if len(table) else 1)
     figure.update_yaxes(title=axis)
     return figure
