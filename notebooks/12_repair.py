@@ -73,7 +73,7 @@ def safe(table):
 # Truth under the harm claim: is it read after the change by the old probe, by a fresh one, and did the answers change?
 
 # %%
-found = wb.survival(model, adapter, held["trained form, harm claim"], depth=16, progress=False)
+found = wb.survival(model, adapter, prompts("since_claim", "harm", 400, "test"), depth=16, progress=False)
 print(found.verdict, "because", found.why)
 found.table[found.table["aspect"].isin(["behaviour", "depth"])].round(2)
 
