@@ -240,9 +240,6 @@ ALLOWED = {
     ("prompts/templates.py", "read_text"),  # the project's own toml
     ("organism/harm_safety.py", "read_text"),  # what an organism's folder says of itself
     ("organism/faint.py", "read_text"),
-    ("models/lora.py", "read_text"),  # records of adapters
-    ("training/files.py", "read_text"),
-    ("training/loop.py", "read_text"),  # checkpoints that it wrote itself
     ("organism/checks.py", "read_text"),
     ("evaluation/judges/cache.py", "read_text"),  # replies that it wrote itself
     ("prompts/rows.py", "read_text"),  # that of prompts/formats.py

@@ -27,7 +27,8 @@ CONVERT = (
 )
 NO_CODE = "Its folder brings code of its own, which is never run. Use an architecture that transformers knows"
 _LOADING = threading.RLock()
-DTYPES = ("float32", "bfloat16", "float16")
+NAMED = ("float32", "bfloat16", "float16")  # dtypes that a model's name may hold
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def split_dtype(name: str) -> tuple[str, str]:
@@ -40,7 +41,7 @@ def split_dtype(name: str) -> tuple[str, str]:
         The name without the dtype, and the dtype.
     """
     front, _, dtype = name.rpartition(":")
-    return (front, dtype) if front and dtype in DTYPES and not Path(name).expanduser().exists() else (name, "")
+    return (front, dtype) if front and dtype in NAMED and not Path(name).expanduser().exists() else (name, "")
 
 
 @contextmanager
@@ -240,9 +241,6 @@ def _chain(error: BaseException | None) -> list[BaseException]:
         out.append(error)
         error = error.__cause__ or error.__context__
     return out
-
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def dtype_of(dtype: str | torch.dtype, config: Any, device: torch.device) -> torch.dtype:
