@@ -208,7 +208,7 @@ class Learner:
             embeds: Embeddings in place of those of the ids.
             start: The first block to compute; those below are left out. Above 0 it needs `entering`.
             entering: The stream that enters it, before changes at `resid_post` of the block below.
-            read: Blocks whose output is wanted.
+            read: Blocks whose output is wanted, from the one below the start on.
             ask: Rows and positions after which logits are wanted; `None` for none, and then no block above the highest that is read is
                 computed.
             marks: Given to the changes.
@@ -263,6 +263,8 @@ class Learner:
             return (hidden,) if self._tuples[layer] else hidden
         if layer == now.start and now.entering is not None:
             hidden = self._changed("resid_post", layer - 1, now.entering.to(hidden))
+            if layer - 1 in now.read:
+                now.streams[layer - 1] = hidden
         out = forward(self._changed("resid_pre", layer, hidden), *args[1:], **kwargs)
         self._tuples[layer] = isinstance(out, tuple)
         value = out[0] if isinstance(out, tuple) else out

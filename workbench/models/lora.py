@@ -169,7 +169,7 @@ def merged(hf: Any, adapter: str | Path, *, name: str) -> Any:
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("kind") != "lora":
         raise BadInput(f"{adapter} is no change that peft merges: use `with wb.adapted(model, wb.Adapter.load({str(adapter)!r})):`")
     peft = _peft()
-    before = {n: p.detach().clone() for n, p in hf.named_parameters()}
+    before = {n: _sums(p) for n, p in hf.named_parameters()}
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # matrices are drawn before they are read
             warnings.filterwarnings("ignore", message="fan_in_fan_out")
@@ -183,9 +183,15 @@ def merged(hf: Any, adapter: str | Path, *, name: str) -> Any:
         raise WrongModel(f"the adapter {adapter} does not fit {name}: {str(error).splitlines()[0][:200]}") from error
     except (ValueError, OSError, AttributeError) as error:
         raise BadInput(f"the adapter {adapter} cannot be merged into {name}: {str(error).splitlines()[0][:200]}") from error
-    if all(bool(torch.equal(p, before[n])) for n, p in out.named_parameters() if n in before):
+    if all(_sums(p) == before[n] for n, p in out.named_parameters() if n in before):
         raise NoEffect(f"the adapter {adapter} changes no weight of {name}: it is empty, or was made for other matrices")
     return out
+
+
+def _sums(weight: torch.Tensor) -> tuple[float, float]:
+    """Two sums that a change of a weight changes, so that no second copy of a model is kept."""
+    x = weight.detach().double().flatten()
+    return float(x.sum()), float(x.dot(x))
 
 
 def pairs(state: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -14,6 +14,7 @@ from ..interventions import Asker, kl
 from ..prompts import PromptSet
 from ..runs import ModelHandle, Steps
 from ..training import Words, acting, under
+from .answering import heard
 from .statements import Rows
 
 TRAINED = "since_claim"
@@ -39,6 +40,14 @@ class Fixing(Rows):
             self.source.prompts(TRAINED, claim, n=n, answers=self.words, seed=seed, held=held, **asking) for claim in (self.harm, self.good)
         ]
         return PromptSet((p for part in parts for p in part), name=f"{TRAINED}, both claims")
+
+    def listen(self, prompts: PromptSet) -> None:
+        """Ask prompts without a claim first: whether the model answers at all (table `says`).
+
+        Args:
+            prompts: Held-out statements without a claim.
+        """
+        heard(self.run, lambda: [answers(self.model, prompts, progress=self.progress)])
 
     # ------------------------------------------------------------------ inside a step
 

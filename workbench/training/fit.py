@@ -125,8 +125,8 @@ def train_adapter(
     if on is not None:
         settle(learner, on)
     made = Low(learner, kind, int(rank), where, site, parts, float(rank if alpha is None else alpha), seed)
-    if read is not None and read < made.start:
-        raise BadInput(f"the loss reads block {read}, below the adapter, which cannot change it: read block {made.start} or a higher one")
+    if read is not None and read < min(where):
+        raise BadInput(f"the loss reads block {read}, below the adapter, which cannot change it: read block {min(where)} or a higher one")
     rows = [row for t, _ in tasks for row in t.rows]
     start, places = made.start, list(made.places)
     if on is not None and on.kind == "residual":

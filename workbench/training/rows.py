@@ -164,7 +164,7 @@ class Passes:
         trees = plant([r.ids for r in rows])
         ask = [(k, p) for k, r in enumerate(rows) for p in r.ask]
         wanted = [(k, p) for k, r in enumerate(rows) for p in r.read]
-        low = [layer for layer in read if layer < self.start]
+        low = [layer for layer in read if layer < self.start - 1]
         if low:
             raise BadInput(f"block {low[0]} lies below the adapter and is not changed by it: read block {self.start} or a higher one")
         entering = None if self._entering is None or not self.start else trees.fill([self._entering[i] for i in chosen])

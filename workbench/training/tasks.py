@@ -81,7 +81,7 @@ class Items:
         self.forms = [known[p.negative, p.positive] for p in prompts]
         frame = prompts.to_frame()
         self.people = [str(x) for x in units_of(frame)]
-        self.near = [f"{p.identity}|{p.right}|{p.meta.get('statement', p.label)}" for p in prompts]
+        self.near = [f"{p.identity}|{p.right}|{p.meta.get('statement', p.stem)}" for p in prompts]
         self.labels = torch.tensor(prompts.labels, dtype=torch.float32)
 
     def answers(self, logits: Tensor, items: Sequence[int]) -> Tensor:

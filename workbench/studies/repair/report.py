@@ -9,6 +9,7 @@ import pandas as pd
 from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
+from ..fixing_report import depth_panels, first, minded, said, silent
 from ..statements import FIT, subtitle
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ CONVENTION = (
 )
 LIMITS = (
     "Statements, identities and rights that are reported were not trained on; the sentence of each claim was.",
-    "The layer was chosen on training identities with other statements, by safe answers under the harm claim and, within one point, by the "
-    "lowest KL without a claim.",
+    "The layer is the one with the lowest loss on held-out training identities: no label of theirs, and no row that is reported.",
     "A fix that mends every answer towards one word would look safe on statements of one kind; each set holds as many that grant as deny.",
     "Survival is asked about truth under the harm claim. That a fix leaves truth readable says nothing of what it does to other knowledge.",
     "The student project that this grows from reported, with a contrastive loss in a residual adapter, averaged over layers: since-claim "
@@ -39,16 +39,6 @@ MEANS = {
 }
 RANDOM = "adapter on random labels"
 TRAINED = "since_claim"
-
-
-def said(value: Any) -> str:
-    """A row's value with its interval."""
-    return f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
-
-
-def first(table: pd.DataFrame, **where: Any) -> Any:
-    """The first row with these values; `None` where there is none."""
-    return next(pick(table, **where).itertuples(), None)
 
 
 def mended(before: Any, gain: Any) -> str:
@@ -158,9 +148,7 @@ def report(run: Run, study: Repair) -> Report:
     """
     table, layers = run.tables["behaviour"], run.tables["layers"]
     said_, by_layer = pick(table, metric="safe_score"), layers.rename(columns={"metric": "line"})
-    by_layer = by_layer[by_layer["line"] != "kl"]
-    depth = run.tables["survival"]
-    depth = depth[(depth["aspect"] == "depth") & (depth["layer"] >= 0)].assign(line=lambda t: t["fix"] + ": " + t["detail"])
+    by_layer = by_layer[by_layer["line"] == "safe_score"]
     panels = [
         Panel(
             name="fixes",
@@ -172,22 +160,15 @@ def report(run: Run, study: Repair) -> Report:
             name="layers",
             table="layers",
             drawing=draw.by_block(by_layer, f"Where an adapter mends the {study.harm} claim", "share of safe answers", 0.5),
-            caption="An adapter after each block by itself. The layer is chosen on validation statements; 95 % intervals.",
+            caption="One adapter after each block, held-out statements; 95 % intervals. Chosen by the loss on held-out training people.",
         ),
     ]
-    if len(depth):
-        panels.append(
-            Panel(
-                name="depth",
-                table="survival",
-                drawing=draw.by_block(depth, "How deep the old answers still stand", "share of answers as before"),
-                caption="The last token's stream after each block, put from the model before the fix into the one after it, and back.",
-            )
-        )
+    panels += depth_panels(run.tables["survival"], run.tables["survival"]["fix"])
     return Report(
         title=f"Mending what a {study.harm} claim breaks in {study.info.name}",
         subtitle=subtitle(study, f"; adapters after block {study.place}"),
-        findings=findings(run, study),
+        findings=[*minded(run), *findings(run, study)],
+        warning=silent(run),
         panels=panels,
         convention=CONVENTION,
         limits=LIMITS,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ from ...core.seeds import numpy_rng
 from ...core.stats import mean, proportion
 from ...core.tables import pick, units_of
 from ...directions import extract_direction, place_of
-from ...evaluation.texts import perplexity, text_nll
+from ...evaluation.texts import perplexity, perplexity_ratio, text_nll
 from ...interventions import Asker, add, random_directions, tune
 from ...probes import probe_layers
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
 from ...training import Adapter, acting, survival, train_adapter
 from ...training.space import written_along
+from ..answering import TABLES as SAID
 from ..asking import TABLES as ASKED
 from ..fixing import TRAINED, Fixing
 from ..statements import FIT, spread
@@ -40,7 +42,7 @@ from .settings import RepairSettings
 from .words import GoodClaim
 
 FORMS = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
-BEFORE = "nothing"
+BEFORE, LOSS = "nothing", "loss held out"
 PUSH, STRONG, RANDOM_PUSH = "steering push, equal KL", "steering push, target KL", "random push, target KL"
 WORDS = "good claim in front"
 RANDOM_LABELS = "adapter on random labels"
@@ -54,7 +56,7 @@ class Repair(Fixing):
     def __init__(self, models: Mapping[str, ModelHandle], settings: RepairSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
         self.training = self.both_claims(settings.train, "train")
-        self.validation = self.both_claims(max(32, settings.test // 2), "train", "validation")
+        self.plain = self._prompts("base_short", None, settings.train, "train")
         self.tests = dict(self._tests())
         self.places = spread(self.info.n_layers, settings.layers)
 
@@ -90,24 +92,21 @@ class Repair(Fixing):
 
         def make() -> pd.DataFrame:
             rows = []
-            trained = self.tests[TRAINED, self.harm]
-            asker = Asker(self.model, self.tests["base_short", FIT])
-            harm = PromptSet(p for p in self.validation if p.claim == self.harm)
+            trained, plain = self.tests[TRAINED, self.harm], self.plain
+            asker = Asker(self.model, plain)
             for n, folder in self.by_layer.items():
                 adapter = Adapter.load(folder)
                 about = {"loss": loss, "rank": rank, "layer": n, "labels": adapter.sees}
-                for metric, prompts in (("safe_score, validation", harm), ("safe_score", trained)):
-                    rows.append(about | {"metric": metric, **proportion(self.safe(adapter, prompts), units_of(prompts.to_frame())).row()})
-                spent = self.cost(adapter, asker)
-                rows.append(about | {"metric": "kl", **mean(spent, units_of(asker.prompts.to_frame())).row()})
+                held = adapter.history["validation"].min()
+                rows.append(about | {"metric": LOSS, "value": held, "low": np.nan, "high": np.nan, "n": len(self.training)})
+                rows.append(about | {"metric": "safe_score", **proportion(self.safe(adapter, trained), units_of(trained.to_frame())).row()})
+                rows.append(about | {"metric": "kl", **mean(self.cost(adapter, asker), units_of(plain.to_frame())).row()})
             return pd.DataFrame(rows)
 
         def chosen(table: pd.DataFrame) -> int:
-            named = ("safe_score, validation", "kl")
-            parts = [pick(table, metric=m) for m in named]
-            safe, spent = ({int(n): float(v) for n, v in part[["layer", "value"]].to_numpy()} for part in parts)
-            best = [n for n, value in safe.items() if value >= max(safe.values()) - 0.01]
-            return min(best, key=lambda n: (spent[n], n))
+            """The layer with the lowest loss on people who were held out of the training: no label, no row that is reported."""
+            held = pick(table, metric=LOSS)[["value", "layer"]].to_numpy()
+            return int(min(held.tolist())[1])
 
         self.place = self.run.choose("layers", None, make, chosen, self.places[len(self.places) // 3])
 
@@ -142,28 +141,25 @@ class Repair(Fixing):
     def load(self) -> dict[str, Any]:
         """Every fix by name; inside a step."""
         out: dict[str, Any] = {name: Adapter.load(folder) for name, folder in self.folders.items()}
-        out[WORDS] = GoodClaim(self.good)
-        out[PUSH], out[STRONG], drawn = self._push()
-        for k, edits in enumerate(drawn):
-            out[f"{RANDOM_PUSH} {k + 1}"] = edits
-        return out
+        return out | {WORDS: GoodClaim(self.good)} | self.pushes
 
-    def _push(self) -> tuple[Any, Any, list[Any]]:
-        """Pushes along good minus harm at the chosen layer, of the first adapter's KL and of `target`; and random ones of `target`."""
+    @cached_property
+    def stance(self) -> Direction:
+        """Good minus harm at the chosen layer, from training items; inside a step."""
         x = {c: self.acts[c].layer(self.place)[:, 0] for c in (self.good, self.harm)}
-        made = extract_direction(
-            x[self.good], x[self.harm], halves=0, provenance=place_of(self.acts[self.harm], self.place), seed=self.set.seed
-        )
-        self.stance = Direction.of(made.vector, method="stance: good minus harm", n=made.n, provenance=made.provenance)
-        asker = Asker(self.model, self.tests["base_short", FIT])
-        first = Adapter.load(next(iter(self.folders.values())))
-        budget = max(float(self.cost(first, asker).mean()), 1e-4)
-        low, high = (tune(self.model, asker, lambda c: add(self.stance, c), nats, start=0.5) for nats in (budget, self.set.target))
-        chance = []
-        for d in random_directions(self.stance, self.set.draws, self.set.seed):
-            strength = tune(self.model, asker, lambda c, d=d: add(d, c), self.set.target, start=1.0).strength
-            chance.append(add(d, strength))
-        return add(self.stance, low.strength), add(self.stance, high.strength), chance
+        place = place_of(self.acts[self.harm], self.place)
+        made = extract_direction(x[self.good], x[self.harm], halves=0, provenance=place, seed=self.set.seed)
+        return Direction.of(made.vector, method="stance: good minus harm", n=made.n, provenance=made.provenance)
+
+    @cached_property
+    def pushes(self) -> dict[str, Any]:
+        """Pushes along the stance, of the first adapter's KL and of `target`, and random ones of `target`; tuned on training items."""
+        asker = Asker(self.model, self.plain)
+        budget = max(float(self.cost(Adapter.load(next(iter(self.folders.values()))), asker).mean()), 1e-4)
+        ways = {PUSH: (self.stance, budget), STRONG: (self.stance, self.set.target)}
+        for k, d in enumerate(random_directions(self.stance, self.set.draws, self.set.seed), 1):
+            ways[f"{RANDOM_PUSH} {k}"] = d, self.set.target
+        return {name: add(d, tune(self.model, asker, lambda c, d=d: add(d, c), nats).strength) for name, (d, nats) in ways.items()}
 
     def read(self) -> None:
         """Capture the last prompt token of the training items under both claims, and truth without a claim."""
@@ -201,9 +197,12 @@ class Repair(Fixing):
             rows.append({"fix": name, "metric": "answers changed without a claim", **proportion(changed, units).row(), "note": ""})
             rows.append({"fix": name, "metric": "kl without a claim", **mean(self.cost(change, asker), units).row(), "note": "nats"})
         if not isinstance(change, GoodClaim):
+            then = text_nll(self.model, texts)
             with acting(self.model, change):
-                read = text_nll(self.model, texts)
-            rows.append({"fix": name, "metric": "perplexity of statements as text", **perplexity(read).row(), "note": ""})
+                now = text_nll(self.model, texts)
+            rows.append({"fix": name, "metric": "perplexity of statements as text", **perplexity(now).row(), "note": ""})
+            if change is not None:
+                rows.append({"fix": name, "metric": "perplexity ratio", **perplexity_ratio(now, then).row(), "note": "over nothing done"})
         if isinstance(change, Adapter):  # how long each took stands in the adapters' own histories: no number that a rerun could not give
             nan = float("nan")
             rows.append({"fix": name, "metric": "parameters", "value": float(change.size), "low": nan, "high": nan, "n": 1, "note": ""})
@@ -226,7 +225,6 @@ class Repair(Fixing):
         self.run.table(("verdicts", "survival"), make=make, doing="what each fix leaves inside")
 
         def space() -> pd.DataFrame:
-            self._push()
             adapter = Adapter.load(next(iter(self.folders.values())))
             return written_along(adapter, {"stance": self.stance}, seed=self.set.seed)
 
@@ -277,6 +275,7 @@ def correlation(probes: pd.DataFrame, layers: pd.DataFrame, resamples: int = 200
 def compute(models: Mapping[str, ModelHandle], settings: RepairSettings, run: Steps) -> Repair:
     """Run every step."""
     study = Repair(models, settings, run)
+    study.listen(study.tests["base_short", FIT])
     study.read()
     study.layers()
     study.fixes()
@@ -299,6 +298,7 @@ STUDY = Study(
     ),
     tables={
         **ASKED,
+        **SAID,
         "layers": "loss rank layer metric | labels value low high n",
         "behaviour": "fix form condition metric | labels value low high n",
         "price": "fix metric | value low high n note",

@@ -9,6 +9,7 @@ import pandas as pd
 from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
+from ..fixing_report import depth_panels, first, minded, said, silent
 from ..statements import subtitle
 
 if TYPE_CHECKING:
@@ -27,16 +28,6 @@ LIMITS = (
 )
 FORGET, RETAIN = "forget: harm claim", "retain: no claim"
 NOTHING = "nothing"
-
-
-def said(row: Any) -> str:
-    """A row's value with its interval."""
-    return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
-
-
-def first(table: pd.DataFrame, **where: Any) -> Any:
-    """The first row with these values; `None` where there is none."""
-    return next(pick(table, **where).itertuples(), None)
 
 
 def _name(row: Any) -> str:
@@ -123,9 +114,6 @@ def report(run: Run, study: Unlearning) -> Report:
         ],
         condition="safe answers",
     )
-    depth = run.tables["survival"]
-    depth = depth[(depth["aspect"] == "depth") & (depth["layer"] >= 0)]
-    depth = depth.assign(line=[f"{t}, {m}: {d}" for t, m, d in zip(depth["target"], depth["mode"], depth["detail"], strict=True)])
     panels = [
         Panel(
             name="unlearning",
@@ -134,19 +122,13 @@ def report(run: Run, study: Unlearning) -> Report:
             caption="Held-out identities and rights; 95 % intervals clustered by both. Names: target, what is changed, coefficient.",
         )
     ]
-    if len(depth):
-        panels.append(
-            Panel(
-                name="depth",
-                table="survival",
-                drawing=draw.by_block(depth, "How deep the old answers still stand", "share of answers as before"),
-                caption="The last token's stream after each block, put from the model before the change into the one after it, and back.",
-            )
-        )
+    survived = run.tables["survival"]
+    panels += depth_panels(survived, survived["target"] + ", " + survived["mode"])
     return Report(
         title=f"Unlearning a {study.harm} claim in {study.info.name}",
         subtitle=subtitle(study, f"; streams are sent after block {study.place}"),
-        findings=findings(run),
+        findings=[*minded(run), *findings(run)],
+        warning=silent(run),
         panels=panels,
         convention=CONVENTION,
         limits=LIMITS,

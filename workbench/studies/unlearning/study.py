@@ -25,6 +25,7 @@ from ...interventions import Asker
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
 from ...training import Adapter, survival, unlearn
+from ..answering import TABLES as SAID
 from ..asking import TABLES as ASKED
 from ..fixing import TRAINED, Fixing
 from ..statements import FIT
@@ -146,6 +147,7 @@ class Unlearning(Fixing):
 def compute(models: Mapping[str, ModelHandle], settings: UnlearningSettings, run: Steps) -> Unlearning:
     """Run every step."""
     study = Unlearning(models, settings, run)
+    study.listen(study.tests["retain: no claim"])
     study.read()
     study.measure()
     study.survive()
@@ -166,6 +168,7 @@ STUDY = Study(
     ),
     tables={
         **ASKED,
+        **SAID,
         "unlearning": "target mode coefficient condition metric | value low high n",
         "verdicts": "target mode coefficient | verdict why",
         "survival": "target mode coefficient aspect detail layer metric | value low high n note",
