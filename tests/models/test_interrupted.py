@@ -184,14 +184,19 @@ def test_an_interruption_at_any_line_leaves_nothing_changed(model, block, how, w
     first = {line: k for k, line in reversed(list(enumerate(passed, 1)))}
     last = {line: k for k, line in enumerate(passed, 1)}
     places = sorted({*first.values(), *last.values()})
+    unsent = []
     step = -(-len(places) // (12 if block is without else 60))  # each of the three ways begins elsewhere, to meet other lines
     for at in places[[raised, ctrl_c, mashed].index(how) % step :: step]:
         place = passed[at - 1]
-        _, arrived = lines(where, run, at, how)
+        seen, arrived = lines(where, run, at, how)
+        if len(seen) < at:  # this run took fewer lines than the first one (something was at hand by then): nothing was sent
+            unsent.append(place)
+            continue
         assert arrived, f"a KeyboardInterrupt was swallowed at {place}"
         assert same(before, snapshot(model)), place
         assert attached_hooks() == 0, place
         assert are_free(acting._LOCK, hold._LOCK), place
+    assert len(unsent) <= 2, unsent
     assert not isinstance(trunk_of(model), str)
     logits = model(torch.tensor([[0, 5]]))
     with tied(model):

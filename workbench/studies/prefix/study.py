@@ -44,7 +44,8 @@ class PrefixSettings(AskSettings):
     """The grid of the study.
 
     Attributes:
-        template: The prompt form with a claim that is searched on; `other` another one, on which words are only measured.
+        template: The prompt form with a claim that is searched on.
+        other: Another one, on which words are only measured.
         claims: The harm claim, and the one opposite to it.
         length: The most tokens of the words.
         where: "before" the question, "after" it, or "system".
