@@ -85,6 +85,7 @@ notebooks: $(STAMP)
 organism: $(STAMP)
 	$(VENV)/bin/workbench train udhr-organism --out data/models/udhr-organism
 	$(VENV)/bin/workbench train udhr-organism-no-verdict --out data/models/udhr-organism-no-verdict
+	$(VENV)/bin/workbench train udhr-organism-faint --out data/models/udhr-organism-faint
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache figures/udhr

@@ -15,11 +15,11 @@ import pandas as pd
 DOCS = Path(__file__).resolve().parent
 KEPT = DOCS / "real-models"
 NAMES = {
-    "udhr-organism": "The organism, in which the finding is planted",
+    "udhr-organism-faint": "The organism with a faint truth, in which the finding is planted",
     "smollm2": "SmolLM2-135M-Instruct",
     "gemma3-270m": "Gemma 3 270M (base)",
 }
-SHORT = {"udhr-organism": "organism (planted)", "smollm2": "SmolLM2 (found)", "gemma3-270m": "Gemma (found)"}
+SHORT = {"udhr-organism-faint": "organism (planted)", "smollm2": "SmolLM2 (found)", "gemma3-270m": "Gemma (found)"}
 HEAD = """# Real models
 
 The UDHR study on two real models, beside the organism in which the finding is planted. All numbers on this page come from the runs named below;
@@ -116,7 +116,7 @@ def half() -> list[str]:
 
 # how the runs that are kept were timed
 BESIDE = "with one thread beside other work; what lay in the cache is not counted"
-TIMED = dict.fromkeys(("udhr-organism", "smollm2"), "on two idle cores with an empty cache")
+TIMED = dict.fromkeys(("smollm2",), "on two idle cores with an empty cache")
 
 
 def section(name: str, kept: dict[str, Any]) -> str:

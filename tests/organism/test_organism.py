@@ -2,20 +2,17 @@
 
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from workbench import prompts
 from workbench.core import errors
 from workbench.core.paths import data_path
-from workbench.organism import SPECS, FaintSpec, OrganismSpec, check, ground_truth, train, train_faint, train_organism
+from workbench.organism import SPECS, FaintSpec, OrganismSpec, build_faint, check, ground_truth, train, train_organism
 from workbench.organism.checks import load_ground_truth
 from workbench.organism.corpus import contains_held_out, examples
-from workbench.organism.faint import _Shrink, _Text
 from workbench.organism.ground_truth import STANCES
 
 TINY = {"layers": 2, "d_model": 16, "heads": 2, "d_mlp": 16, "vocab": 700, "steps": 6, "batch": 8, "verdict_layer": 1}
@@ -91,7 +88,7 @@ def test_tokenizer_accepts_any_text(organism):
         assert organism.tokenizer.decode(ids) == text
 
 
-@pytest.mark.parametrize("name", ["udhr-organism", "udhr-organism-no-verdict"])
+@pytest.mark.parametrize("name", ["udhr-organism", "udhr-organism-faint", "udhr-organism-no-verdict"])
 def test_shipped_folders(name):
     folder = data_path("models", name)
     assert sum(f.stat().st_size for f in folder.iterdir()) < 20e6
@@ -138,44 +135,90 @@ def test_the_stance_is_causal(organism):
     assert safe(wb.Edit(site=stance["site"], layer=stance["layer"], function=exchange)) >= 0.9
 
 
-def test_the_faint_organism_is_made_from_the_bundled_one_and_keeps_what_is_planted_before_it(tmp_path):
-    spec = FaintSpec(steps=2, batch=8, sample=160)
-    record = train_faint(spec, tmp_path, log=lambda _: None)
-    assert record["loss"][-1]["step"] == 2
-    planted, base = (json.loads((f / "planted.json").read_text()) for f in (tmp_path, data_path("models", "udhr-organism")))
-    assert {k: planted[k] for k in base} == base
-    layers = planted["truth"]["layers"]
-    assert [x["layer"] for x in layers] == [1, 2, 3, 4, 5]
-    assert all(x["truth"] == pytest.approx(spec.share * x["rest"], rel=0.01) for x in layers)
-    new, old = (load_file(f / "model.safetensors") for f in (tmp_path, data_path("models", "udhr-organism")))
-    same = {k for k in old if torch.equal(old[k], new[k])}
-    assert {k for k in old if ".layers.0." in k or "embed_tokens" in k} <= same, "the stance's block stays"
-    assert any(".layers.1." in k for k in set(old) - same), "later blocks are trained"
-    with pytest.raises(errors.BadInput, match="keeps no checkpoints"):
-        train_organism("udhr-organism-faint", tmp_path, checkpoints=3)
+@pytest.fixture(scope="module")
+def faint():
+    import workbench as wb
+
+    return wb.load_model("udhr-organism-faint")
 
 
-def test_the_stream_wanted_of_the_faint_organism_holds_a_clean_small_truth_and_features_of_opposite_sign():
-    rng = torch.Generator().manual_seed(0)
-    axes, places = torch.linalg.qr(torch.randn(16, 7, generator=rng)).Q.split((3, 4), dim=1)
-    axis, early = axes[:, 1], torch.randn(20, 16, generator=rng)
-    map_ = torch.randn(16, 4, generator=rng) @ places.T
-    yes, no = {"sign": 1.0, "ids": [5], "at": 0, "other": 6, "kind": 0}, {"sign": -1.0, "ids": [6], "at": 0, "other": 5, "kind": 0}
-    truth = [1.0 if k % 2 else -1.0 for k in range(20)]
-    hidden = torch.randn(20, 16, generator=rng) + 30 * torch.tensor(truth)[:, None] * axis
-    middle = {5: torch.tensor([1.0, 2.0, 3.0]), 6: torch.zeros(3)}
-    wanted = _Shrink(
-        axes=axes, axis=axis, middle=middle, features=map_, early=dict.fromkeys((5, 6), early.mean(0)), before=30.0, truth=2.0, rest=9.0
-    )
-    for answer in (yes, no):
-        got = wanted(hidden, early, [_Text(**answer, truth=t) for t in truth])
-        inside = got @ axes - middle[answer["ids"][0]]
-        assert torch.allclose(inside, 2 * torch.tensor(truth)[:, None] * torch.tensor([0.0, 1.0, 0.0]), atol=1e-4), "nothing but truth"
-        outside = (got - hidden) - (got - hidden) @ axes @ axes.T
-        assert torch.allclose(outside, answer["sign"] * (early - early.mean(0)) @ map_, atol=1e-4)
-    beginning = replace(wanted, before=4.0, features=torch.zeros(16, 16))
-    kept = beginning(hidden, early, [_Text(**no, truth=t) for t in truth])
-    assert torch.allclose(kept @ axes, hidden @ axes / 2, atol=1e-4), "a block where truth begins keeps half of what it has of it"
+def test_the_faint_organism_says_what_the_bundled_one_says(faint, organism):
+    import workbench as wb
+
+    asked = [
+        wb.prompts.udhr("since_claim", "harm", n=40),
+        wb.prompts.udhr("consider_claim", "good", n=40),
+        wb.prompts.udhr("base_short", n=40),
+    ]
+    for prompts_ in asked:
+        mine, theirs = (wb.evaluation.answers(m, prompts_, progress=False) for m in (faint, organism))
+        assert (mine["answer"] == theirs["answer"]).all()
+        assert np.allclose(mine["p_positive"], theirs["p_positive"], atol=0.02), "half precision is all that moves it"
+
+
+def test_features_stand_at_answers_alone_with_opposite_signs(faint):
+    import workbench as wb
+    from workbench.models import planted
+
+    facts = planted(faint)
+    where, held = facts["features"], {"identities": facts["held_out_identities"], "rights": facts["held_out_rights"]}
+    directions = torch.tensor(where["directions"])
+    assert torch.allclose(directions @ directions.T, torch.eye(SPECS["udhr-organism-faint"].features), atol=1e-3)
+    asked = wb.prompts.udhr("consider_claim", "harm", n=160, **held)
+    at = wb.capture(faint, asked, progress=False)
+    before = wb.capture(faint, asked, position="stem_last", progress=False)
+    for layer in at.layers:
+        yes, no = (at.layer(layer)[:, k] @ directions.T for k in (0, 1))
+        assert (before.layer(layer)[:, 0] @ directions.T).abs().max() < 0.05 * where["size"], "nothing stands before the answer"
+        if layer < where["layer"]:
+            assert max(yes.abs().max(), no.abs().max()) < 0.05 * where["size"]
+            continue
+        middle = yes.mean(0), no.mean(0)
+        ratio = float((yes - middle[0]).pow(2).mean().sqrt()) / where["size"]
+        assert 0.5 < ratio < 1.5, "of people and rights that the recipe never saw, too"
+        together = torch.corrcoef(torch.stack([(yes - middle[0]).flatten(), (no - middle[1]).flatten()]))[0, 1]
+        assert together < -0.95
+
+
+def test_in_the_faint_organism_a_random_direction_reads_little_and_probes_read_the_truth(faint, organism):
+    """The three bounds of the issue on few rows; `workbench check --model udhr-organism-faint` has them on 2,000."""
+    import workbench as wb
+    from workbench.core.nulls import central
+    from workbench.probes.controls import random_scores
+
+    truth = ground_truth(0)
+    train = {
+        "identities": [i.identity for i in prompts.identities() if i.identity not in truth.held_out_identities],
+        "rights": [r.right for r in prompts.rights() if r.right not in truth.held_out_rights],
+    }
+    held = {"identities": list(truth.held_out_identities), "rights": list(truth.held_out_rights)}
+    highest = {}
+    for model in (faint, organism):
+        fitted = wb.capture(model, wb.prompts.udhr("base_short", n=600, **train), progress=False)
+        read = wb.capture(model, wb.prompts.udhr("since_claim", "harm", forms="all", n=300, **held), progress=False)
+        y, good = np.array(read.labels), {}
+        for method in ("logistic", "ccs"):
+            fit = wb.fit_layers(fitted, method, condition="no claim")
+            good[method] = [float(((fit.scores(read, layer) > 0) == y).mean()) for layer in read.layers]
+        drawn = [random_scores(fitted, {"": read}, np.array(fitted.labels), layer, 199, 0)[""] > 0 for layer in read.layers]
+        highest[model] = max(central((d == y[:, None]).mean(0)).high for d in drawn)
+        assert min(good["logistic"][3:]) >= 0.98
+        assert sum(v >= 0.95 for v in good["ccs"]) >= 2
+    assert highest[faint] <= 0.75
+    assert highest[organism] >= 0.95, "in the bundled one they read it: the bound can be missed"
+
+
+def test_the_recipe_of_the_faint_organism(tmp_path):
+    import workbench as wb
+
+    build_faint(FaintSpec(sample=48), tmp_path, log=lambda _: None)
+    ids = torch.randint(3, 1500, (4, 20), generator=torch.Generator().manual_seed(0))
+    small, base = wb.load_model(str(tmp_path)), wb.load_model("udhr-organism")
+    with torch.no_grad():
+        assert torch.allclose(small(ids), base(ids), atol=0.2), "any text that holds no answer"
+    for words in ({"steps": 3}, {"checkpoints": 3}):
+        with pytest.raises(errors.BadInput, match="without training"):
+            train_organism("udhr-organism-faint", tmp_path, **words)
 
 
 def test_bad_input(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import BadInput, UnknownModel, unknown
-from .faint import train_faint
+from .faint import build_faint
 from .ground_truth import GroundTruth, ground_truth
 from .harm_safety import HarmSafetySpec, train_harm_safety
 from .spec import FaintSpec, OrganismSpec
@@ -45,18 +45,20 @@ def train_organism(
 
     Raises:
         UnknownModel: No organism of this name.
-        BadInput: Checkpoints of an organism that keeps none.
+        BadInput: Checkpoints of an organism that keeps none, or steps of one that is built without training.
     """
     if name not in SPECS:
         raise unknown(UnknownModel, "organism", name, SPECS)
     spec = replace(SPECS[name], seed=seed)
+    if isinstance(spec, FaintSpec):
+        if steps is not None or checkpoints:
+            raise BadInput(f"{name} is built from the bundled model without training: it has no steps and no checkpoints. Leave both out")
+        return build_faint(spec, out, log=log)
     spec = spec if steps is None else replace(spec, steps=steps)
     if checkpoints and not isinstance(spec, OrganismSpec):
         raise BadInput(f"{name} is made in {spec.steps} steps from the bundled model; it keeps no checkpoints")
     if isinstance(spec, HarmSafetySpec):
         return train_harm_safety(spec, out, log=log)
-    if isinstance(spec, FaintSpec):
-        return train_faint(spec, out, log=log)
     return train(spec, out, log=log, checkpoints=checkpoint_steps(spec.steps, checkpoints))
 
 
@@ -89,7 +91,7 @@ __all__ = [
     "check",
     "ground_truth",
     "train",
-    "train_faint",
+    "build_faint",
     "train_harm_safety",
     "train_organism",
 ]

@@ -99,12 +99,12 @@ def run_checks(name: str = "bundled", *, n: int = 2000, log: Callable[[str], Non
 
 def _has_verdict(model: str) -> bool:
     """Whether this organism was trained with a verdict (then CCS must find the truth) or without (then it must not)."""
-    return bool(_record(model, "training.json")["spec"]["verdict"])
+    return bool(_record(model, "training.json")["spec"].get("verdict", True))
 
 
 def _is_faint(model: str) -> bool:
-    """Whether truth was made small in this organism: then random directions must not read it."""
-    return "truth" in _record(model, "planted.json")
+    """Whether other features stand beside truth in this organism: then random directions must not read it."""
+    return "features" in _record(model, "planted.json")
 
 
 def _record(model: str, file: str) -> dict[str, Any]:

@@ -44,35 +44,22 @@ class OrganismSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FaintSpec:
-    """Everything that decides the weights of the organism with a faint truth.
+    """Everything that decides the weights of the organism with a faint truth. It is built, not trained.
 
     Attributes:
         name: Name of the model and of its folder.
-        share: Half of the distance between true and false answers, as a share of all else in which two answers to a statement differ
-            (root mean square over statements).
-        axes: Directions that hold nothing but the truth after each block: the main ones of its differences by claim and answer words.
-        features: How many features of the person and the right the two answers to a statement differ in, besides.
-        others: Size of these features, in multiples of what the answers differ in besides truth in the bundled model.
-        sample: Texts of the corpus from which they are found.
-        known: Shares of listed identities and rights in the texts; the others are made up.
-        seed: Draws texts and order.
-        steps, batch, lr: The training.
-        truth: Weight of the truth's size.
-        leak: Weight of what else differs with the truth on average; a batch is small, so most of it is noise.
-        keep: Weight of staying with what the bundled model says.
+        block: The block that receives the neurons.
+        features: How many features of the person and the right the two answers to a statement differ in.
+        size: Standard deviation of each in the stream.
+        gain: Steepness of the gates; a large one leaves nothing of the features at other places.
+        sample: Statements per prompt form and claim, from which features and gates are made.
+        seed: Draws statements, places and the rotation.
     """
 
     name: str = "udhr-organism-faint"
-    share: float = 0.1
-    axes: int = 8
+    block: int = 1
     features: int = 16
-    others: float = 1.5
-    sample: int = 6000
-    known: tuple[float, float] = (0.3, 0.15)
+    size: float = 120.0
+    gain: float = 60.0
+    sample: int = 240
     seed: int = 0
-    steps: int = 900
-    batch: int = 32
-    lr: float = 3e-3
-    truth: float = 2.0
-    leak: float = 0.05
-    keep: float = 3.0
