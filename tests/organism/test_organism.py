@@ -153,10 +153,10 @@ def test_the_faint_organism_says_what_the_bundled_one_says(faint, organism):
     for prompts_ in asked:
         mine, theirs = (wb.evaluation.answers(m, prompts_, progress=False) for m in (faint, organism))
         assert (mine["answer"] == theirs["answer"]).all()
-        assert np.allclose(mine["p_positive"], theirs["p_positive"], atol=0.02), "half precision is all that moves it"
+        assert np.allclose(mine["logp_positive"], theirs["logp_positive"], atol=0.05), "half precision is all that moves it"
 
 
-def test_features_stand_at_answers_alone_with_opposite_signs(faint):
+def test_features_stand_at_answers_alone(faint):
     import workbench as wb
     from workbench.models import planted
 
@@ -174,16 +174,15 @@ def test_features_stand_at_answers_alone_with_opposite_signs(faint):
             assert max(yes.abs().max(), no.abs().max()) < 0.05 * where["size"]
             continue
         middle = yes.mean(0), no.mean(0)
-        ratio = float((yes - middle[0]).pow(2).mean().sqrt()) / where["size"]
-        assert 0.5 < ratio < 1.5, "of people and rights that the recipe never saw, too"
-        together = torch.corrcoef(torch.stack([(yes - middle[0]).flatten(), (no - middle[1]).flatten()]))[0, 1]
-        assert together < -0.95
+        for new in (yes - middle[0], no - middle[1]):
+            assert 0.5 < float(new.pow(2).mean().sqrt()) / where["size"] < 1.5, "of people and rights that the recipe never saw, too"
 
 
 def test_in_the_faint_organism_a_random_direction_reads_little_and_probes_read_the_truth(faint, organism):
     """The three bounds of the issue on few rows; `workbench check --model udhr-organism-faint` has them on 2,000."""
     import workbench as wb
     from workbench.core.nulls import central
+    from workbench.probes import fit_layers
     from workbench.probes.controls import random_scores
 
     truth = ground_truth(0)
@@ -198,7 +197,7 @@ def test_in_the_faint_organism_a_random_direction_reads_little_and_probes_read_t
         read = wb.capture(model, wb.prompts.udhr("since_claim", "harm", forms="all", n=300, **held), progress=False)
         y, good = np.array(read.labels), {}
         for method in ("logistic", "ccs"):
-            fit = wb.fit_layers(fitted, method, condition="no claim")
+            fit = fit_layers(fitted, method, condition="no claim")
             good[method] = [float(((fit.scores(read, layer) > 0) == y).mean()) for layer in read.layers]
         drawn = [random_scores(fitted, {"": read}, np.array(fitted.labels), layer, 199, 0)[""] > 0 for layer in read.layers]
         highest[model] = max(central((d == y[:, None]).mean(0)).high for d in drawn)
