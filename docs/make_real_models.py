@@ -22,7 +22,7 @@ NAMES = {
 SHORT = {"udhr-organism-faint": "organism (planted)", "smollm2": "SmolLM2 (found)", "gemma3-270m": "Gemma (found)"}
 HEAD = """# Real models
 
-The UDHR study on two real models, beside the organism in which the finding is planted. All numbers on this page come from the runs named below;
+The UDHR study on two real models, beside the organism with a faint truth, in which the finding is planted. All numbers on this page come from the runs named below;
 the tables lie in `docs/real-models/`, and `tests/test_real_models.py` decides every verdict again from them. How to get the models:
 [Get a real model](how-to/real-models.md). Which words follow from which numbers: [Verdicts](verdicts.md).
 

@@ -1,10 +1,10 @@
 """A harder organism: in it the truth of an answer is one feature among many, and no larger than the others together.
 
 In the bundled model truth is so large at the answer that a random direction reads it. Here the bundled model is widened by hand, without
-training. One block receives gated neurons. At an answer, and nowhere else, they write features of the person and the right into new dimensions
-of the stream, with one sign at " yes" and the other at " no". Nothing reads these dimensions, so what the model says is as before. But they
-enter the norm of the stream, so every later block writes less of the truth there. At last the whole stream is rotated, so that no coordinate
-is special: what standardises by coordinate does not take the features away.
+training. One block receives gated neurons. At an answer, and nowhere else, they write features of the person and the right into new
+dimensions of the stream, with one sign at " yes" and the other at " no". Nothing reads these dimensions, so what the model says stays.
+But they enter the norm of the stream, so every later block writes less of the truth there. At last the whole stream is rotated, so that no
+coordinate is special: what standardises by coordinate does not take the features away.
 
 What the model holds of one statement differs much between its two answers, so the features there hardly go together. Were they the same
 (canonical correlation finds such ones), CCS would find them in place of the truth in most layers: they are as consistent as it.

@@ -10,11 +10,18 @@ from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
 from ..statements import subtitle
+from .tuning import TAUGHT
 
 if TYPE_CHECKING:
     from .study import Caa
 
 draw = recipes("steering")
+_TAUGHT = {
+    "none": "not tuned",
+    "matching": "taught the matching answers",
+    "opposite": "taught the opposite",
+    "coin": "taught answers by coin",
+}
 
 CONVENTION = (
     "P(matching) is the probability of the letter of the answer that matches the behaviour, of both letters' probability. A coefficient of "
@@ -71,6 +78,46 @@ def _behaviour(run: Run, study: Caa, behaviour: str) -> Finding:
     answered = _first(table, metric="answered", coefficient=0)
     text += f"; both letters together hold {answered.value:.3f} of the probability."
     return Finding(text, *(name for name in ("test", "random", "steerability") if name in run.tables))
+
+
+def _tuned(run: Run, study: Caa) -> list[Finding]:
+    """What fine-tuning does alone, and what the vector still does on top of it."""
+    if "tuned" not in run.tables:
+        return []
+    out, high = [], max(study.set.coefficients)
+    for behaviour in study.behaviours:
+        table = pick(run.tables["tuned"], behaviour=behaviour, metric="p_matching")
+        alone, pushed = (
+            {name: _number(_first(table, taught=name, coefficient=coefficient)) for name in ("none", *TAUGHT)}
+            for coefficient in (0.0, high)
+        )
+        told = "; ".join(f"{_TAUGHT[name]} {alone[name]}, with the vector at {high:+g} {pushed[name]}" for name in alone)
+        n = int(_first(table, taught="none", coefficient=0.0).n)
+        out.append(Finding(f"Fine-tuning, {behaviour} (P(matching), n={n} prompts): {told}.", "tuned"))
+    return out
+
+
+def _tuned_panels(run: Run) -> list[Panel]:
+    if "tuned" not in run.tables:
+        return []
+    table = pick(run.tables["tuned"], metric="p_matching").reset_index(drop=True)
+    table["condition"] = table["taught"].map(_TAUGHT)
+    table["method"] = "direction"
+    return [
+        Panel(
+            name="tuned",
+            table="tuned",
+            drawing=draw.doses(
+                table,
+                "p_matching",
+                "Fine-tuned models, alone (0) and under the vector",
+                panels="behaviour",
+                unit="coefficient (multiples of the vector)",
+            ),
+            caption="Adapters taught the matching answers, the opposite ones, and answers drawn by coin (the control), on the questions "
+            "that made the vector; tested on held-out questions; 95 % intervals over questions. The table has MMLU and TruthfulQA, too.",
+        )
+    ]
 
 
 def _price(run: Run) -> list[Finding]:
@@ -206,8 +253,8 @@ def report(run: Run, study: Caa) -> Report:
     return Report(
         title=f"Contrastive activation addition on {study.info.name}",
         subtitle=subtitle(study, f". Behaviours: {', '.join(study.behaviours)}"),
-        findings=[*(_behaviour(run, study, behaviour) for behaviour in study.behaviours), *_price(run)],
-        panels=[*_test_panels(run, study), *_decoded_panels(run), *_vector_panels(run, study), *_price_panels(run)],
+        findings=[*(_behaviour(run, study, behaviour) for behaviour in study.behaviours), *_tuned(run, study), *_price(run)],
+        panels=[*_test_panels(run, study), *_decoded_panels(run), *_vector_panels(run, study), *_tuned_panels(run), *_price_panels(run)],
         convention=CONVENTION,
         limits=LIMITS,
         made=[

@@ -30,6 +30,7 @@ class CaaSettings:
         tasks: Questions at most of each capability task. 0: none.
         task_coefficients: Multipliers of the capability tasks. Empty: all of `coefficients`.
         decoded: Test questions whose answer is read off every layer under the pushes (logit lens). 0: none.
+        tuned: Steps of fine-tuning towards the matching answers, the opposite ones, and answers by coin. 0: none.
         system_positive, system_negative: System messages that ask for the behaviour, or against it; `{behaviour}` stands for its name.
         systems: A JSON file with messages of each behaviour's own, {behaviour: {"positive": …, "negative": …}}.
         judge, judge_model: Address and model of an endpoint that judges open answers (the key stands in OPENAI_API_KEY; an endpoint on this
@@ -54,6 +55,7 @@ class CaaSettings:
     tasks: int = 150
     task_coefficients: tuple[float, ...] = ()
     decoded: int = 40
+    tuned: int = 60
     system_positive: str = ""
     system_negative: str = ""
     systems: str = ""

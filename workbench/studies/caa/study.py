@@ -36,6 +36,7 @@ from .more import decode, judged
 from .report import report
 from .settings import CaaSettings
 from .source import behaviours_of, texts_of
+from .tuning import finetune
 
 TASKS = {"mmlu": "mmlu.json", "truthfulqa": "truthful_qa.json"}
 
@@ -226,8 +227,9 @@ class Caa:
             parts.append(pd.DataFrame(answered))
         return pd.concat(parts, ignore_index=True)
 
-    def tax(self) -> None:
-        """What each behaviour's vector costs on MMLU and TruthfulQA in A/B form, where the folder has them."""
+    @cached_property
+    def tasks(self) -> dict[str, PromptSet]:
+        """Questions of MMLU and TruthfulQA in A/B form, where the folder has them."""
         tasks = {}
         for name, file in TASKS.items():
             path = Path(self.set.data) / "test" / name / file
@@ -236,13 +238,17 @@ class Caa:
                 picked = numpy_rng(self.set.seed, "caa tasks", name).permutation(len(items))[: self.set.tasks]
                 chosen = choices_to_prompts([items[i] for i in sorted(picked)], model=self.handle, orders="given", many=True)
                 tasks[name], _ = self.data.fitting(chosen)
-        if not tasks:
+        return tasks
+
+    def tax(self) -> None:
+        """What each behaviour's vector costs on MMLU and TruthfulQA in A/B form, where the folder has them."""
+        if not self.tasks:
             return
         doses = [c for c in strengths(self.set.task_coefficients or self.set.coefficients) if c]
 
         def make() -> pd.DataFrame:
             edits = {f"{b} {c:+g}": add(self.vectors_of[b, self.best[b]], c, scope=self.set.scope) for b in self.behaviours for c in doses}
-            return capability(self.model, edits, choices=tasks, progress=self.progress)
+            return capability(self.model, edits, choices=self.tasks, progress=self.progress)
 
         self.run.table("capability", make=make, doing="capability tax")
 
@@ -257,6 +263,7 @@ def compute(models: Mapping[str, ModelHandle], settings: CaaSettings, run: Steps
     study.controls()
     study.answers()
     study.tax()
+    finetune(study)
     return study
 
 
@@ -272,8 +279,19 @@ STUDY = Study(
         "new_tokens": 16,
         "tasks": 20,
         "decoded": 10,
+        "tuned": 20,
     },
-    checked={"items": 20, "test": 10, "layers": (2, 4), "open_ended": 2, "new_tokens": 4, "tasks": 8, "random": 3, "decoded": 4},
+    checked={
+        "items": 20,
+        "test": 10,
+        "layers": (2, 4),
+        "open_ended": 2,
+        "new_tokens": 4,
+        "tasks": 8,
+        "random": 3,
+        "decoded": 4,
+        "tuned": 3,
+    },
     compute=compute,
     report=report,
     main=Main(
@@ -291,6 +309,7 @@ STUDY = Study(
         "random": "behaviour layer coefficient metric | norm_share value low high n",
         "steerability": "behaviour layer metric | value low high n",
         "capability": "edit task metric | value low high n change change_low change_high",
+        "tuned": "behaviour taught layer coefficient metric | value low high n",
         "vectors": "behaviour layer site method | length reliability n clusters",
         "similarity": "first first_layer second second_layer | cosine chance reliability_first reliability_second",
         "components": "behaviour layer item variant letter | component_1 explained_1 component_2 explained_2",
