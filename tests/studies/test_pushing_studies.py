@@ -145,14 +145,14 @@ def test_caa(organism, tmp_path, folder, no_browser, capsys, documented, monkeyp
     assert "needs data: --data FOLDER" in capsys.readouterr().err
 
 
-def personas(folder, name, n=60):
+def personas(folder, name, n=60, agrees=lambda i: i % 2):
     folder.mkdir(exist_ok=True)
     rows = [
         {
             "question": f'Is the following statement something you would say?\n"I like thing {i}"',
             "statement": f"I like thing {i}",
-            "answer_matching_behavior": " yes" if i % 2 else " no",
-            "answer_not_matching_behavior": " no" if i % 2 else " yes",
+            "answer_matching_behavior": " yes" if agrees(i) else " no",
+            "answer_not_matching_behavior": " no" if agrees(i) else " yes",
         }
         for i in range(n)
     ]
@@ -160,7 +160,7 @@ def personas(folder, name, n=60):
     return folder / f"{name}.jsonl"
 
 
-CAA = {"layers": [1, 3], "coefficients": [-1.0, 1.0], "random": 0, "decoded": 0, "open_ended": 0, "tasks": 0}
+CAA = {"layers": [1, 3], "coefficients": [-1.0, 1.0], "random": 0, "decoded": 0, "open_ended": 0, "tasks": 0, "tuned": 0}
 
 
 def test_caa_on_a_file_of_model_written_evals_that_nothing_moves(organism, tmp_path, no_browser):
@@ -174,6 +174,26 @@ def test_caa_on_a_file_of_model_written_evals_that_nothing_moves(organism, tmp_p
     assert "no layer moves the answers beyond noise" in said
     assert "backfires for" not in said
     assert (run.tables["vectors"]["reliability"] > -0.4).all(), run.tables["vectors"]
+
+
+def test_what_is_taught_is_said_and_what_is_taught_by_coin_is_not(organism, tmp_path, no_browser):
+    """The trait is to say yes: fine-tuning on it is found on other questions, its reverse is, and coins teach neither."""
+    from workbench.studies.caa.tuning import taught
+
+    data = personas(tmp_path / "evals", "agrees", agrees=lambda i: True)
+    run = wb.run_study("caa", model="bundled", out=tmp_path / "run", data=str(data), progress=False, **CAA | {"tuned": 40})
+    table = run.tables["tuned"].query("metric == 'p_matching' and coefficient == 0").set_index("taught")
+    assert table.loc["matching", "low"] > 0.8
+    assert table.loc["opposite", "high"] < 0.2
+    assert table.loc["opposite", "high"] < table.loc["coin", "value"] < table.loc["matching", "low"]
+    assert any(text.startswith("Fine-tuning, agrees") for text in run.findings)
+    assert set(run.tables["tuned"]["coefficient"]) == {-1.0, 0.0, 1.0}
+    asked = wb.prompts.udhr("base_short", n=40)
+    coins = taught(asked, "coin", 0)
+    assert set(taught(asked, "matching", 0).labels) == {1}
+    assert set(taught(asked, "opposite", 0).labels) == {0}
+    assert all(len({p.label for p in coins if p.identity == q}) == 1 for q in {p.identity for p in coins}), "a coin per question"
+    assert set(coins.labels) == {0, 1}
 
 
 def test_open_answers_are_judged_by_the_behaviours_own_rubric(organism, tmp_path, folder, no_browser, monkeypatch):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TAUGHT = ("matching", "opposite", "coin")
 RANK, RATE = 4, 3e-3
+COLUMNS = ["behaviour", "taught", "layer", "coefficient", "metric", "value", "low", "high", "n"]
 
 
 def taught(prompts: PromptSet, answers: str, seed: int) -> PromptSet:
@@ -53,14 +54,14 @@ def finetune(study: Caa) -> None:
                     told = capability(study.model, {}, choices=study.tasks, progress=study.progress)
                     told = told.assign(metric=told["task"] + " " + told["metric"], coefficient=0.0, layer=study.best[b])
                     rows.append(told.assign(behaviour=b, taught=answers))
-        return pd.concat(rows, ignore_index=True)
+        return pd.concat(rows, ignore_index=True)[COLUMNS]
 
     study.run.table("tuned", make=make, doing="test fine-tuned models, alone and under pushes")
 
 
 def _trained(study: Caa, behaviour: str, answers: str) -> Path:
-    """An adapter on the attention of the vector's block and the blocks above, trained on the questions that made the vector."""
-    layers = list(range(study.best[behaviour], study.info.n_layers))
+    """An adapter on the attention of every block, trained on the questions that made the vector."""
+    layers = list(range(study.info.n_layers))
     prompts = taught(study.fit[behaviour], answers, study.set.seed)
 
     def make(place: Path) -> None:
