@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import workbench as wb
-from workbench.models import untouched
+from workbench.models.load import untouched
 from workbench.models.tokens import answer_tokens, encode_pairs
 from workbench.training import adapted
 from workbench.training.fit import train_adapter
