@@ -131,6 +131,18 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--steps", type=int, help="fewer training steps, to try it out")
     train.add_argument("--checkpoints", type=int, default=0, metavar="N", help="also keep N models on the way, in OUT/checkpoints")
+    made = commands.add_parser("dictionary", help="train a dictionary (sparse autoencoder) of a model on texts, and report on it")
+    made.add_argument("--model", default="bundled", help="bundled name, hub name or local folder (default: bundled)")
+    made.add_argument("--out", required=True, help="folder for the dictionary and its report; the same command resumes")
+    texts = "udhr, docstrings:PACKAGE (docstrings:stdlib), a file or a folder; taken in this order"
+    made.add_argument("--texts", nargs="+", required=True, metavar="SOURCE", help=texts)
+    made.add_argument("--tokens", type=int, help="of the texts (default: all)")
+    made.add_argument("--layer", type=int, required=True, help="the block, counted from 0")
+    made.add_argument("--site", default="resid_post")
+    made.add_argument("--kind", default="topk", help="standard, gated, topk, batchtopk, jumprelu or matryoshka (default: topk)")
+    for name, default in (("width", 1024), ("k", 32), ("steps", 4000), ("batch", 512), ("held", 100), ("seeds", 1), ("seed", 0)):
+        made.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default})")
+    made.add_argument("--rate", type=float, default=1e-3, help="learning rate (default: 0.001)")
     check = commands.add_parser("check", help="measure a bundled organism against what was planted")
     check.add_argument("--model", default="bundled")
     check.add_argument("--out", help="write the table to this csv file")

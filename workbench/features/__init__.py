@@ -1,8 +1,10 @@
 """What a direction is made of: toy models of superposition, dictionaries, decomposition, lenses with parameters."""
 
+from .corpus import corpus
 from .decompose import Decomposition, decompose, side_by_side
 from .dictionary import Dictionary
 from .looking import latent_tokens, top_contexts
+from .making import make_dictionary
 from .quality import quality_table, splice
 from .recovery import f1, matched
 from .resampled import bootstrap_directions, shuffled_directions
@@ -17,11 +19,13 @@ __all__ = [
     "Toy",
     "TrainedToys",
     "bootstrap_directions",
+    "corpus",
     "crossed",
     "decompose",
     "f1",
     "fit_dictionary",
     "latent_tokens",
+    "make_dictionary",
     "matched",
     "quality_table",
     "read_streams",
