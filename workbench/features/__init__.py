@@ -1,8 +1,11 @@
 """What a direction is made of: toy models of superposition, dictionaries, decomposition, lenses with parameters."""
 
+from .by_layer import lens, read_answers
 from .corpus import corpus
 from .decompose import Decomposition, decompose, side_by_side
 from .dictionary import Dictionary
+from .jacobian import fit_jacobian_lens
+from .lenses import Lens
 from .looking import latent_tokens, top_contexts
 from .making import make_dictionary
 from .quality import quality_table, splice
@@ -11,10 +14,12 @@ from .resampled import bootstrap_directions, shuffled_directions
 from .streams import Streams, read_streams, split_texts, streams_of
 from .toys import Toy, TrainedToys, crossed, train_toys
 from .training import fit_dictionary, train_dictionary
+from .tuned import train_tuned_lens
 
 __all__ = [
     "Decomposition",
     "Dictionary",
+    "Lens",
     "Streams",
     "Toy",
     "TrainedToys",
@@ -24,10 +29,13 @@ __all__ = [
     "decompose",
     "f1",
     "fit_dictionary",
+    "fit_jacobian_lens",
     "latent_tokens",
+    "lens",
     "make_dictionary",
     "matched",
     "quality_table",
+    "read_answers",
     "read_streams",
     "shuffled_directions",
     "side_by_side",
@@ -37,4 +45,5 @@ __all__ = [
     "top_contexts",
     "train_dictionary",
     "train_toys",
+    "train_tuned_lens",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.errors import BadInput, UnknownName
 from ..core.seeds import numpy_rng
+from ..models.control import control_tokens
 from ..models.tokens import encode
 from ..prompts import read_lines, udhr
 from ..prompts.table import open_table
@@ -37,7 +38,7 @@ def corpus(model: Any, sources: Sequence[str], *, tokens: int | None = None, wor
         seed: Draws which texts of a source are taken where not all are.
 
     Returns:
-        By source, its texts in an order drawn at random.
+        Texts that hold control tokens of the tokenizer are left out. By source, its texts in an order drawn at random.
 
     Raises:
         UnknownName: There is no such file, folder or package.
@@ -45,11 +46,13 @@ def corpus(model: Any, sources: Sequence[str], *, tokens: int | None = None, wor
     """
     if words < LEAST or not sources:
         raise BadInput(f"words={words} ({LEAST} at least) of {len(sources)} sources (1 at least)")
+    marks = tuple(control_tokens(model.tokenizer).values())
     out: dict[str, list[str]] = {}
     seen: set[str] = set()
     left = float("inf") if tokens is None else tokens
     for source in sources:
-        found = [t for t in dict.fromkeys(c for text in _texts(source) for c in _cut(text, words)) if t not in seen]
+        cut = dict.fromkeys(c for text in _texts(source) for c in _cut(text, words))
+        found = [t for t in cut if t not in seen and not any(m in t for m in marks)]
         found = [found[i] for i in numpy_rng(seed, "corpus", source).permutation(len(found))]
         if tokens is not None:
             ends = np.cumsum([len(ids) for ids in encode(model, found)] if found else [0])

@@ -15,7 +15,7 @@ from ..activations import Activations, capture
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.seeds import numpy_rng
 from ..core.types import Bool, Float, Int, Tensor
-from ..models.tokens import encode_pairs
+from ..models.tokens import EncodedPair, encode_pairs
 from ..prompts import PromptSet
 from ..prompts.singles import single_statements
 
@@ -146,15 +146,8 @@ def streams_of(acts: Activations, model: Any, prompts: PromptSet, layer: int | N
     Raises:
         BadInput: The activations hold single positions.
     """
-    layer, mask = acts.layers[0] if layer is None else layer, acts.mask
-    if mask is None:
-        raise BadInput(f"streams are of every token: capture with position='all', not {acts.position!r}")
-    encoded, sinks = encode_pairs(model, prompts), acts.sinks(layer)
-    keep = mask[:, 1].clone()
-    if sinks is not None and sinks.ndim == 3:
-        keep &= ~sinks[:, 1].bool()
-    for k, pair in enumerate(encoded):
-        keep[k, : pair.bos] = False
+    layer, encoded = acts.layers[0] if layer is None else layer, encode_pairs(model, prompts)
+    keep = kept(acts, encoded, [layer])
     where = keep.nonzero()
     known = acts.provenance
     facts = {"site": acts.site, "layer": layer, "prompts": prompts.hash, "texts": len(prompts)}
@@ -166,6 +159,32 @@ def streams_of(acts: Activations, model: Any, prompts: PromptSet, layer: int | N
         tokens=tuple(tuple(p.positive) for p in encoded),
         provenance=facts,
     )
+
+
+def kept(acts: Activations, encoded: Sequence[EncodedPair], layers: Sequence[int]) -> Bool[Tensor, "item position"]:
+    """Return which tokens of the positive variants count.
+
+    Args:
+        acts: Captured with position="all".
+        encoded: What was read.
+        layers: An attention sink of any of these is left out.
+
+    Returns:
+        True for tokens that are neither attention sinks, beginning-of-text tokens, nor padding.
+
+    Raises:
+        BadInput: The activations hold single positions.
+    """
+    if acts.mask is None:
+        raise BadInput(f"streams are of every token: capture with position='all', not {acts.position!r}")
+    keep = acts.mask[:, 1].clone()
+    for layer in layers:
+        sinks = acts.sinks(layer)
+        if sinks is not None and sinks.ndim == 3:
+            keep &= ~sinks[:, 1].bool()
+    for k, pair in enumerate(encoded):
+        keep[k, : pair.bos] = False
+    return keep
 
 
 def split_texts(streams: Streams, share: float = 0.25, *, seed: int = 0) -> tuple[Streams, Streams]:
