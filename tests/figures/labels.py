@@ -130,6 +130,10 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: claims.effects(every(template=n, claim=["harm"], metric=["yes", "auroc"])),
         lambda n: claims.effects(every(template=["t"], claim=n, metric=["yes", "auroc"])),
     ],
+    "claims.answer_and_truth": [
+        lambda n: claims.answer_and_truth(every(form=n[:2], condition=["harm"], line=["answer", "shuffled labels"], layer=[0, 1])),
+        lambda n: claims.answer_and_truth(every(form=["a"], condition=["harm"], line=n, layer=[0, 1])),
+    ],
     "claims.answer_curves": [lambda n: claims.answer_curves(every(form=n, condition=n, layer=[0, 1], metric=["auroc", "yes"]))],
     "claims.elicited": [lambda n: claims.elicited(every(form=n, metric=["answered", "yes", "agreement", "score", "chosen"]))],
     "claims.without_labels": [

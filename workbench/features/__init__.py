@@ -1,6 +1,6 @@
 """What a direction is made of: toy models of superposition, dictionaries, decomposition, lenses with parameters."""
 
-from .by_layer import lens, read_answers
+from .by_layer import lens, made_lens, read_answers
 from .corpus import corpus
 from .decompose import Decomposition, decompose, side_by_side
 from .dictionary import Dictionary
@@ -32,6 +32,7 @@ __all__ = [
     "fit_jacobian_lens",
     "latent_tokens",
     "lens",
+    "made_lens",
     "make_dictionary",
     "matched",
     "quality_table",

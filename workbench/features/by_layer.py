@@ -143,7 +143,7 @@ def made_lens(model: Any, kind: str, texts: Texts, store: Path | None, seed: int
     return fit(model, texts, seed=seed, store=None if store is None else store / kind, progress=progress, **how)
 
 
-def read_answers(model: Any, acts: Activations, made: Lens | None, *, draws: int = 39, seed: int = 0) -> pd.DataFrame:
+def read_answers(model: Any, acts: Activations, made: Lens | None, *, draws: int = 39, whole: bool = True, seed: int = 0) -> pd.DataFrame:
     """Read the answers of one condition by a lens, with the logit lens and the controls beside it.
 
     Args:
@@ -151,18 +151,19 @@ def read_answers(model: Any, acts: Activations, made: Lens | None, *, draws: int
         acts: As for `interventions.answer_lens`.
         made: The lens; `None` for the logit lens alone.
         draws, seed: Of the shuffled labels, and of the exchange of layers.
+        whole: As for `interventions.answer_lens`.
 
     Returns:
         `lens, control, layer, metric, value, low, high, n, note`.
     """
     name = LOGIT if made is None else f"{made.kind} lens"
     through = None if made is None else made.at
-    parts = [answer_lens(model, acts, through, whole=True).assign(lens=name, control="", note="")]
+    parts = [answer_lens(model, acts, through, whole=whole).assign(lens=name, control="", note="")]
     parts.append(_shuffled(model, acts, through, draws, seed).assign(lens=name, control=SHUFFLED))
     if made is not None:
-        parts.append(answer_lens(model, acts, whole=True).assign(lens=LOGIT, control="", note=""))
+        parts.append(answer_lens(model, acts, whole=whole).assign(lens=LOGIT, control="", note=""))
         if len(made.layers) > 2:
-            turned = answer_lens(model, acts, made.exchanged(seed).at, whole=True)
+            turned = answer_lens(model, acts, made.exchanged(seed).at, whole=whole)
             parts.append(turned.assign(lens=name, control=EXCHANGED, note=""))
     return pd.concat(parts, ignore_index=True)
 

@@ -115,5 +115,7 @@ def _docstrings(name: str) -> Iterator[str]:
             except (SyntaxError, UnicodeDecodeError, OSError):
                 continue  # samples of other versions
             for node in ast.walk(tree):
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module) and (doc := ast.get_docstring(node)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module) and (
+                    doc := ast.get_docstring(node)
+                ):
                     yield doc

@@ -93,7 +93,9 @@ def fit_jacobian_lens(
                     save_file({"sums": sums, "seen": seen}, str(temporary), metadata={"done": json.dumps(done)})
     if not float(seen) > 0:
         raise BadInput("no token of the texts counts: each has only beginning-of-text tokens or attention sinks")
-    facts = provenance(model=known, prompts=prompts.hash, fitted={"texts": len(rows), "positions": int(seen), "length": length, "seed": seed})
+    facts = provenance(
+        model=known, prompts=prompts.hash, fitted={"texts": len(rows), "positions": int(seen), "length": length, "seed": seed}
+    )
     weight = torch.cat([sums / seen, torch.eye(d)[None]])
     out = Lens(kind="jacobian", layers=tuple(layers), weight=weight, bias=torch.zeros(len(layers), d), provenance=facts)
     if file is not None:

@@ -97,9 +97,8 @@ class Lens(Shown):
         """
         known = info(model)
         if known.d_model != self.d_model or max(self.layers) != known.n_layers - 1:
-            raise WrongModel(
-                f"a lens of {max(self.layers) + 1} layers of width {self.d_model}, and {known.name!r} with {known.n_layers} of {known.d_model}"
-            )
+            own = f"{max(self.layers) + 1} layers of width {self.d_model}"
+            raise WrongModel(f"a lens of {own}, and {known.name!r} with {known.n_layers} of {known.d_model}")
         here = Direction.of(torch.ones(self.d_model), method=f"{self.kind} lens", provenance=self.provenance)
         here.check_place({"model": known.key()})
 

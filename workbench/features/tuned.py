@@ -107,7 +107,8 @@ def train_tuned_lens(
         eye = torch.eye(width)
         weight = torch.cat([maps["weight"].detach() + eye, eye[None]])
         bias = torch.cat([(size * maps["bias"].detach())[:, 0], torch.zeros(1, width)])
-    told = [{"layer": k, "logit": round(float(b), 4), "tuned": round(float(a), 4)} for k, (b, a) in enumerate(zip(before, after, strict=True))]
+    pairs = enumerate(zip(before.tolist(), after.tolist(), strict=True))
+    told = [{"layer": k, "logit": round(b, 4), "tuned": round(a, 4)} for k, (b, a) in pairs]
     used = {"tokens": len(side["train"]), "texts": len(units) - len(out), "steps": steps, "batch": batch, "rate": rate, "seed": seed}
     facts = provenance(model=known, prompts=names, trained=used, held_out={"kl": told, "texts": len(out)})
     return Lens(kind="tuned", layers=tuple(range(count + 1)), weight=weight, bias=bias, provenance=facts)

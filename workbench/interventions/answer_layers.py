@@ -18,7 +18,6 @@ from ..core.types import Float
 from ..models.readout import Readout, readout
 from ..models.tokens import answer_tokens
 
-
 Through = Callable[[int, Tensor], Tensor]
 
 
