@@ -11,6 +11,7 @@ from .making import make_dictionary
 from .quality import quality_table, splice
 from .recovery import f1, matched
 from .resampled import bootstrap_directions, shuffled_directions
+from .sparse_probes import Labelled, sparse_probes
 from .streams import Streams, read_streams, split_texts, streams_of
 from .toys import Toy, TrainedToys, crossed, train_toys
 from .training import fit_dictionary, train_dictionary
@@ -19,6 +20,7 @@ from .tuned import train_tuned_lens
 __all__ = [
     "Decomposition",
     "Dictionary",
+    "Labelled",
     "Lens",
     "Streams",
     "Toy",
@@ -40,6 +42,7 @@ __all__ = [
     "read_streams",
     "shuffled_directions",
     "side_by_side",
+    "sparse_probes",
     "splice",
     "split_texts",
     "streams_of",

@@ -125,7 +125,7 @@ def answer_curves(table: pd.DataFrame) -> go.Figure:
 
 @drawn
 def answer_and_truth(table: pd.DataFrame) -> go.Figure:
-    """Draw what each layer would answer beside the truth that is read there: a row of panels per prompt form, a column per claim.
+    """Draw what each layer would answer beside the truth that is read there: a row of panels per form, a column per claim.
 
     Args:
         table: `form, condition, line, layer, value, low, high, n`, AUROC against the label; of the lines "shuffled labels" is drawn as a
@@ -141,7 +141,7 @@ def answer_and_truth(table: pd.DataFrame) -> go.Figure:
         vertical_spacing=min(0.18, 0.5 / max(1, len(forms) - 1)),
     )
     band = table["line"] == "shuffled labels"
-    lines, legend = looks(table.loc[~band, "line"], {}), Legend()
+    lines, legend = looks(table.loc[~band, "line"], {"layers exchanged": (GREY, "x-open")}), Legend()
     for i, form in enumerate(forms):
         for j, claim in enumerate(claims):
             place: dict[str, Any] = {"row": i + 1, "col": j + 1}

@@ -111,6 +111,20 @@ def _together(run: Run) -> Finding:
     return Finding(f"Side by side: Latents that stance and truth both need: {'; '.join(parts)}.", "together")
 
 
+def _probed(run: Run) -> Finding:
+    table, parts = pick(run.tables["probing"], metric="auroc"), []
+    for name, rows in table.groupby("direction", sort=False):
+        own = pick(rows, subject="latents")
+        null = pick(rows, subject="shuffled labels").set_index("latents")
+        dense: Any = next(pick(rows, subject="dense probe on the stream").itertuples())
+        told = [
+            f"{r.latents} {_said(r)}{'' if r.low > null.loc[r.latents, 'high'] else ' (not told from shuffled labels)'}"
+            for r in own.itertuples()
+        ]
+        parts.append(f"{name}: {', '.join(told)} latents; the dense probe on the stream {_said(dense)} (n={int(dense.n)} rows)")
+    return Finding(f"Sparse probes: AUROC on held-out identities of probes on 1, 2, 4, 8 latents: {'; '.join(parts)}.", "probing")
+
+
 def _pushes(run: Run) -> Finding:
     rows = {r.edit: r for r in pick(run.tables["steering"], metric="safe_score").itertuples()}
     told = [f"{name} {_said(r)}" for name, r in rows.items()]
@@ -143,6 +157,15 @@ def report(run: Run, study: Features) -> Report:
             f"in its place, 1 for the model itself. n={len(study.held)} texts.",
         ),
         Panel(
+            name="probing",
+            table="probing",
+            drawing=draw.probed(pick(tables["probing"], metric="auroc")),
+            caption="Logistic probes on the latents whose mean differs most between the classes; latents are chosen and probes fitted on "
+            f"training identities (n={study.set.fit} pairs) and read on others (n={study.set.test} pairs). Bars are 95 % intervals, clustered "
+            f"by identity; those of shuffled labels and random latents are the central part of {study.set.random} draws. Axes of the stream are "
+            "chosen in the same way as latents.",
+        ),
+        Panel(
             name="steering",
             table="steering",
             drawing=points.points(
@@ -165,6 +188,7 @@ def report(run: Run, study: Features) -> Report:
             *(_made_of(run, name) for name in ("stance", "truth")),
             _stable(run),
             _together(run),
+            _probed(run),
             _pushes(run),
         ],
         panels=panels,

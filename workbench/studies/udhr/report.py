@@ -121,9 +121,9 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
             name="answer_and_truth",
             table="answer_by_layer",
             drawing=draw_claims.answer_and_truth(answer_and_truth(lens, readings)),
-            caption="Both against the label of the same held-out statements: the answer, as the margin between the answer words read off the "
-            "stream at the last token before the answer, and the truth, as a logistic probe reads it at the end of the answer, fitted behind "
-            "the neutral sentence of the same form. Below .5 the layer says the opposite of the label. Grey: shuffled labels, the central "
+            caption="Both against the label of held-out statements: the answer, as the margin between the answer words read off the stream "
+            "at the last token before the answer, and the truth, as a logistic probe reads it at the end of the answer, fitted behind the "
+            "neutral sentence of the same form. Below .5 the layer says the opposite of the label. Grey: shuffled labels, the central "
             f"95 % of 39 draws. {DRAWS}",
         ),
         Panel(
