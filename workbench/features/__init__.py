@@ -8,6 +8,7 @@ from .jacobian import fit_jacobian_lens
 from .lenses import Lens
 from .looking import latent_tokens, top_contexts
 from .making import make_dictionary
+from .pages import latent_tables, write_latents
 from .quality import quality_table, splice
 from .recovery import f1, matched
 from .resampled import bootstrap_directions, shuffled_directions
@@ -32,6 +33,7 @@ __all__ = [
     "f1",
     "fit_dictionary",
     "fit_jacobian_lens",
+    "latent_tables",
     "latent_tokens",
     "lens",
     "made_lens",
@@ -50,4 +52,5 @@ __all__ = [
     "train_dictionary",
     "train_toys",
     "train_tuned_lens",
+    "write_latents",
 ]

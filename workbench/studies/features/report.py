@@ -160,10 +160,10 @@ def report(run: Run, study: Features) -> Report:
             name="probing",
             table="probing",
             drawing=draw.probed(pick(tables["probing"], metric="auroc")),
-            caption="Logistic probes on the latents whose mean differs most between the classes; latents are chosen and probes fitted on "
-            f"training identities (n={study.set.fit} pairs) and read on others (n={study.set.test} pairs). Bars are 95 % intervals, clustered "
-            f"by identity; those of shuffled labels and random latents are the central part of {study.set.random} draws. Axes of the stream are "
-            "chosen in the same way as latents.",
+            caption="Logistic probes on the latents whose mean differs most between the classes. Latents are chosen and probes fitted on "
+            f"training identities (n={study.set.fit} pairs), and read on others (n={study.set.test} pairs). Bars are 95 % intervals, "
+            f"clustered by identity; those of shuffled labels and random latents are the central part of {study.set.random} draws. Axes of "
+            "the stream are chosen in the same way as latents.",
         ),
         Panel(
             name="steering",
