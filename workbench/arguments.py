@@ -142,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--kind", default="topk", help="standard, gated, topk, batchtopk, jumprelu or matryoshka (default: topk)")
     for name, default in (("width", 1024), ("k", 32), ("steps", 4000), ("batch", 512), ("held", 100), ("seeds", 1), ("seed", 0)):
         made.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default})")
+    made.add_argument("--pages", action="store_true", help="also write a page per latent, from the held-out texts, to OUT/pages")
     made.add_argument("--rate", type=float, default=1e-3, help="learning rate (default: 0.001)")
     check = commands.add_parser("check", help="measure a bundled organism against what was planted")
     check.add_argument("--model", default="bundled")

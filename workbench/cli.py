@@ -287,7 +287,9 @@ def _dispatch(args: argparse.Namespace) -> int:
         measure = "run geometry" if args.organism.startswith("harm-safety") else "check"
         print(f"known organisms: {', '.join(SPECS)}; measure it with: workbench {measure} --model {args.out}")
     elif args.command == "dictionary":
-        _dictionary(args)
+        from .features.making import from_sources
+
+        print(from_sources(**{k: v for k, v in vars(args).items() if k != "command"}).to_string(index=False))
     elif args.command == "check":
         from pathlib import Path
 
@@ -301,18 +303,6 @@ def _dispatch(args: argparse.Namespace) -> int:
             _write_csv(args.out, table)
         return 0 if passed else 1
     return 0
-
-
-def _dictionary(args: argparse.Namespace) -> None:
-    from .features import corpus, make_dictionary
-    from .models import load_model
-
-    model = load_model(args.model)
-    texts = corpus(model, args.texts, tokens=args.tokens, seed=args.seed)
-    print("\n".join(f"{source}: {len(own):,} texts" for source, own in texts.items()), file=sys.stderr)
-    names = ("layer", "site", "kind", "width", "k", "steps", "batch", "rate", "held", "seeds", "seed")
-    table = make_dictionary(model, texts, args.out, **{name: getattr(args, name) for name in names})
-    print(table.to_string(index=False))
 
 
 def _print_models() -> None:

@@ -13,7 +13,10 @@ from ..core.provenance import content_hash
 from ..core.seeds import derive, numpy_rng
 from ..core.tables import write_csv
 from ..core.whole import check_writable
+from ..models import load_model
+from .corpus import corpus
 from .dictionary import Dictionary
+from .pages import write_latents
 from .quality import quality_table
 from .streams import read_streams
 from .training import fit_dictionary
@@ -34,6 +37,7 @@ def make_dictionary(
     seeds: int = 1,
     seed: int = 0,
     store: str | Path | None = None,
+    pages: bool = False,
     progress: bool | None = None,
     **how: Any,
 ) -> pd.DataFrame:
@@ -48,6 +52,7 @@ def make_dictionary(
         seeds: Dictionaries that are trained.
         seed: Of the first; draws the texts that are held out, too.
         store: A folder for streams and checkpoints, by default `OUT/working`: a killed run goes on from there.
+        pages: Also write a page per latent, from the held-out texts, to `OUT/pages`.
         progress: Show bars.
         how: Further arguments of `fit_dictionary`.
 
@@ -85,4 +90,24 @@ def make_dictionary(
     table = quality_table(model, {**made, "permuted": first.permuted(derive(seed, "report"))}, rows, reported, centre)
     table["texts"], table["tokens trained on"] = len(trained), len(streams)
     write_csv(folder / REPORT, table)
+    if pages:
+        write_latents(model, first, rows, folder / "pages", seed=seed)
     return table
+
+
+def from_sources(model: str, texts: Sequence[str], out: str | Path, *, tokens: int | None = None, **how: Any) -> pd.DataFrame:
+    """Load a model, gather texts and make a dictionary: `workbench dictionary`.
+
+    Args:
+        model: Name or folder.
+        texts: Sources, as for `corpus`.
+        out: As for `make_dictionary`.
+        tokens: As for `corpus`.
+        how: Further arguments of `make_dictionary`.
+
+    Returns:
+        The report.
+    """
+    loaded = load_model(model)
+    found = corpus(loaded, texts, tokens=tokens, seed=how.get("seed", 0))
+    return make_dictionary(loaded, found, out, **how)

@@ -15,6 +15,7 @@ from .tokens import tokens_html
 
 OWN = """
 .latents td, .latents th { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+.latents th, .latents td.num, .latents td:first-child { white-space: nowrap; overflow-wrap: normal; }
 .latents { border-collapse: collapse; width: 100%; font-size: .92rem; }
 .find { width: 100%; padding: .5rem .7rem; font: inherit; margin: 0 0 1rem; border: 1px solid var(--soft); background: var(--paper);
   color: var(--ink); }
@@ -85,7 +86,9 @@ def latent_page(latent: int, contexts: pd.DataFrame, tokens: pd.DataFrame, histo
     if not len(contexts):
         body.append("<p>It never acts on these texts: a dead latent here.</p>")
     for rank, own in contexts.groupby("rank", sort=True):
-        shown = tokens_html(own.rename(columns={"activation": "projection"}), caption=f"{rank}. {own['activation'].max():.3g}")
+        shown = tokens_html(
+            own.rename(columns={"activation": "projection"}), caption=f"{rank}. largest activation {own['activation'].max():.3g}"
+        )
         body.append(f'<div class="context">{shown}</div>')
     body.append("<h2>Tokens that its direction points at, and away from</h2>")
     body.append(
