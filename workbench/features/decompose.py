@@ -111,16 +111,14 @@ def _written(adapter: Adapter, dictionary: Dictionary | None) -> Direction:
     place = f"{known.get('site')}[{known.get('layer')}]"
     if adapter.kind != "residual" or place not in adapter.parts:
         raise BadInput(
-            f"the dictionary is of {place}, and the adapter ({adapter.kind}) has {', '.join(adapter.parts)}: what is decomposed is the output "
-            "of a residual adapter at the dictionary's place"
+            f"the dictionary is of {place}, and the adapter ({adapter.kind}) has {', '.join(adapter.parts)}: what is decomposed is the "
+            "output of a residual adapter at the dictionary's place"
         )
     unit = output_space(adapter, place)[:, 0]
     matrix = adapter.parts[place].matrix(adapter.factor).double()
     scale = float(torch.linalg.matrix_norm(matrix, 2))
     unit = unit * (1.0 if float(unit[unit.abs().argmax()]) > 0 else -1.0)
-    where = {"site": known["site"], "layer": known["layer"]} | (
-        {"model": adapter.provenance["model"]} if "model" in adapter.provenance else {}
-    )
+    where = {k: known[k] for k in ("site", "layer")} | {k: v for k, v in adapter.provenance.items() if k == "model"}
     return Direction.of(unit * scale, method="adapter's output", provenance=where)
 
 

@@ -123,7 +123,7 @@ def probed(table: pd.DataFrame, title: str = "How few latents does a probe need?
         chance_line(figure, named=k == 1, row=1, col=k)
     figure.update_yaxes(range=[-0.03, 1.03])
     figure.update_yaxes(title="AUROC, held-out identities", col=1)
-    lines = -(-(len(given) + 1) // 2)
+    lines = -(-(len(given) + 1) // 4)
     style(figure, title, height=440 + 22 * lines)
     figure.update_layout(margin={"t": 96 + 22 * lines}, legend={"y": 1.08, "font": {"size": 11}})
     return figure

@@ -121,8 +121,10 @@ def _probed(run: Run) -> Finding:
             f"{r.latents} {_said(r)}{'' if r.low > null.loc[r.latents, 'high'] else ' (not told from shuffled labels)'}"
             for r in own.itertuples()
         ]
-        parts.append(f"{name}: {', '.join(told)} latents; the dense probe on the stream {_said(dense)} (n={int(dense.n)} rows)")
-    return Finding(f"Sparse probes: AUROC on held-out identities of probes on 1, 2, 4, 8 latents: {'; '.join(parts)}.", "probing")
+        axis: Any = next(pick(rows, subject="axes of the stream").itertuples())
+        beside = f"{axis.latents} of the stream's own axes, chosen alike, {_said(axis)}; the dense probe {_said(dense)}"
+        parts.append(f"{name}: {', '.join(told)}; {beside} (n={int(dense.n)} rows)")
+    return Finding(f"Sparse probes: AUROC on held-out identities of probes on so many latents: {'; '.join(parts)}.", "probing")
 
 
 def _pushes(run: Run) -> Finding:
