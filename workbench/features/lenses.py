@@ -77,7 +77,7 @@ class Lens(Shown):
             Streams in raw units; `Readout.logits` of them is what the layer would answer.
 
         Raises:
-            BadInput: The lens has no such layer, or the width is another.
+            BadInput: The lens has no such layer. ShapeMismatch: The width is another.
         """
         if layer not in self.layers:
             raise BadInput(f"layer {layer}: this lens has layers {', '.join(map(str, self.layers))}")

@@ -20,7 +20,8 @@ points = recipes("steering")
 NUMBER = 8  # of latents at which shares are told in words
 CONVENTION = (
     "A direction points from the harm claim to the good claim (stance, at the last token of the prompt), or from the false to the true "
-    "ending (truth, at the last token). Explained: share of its squared length. Latents are taken by orthogonal matching pursuit with "
+    "ending (truth, at the last token). Harm and safety point from the neutral sentence to the harm and to the good claim, each on people "
+    "of its own. Explained: share of its squared length. Latents are taken by orthogonal matching pursuit with "
     "coefficients of either sign; non-negative least squares is beside it. Layers count from 0."
 )
 LIMITS = (
@@ -103,12 +104,16 @@ def _stable(run: Run) -> Finding:
 
 
 def _together(run: Run) -> Finding:
-    rows = {r.relation: r for r in run.tables["together"].itertuples()}
-    parts = []
-    for name in ("shared", "opposed"):
-        r: Any = rows[name]
-        parts.append(f"{name} {r.value:.0f} ({r.low:.0f} to {r.high:.0f} of {r.n} other directions at this angle, p = {r.p:.2g})")
-    return Finding(f"Side by side: Latents that stance and truth both need: {'; '.join(parts)}.", "together")
+    told = []
+    for (first, second), table in run.tables["together"].groupby(["first", "second"], sort=False):
+        rows: dict[Any, Any] = {r.relation: r for r in table.itertuples()}
+        parts = []
+        for name in ("shared", "opposed"):
+            r = rows[name]
+            parts.append(f"{name} {r.value:.0f} ({r.low:.0f} to {r.high:.0f} of {r.n} other directions at this angle, p = {r.p:.2g})")
+        alone = f"{rows['only first'].value:.0f} are of {first} alone and {rows['only second'].value:.0f} of {second} alone"
+        told.append(f"{first} and {second}: {'; '.join(parts)}; {alone}")
+    return Finding(f"Side by side: Latents that two directions both need. {'. '.join(t[0].upper() + t[1:] for t in told)}.", "together")
 
 
 def _probed(run: Run) -> Finding:
@@ -187,7 +192,7 @@ def report(run: Run, study: Features) -> Report:
         subtitle=subtitle(study, f". Layer {study.place}"),
         findings=[
             _quality(tables["quality"]),
-            *(_made_of(run, name) for name in ("stance", "truth")),
+            *(_made_of(run, name) for name in ("stance", "truth", "harm", "safety")),
             _stable(run),
             _together(run),
             _probed(run),

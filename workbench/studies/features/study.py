@@ -18,6 +18,7 @@ import torch
 from ...activations import Activations
 from ...core.direction import Direction
 from ...core.errors import BadInput
+from ...core.seeds import numpy_rng
 from ...core.types import Float, Tensor
 from ...directions import place_of
 from ...features import (
@@ -49,6 +50,7 @@ from .report import report
 
 TRAINED = (("base_short", None), ("since_claim", "good"), ("since_claim", "harm"), ("consider_claim", "good"), ("consider_claim", "harm"))
 PUSHED = ("consider_claim", "harm")  # where a push of stance is measured
+BASELINE = "neutral"  # the sentence that harm and safety are measured from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +112,10 @@ class Features(Rows):
         self.place = check_layer(self.handle, settings.layer) if settings.layer >= 0 else self.info.n_layers // 3
         self.train, self.held = (self._corpus(n, side) for n, side in ((settings.texts, "train"), (max(8, settings.test // 4), "test")))
         template = PUSHED[0]
-        self.under = {c: self._prompts(template, c, settings.fit, "train") for c in ("good", "harm")}
+        self.under = {c: self._prompts(template, c, settings.fit, "train") for c in ("good", "harm", BASELINE)}
         self.plain = self._prompts("base_short", None, settings.fit, "train")
         self.asked = {
-            **{c: self._prompts(template, c, settings.test, "test") for c in self.under},
+            **{c: self._prompts(template, c, settings.test, "test") for c in ("good", "harm")},
             "none": self._prompts("base_short", None, settings.test, "test"),
         }
         self.pushed = self._prompts(*PUSHED, settings.test, "test")
@@ -186,7 +188,19 @@ class Features(Rows):
 
     def _pairs(self) -> dict[str, Pairs]:
         """By direction: paired rows towards and away on training people, the identity of each pair, and where they were read."""
-        return self._paired(self.stance["good"], self.stance["harm"], self.truth, self.plain)
+        return self._paired(self.stance["good"], self.stance["harm"], self.truth, self.plain) | self._sides()
+
+    def _sides(self) -> dict[str, Pairs]:
+        """Harm and safety from the neutral sentence, each on people of its own: a baseline that both share would turn them alike."""
+        rows = {c: acts.layer(self.place)[:, 0] for c, acts in self.stance.items()}
+        people = self.stance[BASELINE].rows["identity"].to_numpy()
+        names = numpy_rng(self.set.seed, "halves of harm and safety").permutation(np.unique(people))
+        first, where = np.isin(people, names[: len(names) // 2]), place_of(self.stance[BASELINE], self.place)
+        out = {}
+        for name, claim, own in (("harm", "harm", first), ("safety", "good", ~first)):
+            index = torch.from_numpy(own)
+            out[name] = (rows[claim][index], rows[BASELINE][index], people[own], where)
+        return out
 
     def _paired(self, good: Activations, harm: Activations, truth: Activations, plain: PromptSet) -> dict[str, Pairs]:
         x, y = torch.tensor(plain.labels), truth.layer(self.place)
@@ -201,8 +215,9 @@ class Features(Rows):
         """Probe few latents beside the stream, on people that latents were not chosen on."""
         own, tables = self._loaded("seed")[0], []
         held = self._paired(self.held_out["good"], self.held_out["harm"], self.held_out["none"], self.asked["none"])
-        for name, (a, b, people, _) in self._pairs().items():
-            far, near, others, _ = held[name]
+        pairs = self._pairs()
+        for name, (far, near, others, _) in held.items():
+            a, b, people, _ = pairs[name]
             sides = Labelled.of_pairs(a, b, people), Labelled.of_pairs(far, near, others)
             tables.append(sparse_probes(own, *sides, draws=self.set.random, seed=self.set.seed).assign(direction=name))
         return pd.concat(tables, ignore_index=True)
@@ -222,20 +237,21 @@ class Features(Rows):
         return out
 
     def decompositions(self) -> dict[str, pd.DataFrame]:
-        """Decompose both directions by both methods, and lay them side by side; look at the latents of the first method."""
+        """Decompose the directions by both methods, and lay them side by side; look at the latents of the first method."""
         every = {m: self._decomposed(m) for m in METHODS}
         tables = [p.table.assign(direction=n, method=m) for m, parts in every.items() for n, p in parts.items()]
         latents = [
             p.parts.assign(direction=n, method=m, rank=range(1, len(p.parts) + 1)) for m, parts in every.items() for n, p in parts.items()
         ]
         omp = every["omp"]
-        together = side_by_side(omp["stance"], omp["truth"], seed=self.set.seed).assign(first="stance", second="truth")
+        couples = (("harm", "safety"), ("stance", "truth"))
+        together = pd.concat([side_by_side(omp[a], omp[b], seed=self.set.seed).assign(first=a, second=b) for a, b in couples])
         own, held = self._loaded("seed")[0], self._streams("test")
         some = list(dict.fromkeys(i for p in omp.values() for i in p.chosen[:4]))
         return {
             "decompositions": pd.concat(tables, ignore_index=True),
             "latents": pd.concat(latents, ignore_index=True),
-            "together": together,
+            "together": together.reset_index(drop=True),
             "contexts": top_contexts(self.handle, own, held, some),
             "tokens": latent_tokens(self.model, own, some, seed=self.set.seed),
         }
@@ -253,7 +269,7 @@ def compute(models: Mapping[str, ModelHandle], settings: FeaturesSettings, run: 
     study.dictionaries()
     run.table("quality", make=study.quality, doing="report on the dictionaries", items=len(study.held))
     names = ("decompositions", "latents", "together", "contexts", "tokens")
-    run.table(names, make=study.decompositions, doing="decompose stance and truth")
+    run.table(names, make=study.decompositions, doing="decompose directions")
     run.table("probing", make=study.probing, doing="probe few latents")
     run.table("steering", make=lambda: steering(study), doing="push by latents", items=len(study.pushed))
     return study
