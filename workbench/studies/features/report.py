@@ -119,8 +119,8 @@ def _together(run: Run) -> Finding:
 def _probed(run: Run) -> Finding:
     table, parts = pick(run.tables["probing"], metric="auroc"), []
     for name, rows in table.groupby("direction", sort=False):
-        own = pick(rows, subject="latents")
-        null = pick(rows, subject="shuffled labels").set_index("latents")
+        own: list[Any] = list(pick(rows, subject="latents").itertuples())
+        null = pick(rows, subject="shuffled labels").set_index("latents")["high"].to_dict()
         dense: Any = next(pick(rows, subject="dense probe on the stream").itertuples())
         told = [
             f"{r.latents} {_said(r)}{'' if r.low > null.loc[r.latents, 'high'] else ' (not told from shuffled labels)'}"
