@@ -122,10 +122,7 @@ def _probed(run: Run) -> Finding:
         own: list[Any] = list(pick(rows, subject="latents").itertuples())
         null = pick(rows, subject="shuffled labels").set_index("latents")["high"].to_dict()
         dense: Any = next(pick(rows, subject="dense probe on the stream").itertuples())
-        told = [
-            f"{r.latents} {_said(r)}{'' if r.low > null.loc[r.latents, 'high'] else ' (not told from shuffled labels)'}"
-            for r in own.itertuples()
-        ]
+        told = [f"{r.latents} {_said(r)}{'' if r.low > null[r.latents] else ' (not told from shuffled labels)'}" for r in own]
         axis: Any = next(pick(rows, subject="axes of the stream").itertuples())
         beside = f"{axis.latents} of the stream's own axes, chosen alike, {_said(axis)}; the dense probe {_said(dense)}"
         parts.append(f"{name}: {', '.join(told)}; {beside} (n={int(dense.n)} rows)")
