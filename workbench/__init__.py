@@ -84,6 +84,8 @@ _WHERE = {
     "Dictionary": "features",
     "train_dictionary": "features",
     "decompose": "features",
+    "lens": "features",
+    "Lens": "features",
     "search_prefix": "prefixes",
     "answer_depth": "prefixes",
     "Prefix": "prefixes",
@@ -159,7 +161,7 @@ if TYPE_CHECKING:
         multiple_choice,
         steerability,
     )
-    from .features import Dictionary, decompose, train_dictionary
+    from .features import Dictionary, Lens, decompose, lens, train_dictionary
     from .interventions import (
         VectorSet,
         ablate,

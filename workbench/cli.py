@@ -286,6 +286,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         train_organism(args.organism, args.out, **how, log=lambda line: print(line, flush=True))
         measure = "run geometry" if args.organism.startswith("harm-safety") else "check"
         print(f"known organisms: {', '.join(SPECS)}; measure it with: workbench {measure} --model {args.out}")
+    elif args.command == "dictionary":
+        from .features.making import from_sources
+
+        print(from_sources(**{k: v for k, v in vars(args).items() if k != "command"}).to_string(index=False))
     elif args.command == "check":
         from pathlib import Path
 

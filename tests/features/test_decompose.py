@@ -204,3 +204,30 @@ def test_recovery_is_one_for_the_features_themselves():
     assert matched(exact.permuted(), directions)[0].mean() < 0.7
     with pytest.raises(ShapeMismatch, match="width 3"):
         matched(exact, torch.ones(2, 3))
+
+
+def test_what_an_adapter_writes_is_decomposed_and_another_place_is_refused():
+    from workbench.training import Adapter
+    from workbench.training.adapter import Part
+
+    written = planted((3, 2.0), (17, -1.5))
+    up = torch.stack([written, 0.01 * torch.randn(D, generator=torch.Generator().manual_seed(3))], 1)
+    part = Part(up=up, down=torch.eye(2, D))
+    adapter = Adapter(kind="residual", parts={"resid_post[1]": part}, rank=2, alpha=2.0)
+    parts = decompose(adapter, SAE, random=39)
+    assert set(parts.chosen) == {3, 17}
+    assert parts.signs[3] == -parts.signs[17]
+    assert parts.direction.scale == pytest.approx(float(written.norm()), rel=0.05)
+    row = next(pick(parts.table, subject="random directions", metric="explained", latents=2).itertuples())
+    assert pick(parts.table, subject="direction", metric="explained", latents=2)["value"].item() > row.high
+    noise = Adapter(
+        kind="residual",
+        parts={"resid_post[1]": Part(up=torch.randn(D, 1, generator=torch.Generator().manual_seed(4)), down=torch.eye(1, D))},
+        rank=1,
+    )
+    null = decompose(noise, SAE, random=39).table
+    row = next(pick(null, subject="random directions", metric="explained", latents=2).itertuples())
+    assert pick(null, subject="direction", metric="explained", latents=2)["value"].item() <= row.high
+    elsewhere = Adapter(kind="residual", parts={"resid_post[0]": part}, rank=2)
+    with pytest.raises(BadInput, match=r"the dictionary is of resid_post\[1\], and the adapter \(residual\) has resid_post\[0\]"):
+        decompose(elsewhere, SAE)

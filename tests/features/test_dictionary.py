@@ -1,6 +1,7 @@
 """Dictionaries: what they compute is what SAELens computes, what they keep, and what they refuse."""
 
 import json
+import types
 
 import pytest
 import torch
@@ -203,3 +204,23 @@ def test_older_files_and_those_of_gemma_scope_are_read(tmp_path):
     assert (gemma.kind, gemma.subtract, gemma.provenance["layer"]) == ("jumprelu", False, 9)
     pre = X @ state["W_enc"]
     torch.testing.assert_close(gemma.encode(X), pre.relu() * (pre > 0.5))
+
+
+def test_a_release_or_folder_that_is_not_there_is_told_with_what_to_do(tmp_path, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    def gone(*_, **__):
+        raise RepositoryNotFoundError("404", response=types.SimpleNamespace(headers={}, request=None, status_code=404, text=""))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", gone)
+    with pytest.raises(UnknownName, match=r"no repository 'nobody/none'\. Give OWNER/NAME.*pretrained dictionaries"):
+        Dictionary.load("nobody/none")
+    made().save(tmp_path / "resid_post" / "layer_1")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(UnknownName, match="no folder 'layer_9' with a dictionary"):
+        Dictionary.load("somebody/some", "layer_9")
+    assert Dictionary.load("somebody/some", "resid_post/layer_1").key == made().key
+    with pytest.raises(UnknownName, match=r"holds no dictionary.*There are: resid_post/layer_1 \(id=\)"):
+        Dictionary.load(tmp_path)
+    assert Dictionary.load(tmp_path, "resid_post/layer_1").key == made().key

@@ -130,6 +130,10 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: claims.effects(every(template=n, claim=["harm"], metric=["yes", "auroc"])),
         lambda n: claims.effects(every(template=["t"], claim=n, metric=["yes", "auroc"])),
     ],
+    "claims.answer_and_truth": [
+        lambda n: claims.answer_and_truth(every(form=n[:2], condition=["harm"], line=["answer", "shuffled labels"], layer=[0, 1])),
+        lambda n: claims.answer_and_truth(every(form=["a"], condition=["harm"], line=n, layer=[0, 1])),
+    ],
     "claims.answer_curves": [lambda n: claims.answer_curves(every(form=n, condition=n, layer=[0, 1], metric=["auroc", "yes"]))],
     "claims.elicited": [lambda n: claims.elicited(every(form=n, metric=["answered", "yes", "agreement", "score", "chosen"]))],
     "claims.without_labels": [
@@ -263,6 +267,10 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: features.explained(every(direction=n[:3], subject=["direction"], latents=[1, 8])),
         lambda n: features.explained(every(direction=["d"], subject=n, latents=[1, 8]), n[0]),
     ],
+    "features.probed": [
+        lambda n: features.probed(every(direction=n[:3], subject=["latents"], latents=[1, 8])),
+        lambda n: features.probed(every(direction=["d"], subject=n, latents=[1, 8]), n[0]),
+    ],
     "features.quality": [
         lambda n: features.quality(every(dictionary=n, metric=["m"])),
         lambda n: features.quality(every(dictionary=["seed 0"], metric=n[:3])),
@@ -307,7 +315,7 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
 # where a case shows only so many of the names
 SHOWN = {
     "geometry.plane 0": 2, "geometry.cross 1": 3, "geometry.spaces 0": 1, "steering.doses 2": 3, "patching.heads 0": 1, "udhr.by_tokens 0": 0,
-    "geometry.points 0": 0, "superposition.gram 0": 1, "features.explained 0": 3, "features.quality 1": 3, "superposition.phase 0": 2, "superposition.recovery 2": 3,
+    "geometry.points 0": 0, "superposition.gram 0": 1, "features.explained 0": 3, "features.quality 1": 3, "features.probed 0": 3, "superposition.phase 0": 2, "superposition.recovery 2": 3,
 }  # fmt: skip
 
 

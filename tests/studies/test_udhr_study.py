@@ -194,3 +194,38 @@ def test_bad_input_before_any_forward(organism, tmp_path, monkeypatch):
     with pytest.raises(errors.OutputFolder, match="a run of the study 'geometry'"):
         wb.run_study("udhr", model=organism, out=tmp_path / "mine")
     assert not (tmp_path / "a").exists()
+
+
+def test_the_answer_by_layer_is_that_of_the_lens_that_was_asked_for_and_stands_beside_the_truth():
+    from workbench.studies.udhr.answer_layers import answer_and_truth, by_lens
+
+    cell = {"form": "since_claim", "condition": "harm", "layer": 1, "low": 0.1, "high": 0.9, "n": 9, "metric": "auroc"}
+    lens = pd.DataFrame(
+        [
+            cell | {"lens": "tuned lens", "control": "", "value": 0.2},
+            cell | {"lens": "tuned lens", "control": "shuffled labels", "value": 0.5},
+            cell | {"lens": "logit lens", "control": "", "value": 0.6},
+            cell | {"lens": "tuned lens", "control": "", "value": 0.3, "form": "base_short", "condition": "no claim"},
+        ]
+    )
+    assert by_lens(lens, metric="auroc")["value"].tolist() == [0.2, 0.3]
+    read = {
+        "form": "since_claim",
+        "claim": "harm",
+        "layer": 1,
+        "metric": "auroc",
+        "low": 0.8,
+        "high": 1.0,
+        "n": 9,
+        "minus": "",
+        "control": "",
+    }
+    readings = pd.DataFrame(
+        [
+            read | {"reading": "same form", "method": "logistic", "value": 0.95},
+            read | {"reading": "other form", "method": "logistic", "value": 0.4},
+            read | {"reading": "same form", "method": "ccs", "value": 0.7},
+        ]
+    )
+    both = answer_and_truth(lens, readings).set_index("line")["value"].to_dict()
+    assert both == {"truth, read by a probe": 0.95, "answer, tuned lens": 0.2, "answer, logit lens": 0.6, "shuffled labels": 0.5}

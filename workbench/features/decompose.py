@@ -18,6 +18,8 @@ from ..core.seeds import derive, torch_rng
 from ..core.show import Shown
 from ..core.types import Float, Tensor
 from ..interventions.cost import random_directions
+from ..training import Adapter
+from ..training.space import output_space
 from .dictionary import Dictionary
 from .pursuit import Path, pursue, unit_rows
 
@@ -78,11 +80,13 @@ class Decomposition(Shown):
         return (self.parts, self.table)
 
 
-def as_direction(given: Direction | Float[Tensor, " d_in"] | Any) -> Direction:
-    """Return a direction, the weight of a probe, or a vector as a direction.
+def as_direction(given: Direction | Float[Tensor, " d_in"] | Adapter | Any, dictionary: Dictionary | None = None) -> Direction:
+    """Return a direction, the weight of a probe, a vector, or what an adapter writes, as a direction.
 
     Args:
-        given: A `Direction`; a fitted linear probe (its `vector`, in raw units); or a vector.
+        given: A `Direction`; a fitted linear probe (its `vector`, in raw units); a vector; or an adapter: the first left singular vector of
+            what it adds at the dictionary's place, turned so that its largest entry is positive (its sign is that of no answer).
+        dictionary: Where an adapter is looked at.
 
     Returns:
         The direction.
@@ -93,10 +97,29 @@ def as_direction(given: Direction | Float[Tensor, " d_in"] | Any) -> Direction:
     """
     if isinstance(given, Direction):
         return given
+    if isinstance(given, Adapter):
+        return _written(given, dictionary)
     vector = given if isinstance(given, Tensor) else getattr(given, "vector", None)
     if isinstance(vector, Tensor) and vector.ndim == 1:
         return Direction.of(vector, method=str(getattr(given, "method", "vector")))
     raise BadInput(f"a direction, a linear probe or a vector, got {type(given).__name__}")
+
+
+def _written(adapter: Adapter, dictionary: Dictionary | None) -> Direction:
+    """The main direction that an adapter writes along at a dictionary's place."""
+    known = {} if dictionary is None else dictionary.provenance
+    place = f"{known.get('site')}[{known.get('layer')}]"
+    if adapter.kind != "residual" or place not in adapter.parts:
+        raise BadInput(
+            f"the dictionary is of {place}, and the adapter ({adapter.kind}) has {', '.join(adapter.parts)}: what is decomposed is the "
+            "output of a residual adapter at the dictionary's place"
+        )
+    unit = output_space(adapter, place)[:, 0]
+    matrix = adapter.parts[place].matrix(adapter.factor).double()
+    scale = float(torch.linalg.matrix_norm(matrix, 2))
+    unit = unit * (1.0 if float(unit[unit.abs().argmax()]) > 0 else -1.0)
+    where = {k: known[k] for k in ("site", "layer")} | {k: v for k, v in adapter.provenance.items() if k == "model"}
+    return Direction.of(unit * scale, method="adapter's output", provenance=where)
 
 
 def decompose(
@@ -115,7 +138,7 @@ def decompose(
     """Decompose a direction into latents of a dictionary, against controls.
 
     Args:
-        direction: A direction, a linear probe or a vector.
+        direction: A direction, a linear probe, a vector, or a residual adapter (the main direction that it writes along).
         dictionary: A dictionary of the same place.
         method: "omp" (orthogonal matching pursuit, coefficients of either sign) or "nnls" (none below 0).
         most: Latents at most.
@@ -144,7 +167,7 @@ def decompose(
         >>> wb.decompose(units[2] - 2 * units[5], sae, random=3).parts["latent"].tolist()
         [5, 2]
     """
-    d = as_direction(direction)
+    d = as_direction(direction, dictionary)
     if most < 1 or random < 1:
         raise BadInput(f"most={most}, random={random}: 1 at least")
     for other in (*seeds, *untrained):

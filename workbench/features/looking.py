@@ -33,27 +33,18 @@ def top_contexts(
         UnknownName: There is no such latent.
         WrongModel: The rows come from another place.
     """
-    for latent in latents:
-        dictionary.check_latent(latent)
-    dictionary.check_place(place=streams.provenance)
     decode, rows = model.tokenizer.decode, []
-    active = dictionary.encode(streams.rows)[:, list(latents)]
     wanted = {t for t, ids in enumerate(streams.tokens) if word.lower() in decode(list(ids)).lower()} if word else None
+    places = top_places(dictionary, streams, latents, k=k, texts=wanted)
+    active = dictionary.encode(streams.rows)[:, list(latents)]
     for column, latent in enumerate(latents):
-        values, seen = active[:, column], set()
-        for row in values.argsort(descending=True).tolist():
-            text = int(streams.text[row])
-            if len(seen) == k or float(values[row]) <= 0:
-                break
-            ids, at = list(streams.tokens[text]), int(streams.place[row])
-            same = tuple(ids[: at + 1])  # texts that begin alike are one context up to here
-            if same in seen or (wanted is not None and text not in wanted):
-                continue
-            seen.add(same)
+        values = active[:, column]
+        for rank, row in enumerate(places[latent], 1):
+            ids, at = list(streams.tokens[int(streams.text[row])]), int(streams.place[row])
             rows.append(
                 {
                     "latent": int(latent),
-                    "rank": len(seen),
+                    "rank": rank,
                     "activation": float(values[row]),
                     "acts": float((values > 0).float().mean()),
                     "before": decode(ids[max(0, at - around) : at]),
@@ -62,6 +53,38 @@ def top_contexts(
                 }
             )
     return pd.DataFrame(rows, columns=["latent", "rank", "activation", "acts", "before", "token", "after"])
+
+
+def top_places(
+    dictionary: Dictionary, streams: Streams, latents: Sequence[int], *, k: int = 5, texts: set[int] | None = None
+) -> dict[int, list[int]]:
+    """Return the rows on which latents act most, each context once.
+
+    Args:
+        dictionary, streams, latents, k: As for `top_contexts`.
+        texts: Only in these.
+
+    Returns:
+        By latent, rows in the order of its activation; fewer than k where it acts on fewer.
+
+    Raises:
+        UnknownName: There is no such latent. WrongModel: The rows come from another place.
+    """
+    for latent in latents:
+        dictionary.check_latent(latent)
+    dictionary.check_place(place=streams.provenance)
+    active, out = dictionary.encode(streams.rows)[:, list(latents)], {}
+    for column, latent in enumerate(latents):
+        values, seen = active[:, column], {}
+        for row in values.argsort(descending=True).tolist():
+            text = int(streams.text[row])
+            if len(seen) == k or float(values[row]) <= 0:
+                break
+            same = tuple(streams.tokens[text][: int(streams.place[row]) + 1])  # texts that begin alike are one context up to here
+            if same not in seen and (texts is None or text in texts):
+                seen[same] = row
+        out[int(latent)] = list(seen.values())
+    return out
 
 
 def latent_tokens(model: Any, dictionary: Dictionary, latents: Sequence[int], *, k: int = 5, seed: int = 0) -> pd.DataFrame:

@@ -72,12 +72,18 @@ def _fetched(repository: str, id: str) -> Path:
     except GatedRepoError:
         raise GatedModel(f"{repository} asks for a licence: accept it on its page and log in (`hf auth login`)") from None
     except RepositoryNotFoundError:
-        raise UnknownName(f"the hub has no repository {repository!r}") from None
+        raise UnknownName(
+            f"the hub has no repository {repository!r}. Give OWNER/NAME as it stands on the hub; the names of SAELens's releases stand for "
+            "repositories, and its table of pretrained dictionaries says for which"
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise NetworkNeeded(f"{repository} is not here and the hub cannot be reached ({type(error).__name__}); give a folder") from None
     folder = Path(place) / id
     if not folder.is_dir():
-        raise UnknownName(f"{repository} has no folder {id!r}")
+        raise UnknownName(
+            f"{repository} has no folder {id!r} with a dictionary. id= is the path of one inside the repository, as its page on the hub "
+            "lists them (resid_post/layer_9_width_16k_l0_medium)"
+        )
     return folder
 
 
@@ -85,7 +91,9 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     weights = next((folder / name for name in (WEIGHTS, GEMMA) if (folder / name).is_file()), None)
     settings = next((folder / name for name in (CFG, "config.json") if (folder / name).is_file()), None)
     if weights is None or settings is None:
-        raise UnknownName(f"{folder} holds no dictionary: {CFG} and {WEIGHTS} (SAELens), or config.json and {GEMMA} (Gemma Scope 2)")
+        raise UnknownName(
+            f"{folder} holds no dictionary: {CFG} and {WEIGHTS} (SAELens), or config.json and {GEMMA} (Gemma Scope 2){_beside(folder)}"
+        )
     try:
         cfg = json.loads(settings.read_text(encoding="utf-8"))
         state = {name: v.float() for name, v in load_file(weights).items()}
@@ -94,6 +102,13 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     if weights.name == GEMMA:
         return _gemma(cfg, state, folder.name)
     return arguments(cfg, state, name=folder.name)
+
+
+def _beside(folder: Path) -> str:
+    """Which folders near by do hold one, for an error."""
+    near = folder if folder.is_dir() else folder.parent
+    names = sorted({p.parent.relative_to(near).as_posix() for name in (WEIGHTS, GEMMA) for p in near.glob(f"**/{name}")} - {"."})
+    return f". There are: {', '.join(names[:5])}{', …' if len(names) > 5 else ''} (id=)" if names else ""
 
 
 def _gemma(cfg: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> dict[str, Any]:

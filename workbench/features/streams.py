@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from ..activations import Activations, capture
 from ..core.errors import BadInput, ShapeMismatch
 from ..core.seeds import numpy_rng
 from ..core.types import Bool, Float, Int, Tensor
-from ..models.tokens import encode_pairs
+from ..models.tokens import EncodedPair, encode_pairs
 from ..prompts import PromptSet
 from ..prompts.singles import single_statements
 
 Texts = Sequence[str] | PromptSet
+BLOCK = 1024  # texts whose padded activations are in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +90,8 @@ def read_streams(
         progress: Show a bar; by default only in a terminal or a notebook.
 
     Returns:
-        The rows, without attention sinks (which hold position 0 on most models) and beginning-of-text tokens.
+        The rows, without attention sinks (which hold position 0 on most models) and beginning-of-text tokens. They are read in blocks of
+        texts, so that memory holds the rows (4 bytes x tokens x d_model) and one block.
 
     Raises:
         BadInput: The site has another shape. Otherwise as `capture`.
@@ -96,8 +99,36 @@ def read_streams(
     if site in ("z", "pattern"):
         raise BadInput(f"a dictionary is trained on vectors of the stream's width, and {site!r} has none: resid_post, mlp_out, attn_out, …")
     prompts = as_prompts(texts)
-    acts = capture(model, prompts, site=site, layers=[layer], position="all", store=store, progress=progress, note="read texts")
-    return streams_of(acts, model, prompts)
+    blocks, parts = range(0, len(prompts), BLOCK), []
+    how: dict[str, Any] = {"site": site, "layers": [layer], "position": "all", "store": store}
+    with tqdm(blocks, desc="read blocks of texts", disable=_hidden(progress) if len(blocks) > 1 else True) as bar:
+        for start in bar:
+            block = prompts.subset(range(start, min(start + BLOCK, len(prompts))))
+            acts = capture(model, block, **how, progress=progress if len(blocks) == 1 else False, note="read texts")
+            parts.append(streams_of(acts, model, block))
+    return _joined(parts, prompts)
+
+
+def _hidden(progress: bool | None) -> bool | None:
+    return None if progress is None else not progress
+
+
+def _joined(parts: Sequence[Streams], prompts: PromptSet) -> Streams:
+    """Rows of blocks of texts, as if they had been read at once."""
+    if len(parts) == 1:
+        return parts[0]
+    ends = np.cumsum([0, *(len(p.tokens) for p in parts)])
+    facts = {**parts[0].provenance, "prompts": prompts.hash, "texts": len(prompts)}
+    if "sinks" in facts:
+        counts = [p.provenance["sinks"]["tokens"] for p in parts]
+        facts["sinks"] = {**facts["sinks"], "tokens": {k: sum(c.get(k, 0) for c in counts) for k in counts[0]}}
+    return Streams(
+        rows=torch.cat([p.rows for p in parts]),
+        text=torch.cat([p.text + int(end) for p, end in zip(parts, ends[:-1], strict=True)]),
+        place=torch.cat([p.place for p in parts]),
+        tokens=tuple(ids for p in parts for ids in p.tokens),
+        provenance=facts,
+    )
 
 
 def streams_of(acts: Activations, model: Any, prompts: PromptSet, layer: int | None = None) -> Streams:
@@ -115,15 +146,8 @@ def streams_of(acts: Activations, model: Any, prompts: PromptSet, layer: int | N
     Raises:
         BadInput: The activations hold single positions.
     """
-    layer, mask = acts.layers[0] if layer is None else layer, acts.mask
-    if mask is None:
-        raise BadInput(f"streams are of every token: capture with position='all', not {acts.position!r}")
-    encoded, sinks = encode_pairs(model, prompts), acts.sinks(layer)
-    keep = mask[:, 1].clone()
-    if sinks is not None and sinks.ndim == 3:
-        keep &= ~sinks[:, 1].bool()
-    for k, pair in enumerate(encoded):
-        keep[k, : pair.bos] = False
+    layer, encoded = acts.layers[0] if layer is None else layer, encode_pairs(model, prompts)
+    keep = kept(acts, encoded, [layer])
     where = keep.nonzero()
     known = acts.provenance
     facts = {"site": acts.site, "layer": layer, "prompts": prompts.hash, "texts": len(prompts)}
@@ -135,6 +159,32 @@ def streams_of(acts: Activations, model: Any, prompts: PromptSet, layer: int | N
         tokens=tuple(tuple(p.positive) for p in encoded),
         provenance=facts,
     )
+
+
+def kept(acts: Activations, encoded: Sequence[EncodedPair], layers: Sequence[int]) -> Bool[Tensor, "item position"]:
+    """Return which tokens of the positive variants count.
+
+    Args:
+        acts: Captured with position="all".
+        encoded: What was read.
+        layers: An attention sink of any of these is left out.
+
+    Returns:
+        True for tokens that are neither attention sinks, beginning-of-text tokens, nor padding.
+
+    Raises:
+        BadInput: The activations hold single positions.
+    """
+    if acts.mask is None:
+        raise BadInput(f"streams are of every token: capture with position='all', not {acts.position!r}")
+    keep = acts.mask[:, 1].clone()
+    for layer in layers:
+        sinks = acts.sinks(layer)
+        if sinks is not None and sinks.ndim == 3:
+            keep &= ~sinks[:, 1].bool()
+    for k, pair in enumerate(encoded):
+        keep[k, : pair.bos] = False
+    return keep
 
 
 def split_texts(streams: Streams, share: float = 0.25, *, seed: int = 0) -> tuple[Streams, Streams]:

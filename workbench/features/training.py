@@ -76,7 +76,7 @@ def fit_dictionary(
     trainer = Trainer(
         kind, x.shape[1], width, k=k, penalty=settings["penalty"], steps=steps, batch=batch, rate=rate, seed=seed, centre=x.mean(0) * scale
     )
-    about = {**settings, "rows": len(x), "sum": float(x.double().sum()), "place": content_hash(place)}
+    about = {**settings, "rows": len(x), "sum": float(x.sum(dtype=torch.float64)), "place": content_hash(place)}
     file = None
     if store is not None:
         file = Path(store) / f"training-{content_hash(about)}.safetensors"

@@ -95,7 +95,7 @@ def answer_curves(table: pd.DataFrame) -> go.Figure:
     """Draw the answer by layer: the order of the statements and the share of "yes", read off each layer's stream.
 
     Args:
-        table: `form, condition, layer, metric, value, low, high, n`, from `wb.interventions.answer_lens`; what was asked without a claim is
+        table: `form, condition, layer, metric, value, low, high, n`, from `wb.lens`, of one lens; what was asked without a claim is
             drawn beside each form.
     """
     shown = {"auroc": "AUROC of the margin", "yes": "share of “yes”"}
@@ -120,6 +120,53 @@ def answer_curves(table: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(title="layer", row=max(1, len(forms)), col=j + 1)
     style(figure, "Where the answer turns: the answer words read off each layer", height=180 + 260 * max(1, len(forms)))
     figure.update_layout(margin={"t": 118}, legend={"y": 1 + 34 / (260 * max(1, len(forms)))})
+    return figure
+
+
+@drawn
+def answer_and_truth(table: pd.DataFrame) -> go.Figure:
+    """Draw what each layer would answer beside the truth that is read there: a row of panels per form, a column per claim.
+
+    Args:
+        table: `form, condition, line, layer, value, low, high, n`, AUROC against the label; of the lines "shuffled labels" is drawn as a
+            band.
+    """
+    forms, claims = (list(dict.fromkeys(table[name])) for name in ("form", "condition"))
+    figure = make_subplots(
+        rows=max(1, len(forms)),
+        cols=max(1, len(claims)),
+        subplot_titles=[f"{form}{BREAK}{claim} claim" for form in forms for claim in claims],
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        vertical_spacing=min(0.18, 0.5 / max(1, len(forms) - 1)),
+    )
+    band = table["line"] == "shuffled labels"
+    lines, legend = looks(table.loc[~band, "line"], {"layers exchanged": (GREY, "x-open")}), Legend()
+    for i, form in enumerate(forms):
+        for j, claim in enumerate(claims):
+            place: dict[str, Any] = {"row": i + 1, "col": j + 1}
+            here = (table["form"] == form) & (table["condition"] == claim)
+            if (here & band).any():
+                null_band(
+                    figure,
+                    table[here & band].sort_values("layer"),
+                    "shuffled labels, 95 %",
+                    legend=legend.first("shuffled labels"),
+                    **place,
+                )
+            for k, (line, own) in enumerate(lines.items()):
+                rows = table[here & (table["line"] == line)].sort_values("layer")
+                if len(rows):
+                    x = rows["layer"] + (k - len(lines) / 2) * 0.06
+                    curve(figure, x, rows, own, str(line), group=line, legend=legend.first(line), **place)
+            chance_line(figure, named=i + j == 0, **place)
+    figure.update_yaxes(range=[-0.04, 1.04])
+    figure.update_yaxes(title="AUROC against the label", col=1)
+    figure.update_xaxes(dtick=layer_step(table) if len(table) else None)
+    for j in range(max(1, len(claims))):
+        figure.update_xaxes(title="layer", row=max(1, len(forms)), col=j + 1)
+    style(figure, "Where does the answer turn, and where is truth read?", height=210 + 260 * max(1, len(forms)))
+    figure.update_layout(margin={"t": 150}, legend={"y": 1 + 56 / (260 * max(1, len(forms)))})
     return figure
 
 

@@ -162,7 +162,8 @@ def _figure(panel: Panel, slug: str, stills: Sequence[str], ids: Mapping[str, st
     }
 
 
-def _own(name: str) -> str:
+def read_own(name: str) -> str:
+    """Return the text of a file of this room: style, script or template of its pages."""
     return resources.files("workbench.figures").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -213,7 +214,7 @@ def write_report(
         raise BadInput(f"theme {theme!r}: there are {', '.join(THEMES)}")
     ids = dict(zip(tables, _ids("table", tables), strict=True))
     slugs = _ids("figure", (p.name for p in panels))
-    (drawing, allowed), own = library(), _own("report.js")
+    (drawing, allowed), own = library(), read_own("report.js")
     # `finalize` sees every text that the template writes, so that no field can be forgotten
     environment = jinja2.Environment(
         autoescape=True,
@@ -222,7 +223,7 @@ def write_report(
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else visible(value),
     )
-    text = environment.from_string(_own("report.html.j2")).render(
+    text = environment.from_string(read_own("report.html.j2")).render(
         title=title,
         subtitle=subtitle,
         warning=warning,
@@ -238,7 +239,7 @@ def write_report(
         settings=list(settings.items()),
         ink=DARK[INK] if theme == "dark" else INK,
         paper=DARK[PAPER] if theme == "dark" else PAPER,
-        css=Markup(_own("report.css")),
+        css=Markup(read_own("report.css")),
         scripts=[Markup(drawing), Markup(own)],
         policy=Markup(policy(allowed, hashed(own))),
     )

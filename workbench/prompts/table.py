@@ -113,6 +113,9 @@ def open_table(source: Source, what: str = "the table") -> Table:
         source: A csv, json, jsonl, ndjson or parquet file (all but parquet also gzipped), or a table in memory.
         what: What to call a table in memory in errors.
 
+    Returns:
+        The table, its rows with their places.
+
     Raises:
         EmptyPromptSet: A file has no rows.
         BadInput: A file cannot be read, two columns have one name, or the source is no table.

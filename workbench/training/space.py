@@ -24,6 +24,9 @@ def output_space(adapter: Adapter, place: str) -> Float[Tensor, "d_model rank"]:
         adapter: A residual adapter, or one on matrices that write into the stream.
         place: One of `adapter.parts`.
 
+    Returns:
+        Columns of length 1, those along which most is added first.
+
     Raises:
         BadInput: The adapter has no such place, or adds nothing there.
     """

@@ -20,7 +20,8 @@ points = recipes("steering")
 NUMBER = 8  # of latents at which shares are told in words
 CONVENTION = (
     "A direction points from the harm claim to the good claim (stance, at the last token of the prompt), or from the false to the true "
-    "ending (truth, at the last token). Explained: share of its squared length. Latents are taken by orthogonal matching pursuit with "
+    "ending (truth, at the last token). Harm and safety point from the neutral sentence to the harm and to the good claim, each on people "
+    "of its own. Explained: share of its squared length. Latents are taken by orthogonal matching pursuit with "
     "coefficients of either sign; non-negative least squares is beside it. Layers count from 0."
 )
 LIMITS = (
@@ -103,12 +104,29 @@ def _stable(run: Run) -> Finding:
 
 
 def _together(run: Run) -> Finding:
-    rows = {r.relation: r for r in run.tables["together"].itertuples()}
-    parts = []
-    for name in ("shared", "opposed"):
-        r: Any = rows[name]
-        parts.append(f"{name} {r.value:.0f} ({r.low:.0f} to {r.high:.0f} of {r.n} other directions at this angle, p = {r.p:.2g})")
-    return Finding(f"Side by side: Latents that stance and truth both need: {'; '.join(parts)}.", "together")
+    told = []
+    for (first, second), table in run.tables["together"].groupby(["first", "second"], sort=False):
+        rows: dict[Any, Any] = {r.relation: r for r in table.itertuples()}
+        parts = []
+        for name in ("shared", "opposed"):
+            r = rows[name]
+            parts.append(f"{name} {r.value:.0f} ({r.low:.0f} to {r.high:.0f} of {r.n} other directions at this angle, p = {r.p:.2g})")
+        alone = f"{rows['only first'].value:.0f} are of {first} alone and {rows['only second'].value:.0f} of {second} alone"
+        told.append(f"{first} and {second}: {'; '.join(parts)}; {alone}")
+    return Finding(f"Side by side: Latents that two directions both need. {'. '.join(t[0].upper() + t[1:] for t in told)}.", "together")
+
+
+def _probed(run: Run) -> Finding:
+    table, parts = pick(run.tables["probing"], metric="auroc"), []
+    for name, rows in table.groupby("direction", sort=False):
+        own: list[Any] = list(pick(rows, subject="latents").itertuples())
+        null = pick(rows, subject="shuffled labels").set_index("latents")["high"].to_dict()
+        dense: Any = next(pick(rows, subject="dense probe on the stream").itertuples())
+        told = [f"{r.latents} {_said(r)}{'' if r.low > null[r.latents] else ' (not told from shuffled labels)'}" for r in own]
+        axis: Any = next(pick(rows, subject="axes of the stream").itertuples())
+        beside = f"{axis.latents} of the stream's own axes, chosen alike, {_said(axis)}; the dense probe {_said(dense)}"
+        parts.append(f"{name}: {', '.join(told)}; {beside} (n={int(dense.n)} rows)")
+    return Finding(f"Sparse probes: AUROC on held-out identities of probes on so many latents: {'; '.join(parts)}.", "probing")
 
 
 def _pushes(run: Run) -> Finding:
@@ -143,6 +161,15 @@ def report(run: Run, study: Features) -> Report:
             f"in its place, 1 for the model itself. n={len(study.held)} texts.",
         ),
         Panel(
+            name="probing",
+            table="probing",
+            drawing=draw.probed(pick(tables["probing"], metric="auroc")),
+            caption="Logistic probes on the latents whose mean differs most between the classes. Latents are chosen and probes fitted on "
+            f"training identities (n={study.set.fit} pairs), and read on others (n={study.set.test} pairs). Bars are 95 % intervals, "
+            f"clustered by identity; those of shuffled labels and random latents are the central part of {study.set.random} draws. Axes of "
+            "the stream are chosen in the same way as latents.",
+        ),
+        Panel(
             name="steering",
             table="steering",
             drawing=points.points(
@@ -162,9 +189,10 @@ def report(run: Run, study: Features) -> Report:
         subtitle=subtitle(study, f". Layer {study.place}"),
         findings=[
             _quality(tables["quality"]),
-            *(_made_of(run, name) for name in ("stance", "truth")),
+            *(_made_of(run, name) for name in ("stance", "truth", "harm", "safety")),
             _stable(run),
             _together(run),
+            _probed(run),
             _pushes(run),
         ],
         panels=panels,

@@ -6,7 +6,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ...activations import Activations
 from ...core.direction import Direction
 from ...core.errors import BadInput
 from ...core.seeds import numpy_rng
-from ...core.tables import units_of
 from ...core.types import Float, Tensor
 from ...directions import place_of
-from ...evaluation.measures import estimate, measure
 from ...features import (
     Decomposition,
     Dictionary,
+    Labelled,
     Streams,
     bootstrap_directions,
     decompose,
@@ -33,23 +33,24 @@ from ...features import (
     quality_table,
     shuffled_directions,
     side_by_side,
+    sparse_probes,
     streams_of,
     top_contexts,
 )
 from ...features.pursuit import METHODS
 from ...features.training_sae import KINDS
-from ...interventions import Asker, ablate, add, random_directions
-from ...models import Edit, Edits
 from ...models.hooks import check_layer
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
 from ..asking import AskSettings
 from ..statements import Rows
+from .pushes import steering
 from .report import report
 
 TRAINED = (("base_short", None), ("since_claim", "good"), ("since_claim", "harm"), ("consider_claim", "good"), ("consider_claim", "harm"))
 PUSHED = ("consider_claim", "harm")  # where a push of stance is measured
+BASELINE = "neutral"  # the sentence that harm and safety are measured from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,9 @@ class FeaturesSettings(AskSettings):
             )
 
 
+Pairs = tuple[Float[Tensor, "row d_model"], Float[Tensor, "row d_model"], np.ndarray, dict[str, Any]]
+
+
 class Features(Rows):
     """The steps of the study."""
 
@@ -108,8 +112,12 @@ class Features(Rows):
         self.place = check_layer(self.handle, settings.layer) if settings.layer >= 0 else self.info.n_layers // 3
         self.train, self.held = (self._corpus(n, side) for n, side in ((settings.texts, "train"), (max(8, settings.test // 4), "test")))
         template = PUSHED[0]
-        self.under = {c: self._prompts(template, c, settings.fit, "train") for c in ("good", "harm")}
+        self.under = {c: self._prompts(template, c, settings.fit, "train") for c in ("good", "harm", BASELINE)}
         self.plain = self._prompts("base_short", None, settings.fit, "train")
+        self.asked = {
+            **{c: self._prompts(template, c, settings.test, "test") for c in ("good", "harm")},
+            "none": self._prompts("base_short", None, settings.test, "test"),
+        }
         self.pushed = self._prompts(*PUSHED, settings.test, "test")
 
     def _corpus(self, n: int, side: str) -> PromptSet:
@@ -129,6 +137,8 @@ class Features(Rows):
             self.blank = self.run.read("read an untrained copy, every token", copy, self.train, position="all", layers=layers)
         self.stance = {c: self._read(f"read {c} claim", p, position="stem_last", layers=layers) for c, p in self.under.items()}
         self.truth = self._read("read no claim", self.plain, layers=layers)
+        told = {"good": "stem_last", "harm": "stem_last", "none": "last"}
+        self.held_out = {c: self._read(f"read held-out, {c} claim", p, position=told[c], layers=layers) for c, p in self.asked.items()}
 
     # ------------------------------------------------------------------ dictionaries
 
@@ -176,16 +186,41 @@ class Features(Rows):
 
     # ------------------------------------------------------------------ directions
 
-    def _pairs(self) -> dict[str, tuple[Float[Tensor, "row d_model"], Float[Tensor, "row d_model"], np.ndarray, dict[str, Any]]]:
-        """By direction: paired rows towards and away, the identity of each pair, and where they were read."""
-        good, harm = (self.stance[c] for c in ("good", "harm"))
-        x, y = torch.tensor(self.plain.labels), self.truth.layer(self.place)
+    def _pairs(self) -> dict[str, Pairs]:
+        """By direction: paired rows towards and away on training people, the identity of each pair, and where they were read."""
+        return self._paired(self.stance["good"], self.stance["harm"], self.truth, self.plain) | self._sides()
+
+    def _sides(self) -> dict[str, Pairs]:
+        """Harm and safety from the neutral sentence, each on people of its own: a baseline that both share would turn them alike."""
+        rows = {c: acts.layer(self.place)[:, 0] for c, acts in self.stance.items()}
+        people = self.stance[BASELINE].rows["identity"].to_numpy()
+        names = numpy_rng(self.set.seed, "halves of harm and safety").permutation(np.unique(people))
+        first, where = np.isin(people, names[: len(names) // 2]), place_of(self.stance[BASELINE], self.place)
+        out = {}
+        for name, claim, own in (("harm", "harm", first), ("safety", "good", ~first)):
+            index = torch.from_numpy(own)
+            out[name] = (rows[claim][index], rows[BASELINE][index], people[own], where)
+        return out
+
+    def _paired(self, good: Activations, harm: Activations, truth: Activations, plain: PromptSet) -> dict[str, Pairs]:
+        x, y = torch.tensor(plain.labels), truth.layer(self.place)
         rows = torch.arange(len(x))
         out = {
             "stance": (good.layer(self.place)[:, 0], harm.layer(self.place)[:, 0], good),
-            "truth": (y[rows, x], y[rows, 1 - x], self.truth),
+            "truth": (y[rows, x], y[rows, 1 - x], truth),
         }
         return {name: (a, b, acts.rows["identity"].to_numpy(), place_of(acts, self.place)) for name, (a, b, acts) in out.items()}
+
+    def probing(self) -> pd.DataFrame:
+        """Probe few latents beside the stream, on people that latents were not chosen on."""
+        own, tables = self._loaded("seed")[0], []
+        held = self._paired(self.held_out["good"], self.held_out["harm"], self.held_out["none"], self.asked["none"])
+        pairs = self._pairs()
+        for name, (far, near, others, _) in held.items():
+            a, b, people, _ = pairs[name]
+            sides = Labelled.of_pairs(a, b, people), Labelled.of_pairs(far, near, others)
+            tables.append(sparse_probes(own, *sides, draws=self.set.random, seed=self.set.seed).assign(direction=name))
+        return pd.concat(tables, ignore_index=True)
 
     def _decomposed(self, method: str) -> dict[str, Decomposition]:
         s, own = self.set, self._loaded("seed")
@@ -202,71 +237,29 @@ class Features(Rows):
         return out
 
     def decompositions(self) -> dict[str, pd.DataFrame]:
-        """Decompose both directions by both methods, and lay them side by side; look at the latents of the first method."""
+        """Decompose the directions by both methods, and lay them side by side; look at the latents of the first method."""
         every = {m: self._decomposed(m) for m in METHODS}
         tables = [p.table.assign(direction=n, method=m) for m, parts in every.items() for n, p in parts.items()]
         latents = [
             p.parts.assign(direction=n, method=m, rank=range(1, len(p.parts) + 1)) for m, parts in every.items() for n, p in parts.items()
         ]
         omp = every["omp"]
-        together = side_by_side(omp["stance"], omp["truth"], seed=self.set.seed).assign(first="stance", second="truth")
+        couples = (("harm", "safety"), ("stance", "truth"))
+        together = pd.concat([side_by_side(omp[a], omp[b], seed=self.set.seed).assign(first=a, second=b) for a, b in couples])
         own, held = self._loaded("seed")[0], self._streams("test")
         some = list(dict.fromkeys(i for p in omp.values() for i in p.chosen[:4]))
         return {
             "decompositions": pd.concat(tables, ignore_index=True),
             "latents": pd.concat(latents, ignore_index=True),
-            "together": together,
+            "together": together.reset_index(drop=True),
             "contexts": top_contexts(self.handle, own, held, some),
             "tokens": latent_tokens(self.model, own, some, seed=self.set.seed),
         }
-
-    # ------------------------------------------------------------------ pushes
-
-    def steering(self) -> pd.DataFrame:
-        """Push by the latents of the stance direction under the harm claim, against as many random latents and random directions."""
-        stance, own = self._decomposed("omp")["stance"], self._loaded("seed")[0]
-        d, chosen = stance.direction, list(stance.chosen)
-        decoder = torch.nn.functional.normalize(own.decoder, dim=1)
-        made = torch.tensor(stance.parts["coefficient"].to_numpy()).float() @ decoder[chosen]
-        place = dict(d.provenance)
-        inside = Direction.of(made, method="stance, its latents", provenance=place)
-        alive = np.flatnonzero((~own.dead(own.encode(self._streams("train").rows))).numpy())
-        rng = numpy_rng(self.set.seed, "random latents")
-        others = np.setdiff1d(alive, chosen)
-        drawn = [rng.choice(others, min(len(chosen), len(others)), replace=False) for _ in range(5)]
-        rest = d.vector - made
-        edits: dict[str, list[Edits | None]] = {
-            "none": [None],
-            "add the direction": [add(d)],
-            "add its latents' part": [add(inside)],
-            "ablate the direction": [ablate(d)],
-            "ablate its latents": [ablate([own.latent(i) for i in chosen])],
-            "random: add": [add(r) for r in random_directions(d, 5, self.set.seed)],
-            "random latents: ablate": [ablate([own.latent(int(i)) for i in some]) for some in drawn],
-        }
-        if float(rest.norm()) > 1e-6 * d.scale:
-            edits["add what its latents leave"] = [add(Direction.of(rest, method="stance, the rest", provenance=place))]
-        asker, frame = Asker(self.model, self.pushed), self.pushed.to_frame()
-        return pd.DataFrame([r for name, several in edits.items() for r in _pushed(asker, frame, name, several)])
 
 
 def _moved(dictionary: Dictionary, place: Mapping[str, Any]) -> Dictionary:
     """A dictionary of the untrained copy, to be used at the model's own place as a control."""
     return replace(dictionary, provenance={k: place[k] for k in ("model", "site", "layer") if k in place})
-
-
-def _pushed(asker: Asker, frame: pd.DataFrame, name: str, several: Iterable[Iterable[Edit] | None]) -> list[dict[str, Any]]:
-    """Rows of one edit; of several random ones the mean, the smallest and the largest."""
-    people, rows = units_of(frame), []
-    found = [measure(asker, asker.base if e is None else asker.ask(e), frame) for e in several]
-    for metric in ("safe_score", "kl"):
-        if len(found) == 1:
-            rows.append({"edit": name, "metric": metric, **estimate(metric, found[0][metric], people), "note": ""})
-            continue
-        values = [float(f[metric].mean()) for f in found]
-        ends = {"value": float(np.mean(values)), "low": min(values), "high": max(values), "n": len(values)}
-        rows.append({"edit": name, "metric": metric, **ends, "note": "mean, smallest and largest over draws"})
-    return rows
 
 
 def compute(models: Mapping[str, ModelHandle], settings: FeaturesSettings, run: Steps) -> Features:
@@ -276,8 +269,9 @@ def compute(models: Mapping[str, ModelHandle], settings: FeaturesSettings, run: 
     study.dictionaries()
     run.table("quality", make=study.quality, doing="report on the dictionaries", items=len(study.held))
     names = ("decompositions", "latents", "together", "contexts", "tokens")
-    run.table(names, make=study.decompositions, doing="decompose stance and truth")
-    run.table("steering", make=study.steering, doing="push by latents", items=len(study.pushed))
+    run.table(names, make=study.decompositions, doing="decompose directions")
+    run.table("probing", make=study.probing, doing="probe few latents")
+    run.table("steering", make=lambda: steering(study), doing="push by latents", items=len(study.pushed))
     return study
 
 
@@ -316,6 +310,7 @@ STUDY = Study(
         "together": "first second relation | value low high n p",
         "contexts": "latent rank | activation acts before token after",
         "tokens": "latent side rank | token id cosine chance",
+        "probing": "direction subject latents metric | value low high n note",
         "steering": "edit metric | value low high n note",
     },
 )

@@ -15,6 +15,7 @@ from ...runs import Run
 from ..answering import unanswered
 from ..statements import FIT, READ
 from ..surfaces import surface_findings, words_in_other_forms
+from .answer_layers import by_lens
 
 if TYPE_CHECKING:
     from .study import Udhr
@@ -213,7 +214,7 @@ def controls(run: Run, layer: int) -> Finding:
 
 def answer_turns(run: Run) -> Finding:
     """From which layer on the answer is that of the last layer."""
-    table = pick(run.tables["answer_by_layer"], metric="agrees")
+    table = by_lens(run.tables["answer_by_layer"], metric="agrees")
     parts = []
     for form, forms in table.groupby("form", sort=False):
         begins = []
@@ -222,7 +223,8 @@ def answer_turns(run: Run) -> Finding:
             late = layers.loc[layers["value"] < 0.9, "layer"]
             begins.append(f"{condition} {int(late.max()) + 1 if len(late) else int(layers['layer'].min())}")
         parts.append(f"{form}: {', '.join(begins)}")
-    text = "Where the answer turns: from which layer on at least 90 % of the answers read off the stream are the final ones."
+    text = "Where the answer turns: from which layer on at least 90 % of the answers read off the stream are the final ones"
+    text += f" ({table['lens'].iloc[0]})."
     return Finding(f"{text} {'; '.join(parts)}.", "answer_by_layer")
 
 

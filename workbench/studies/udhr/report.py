@@ -13,6 +13,7 @@ from ...runs import Report, Run
 from ..statements import weights_of
 from ..surfaces import surface_panels
 from . import published
+from .answer_layers import answer_and_truth, by_lens
 from .findings import findings, quiet, wording
 
 if TYPE_CHECKING:
@@ -111,10 +112,19 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
         Panel(
             name="answer_by_layer",
             table="answer_by_layer",
-            drawing=draw_claims.answer_curves(lens),
+            drawing=draw_claims.answer_curves(by_lens(lens)),
             caption="The margin between the two answer words at the last token before the answer, read off the stream after each block "
-            f"by the final norm and the unembedding (logit lens), in each form and without a claim in base_short; n={span(lens)} per "
-            f"point. {DRAWS}",
+            f"by the final norm and the unembedding ({lens['lens'].iloc[0]}), in each form and without a claim in base_short; "
+            f"n={span(by_lens(lens))} per point. {DRAWS}",
+        ),
+        Panel(
+            name="answer_and_truth",
+            table="answer_by_layer",
+            drawing=draw_claims.answer_and_truth(answer_and_truth(lens, readings)),
+            caption="Both against the label of held-out statements: the answer, as the margin between the answer words read off the stream "
+            "at the last token before the answer, and the truth, as a logistic probe reads it at the end of the answer, fitted behind the "
+            "neutral sentence of the same form. Below .5 the layer says the opposite of the label. Grey: shuffled labels, the central "
+            f"95 % of 39 draws. {DRAWS}",
         ),
         Panel(
             name="unsupervised",

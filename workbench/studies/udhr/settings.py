@@ -8,6 +8,7 @@ from typing import Any
 
 from ... import prompts as source
 from ...core.errors import BadInput
+from ...features.lenses import KINDS as LENSES
 from ..asking import AskSettings
 from ..statements import check_claims
 
@@ -26,6 +27,8 @@ class UdhrSettings(AskSettings):
         rights_per_identity: Rights asked about each identity when looking for who is denied; two statements each.
         resamples: 0 leaves out every metric of probes but accuracy; the intervals are in closed form.
         ccs_epochs: Steps of each CCS restart.
+        lens: How the answer is read off each layer: "logit" (as the stream is), "tuned" or "jacobian" (through a map of each layer that is
+            made from training prompts; the logit lens and exchanged layers stand beside it).
         claims: Claims to push with; the neutral sentence is always among them. By default those that fit the statements: all where they
             are about rights, and none where they are a table of your own, of which nobody knows.
         phrasings: Sentences of each claim; each identity with a right is shown one of them.
@@ -47,6 +50,7 @@ class UdhrSettings(AskSettings):
     rights_per_identity: int = 12
     resamples: int = 500
     ccs_epochs: int = 1000
+    lens: str = "logit"
     claims: tuple[str, ...] = ()
     phrasings: int = 5
     published: int = 300
@@ -62,6 +66,8 @@ class UdhrSettings(AskSettings):
         for name in ("behaviour", "train", "test"):
             if getattr(self, name) < 16:
                 raise BadInput(f"{name}: 16 items at least, got {getattr(self, name)}")
+        if self.lens not in ("logit", *LENSES):
+            raise BadInput(f"lens {self.lens!r}: logit, {', '.join(LENSES)}")
         check_claims(self.claims)
         source.statements(self.data, self.columns, self.says)  # a table that cannot be used is refused before a model is loaded
         for name in ("rights_per_identity", "ccs_epochs"):

@@ -11,14 +11,12 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ...activations import Activations
 from ...core.stats import auroc
 from ...core.tables import pick, sentences_of, units_of
 from ...evaluation import agreement, answers_of, claim_effects, content_free, discrimination
-from ...interventions import answer_lens
 from ...models.tokens import answer_tokens, encode_pairs
 from ...probes import accuracy_by, fit_layers, probe_layers, read_forms
 from ...prompts import PromptSet
@@ -28,6 +26,7 @@ from ..asking import TABLES as ASKED
 from ..statements import FIT, READ, spread
 from ..surfaces import TABLES as SURFACES
 from ..surfaces import read_in_surfaces, surface_prompts
+from .answer_layers import answer_by_layer
 from .both import both_sides, decide, says_rows
 from .published import TABLES as PUBLISHED
 from .published import Published
@@ -38,7 +37,6 @@ from .who import Who
 PLAIN = ("base_short", "base_long", "would_you_rather")
 PUSHED = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
 BASELINE = "neutral"
-LENS = 120  # items per claim whose answer is read off every layer
 RARER = 0.1  # the rarer answer's share below which truth and answer are not compared
 SIGNLESS = "CCS, found without labels and without a claim"
 
@@ -193,25 +191,6 @@ class Udhr(Who):
 
         self.run.table("unsupervised", make=make, doing="compare ways to read without labels")
 
-    def answer_by_layer(self) -> None:
-        """Read the answer words off every layer (logit lens), without a claim and under every claim of both forms."""
-        few = min(self.set.behaviour, LENS)
-        sets = {(form, claim): self._prompts(form, claim, few, "test", self.set.phrasings) for form, claim in self.cells}
-        sets = {("base_short", FIT): self._prompts("base_short", None, few, "test")} | sets
-        every = PromptSet((p for prompts in sets.values() for p in prompts), name="where the answer forms")
-        acts = self._read("read where the answer forms", every, position="stem_last", answers=True)
-        ends = dict(zip(sets, np.cumsum([len(s) for s in sets.values()]), strict=True))
-
-        def make() -> pd.DataFrame:
-            parts = []
-            for (form, claim), prompts in sets.items():
-                own = acts.subset(np.arange(ends[form, claim] - len(prompts), ends[form, claim]))
-                part = answer_lens(self.model, own)
-                parts.append(part.assign(form=form, condition=claim))
-            return pd.concat(parts, ignore_index=True)
-
-        self.run.table("answer_by_layer", make=make, doing="read the answer words off every layer")
-
     def truth_or_answer(self) -> None:
         """Under the partial claim truth and answer part: read both directions against both, within one form."""
         self.run.table("truth_or_answer", make=self._truth_or_answer, doing="compare truth and answer under the partial claim")
@@ -271,7 +250,7 @@ def compute(models: Mapping[str, ModelHandle], settings: UdhrSettings, run: Step
     study.behaviour()
     study.readings(study.probes())
     study.unsupervised()
-    study.answer_by_layer()
+    answer_by_layer(study)
     study.truth_or_answer()
     study.by_tokens()
     most = settings.surface_layers
@@ -303,7 +282,7 @@ STUDY = Study(
         "readings": "layer method control fit form claim reading metric minus | value low high n",
         "kept": "method fit form claim reading metric | layers value low high n",
         "unsupervised": "setting layer method control against metric | value low high n note",
-        "answer_by_layer": "form condition layer metric | value low high n",
+        "answer_by_layer": "lens control form condition layer metric | value low high n note",
         "behaviour": "template claim polarity metric | value low high n",
         "probes": "layer site method control fit_condition condition split against metric | value low high n band_low band_high note",
         "truth_or_answer": "layer direction condition form against metric | value low high n",
