@@ -61,7 +61,7 @@ def fit_jacobian_lens(
         DamagedStore: The sums cannot be read.
 
     References:
-        Gurnee et al. 2026 (Verbalizable Representations Form a Global Workspace in Language Models); TransformerLens 4.3, Jacobian lens.
+        Gurnee et al. 2026, arXiv 2607.15495.
     """
     if count < 1 or length < 2 or batch < 1:
         raise BadInput(f"count={count} (1 at least), length={length} (2), batch={batch} (1)")

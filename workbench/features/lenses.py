@@ -5,8 +5,8 @@
     Jacobian lens   unembed(norm(J_l x_l)), J_l the mean Jacobian of the last stream with respect to layer l's
 
 References:
-    nostalgebraist 2020 (logit lens); Belrose et al. 2023, arXiv 2303.08112 (tuned lens); Gurnee et al. 2026 (Verbalizable Representations
-    Form a Global Workspace in Language Models: Jacobian lens).
+    nostalgebraist 2020 (logit lens); Belrose et al. 2023, arXiv 2303.08112 (tuned lens); Gurnee et al. 2026, arXiv 2607.15495
+    (Jacobian lens).
 """
 
 from __future__ import annotations
