@@ -8,6 +8,7 @@ from .objective import Losses, Objective
 from .placing import Slot, put, slots
 from .prefix import Prefix
 from .search import search_prefix
+from .transfer import prefix_transfer
 from .vocabulary import allowed
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "prefix_effects",
     "prefix_geometry",
     "prefix_inside",
+    "prefix_transfer",
     "put",
     "random_prefixes",
     "search_prefix",
