@@ -4,6 +4,7 @@ from .baselines import random_prefixes, written
 from .depth import AnswerDepth, answer_depth
 from .effects import prefix_effects
 from .inside import prefix_geometry, prefix_inside
+from .matching import Matching, prefix_match
 from .objective import Losses, Objective
 from .placing import Slot, put, slots
 from .prefix import Prefix
@@ -14,6 +15,7 @@ from .vocabulary import allowed
 __all__ = [
     "AnswerDepth",
     "Losses",
+    "Matching",
     "Objective",
     "Prefix",
     "Slot",
@@ -22,6 +24,7 @@ __all__ = [
     "prefix_effects",
     "prefix_geometry",
     "prefix_inside",
+    "prefix_match",
     "prefix_transfer",
     "put",
     "random_prefixes",
