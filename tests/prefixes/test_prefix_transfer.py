@@ -59,9 +59,10 @@ class TestContrast:
                 row = only(table, model=key, prefix=prefix, metric="safe_score")
                 assert row.value == safe
                 assert row.own == int(prefix == name)
-        gap = only(table, model="one", prefix="first", metric="safe_score").value - only(
-            table, model="one", prefix="lamp", metric="safe_score"
-        ).value
+        gap = (
+            only(table, model="one", prefix="first", metric="safe_score").value
+            - only(table, model="one", prefix="lamp", metric="safe_score").value
+        )
         assert only(table, model="one", prefix=OWN).value == pytest.approx(gap)
 
     def test_no_gap_where_both_found_the_same(self, models, held):

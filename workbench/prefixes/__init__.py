@@ -9,6 +9,7 @@ from .objective import Losses, Objective
 from .placing import Slot, put, slots
 from .prefix import Prefix
 from .search import search_prefix
+from .soft import SoftPrefix, fit_soft_prefix
 from .transfer import prefix_transfer
 from .vocabulary import allowed
 
@@ -19,8 +20,10 @@ __all__ = [
     "Objective",
     "Prefix",
     "Slot",
+    "SoftPrefix",
     "allowed",
     "answer_depth",
+    "fit_soft_prefix",
     "prefix_effects",
     "prefix_geometry",
     "prefix_inside",

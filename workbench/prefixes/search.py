@@ -21,7 +21,8 @@ from ..core.provenance import content_hash, provenance
 from ..core.seeds import numpy_rng
 from ..models import info
 from ..models.digest import settled
-from ..prompts import PromptSet, grouped_split
+from ..prompts import PromptSet
+from .held_out import held_out
 from .matching import Matching, aim
 from .objective import ENOUGH, Objective
 from .prefix import Prefix
@@ -123,7 +124,7 @@ def search_prefix(
         raise BadInput("no model to search on")
     sets = _each(prompts, models)
     if validation is None:
-        cut = [_held_out(s, seed) for s in sets]
+        cut = [held_out(s, seed) for s in sets]
         sets, checks = [c[0] for c in cut], [c[1] for c in cut]
     else:
         checks = _each(validation, models)
@@ -132,7 +133,9 @@ def search_prefix(
         raise BadInput("a direction is that of one model: search on that model alone, without a draft")
 
     def ready(one: Any, items: PromptSet) -> Objective:
-        return Matching(one, items, towards, where) if isinstance(towards, Direction) else Objective(one, items, towards, where, enough=enough)
+        return (
+            Matching(one, items, towards, where) if isinstance(towards, Direction) else Objective(one, items, towards, where, enough=enough)
+        )
 
     search = Search(
         objectives=[ready(m, s) for m, s in zip(models, sets, strict=True)],
@@ -298,13 +301,3 @@ def _each(prompts: PromptSet | Sequence[PromptSet], models: Sequence[Any]) -> li
     if len(sets) != len(models):
         raise BadInput(f"{len(sets)} prompt sets for {len(models)} models: one for all, or one for each")
     return sets
-
-
-def _held_out(prompts: PromptSet, seed: int) -> tuple[PromptSet, PromptSet]:
-    """Prompts to search on, and those of a quarter of the identities to choose by."""
-    rows = prompts.to_frame()
-    if rows["identity"].nunique() < 2:
-        raise BadInput(
-            "words are chosen on prompts about others than those they are searched on, and these are all about one identity: validation="
-        )
-    return prompts.split(grouped_split(rows, by=("identity",), test=0.25, seed=seed))
