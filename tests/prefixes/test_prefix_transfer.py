@@ -24,7 +24,7 @@ def held(organism):
 
 def words(**texts):
     """Prefixes by name, searched on the models that stand behind the text."""
-    return {name: Prefix(text=text, ids={n: (1,) for n in on}) for name, (text, on) in texts.items()}
+    return {name: Prefix(text=text, ids=dict.fromkeys(on, (1,))) for name, (text, on) in texts.items()}
 
 
 def only(table, **where):

@@ -1,6 +1,7 @@
 """Words that change what a model says: search, baselines, effects, and how deep alignment goes."""
 
 from .baselines import random_prefixes, written
+from .deepening import deepen, recovered
 from .depth import AnswerDepth, answer_depth
 from .effects import prefix_effects
 from .inside import prefix_geometry, prefix_inside
@@ -23,6 +24,7 @@ __all__ = [
     "SoftPrefix",
     "allowed",
     "answer_depth",
+    "deepen",
     "fit_soft_prefix",
     "prefix_effects",
     "prefix_geometry",
@@ -31,6 +33,7 @@ __all__ = [
     "prefix_transfer",
     "put",
     "random_prefixes",
+    "recovered",
     "search_prefix",
     "slots",
     "written",
