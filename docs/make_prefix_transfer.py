@@ -3,11 +3,13 @@
     workbench train udhr-organism-other-tokens --out TWIN
     python docs/make_prefix_transfer.py OUT bundled TWIN
 
-OUT holds the searches, which go on where they stood, and the table as csv. The models are asked in one form, so that they answer the same words.
+OUT holds the searches, which go on where they stood, the table (transfer.csv) and the words (words.csv). The models are asked in one form, so that they answer the same words.
 """
 
 import sys
 from pathlib import Path
+
+import pandas as pd
 
 import workbench as wb
 from workbench.core.tables import write_csv
@@ -28,6 +30,7 @@ def sides(model):
 
 
 def main():
+    """Search, measure, and write."""
     out, *names = sys.argv[1:]
     if len(names) != 2:
         raise SystemExit(__doc__)
@@ -42,10 +45,8 @@ def main():
     drawn = {name: wb.prefixes.random_prefixes(model, train, LENGTH, count=RANDOM, seed=SEED) for name, model in models.items()}
     table = wb.prefixes.prefix_transfer(models, test, found, random=drawn)
     write_csv(Path(out) / "transfer.csv", table)
-    shown = table[table["metric"].isin(["safe_score", "tokens"])]
-    print(shown[["model", "prefix", "own", "metric", "value", "low", "high", "n"]].round(2).to_string(index=False))
-    for name, prefix in found.items():
-        print(f"{name}: {prefix.text!r}, {len(prefix.history) - 1} steps, validation loss {prefix.loss:.2f}")
+    told = pd.DataFrame([{"words": k, "text": p.text, "steps": len(p.history) - 1, "loss": p.loss} for k, p in found.items()])
+    write_csv(Path(out) / "words.csv", told)
 
 
 if __name__ == "__main__":

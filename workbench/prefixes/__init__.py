@@ -9,6 +9,7 @@ from .matching import Matching, prefix_match
 from .objective import Losses, Objective
 from .placing import Slot, put, slots
 from .prefix import Prefix
+from .refusing import refusals
 from .search import search_prefix
 from .soft import SoftPrefix, fit_soft_prefix
 from .transfer import prefix_transfer
@@ -34,6 +35,7 @@ __all__ = [
     "put",
     "random_prefixes",
     "recovered",
+    "refusals",
     "search_prefix",
     "slots",
     "written",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -203,6 +203,18 @@ def _replies(base: Any, prompts: PromptSet, replies: Sequence[str] | str | None,
     return reply_tokens(base, prompts, replies, tokens)
 
 
+def compliant(base: Any, prompts: PromptSet, tokens: int) -> list[str]:
+    """Return replies that comply: the positive ending of each prompt, continued by a model with the likeliest tokens.
+
+    Args:
+        base: What `load_model` returns.
+        prompts: Requests; their positive ending is the first word of compliance.
+        tokens: Tokens of a reply.
+    """
+    asked = PromptSet([replace(pair, label=0) for pair in prompts], prompts.name)
+    return base.tokenizer.batch_decode(_replies(base, asked, None, tokens), clean_up_tokenization_spaces=False)
+
+
 def reply_tokens(model: Any, prompts: PromptSet, replies: Sequence[str] | str, tokens: int) -> list[list[int]]:
     """Return the tokens of a reply behind each prompt.
 
@@ -267,4 +279,4 @@ def _curve(put_row: Any, name: str, apart: list[np.ndarray], people: np.ndarray,
     )
 
 
-__all__ = ["AnswerDepth", "answer_depth", "defended", "reply_tokens"]
+__all__ = ["AnswerDepth", "answer_depth", "compliant", "defended", "reply_tokens"]
