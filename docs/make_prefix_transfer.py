@@ -13,7 +13,7 @@ import pandas as pd
 
 import workbench as wb
 from workbench.core.tables import write_csv
-from workbench.models import name_of
+from workbench.models.known import name_of
 
 STEPS, LENGTH, TRAIN, VALIDATION, TEST, RANDOM, SEED = 60, 8, 16, 32, 200, 20, 0
 

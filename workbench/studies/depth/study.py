@@ -99,17 +99,17 @@ class Depth:
     def deepen(self) -> dict[str, Path]:
         """Train refusals behind harmful beginnings, and plain refusals as a control, on requests that are not reported."""
 
-        def train(depths: tuple[int, ...], place: Path) -> None:
+        def train(depths: tuple[int, ...], place: Path, state: Path) -> None:
             model = self.aligned.load()
             replies = self.set.reply or compliant(self.base.load(), self.fit, LONGEST)
             how: dict[str, Any] = {"layers": [self.layer], "rank": self.set.rank, "steps": self.set.deepen, "seed": self.set.seed}
-            deepen(model, self.fit, replies, depths=depths, progress=self.run.progress, **how).save(place)
+            deepen(model, self.fit, replies, depths=depths, place=state, progress=self.run.progress, **how).save(place)
 
         if not self.set.deepen:
             return {}
         key = [self.base.key, self.aligned.key, self.fit.hash, self.layer, self.set.reply, self.set.deepen, self.set.rank, self.set.seed]
         ways = {DEEPENED: DEPTHS, PLAIN: (0,)}
-        return {n: self.run.folder(n, [*key, list(d)], partial(train, d), doing=f"train: {n}") for n, d in ways.items()}
+        return {n: self.run.folder(n, [*key, list(d)], partial(train, d), doing=f"train: {n}", resumes=True) for n, d in ways.items()}
 
     def _defences(self, model: Any, trained: Mapping[str, Path]) -> dict[str, Any]:
         """Words, random words of equal length, pushes towards refusal and at random, and the trained adapters."""

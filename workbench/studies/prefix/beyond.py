@@ -59,12 +59,18 @@ def matched(study: Words, found: Mapping[str, Path]) -> None:
         return
     train, validation = study.searched[study.harm]
 
-    def search(place: Path) -> None:
+    def search(place: Path, state: Path) -> None:
         how: dict[str, Any] = {"where": study.set.where, "width": study.set.width, "words": study.set.filter, "seed": study.set.seed}
-        how |= {"race": min(4, len(train) - 1), "validation": validation, "progress": study.progress, "steps": study.set.matched}
+        how |= {
+            "race": min(4, len(train) - 1),
+            "validation": validation,
+            "progress": study.progress,
+            "steps": study.set.matched,
+            "store": state,
+        }
         search_prefix(study.model, train, _stance(study), study.set.length, **how).save(place)
 
-    path = study.run.folder(MATCHED, None, search, doing="search words that move the stream as the stance does")
+    path = study.run.folder(MATCHED, None, search, doing="search words that move the stream as the stance does", resumes=True)
 
     def make() -> pd.DataFrame:
         words = {MATCHED: Prefix.load(path), **{name: Prefix.load(p) for name, p in found.items()}, "good claim": written()["good_claim"]}
@@ -82,11 +88,17 @@ def soft(study: Words) -> None:
         return
     train, validation = study.searched[study.harm]
 
-    def fit(place: Path) -> None:
-        how: dict[str, Any] = {"steps": study.set.soft, "words": study.set.filter, "seed": study.set.seed, "progress": study.progress}
+    def fit(place: Path, state: Path) -> None:
+        how: dict[str, Any] = {
+            "place": state,
+            "steps": study.set.soft,
+            "words": study.set.filter,
+            "seed": study.set.seed,
+            "progress": study.progress,
+        }
         fit_soft_prefix(study.model, train, "safe", study.set.length, validation=validation, **how).save(place)
 
-    path = study.run.folder("soft prefix", None, fit, doing="train a soft prefix")
+    path = study.run.folder("soft prefix", None, fit, doing="train a soft prefix", resumes=True)
 
     def make() -> dict[str, pd.DataFrame]:
         vectors = SoftPrefix.load(path)

@@ -115,9 +115,8 @@ class PrefixSettings(AskSettings):
         for name, few in least.items():
             if getattr(self, name) < few:
                 raise BadInput(f"{name}: {few} at least, got {getattr(self, name)}")
-        for name in ("readable", "matched", "soft", "requests"):
-            if getattr(self, name) < 0:
-                raise BadInput(f"{name}: 0 or more, got {getattr(self, name)}")
+        if below := [n for n in ("readable", "matched", "soft", "requests") if getattr(self, n) < 0]:
+            raise BadInput(f"{below[0]}: 0 or more, got {getattr(self, below[0])}")
 
 
 class Words(Rows):
@@ -162,7 +161,7 @@ class Words(Rows):
     def _search(self, name: str, claim: str, towards: str, words: str, steps: int) -> Path:
         train, validation = self.searched[claim]
 
-        def make(place: Path) -> None:
+        def make(place: Path, state: Path) -> None:
             found = search_prefix(
                 self.model,
                 train,
@@ -175,13 +174,14 @@ class Words(Rows):
                 restarts=self.set.restarts,
                 race=min(4, len(train) - 1),
                 words=words,
+                store=state,
                 seed=self.set.seed,
                 progress=self.progress,
             )
             found.save(place)
 
         key = [self.handle.key, name, claim, towards, words, steps, self.set.length, self.set.where, self.set.width, self.set.restarts]
-        return self.run.folder(name, [*key, train.hash, validation.hash, self.set.seed], make, doing=f"search {name}")
+        return self.run.folder(name, [*key, train.hash, validation.hash, self.set.seed], make, doing=f"search {name}", resumes=True)
 
     def history(self, found: Mapping[str, Path]) -> None:
         """Put the histories of all searches into one table."""
