@@ -20,6 +20,12 @@ def prompt_config(model: Any, count: int, base: str) -> dict[str, Any]:
         model: What `load_model` returns.
         count: Vectors.
         base: Name of the base model.
+
+    Returns:
+        The configuration, JSON-like.
+
+    Raises:
+        MissingTool: peft is not installed.
     """
     config = peft_package().PromptTuningConfig(
         task_type="CAUSAL_LM",
@@ -36,6 +42,12 @@ def prompt_config(model: Any, count: int, base: str) -> dict[str, Any]:
 
 def read_prompt_config(folder: Path) -> Mapping[str, Any]:
     """Return what peft's `adapter_config.json` says of a soft prefix.
+
+    Args:
+        folder: Where it is.
+
+    Returns:
+        The configuration.
 
     Raises:
         BadInput: There is none, or it is no prompt tuning.
