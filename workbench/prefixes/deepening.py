@@ -129,6 +129,7 @@ def deepen(
 
     Raises:
         EmptyPromptSet: There is no harmful or no harmless request.
+        ShapeMismatch: There is not one reply, or refusal, per request.
 
     Example:
         >>> import workbench as wb
@@ -147,6 +148,8 @@ def deepen(
     labels = np.array(prompts.labels)
     if not len(set(labels.tolist())) == 2:
         raise EmptyPromptSet("deepening needs harmful requests to refuse (label 0) and harmless ones to keep (label 1)")
+    given: Any
+    own: Any
     given, own = ([texts] * len(prompts) if texts is None or isinstance(texts, str) else list(texts) for texts in (replies, refusals))
     if len(given) != len(prompts) or len(own) != len(prompts):
         raise ShapeMismatch(f"{len(given)} replies and {len(own)} refusals for {len(prompts)} prompts: one for each, or one text for all")

@@ -210,6 +210,9 @@ def compliant(base: Any, prompts: PromptSet, tokens: int) -> list[str]:
         base: What `load_model` returns.
         prompts: Requests; their positive ending is the first word of compliance.
         tokens: Tokens of a reply.
+
+    Returns:
+        A text for each prompt.
     """
     asked = PromptSet([replace(pair, label=0) for pair in prompts], prompts.name)
     return base.tokenizer.batch_decode(_replies(base, asked, None, tokens), clean_up_tokenization_spaces=False)

@@ -62,7 +62,11 @@ class Matching(Objective):
 
     @cached_property
     def before(self) -> Float[np.ndarray, "item d_model"]:
-        """The stream without words, by prompt."""
+        """The stream without words.
+
+        Returns:
+            `item x d_model`, behind the direction's block, at the last token of each prompt.
+        """
         return self._stream(self._ids([s.bare for s in self.places]))
 
     def effects(self, texts: Sequence[str], items: Sequence[int]) -> list[Float[np.ndarray, "item d_model"] | None]:
@@ -71,6 +75,9 @@ class Matching(Objective):
         Args:
             texts: Words.
             items: Numbers of the prompts.
+
+        Returns:
+            For each text, `item x d_model`: with the words less without them.
         """
         ids = self.tokens_of(texts)
         good = [n for n, own in enumerate(ids) if own is not None]
@@ -139,6 +146,13 @@ def aim(towards: str | Direction) -> Any:
 
 def place_of(model: Any, direction: Direction) -> int:
     """Return the block of a direction.
+
+    Args:
+        model: What `load_model` returns.
+        direction: The direction.
+
+    Returns:
+        The block, counted from 0.
 
     Raises:
         BadInput: It does not say at which block of the stream it was read.

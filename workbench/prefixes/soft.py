@@ -280,7 +280,7 @@ def _room(model: Any, rows: Sequence[Sequence[int]], more: int) -> None:
 def _behind(learner: Learner, vectors: torch.Tensor, rows: Sequence[Sequence[int]], asks: Sequence[Sequence[int]]) -> torch.Tensor:
     """Logits, in float32, after places of rows that stand behind vectors; gradients pass to the vectors."""
     count = len(vectors)
-    trees = plant([[*rows[0][:1] * count, *row] for row in rows])
+    trees = plant([[*[rows[0][0]] * count, *row] for row in rows])
     embeds = learner.embed(trees.ids).detach()
     # rows that begin alike share a tree, and with it the vectors
     cells = sorted(

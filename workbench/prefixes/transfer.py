@@ -85,9 +85,13 @@ def _contrast(
         if not mine or not others:
             rows.append(_row(key, name, undefined("no words to compare")))
             continue
-        sides.append(tuple(np.mean([safe[key, p] for p in group], axis=0) for group in (mine, others)))
-        rows.append(_row(key, name, paired_difference(*sides[-1], people, reach=1.0)))
-    whole = paired_difference(*np.mean(sides, axis=0), people, reach=1.0) if sides else undefined("no words to compare")
+        a, b = (np.mean([safe[key, p] for p in group], axis=0) for group in (mine, others))
+        sides.append((a, b))
+        rows.append(_row(key, name, paired_difference(a, b, people, reach=1.0)))
+    whole = undefined("no words to compare")
+    if sides:
+        a, b = (np.mean(side, axis=0) for side in zip(*sides, strict=True))
+        whole = paired_difference(a, b, people, reach=1.0)
     return [*rows, _row(BOTH, name, whole)]
 
 
