@@ -45,12 +45,17 @@ TABLES = {
 }
 
 
+def early(study: Words) -> int:
+    """The layer of the stance, fixed beforehand: a third of the way up, for later the answer is decided and a push on it does nothing."""
+    return study.info.n_layers // 3
+
+
 def _stance(study: Words) -> Direction:
     """From the harm claim to the good one, at the last token of the prompt, on training statements."""
     sides = [study._prompts(study.set.template, c, study.set.clean, "train") for c in (study.good, study.harm)]
-    good, harm = (capture(study.model, s, layers=[study.layer], position="stem_last", progress=study.progress) for s in sides)
-    x, y = (acts.layer(study.layer)[:, 0] for acts in (good, harm))
-    return extract_direction(x, y, halves=0, provenance=place_of(good, study.layer), seed=study.set.seed)
+    good, harm = (capture(study.model, s, layers=[early(study)], position="stem_last", progress=study.progress) for s in sides)
+    x, y = (acts.layer(early(study))[:, 0] for acts in (good, harm))
+    return extract_direction(x, y, halves=0, provenance=place_of(good, early(study)), seed=study.set.seed)
 
 
 def matched(study: Words, found: Mapping[str, Path]) -> None:

@@ -235,7 +235,7 @@ def report(run: Run, study: Words) -> Report:
                 name="match",
                 table="match",
                 drawing=points.points(
-                    pick(run.tables["match"], metric="cosine").assign(at=f"layer {study.layer}"),
+                    pick(run.tables["match"], metric="cosine").assign(at=f"layer {study.info.n_layers // 3}"),
                     "prefix",
                     "at",
                     "How near do the effects of words come to the stance?",

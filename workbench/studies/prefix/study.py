@@ -54,7 +54,7 @@ class PrefixSettings(AskSettings):
         filter: Tokens that may be used: "ascii", "any" or "readable".
         readable: Steps of a further search in readable words; 0: left out.
         nonsense: What the control search is after; empty: left out.
-        matched: Steps of a search for words that move the stream as the stance does, at the layer two thirds up; 0: left out.
+        matched: Steps of a search for words that move the stream as the stance does, at the layer a third up; 0: left out.
         soft: Updates of a training of vectors in place of words; 0: left out.
         requests: Held-out requests on which refusals are counted, half of them harmful; 0: left out.
         xstest: A file or folder of XSTest; its safe prompts are counted too.
