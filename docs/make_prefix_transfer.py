@@ -15,7 +15,7 @@ import workbench as wb
 from workbench.core.tables import write_csv
 from workbench.models.known import name_of
 
-STEPS, LENGTH, TRAIN, VALIDATION, TEST, RANDOM, SEED = 24, 8, 16, 24, 96, 20, 0
+STEPS, LENGTH, TRAIN, VALIDATION, TEST, RANDOM, SEED = 24, 8, 16, 24, 64, 5, 0
 
 
 def sides(model):
