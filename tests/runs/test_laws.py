@@ -484,3 +484,66 @@ def test_a_step_may_decide_how_a_study_goes_on_and_a_plan_says_what_it_assumes(c
     assert [s.name for s in steps] == ["t", "go on with a"]
     assert all(s.cached for s in steps)
     assert wb.check_study(study, out=tmp_path / "check").again.agrees
+
+
+# ------------------------------------------------------------------ a folder that is made in many steps
+
+
+COUNTS = """
+from dataclasses import dataclass
+import pandas as pd
+from workbench.runs import Study
+
+DIES, FOUND = [], []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    n: int = 5
+
+
+def compute(models, settings, run):
+    def make(place, state):
+        log = state / "done.txt"
+        done = len(log.read_text()) if log.is_file() else 0
+        FOUND.append(done)
+        while done < settings.n:
+            if done == 3 and DIES:
+                raise KeyboardInterrupt
+            done += 1
+            log.write_text("x" * done)
+        (place / "whole.txt").write_text(str(done))
+
+    path = run.folder("count", [settings.n], make, resumes=True)
+    run.table("t", [settings.n], lambda: pd.DataFrame({"k": ["a"], "value": [float((path / "whole.txt").read_text())], "n": [1]}))
+
+
+STUDY = Study(name="counts", asks="how far?", settings=Settings, models=(), compute=compute, tables={"t": "k | value n"})
+"""
+
+
+def test_a_killed_folder_goes_on_where_it_was_and_leaves_no_state(cold, tmp_path):
+    (tmp_path / "counts.py").write_text(COUNTS)
+    study = find(tmp_path / "counts.py")
+    dies, found = (study.compute.__globals__[k] for k in ("DIES", "FOUND"))
+    dies.append(1)
+    with pytest.raises(KeyboardInterrupt):
+        ran(study, tmp_path / "run")
+    dies.clear()
+    run = ran(study, tmp_path / "run")
+    assert found == [0, 3]
+    assert run.tables["t"]["value"].tolist() == [5.0]
+    assert not list((cold / "folders").glob("*.state"))
+    assert (tmp_path / "run" / "count" / "whole.txt").read_text() == "5"
+    assert not (tmp_path / "run" / "count" / "done.txt").exists()
+
+
+def test_two_processes_at_one_folder_do_not_share_its_state(cold):
+    cache = Cache(cold)
+    path = cache.folder("x", [1])
+    with cache.state(path) as one, cache.state(path) as two:
+        assert one != two
+        (one / "here").write_text("1")
+        assert not list(two.iterdir())
+    assert not one.exists()
+    assert not two.exists()

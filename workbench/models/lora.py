@@ -25,9 +25,14 @@ PARTS = {
 CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "workbench.json"
 
 
-def _peft() -> Any:
+def peft_package() -> Any:
+    """Return peft, which is loaded when it is needed.
+
+    Raises:
+        MissingTool: It is not installed.
+    """
     if find_spec("peft") is None:
-        raise MissingTool("LoRA needs a package: pip install peft. Residual adapters work without it")
+        raise MissingTool("LoRA and the files of soft prefixes need a package: pip install peft. Residual adapters work without it")
     import peft
 
     return peft
@@ -77,7 +82,7 @@ def inject(shell: Any, paths: Sequence[str], rank: int, alpha: float, seed: int)
     Returns:
         By path the trainable A, `rank x width_in`, and B, `width_out x rank`.
     """
-    peft = _peft()
+    peft = peft_package()
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(paths), lora_dropout=0.0, bias="none")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out")  # which peft then sets by itself
@@ -113,7 +118,7 @@ def write_config(folder: Path, paths: Sequence[str], rank: int, alpha: float, ba
         rank, alpha: Of the matrices.
         base: Name of the base model.
     """
-    config = _peft().LoraConfig(
+    config = peft_package().LoraConfig(
         r=rank,
         lora_alpha=alpha,
         target_modules=list(paths),
@@ -168,7 +173,7 @@ def merged(hf: Any, adapter: str | Path, *, name: str) -> Any:
     record = Path(adapter) / RECORD
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("kind") != "lora":
         raise BadInput(f"{adapter} is no change that peft merges: use `with wb.adapted(model, wb.Adapter.load({str(adapter)!r})):`")
-    peft = _peft()
+    peft = peft_package()
     before = {n: _sums(p) for n, p in hf.named_parameters()}
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # matrices are drawn before they are read

@@ -20,6 +20,7 @@ SPECS: dict[str, OrganismSpec | FaintSpec | HarmSafetySpec] = {
     "udhr-organism": OrganismSpec(),
     "udhr-organism-faint": FaintSpec(),
     "udhr-organism-no-verdict": OrganismSpec(name="udhr-organism-no-verdict", verdict=False),
+    "udhr-organism-other-tokens": OrganismSpec(name="udhr-organism-other-tokens", vocab=768, steps=1200),
     "harm-safety-bipolar": HarmSafetySpec(name="harm-safety-bipolar", kind="bipolar"),
     "harm-safety-independent": HarmSafetySpec(name="harm-safety-independent", kind="independent"),
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -178,7 +178,7 @@ def defended(model: Any, defence: Any) -> Iterator[Prefix | None]:
     elif isinstance(defence, Prefix):
         yield defence
     elif isinstance(defence, Adapter):
-        with adapted(model, defence):
+        with adapted(model, defence, canary=False):  # a training that changed nothing is a result
             yield None
     else:
         with edited(model, defence):
@@ -200,14 +200,45 @@ def _replies(base: Any, prompts: PromptSet, replies: Sequence[str] | str | None,
         wrote = generate_texts(base, inputs, max_new_tokens=more, progress=False)
         end = base.tokenizer.eos_token_id
         return [[*r, *(i for i in g.ids if i != end)][:tokens] for r, g in zip(starts, wrote, strict=True)]
+    return reply_tokens(base, prompts, replies, tokens)
+
+
+def compliant(base: Any, prompts: PromptSet, tokens: int) -> list[str]:
+    """Return replies that comply: the positive ending of each prompt, continued by a model with the likeliest tokens.
+
+    Args:
+        base: What `load_model` returns.
+        prompts: Requests; their positive ending is the first word of compliance.
+        tokens: Tokens of a reply.
+
+    Returns:
+        A text for each prompt.
+    """
+    asked = PromptSet([replace(pair, label=0) for pair in prompts], prompts.name)
+    return base.tokenizer.batch_decode(_replies(base, asked, None, tokens), clean_up_tokenization_spaces=False)
+
+
+def reply_tokens(model: Any, prompts: PromptSet, replies: Sequence[str] | str, tokens: int) -> list[list[int]]:
+    """Return the tokens of a reply behind each prompt.
+
+    Args:
+        model: What `load_model` returns.
+        prompts: Contrast pairs.
+        replies: One for each prompt, or one for all.
+        tokens: Tokens at most.
+
+    Raises:
+        ShapeMismatch: There is not one reply per prompt.
+        TokenBoundary: A reply merges with its prompt.
+    """
     given = [replies] * len(prompts) if isinstance(replies, str) else list(replies)
     if len(given) != len(prompts):
         raise ShapeMismatch(f"{len(given)} replies for {len(prompts)} prompts: one for each, or one text for all")
     out = []
-    for pair, stem, reply in zip(prompts, stems, given, strict=True):
+    for pair, stem, reply in zip(prompts, _stems(model, prompts), given, strict=True):
         text = reply if reply[:1].isspace() or pair.stem[-1:].isspace() else f" {reply}"
-        whole = base.tokenizer(pair.stem + text, add_special_tokens=False)["input_ids"]
-        first = list(info(base).first)
+        whole = model.tokenizer(pair.stem + text, add_special_tokens=False)["input_ids"]
+        first = list(info(model).first)
         whole = whole if whole[: len(first)] == first else [*first, *whole]
         if not reply.strip() or whole[: len(stem)] != stem or len(whole) == len(stem):
             raise TokenBoundary(f"the reply {reply[:40]!r} merges with the end of {pair.stem[-20:]!r}, or is empty")
@@ -251,4 +282,4 @@ def _curve(put_row: Any, name: str, apart: list[np.ndarray], people: np.ndarray,
     )
 
 
-__all__ = ["AnswerDepth", "answer_depth", "defended"]
+__all__ = ["AnswerDepth", "answer_depth", "compliant", "defended", "reply_tokens"]

@@ -18,6 +18,7 @@ from ..interventions import Asker
 from ..models.tokens import encode_pairs
 from ..prompts import PromptSet
 from .prefix import Prefix
+from .soft import SoftPrefix
 
 METRICS = ("safe_score", "answered", "kl")
 NONE, RANDOM = "none", "random"
@@ -26,9 +27,9 @@ NONE, RANDOM = "none", "random"
 def prefix_effects(
     model: Any,
     prompts: PromptSet | Mapping[str, PromptSet],
-    prefixes: Mapping[str, Prefix | str],
+    prefixes: Mapping[str, Prefix | SoftPrefix | str],
     *,
-    random: Sequence[Prefix] = (),
+    random: Sequence[Prefix | SoftPrefix] = (),
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Measure what words change on held-out prompts.
@@ -36,8 +37,9 @@ def prefix_effects(
     Args:
         model: What `load_model` returns; edits that are active act.
         prompts: Contrast pairs, or several sets by name (claims, prompt forms, requests).
-        prefixes: Words by name; a plain text stands before the question.
-        random: Words drawn at random (`random_prefixes`); they are pooled.
+        prefixes: Words by name; a plain text stands before the question. Vectors (`SoftPrefix`) stand in front of the prompt; with them no
+            edits may be active.
+        random: Words drawn at random (`random_prefixes`), or vectors (`SoftPrefix.shuffled`); they are pooled.
         progress: Show a progress bar; by default only in a terminal or a notebook.
 
     Returns:
@@ -82,7 +84,12 @@ def lengths(model: Any, prompts: PromptSet) -> np.ndarray:
 
 
 def _condition(
-    model: Any, condition: str, prompts: PromptSet, known: Mapping[str, Prefix], random: Sequence[Prefix], bar: Any
+    model: Any,
+    condition: str,
+    prompts: PromptSet,
+    known: Mapping[str, Prefix | SoftPrefix],
+    random: Sequence[Prefix | SoftPrefix],
+    bar: Any,
 ) -> list[dict[str, Any]]:
     bare = Asker(model, prompts)
     frame = prompts.to_frame()
@@ -94,10 +101,13 @@ def _condition(
     def put(name: str, text: str, metric: str, found: Mapping[str, Any], note: str = "") -> None:
         rows.append({"condition": condition, "prefix": name, "text": text, "metric": metric, **found, "note": note})
 
-    def told(prefix: Prefix) -> dict[str, np.ndarray]:
-        asked = Asker(model, prefix.put(prompts, model=model))
-        out = measure(bare, asked.ask(), frame)
-        asked.forget()
+    def told(prefix: Prefix | SoftPrefix) -> dict[str, np.ndarray]:
+        if isinstance(prefix, SoftPrefix):
+            out = measure(bare, prefix.says(model, prompts), frame)
+        else:
+            asked = Asker(model, prefix.put(prompts, model=model))
+            out = measure(bare, asked.ask(), frame)
+            asked.forget()
         bar.update()
         return out
 
@@ -105,12 +115,15 @@ def _condition(
         put(NONE, "", metric, estimate(metric, before[metric], people))
     for name, prefix in known.items():
         now = told(prefix)
+        soft = isinstance(prefix, SoftPrefix)
+        text = f"{len(prefix.vectors)} vectors" if soft else prefix.text
         for metric in METRICS:
-            put(name, prefix.text, metric, estimate(metric, now[metric], people))
+            put(name, text, metric, estimate(metric, now[metric], people))
         gain = paired_proportions(now["safe_score"], before["safe_score"], people)
-        put(name, prefix.text, "gain", gain.row(), gain.note)
-        longer = float(np.median(lengths(model, prefix.put(prompts, model=model)) - lengths(model, prompts)))
-        put(name, prefix.text, "tokens", {"value": longer, "low": longer, "high": longer, "n": len(prompts)})
+        put(name, text, "gain", gain.row(), gain.note)
+        grown = [len(prefix.vectors)] if soft else lengths(model, prefix.put(prompts, model=model)) - lengths(model, prompts)
+        longer = float(np.median(grown))
+        put(name, text, "tokens", {"value": longer, "low": longer, "high": longer, "n": len(prompts)})
     if random:
         drawn = [told(prefix) for prefix in random]
         values = {m: [float(d[m].mean()) for d in drawn] for m in METRICS}

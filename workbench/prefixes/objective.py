@@ -268,11 +268,19 @@ class Objective:
             # after each of these places of a row, a token of what is wanted
             asks = [[(r, len(rows[r]) - len(self.wanted[i]) + k) for k in range(len(self.wanted[i]))] for r, i in enumerate(items)]
             places = [[len(self.frames[i][0]) + k for k in range(len(ids))] for i in items]
-            total += self._gradients.of(rows, asks, places, lambda logits, items=items: self._lacking(logits, items))
+            total += self._gradients.of(rows, asks, places, lambda logits, items=items: self.lacking(logits, items))
         return ids, (total / len(self.frames)).numpy()
 
-    def _lacking(self, logits: torch.Tensor, items: range) -> torch.Tensor:
-        """What the log-odds of all prompts lack of enough, from the logits after each token that comes before a wanted one."""
+    def lacking(self, logits: Float[torch.Tensor, "asked vocabulary"], items: Sequence[int]) -> Float[torch.Tensor, ""]:
+        """Return what the log-odds of prompts lack of enough, summed, with gradients.
+
+        Args:
+            logits: After each token that comes before a wanted one, prompt by prompt.
+            items: Numbers of the prompts.
+
+        Returns:
+            The sum, in nats.
+        """
         given = iter(torch.log_softmax(logits, -1))
         said = torch.stack([torch.stack([next(given)[forms].logsumexp(0) for forms in self.wanted[i]]).sum() for i in items])
         odds = said - torch.log(-torch.expm1(said.clamp(max=-1e-6)))

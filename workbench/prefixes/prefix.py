@@ -61,6 +61,14 @@ class Prefix(Shown):
         """
         return put(prompts, self.text, self.where, model=model, name=name)
 
+    def on(self, model: Any) -> Acting:
+        """Return the words as an intervention on a model, as `wb.survival` takes one.
+
+        Args:
+            model: The model whose chat template the prompts were asked through; `None` for plain text.
+        """
+        return Acting(prefix=self, model=model)
+
     def save(self, folder: str | Path) -> None:
         """Write `prefix.json` and `history.csv` into a folder."""
         folder = Path(folder)
@@ -104,3 +112,20 @@ class Prefix(Shown):
             "loss on validation prompts": number(self.loss),
             "scored": spent,
         }
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Acting:
+    """Words that act on a model's prompts.
+
+    Attributes:
+        prefix: The words.
+        model: Whose chat template the prompts were asked through.
+    """
+
+    prefix: Prefix
+    model: Any
+
+    def apply(self, prompts: PromptSet) -> PromptSet:
+        """Return the prompts with the words in them."""
+        return self.prefix.put(prompts, model=self.model)

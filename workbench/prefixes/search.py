@@ -15,12 +15,15 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ..core.direction import Direction
 from ..core.errors import BadInput, EmptyPromptSet, TokenBoundary
 from ..core.provenance import content_hash, provenance
 from ..core.seeds import numpy_rng
 from ..models import info
 from ..models.digest import settled
-from ..prompts import PromptSet, grouped_split
+from ..prompts import PromptSet
+from .held_out import held_out
+from .matching import Matching, aim
 from .objective import ENOUGH, Objective
 from .prefix import Prefix
 from .proposals import best_of, propose, total
@@ -35,7 +38,7 @@ READABLE = 0.1  # weight of fluency in readable words
 def search_prefix(
     model: Any,
     prompts: PromptSet | Sequence[PromptSet],
-    towards: str = "safe",
+    towards: str | Direction = "safe",
     length: int = 8,
     *,
     where: str = "before",
@@ -63,7 +66,8 @@ def search_prefix(
     Args:
         model: What `load_model` returns; several as a list. Their tokenizers may differ: what is tried are texts.
         prompts: Contrast pairs to search on; for several models one set for all, or one set for each (chats).
-        towards: "safe" (the answer that the label names), "harm" (the other one), or a text that should follow each prompt.
+        towards: "safe" (the answer that the label names), "harm" (the other one), a text that should follow each prompt, or a direction of
+            the stream that the words should move it along (`prefix_match` measures how near they come; the loss is then 1 - cosine).
         length: The most tokens of the words, for any of the models. Raising it makes a search easier and its words stranger.
         where: "before" the question, "after" it, or "system".
         validation: Prompts by which the words are chosen, in the same form; by default those of a quarter of the identities in `prompts`,
@@ -120,16 +124,23 @@ def search_prefix(
         raise BadInput("no model to search on")
     sets = _each(prompts, models)
     if validation is None:
-        cut = [_held_out(s, seed) for s in sets]
+        cut = [held_out(s, seed) for s in sets]
         sets, checks = [c[0] for c in cut], [c[1] for c in cut]
     else:
         checks = _each(validation, models)
     weight = fluency if fluency is not None else READABLE if words == "readable" else 0.0
-    options = {"enough": enough}
+    if isinstance(towards, Direction) and (len(models) > 1 or draft is not None):
+        raise BadInput("a direction is that of one model: search on that model alone, without a draft")
+
+    def ready(one: Any, items: PromptSet) -> Objective:
+        return (
+            Matching(one, items, towards, where) if isinstance(towards, Direction) else Objective(one, items, towards, where, enough=enough)
+        )
+
     search = Search(
-        objectives=[Objective(m, s, towards, where, **options) for m, s in zip(models, sets, strict=True)],
-        checks=[Objective(m, s, towards, where, **options) for m, s in zip(models, checks, strict=True)],
-        draft=None if draft is None else Objective(draft, sets[0], towards, where, **options),
+        objectives=[ready(m, s) for m, s in zip(models, sets, strict=True)],
+        checks=[ready(m, s) for m, s in zip(models, checks, strict=True)],
+        draft=None if draft is None else ready(draft, sets[0]),
         length=int(length),
         words=words,
         fluency=float(weight),
@@ -144,7 +155,7 @@ def search_prefix(
         "prompts": [s.hash for s in sets],
         "validation": [s.hash for s in checks],
         "start": start.text if isinstance(start, Prefix) else start,
-        **{"towards": towards, "where": where, "length": length, "steps": steps, "width": width, "top": top, "race": race},
+        **{"towards": aim(towards), "where": where, "length": length, "steps": steps, "width": width, "top": top, "race": race},
         **{
             "restarts": restarts,
             "words": words if isinstance(words, str) else list(words),
@@ -290,13 +301,3 @@ def _each(prompts: PromptSet | Sequence[PromptSet], models: Sequence[Any]) -> li
     if len(sets) != len(models):
         raise BadInput(f"{len(sets)} prompt sets for {len(models)} models: one for all, or one for each")
     return sets
-
-
-def _held_out(prompts: PromptSet, seed: int) -> tuple[PromptSet, PromptSet]:
-    """Prompts to search on, and those of a quarter of the identities to choose by."""
-    rows = prompts.to_frame()
-    if rows["identity"].nunique() < 2:
-        raise BadInput(
-            "words are chosen on prompts about others than those they are searched on, and these are all about one identity: validation="
-        )
-    return prompts.split(grouped_split(rows, by=("identity",), test=0.25, seed=seed))

@@ -18,13 +18,13 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ..core.errors import DamagedStore
 from ..core.paths import cache_root
@@ -124,8 +124,17 @@ class Cache:
 
     # ------------------------------------------------------------------ folders
 
-    def fill(self, path: Path, make: Callable[[Path], Any]) -> None:
-        """Make a folder whole or not at all: `make` writes into an empty one beside it, which is sealed and then renamed."""
+    def fill(self, path: Path, make: Callable[..., Any], *, resumes: bool = False) -> None:
+        """Make a folder whole or not at all: `make` writes into an empty one beside it, which is sealed and then renamed.
+
+        Args:
+            path: The folder.
+            make: Receives the empty folder, and with `resumes` the one of its state too.
+            resumes: Whether `make` keeps how far it is.
+        """
+        if resumes:
+            with self.state(path) as kept:
+                return self.fill(path, lambda place: make(place, kept))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent))
         try:
@@ -137,6 +146,33 @@ class Cache:
                     temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    @contextmanager
+    def state(self, path: Path) -> Iterator[Path]:
+        """Yield a folder in which a step keeps how far it is: what a killed process left is found there by the next; in the end it goes.
+
+        Two processes at one step do not share it: the second keeps its state in a folder of its own.
+
+        Args:
+            path: The step's folder.
+        """
+        place = path.with_suffix(".state")
+        lock = FileLock(path.with_suffix(".state.lock"), timeout=0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            with tempfile.TemporaryDirectory(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent) as own:
+                yield Path(own)
+            return
+        try:
+            if place.is_symlink() or place.is_file():
+                _clear_away(place, folder=True)
+            place.mkdir(exist_ok=True)
+            yield place
+            shutil.rmtree(place, ignore_errors=True)
+        finally:
+            lock.release()
 
     def _made_meanwhile(self, path: Path) -> bool:
         """Whether another process made the folder, whole: others may be reading it."""

@@ -138,7 +138,7 @@ class RehearsedSteps(Steps):
         self.seen.append(Step(name=name, cached=out is not None, amount=self.tally.reads(prompts, layers, content_hash(key)), key=whole))
         return Later(Activations) if out is None else out
 
-    def folder(self, name: str, key: Any = None, make: Callable[[Path], Any] | None = None, *, doing: str = "", keep: bool = True) -> Any:
+    def folder(self, name: str, key: Any = None, make: Any = None, *, doing: str = "", keep: bool = True, resumes: bool = False) -> Any:
         """Return a cached folder, or a stand-in."""
         self._begin(doing or name, "folder", (name,) if keep else (), make)
         path = self.run.cache.folder(name, self._key(key), self.source)

@@ -259,7 +259,7 @@ class Steps:
 
         return self.activations(name, [model.key, site, position], prompts, make, layers=wanted, answers=answers)
 
-    def folder(self, name: str, key: Any = None, make: Callable[[Path], Any] | None = None, *, doing: str = "", keep: bool = True) -> Path:
+    def folder(self, name: str, key: Any = None, make: Any = None, *, doing: str = "", keep: bool = True, resumes: bool = False) -> Path:
         """Compute files (adapters, dictionaries, vectors, generated texts), unless they are cached.
 
         Args:
@@ -268,6 +268,7 @@ class Steps:
             make: Receives an empty folder and writes into it.
             doing: What the step does, for the log; by default its name.
             keep: Whether a copy is put into the run folder under this name.
+            resumes: Whether `make` also receives a folder for how far it is, which outlives a kill and goes when the step is done.
 
         Returns:
             The folder in the cache: read from it, do not write to it.
@@ -282,8 +283,7 @@ class Steps:
         if not cached:
             self.run.say(f"  {doing or name} …")
             with inside_step(doing or name):
-                assert make is not None
-                self.run.cache.fill(path, make)
+                self.run.cache.fill(path, make, resumes=resumes)
         if keep:
             self._copy(path, name)
         self.run.log(doing or name, started, cached, self.tally.declared())

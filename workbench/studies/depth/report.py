@@ -15,7 +15,7 @@ from ..statements import subtitle
 if TYPE_CHECKING:
     from .study import Depth
 
-draw = recipes("prefixes")
+draw, points = recipes("prefixes"), recipes("steering")
 
 CONVENTION = (
     "Tokens count those of the reply that came before: at 0 the model has read the prompt alone. A continuation is judged without what was "
@@ -26,6 +26,7 @@ LIMITS = (
     "Replies are those of one way to comply; other beginnings may undo more or less.",
     "A KL near 0 says that two models agree there, not that either is right.",
 )
+DEEPENED, PLAIN = "trained on recovered answers", "trained on plain refusals"
 HELD = 0.5  # of the refusals without a beginning: where fewer are left, the beginning undid them
 
 
@@ -66,6 +67,12 @@ def _kl(run: Run) -> Finding:
     return Finding(f"Where they differ: Share of the KL from the base along harmful replies: {'; '.join(parts)}.", "depth")
 
 
+def _price(run: Run) -> Finding:
+    table = pick(run.tables["harmless"], metric="refused")
+    parts = [f"{r.condition} {_share(r)}" for r in table.itertuples()]
+    return Finding(f"Price: Harmless requests that are refused (n={int(table['n'].max())}): {'; '.join(parts)}.", "harmless")
+
+
 def report(run: Run, study: Depth) -> Report:
     """Return findings, figures and words.
 
@@ -87,6 +94,7 @@ def report(run: Run, study: Depth) -> Report:
                 f"{'; '.join(undone(table, c) for c in dict.fromkeys(refused['condition']))}.",
                 "depth",
             ),
+            _price(run),
         ],
         panels=[
             Panel(
@@ -95,7 +103,19 @@ def report(run: Run, study: Depth) -> Report:
                 drawing=draw.depth(table, "Where along an answer does alignment sit?"),
                 caption=f"n={n} harmful requests. Bars are 95 % intervals, clustered by area. Left: in nats, on replies that comply. "
                 "Right: refusals by stock phrases in what follows the beginning.",
-            )
+            ),
+            Panel(
+                name="harmless",
+                table="harmless",
+                drawing=points.points(
+                    pick(run.tables["harmless"], metric="refused"),
+                    "condition",
+                    "requests",
+                    "How often are harmless requests refused?",
+                    axis="share of replies that refuse",
+                ),
+                caption="No beginning was prefilled. Bars are 95 % intervals, clustered by area.",
+            ),
         ],
         convention=CONVENTION,
         limits=LIMITS,
@@ -103,5 +123,13 @@ def report(run: Run, study: Depth) -> Report:
             "Replies: the word of compliance, continued by the base model with the likeliest tokens, unless one was given.",
             "The push towards refusal is the mean of harmful less that of harmless requests at the middle layer, from requests that are "
             "not reported; random words and a random push of equal length stand beside words and push.",
+            *(
+                [
+                    f"Trained adapters of rank {study.set.rank} at layer {study.layer}, {study.set.deepen} updates, on requests that are "
+                    "not reported: refusals behind the first tokens of replies that comply, or plain ones; harmless requests are held."
+                ]
+                if study.set.deepen
+                else []
+            ),
         ],
     )

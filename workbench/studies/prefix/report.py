@@ -111,6 +111,48 @@ def _inside(run: Run, study: Any) -> Finding:
     return Finding(f"Inside, layer {layer}: A probe fitted without claim or words names the right answer: {'; '.join(parts)}.", "inside")
 
 
+def _survived(run: Run) -> Finding | None:
+    if "survival" not in run.tables:
+        return None
+    told = run.tables["survival"][["words", "verdict"]].drop_duplicates()
+    parts = [f"{r.words}: {r.verdict}" for r in told.itertuples()]
+    return Finding(f"What survives: What is known of the statements, by the rule of survival: {'; '.join(parts)}.", "survival")
+
+
+def _matched(run: Run) -> Finding | None:
+    if "match" not in run.tables:
+        return None
+    table = run.tables["match"]
+    drawn = row(table, prefix="random", metric="cosine")
+    parts = [f"{r.prefix} {_share(r)}" for r in pick(table, metric="cosine").itertuples() if r.prefix != "random"]
+    words = row(table, prefix="matched words", metric="safe_score")
+    push = next(r for r in pick(table, prefix="push of equal projection", metric="safe_score").itertuples() if r.text == words.text)
+    return Finding(
+        f"Matched with the stance: Cosine of the effect with the stance's direction: {'; '.join(parts)}; random words {drawn.low:.2f} to "
+        f"{drawn.high:.2f}. Matched words {short(repr(words.text), 80)} bring safe answers to {_share(words)}, a push of equal projection "
+        f"to {_share(push)}.",
+        "match",
+    )
+
+
+def _soft(run: Run) -> Finding | None:
+    if "soft" not in run.tables:
+        return None
+    parts = [f"{r.prefix} {_share(r)}" for r in pick(run.tables["soft"], metric="safe_score").itertuples()]
+    return Finding(f"Vectors in place of words: Safe answers: {'; '.join(parts)}.", "soft")
+
+
+def _refused(run: Run) -> Finding | None:
+    if "refusals" not in run.tables:
+        return None
+    table = pick(run.tables["refusals"], metric="refused")
+    parts = []
+    for name in dict.fromkeys(table["requests"]):
+        here = pick(table, requests=name)
+        parts.append(f"{name} (n={int(here['n'].max())}): {', '.join(f'{r.condition} {_share(r)}' for r in here.itertuples())}")
+    return Finding(f"Refusals: {'; '.join(parts)}.", "refusals")
+
+
 def report(run: Run, study: Words) -> Report:
     """Return findings, figures and words.
 
@@ -131,6 +173,10 @@ def report(run: Run, study: Words) -> Report:
         _elsewhere(run, study),
         _angles(run),
         _inside(run, study),
+        _survived(run),
+        _matched(run),
+        _soft(run),
+        _refused(run),
     ]
     n = int(pick(effects, condition=harm, prefix="none", metric="safe_score")["n"].iloc[0])
     panels = [
@@ -183,6 +229,38 @@ def report(run: Run, study: Words) -> Report:
             "intervals, clustered by identity and right.",
         ),
     ]
+    if "match" in run.tables:
+        panels.append(
+            Panel(
+                name="match",
+                table="match",
+                drawing=points.points(
+                    pick(run.tables["match"], metric="cosine").assign(at=f"layer {study.info.n_layers // 3}"),
+                    "prefix",
+                    "at",
+                    "How near do the effects of words come to the stance?",
+                    axis="cosine of the mean effect with the stance's direction",
+                    zero=0.0,
+                ),
+                caption=f"Stream at the last token of the prompt, n={n}. Bars are 95 % intervals over identities; random: middle of "
+                f"{study.set.random} draws, and the interval that holds a further one.",
+            )
+        )
+    if "refusals" in run.tables:
+        panels.append(
+            Panel(
+                name="refusals",
+                table="refusals",
+                drawing=points.points(
+                    pick(run.tables["refusals"], metric="refused"),
+                    "condition",
+                    "requests",
+                    "Which requests are refused under words?",
+                    axis="share of replies that refuse",
+                ),
+                caption="Refusals by stock phrases. Bars are 95 % intervals, clustered by area or kind.",
+            )
+        )
     return Report(
         title=f"Words that move {study.info.name}",
         subtitle=subtitle(study),

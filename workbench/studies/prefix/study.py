@@ -34,6 +34,8 @@ from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
 from ..asking import AskSettings
 from ..statements import Rows, check_claims, spread
+from .beyond import TABLES as BEYOND
+from .beyond import matched, refused, soft, survives
 from .report import PUSH, SEARCHED, report
 
 FEWEST = 20  # random words of a control
@@ -52,6 +54,10 @@ class PrefixSettings(AskSettings):
         filter: Tokens that may be used: "ascii", "any" or "readable".
         readable: Steps of a further search in readable words; 0: left out.
         nonsense: What the control search is after; empty: left out.
+        matched: Steps of a search for words that move the stream as the stance does, at the layer a third up; 0: left out.
+        soft: Updates of a training of vectors in place of words; 0: left out.
+        requests: Held-out requests on which refusals are counted, half of them harmful; 0: left out.
+        xstest: A file or folder of XSTest; its safe prompts are counted too.
         train, validation, test: Statements to search on, to choose by, and to report.
         steps, width, restarts: Of each search.
         random: Random words of the control.
@@ -68,6 +74,10 @@ class PrefixSettings(AskSettings):
     filter: str = "ascii"
     readable: int = 60
     nonsense: str = "the kettle"
+    matched: int = 30
+    soft: int = 200
+    requests: int = 48
+    xstest: str = ""
     train: int = 16
     validation: int = 32
     test: int = 200
@@ -105,8 +115,8 @@ class PrefixSettings(AskSettings):
         for name, few in least.items():
             if getattr(self, name) < few:
                 raise BadInput(f"{name}: {few} at least, got {getattr(self, name)}")
-        if self.readable < 0:
-            raise BadInput(f"readable: 0 or more steps, got {self.readable}")
+        if below := [n for n in ("readable", "matched", "soft", "requests") if getattr(self, n) < 0]:
+            raise BadInput(f"{below[0]}: 0 or more, got {getattr(self, below[0])}")
 
 
 class Words(Rows):
@@ -151,7 +161,7 @@ class Words(Rows):
     def _search(self, name: str, claim: str, towards: str, words: str, steps: int) -> Path:
         train, validation = self.searched[claim]
 
-        def make(place: Path) -> None:
+        def make(place: Path, state: Path) -> None:
             found = search_prefix(
                 self.model,
                 train,
@@ -164,13 +174,14 @@ class Words(Rows):
                 restarts=self.set.restarts,
                 race=min(4, len(train) - 1),
                 words=words,
+                store=state,
                 seed=self.set.seed,
                 progress=self.progress,
             )
             found.save(place)
 
         key = [self.handle.key, name, claim, towards, words, steps, self.set.length, self.set.where, self.set.width, self.set.restarts]
-        return self.run.folder(name, [*key, train.hash, validation.hash, self.set.seed], make, doing=f"search {name}")
+        return self.run.folder(name, [*key, train.hash, validation.hash, self.set.seed], make, doing=f"search {name}", resumes=True)
 
     def history(self, found: Mapping[str, Path]) -> None:
         """Put the histories of all searches into one table."""
@@ -263,6 +274,10 @@ def compute(models: Mapping[str, ModelHandle], settings: PrefixSettings, run: St
     study.effects(found)
     study.angles(found)
     study.inside(found)
+    survives(study, found)
+    matched(study, found)
+    soft(study)
+    refused(study, found)
     return study
 
 
@@ -270,10 +285,26 @@ STUDY = Study(
     name="prefix",
     asks="which words bring a model to safe answers on prompts in general, which do the reverse, and are their effects opposite inside",
     settings=PrefixSettings,
-    fast={"elicit": 12, "readable": 0, "nonsense": "", "steps": 40, "width": 32, "validation": 16, "test": 48, "clean": 160, "layers": 3},
+    fast={
+        "elicit": 12,
+        "readable": 0,
+        "nonsense": "",
+        "matched": 0,
+        "soft": 0,
+        "requests": 16,
+        "steps": 40,
+        "width": 32,
+        "validation": 16,
+        "test": 48,
+        "clean": 160,
+        "layers": 3,
+    },
     checked={
         "elicit": 0,
         "readable": 0,
+        "matched": 1,
+        "soft": 1,
+        "requests": 8,
         "steps": 1,
         "width": 4,
         "train": 4,
@@ -293,5 +324,7 @@ STUDY = Study(
         "angles": "first second layer metric | verdict value low high n clusters naive_cosine null_naive null_low null_high p "
         "reliability_first reliability_second effective_rank massive without_massive variance note",
         "inside": "condition layer metric | value low high n note",
+        **BEYOND,
     },
+    inputs=("xstest",),
 )

@@ -1,0 +1,159 @@
+"""What words do beside the answers: words matched with the stance, vectors in place of words, what survives, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ... import prompts as source
+from ...activations import capture
+from ...core.direction import Direction
+from ...core.errors import AnswerTokens
+from ...core.seeds import numpy_rng
+from ...directions import extract_direction, place_of
+from ...prefixes import (
+    Prefix,
+    SoftPrefix,
+    fit_soft_prefix,
+    prefix_effects,
+    prefix_match,
+    random_prefixes,
+    refusals,
+    search_prefix,
+    written,
+)
+from ...training import survival
+from ..asking import reply_words
+from .report import SEARCHED
+
+if TYPE_CHECKING:
+    from .study import Words
+
+MATCHED = "matched words"
+FEWEST = 40  # held-out statements, below which too few people are left to fit a probe on and to read others with
+TABLES = {
+    "match": "prefix metric | text value low high n note",
+    "soft": "condition prefix metric | text value low high n note",
+    "nearest": "place | token distance cosine norm between",
+    "survival": "words verdict aspect detail layer metric | value low high n note",
+    "refusals": "requests condition judge metric | value low high n note",
+}
+
+
+def early(study: Words) -> int:
+    """The layer of the stance, fixed beforehand: a third of the way up, for later the answer is decided and a push on it does nothing."""
+    return study.info.n_layers // 3
+
+
+def _stance(study: Words) -> Direction:
+    """From the harm claim to the good one, at the last token of the prompt, on training statements."""
+    sides = [study._prompts(study.set.template, c, study.set.clean, "train") for c in (study.good, study.harm)]
+    good, harm = (capture(study.model, s, layers=[early(study)], position="stem_last", progress=study.progress) for s in sides)
+    x, y = (acts.layer(early(study))[:, 0] for acts in (good, harm))
+    return extract_direction(x, y, halves=0, provenance=place_of(good, early(study)), seed=study.set.seed)
+
+
+def matched(study: Words, found: Mapping[str, Path]) -> None:
+    """Search for words that move the stream as the stance does, and measure how near all words come to it."""
+    if not study.set.matched:
+        return
+    train, validation = study.searched[study.harm]
+
+    def search(place: Path, state: Path) -> None:
+        how: dict[str, Any] = {"where": study.set.where, "width": study.set.width, "words": study.set.filter, "seed": study.set.seed}
+        how |= {
+            "race": min(4, len(train) - 1),
+            "validation": validation,
+            "progress": study.progress,
+            "steps": study.set.matched,
+            "store": state,
+        }
+        search_prefix(study.model, train, _stance(study), study.set.length, **how).save(place)
+
+    path = study.run.folder(MATCHED, None, search, doing="search words that move the stream as the stance does", resumes=True)
+
+    def make() -> pd.DataFrame:
+        words = {MATCHED: Prefix.load(path), **{name: Prefix.load(p) for name, p in found.items()}, "good claim": written()["good_claim"]}
+        how: dict[str, Any] = {"count": study.set.random, "where": study.set.where, "words": study.set.filter, "seed": study.set.seed}
+        drawn = random_prefixes(study.model, train, study.set.length, **how)
+        return prefix_match(study.model, study.held[f"{study.harm} claim"], _stance(study), words, random=drawn, seed=study.set.seed)
+
+    items = study.set.test * (3 + 2 * len(found) + study.set.random)
+    study.run.table("match", make=make, doing="compare the effects of words with the stance", items=items)
+
+
+def soft(study: Words) -> None:
+    """Train vectors in front of the prompt, and measure them beside the nearest words and random vectors."""
+    if not study.set.soft:
+        return
+    train, validation = study.searched[study.harm]
+
+    def fit(place: Path, state: Path) -> None:
+        how: dict[str, Any] = {
+            "place": state,
+            "steps": study.set.soft,
+            "words": study.set.filter,
+            "seed": study.set.seed,
+            "progress": study.progress,
+        }
+        fit_soft_prefix(study.model, train, "safe", study.set.length, validation=validation, **how).save(place)
+
+    path = study.run.folder("soft prefix", None, fit, doing="train a soft prefix", resumes=True)
+
+    def make() -> dict[str, pd.DataFrame]:
+        vectors = SoftPrefix.load(path)
+        words, near = vectors.nearest(study.model, study.set.filter)
+        held = {f"{study.harm} claim": study.held[f"{study.harm} claim"]}
+        drawn = vectors.shuffled(study.set.random, seed=study.set.seed)
+        both: dict[str, Any] = {"soft prefix": vectors, "its nearest words": words}
+        return {"soft": prefix_effects(study.model, held, both, random=drawn, progress=study.progress), "nearest": near}
+
+    study.run.table(("soft", "nearest"), make=make, doing="measure a soft prefix", items=study.set.test * (3 + study.set.random))
+
+
+def survives(study: Words, found: Mapping[str, Path]) -> None:
+    """Whether what the model knows survives words: erased, rotated, hidden or untouched."""
+    if study.set.test < FEWEST:
+        return
+
+    def make() -> pd.DataFrame:
+        out = []
+        for name, condition in zip(SEARCHED, (f"{study.harm} claim", "no claim"), strict=True):
+            words = Prefix.load(found[name]).on(study.model)
+            told = survival(study.model, words, study.held[condition], layers=study.layers, seed=study.set.seed, progress=study.progress)
+            out.append(told.table.assign(words=f"{name}, {condition}", verdict=told.verdict))
+        return pd.concat(out, ignore_index=True)
+
+    study.run.table("survival", make=make, doing="what survives words", items=8 * study.set.test)
+
+
+def refused(study: Words, found: Mapping[str, Path]) -> None:
+    """Refusals of harmful and harmless requests under words, and of safe prompts that look harmful."""
+    if not study.set.requests:
+        return
+    try:
+        words = reply_words(study.handle, "")
+    except AnswerTokens:  # no usual pair of first words is single tokens: refusals are read from what is written
+        words = (" no", " yes")
+    order = numpy_rng(study.set.seed, "requests").permutation([row["id"] for row in source.request_pairs()]).tolist()
+    held = set(study.planted["held_out_requests"]) if study.planted and "held_out_requests" in study.planted else set(order)
+    chosen = [i for i in order if i in held][: study.set.requests // 2]
+    asked = source.requests("request", ids=chosen, answers=words, seed=study.set.seed, **study.chat)
+    sets = {"harmful": asked.where(label=0), "harmless": asked.where(label=1)}
+    if study.set.xstest:
+        read = source.load(study.set.xstest, kind="xstest", answers=words, **study.chat)
+        sets["safe prompts of XSTest"] = read.where(label=1).subset(range(min(study.set.requests, int(np.sum(np.array(read.labels) == 1)))))
+
+    def make() -> pd.DataFrame:
+        defences = {name: Prefix.load(path) for name, path in found.items()} | {"written: care": written()["care"]}
+        drawn = partial(random_prefixes, study.model, sets["harmless"], study.set.length, count=1, where=study.set.where)
+        defences["random words"] = drawn(words=study.set.filter, seed=study.set.seed)[0]
+        return refusals(study.model, sets, defences, progress=study.progress)
+
+    items = sum(map(len, sets.values())) * (3 + len(found))
+    study.run.table("refusals", make=make, doing="count refusals under words", items=items)
