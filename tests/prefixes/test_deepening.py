@@ -90,5 +90,3 @@ class TestRefused:
     def test_harmful_and_harmless_are_needed(self, organism, sides):
         with pytest.raises(EmptyPromptSet, match="harmless ones to keep"):
             deepen(organism, sides[1], REPLY)
-
-

@@ -57,7 +57,9 @@ def test_replies_that_no_judge_can_tell_are_left_out(organism, asked):
         def judge(self, prompts, answers):
             return pd.DataFrame({"verdict": [True if k % 2 else None for k in range(len(answers))]})
 
-    table = refusals(organism, {"harmful": asked["harmful"]}, {"w": UNDOES}, judges={"s": Silent(), "h": Half()}, new_tokens=2, progress=False)
+    table = refusals(
+        organism, {"harmful": asked["harmful"]}, {"w": UNDOES}, judges={"s": Silent(), "h": Half()}, new_tokens=2, progress=False
+    )
     silent = table[table["judge"] == "s"]
     assert silent["value"].isna().all()
     assert set(silent["note"]) == {"no reply could be judged"}

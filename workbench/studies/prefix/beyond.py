@@ -46,7 +46,7 @@ TABLES = {
 
 
 def early(study: Words) -> int:
-    """The layer of the stance, fixed beforehand: a third of the way up, for later the answer is decided and a push on it does nothing."""
+    """The layer of the stance, a third of the way up: later the answer is decided. It was chosen after two thirds had been seen to fail."""
     return study.info.n_layers // 3
 
 
