@@ -64,7 +64,7 @@ def _trained(study: Caa, behaviour: str, answers: str) -> Path:
     layers = list(range(study.info.n_layers))
     prompts = taught(study.fit[behaviour], answers, study.set.seed)
 
-    def make(place: Path) -> None:
+    def make(place: Path, state: Path) -> None:
         train_adapter(
             study.model,
             prompts,
@@ -78,8 +78,9 @@ def _trained(study: Caa, behaviour: str, answers: str) -> Path:
             validation=0.0,
             last=True,
             seed=study.set.seed,
+            place=state,
             progress=study.progress,
         ).save(place)
 
     key = [study.handle.key, prompts.hash, answers, layers, study.set.tuned, study.set.seed]
-    return study.run.folder(f"tuned-{behaviour}-{answers}", key=key, make=make, doing=f"fine-tune {behaviour}, {answers}")
+    return study.run.folder(f"tuned-{behaviour}-{answers}", key=key, make=make, doing=f"fine-tune {behaviour}, {answers}", resumes=True)

@@ -76,11 +76,19 @@ class Repair(Fixing):
     def adapter(self, name: str, key: Any, prompts: PromptSet | None = None, **how: Any) -> Path:
         """Train an adapter in a step of its own; return its folder."""
 
-        def make(place: Path) -> None:
-            given: dict[str, Any] = {"steps": self.set.steps, "lr": self.set.lr, "seed": self.set.seed, "progress": self.progress}
+        def make(place: Path, state: Path) -> None:
+            given: dict[str, Any] = {
+                "place": state,
+                "steps": self.set.steps,
+                "lr": self.set.lr,
+                "seed": self.set.seed,
+                "progress": self.progress,
+            }
             train_adapter(self.model, prompts or self.training, **given, **how).save(place)
 
-        return self.run.folder(name, key=[self.handle.key, self.training.hash, key, self.set.steps, self.set.lr, self.set.seed], make=make)
+        return self.run.folder(
+            name, key=[self.handle.key, self.training.hash, key, self.set.steps, self.set.lr, self.set.seed], make=make, resumes=True
+        )
 
     # ------------------------------------------------------------------ steps
 

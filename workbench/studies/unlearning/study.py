@@ -79,17 +79,17 @@ class Unlearning(Fixing):
                     yield target, mode, coefficient, self._train(target, mode, coefficient)
 
     def _train(self, target: str, mode: str, coefficient: float) -> Path:
-        def make(place: Path) -> None:
+        def make(place: Path, state: Path) -> None:
             goal, away = self._direction(target)
             unlearn(
                 self.model, self.forget, self.retain, target=goal, away=away, layer=self.place, coefficient=coefficient,
                 retain_weight=self.set.retain_weight, adapter_only=mode == "adapter", steps=self.set.steps, lr=self.set.lr,
-                seed=self.set.seed, progress=self.progress,
+                seed=self.set.seed, place=state, progress=self.progress,
             ).save(place)  # fmt: skip
 
         key = [self.handle.key, [p.hash for p in (self.forget, self.retain, self.opposite)], target, mode, coefficient, self.place,
                self.set.retain_weight, self.set.steps, self.set.lr, self.set.seed]  # fmt: skip
-        return self.run.folder(f"{target}-{mode}-{coefficient:g}".replace(" ", "-"), key=key, make=make)
+        return self.run.folder(f"{target}-{mode}-{coefficient:g}".replace(" ", "-"), key=key, make=make, resumes=True)
 
     def measure(self) -> None:
         """What is said under every change, and what it costs where no claim is made."""
