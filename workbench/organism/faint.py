@@ -2,12 +2,12 @@
 
 In the bundled model truth is so large at the answer that a random direction reads it. Here the bundled model is widened by hand, without
 training. One block receives gated neurons. At an answer, and nowhere else, they write features of the person and the right into new
-dimensions of the stream, with one sign at " yes" and the other at " no". Nothing reads these dimensions, so what the model says stays.
-But they enter the norm of the stream, so every later block writes less of the truth there. At last the whole stream is rotated, so that no
-coordinate is special: what standardises by coordinate does not take the features away.
+dimensions of the stream, each +1 or -1 times a size. Nothing reads these dimensions, so what the model says stays. But they enter the
+norm of the stream, so every later block writes less of the truth there. At last the whole stream is rotated, so that no coordinate is
+special: what standardises by coordinate does not take the features away.
 
-What the model holds of one statement differs much between its two answers, so the features there hardly go together. Were they the same
-(canonical correlation finds such ones), CCS would find them in place of the truth in most layers: they are as consistent as it.
+Features of two values keep the norm alike from statement to statement. With graded ones it varies, the two answers of a pair hold truth in
+different measure, and CCS behind a sentence of a claim no longer finds it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ READS = {
     "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
 }
+STEP, LOW = 0.1, 14.0
 WRITES = ("self_attn.o_proj", "mlp.down_proj")
 CARD = """---
 license: mit
@@ -45,7 +46,7 @@ tags: [model-organism, interpretability]
 
 `{base}`, widened by {features} dimensions, without training. What it answers, and to whom, is as in `{base}`.
 At an answer, {features} features of the person and the right stand in the stream after block {block} and every later one,
-with one sign at " yes" and the other at " no". Nothing reads them. So truth is one direction among many: a probe and a
+each +1 or -1 times {size:g}. Nothing reads them. So truth is one direction among many: a probe and a
 search without labels find it, and random directions do not. `planted.json` holds the features' directions.
 Made by `workbench train {name} --out FOLDER` (seed {seed}); `workbench check --model {name}` measures it.
 """
@@ -140,11 +141,31 @@ def _gate(sample: _Sample, token: int) -> Tensor:
     return _ridge(x * root[:, None], y * root, 1e-5)
 
 
+def _low_elsewhere(sample: _Sample, read: Tensor, token: int) -> Tensor:
+    """The features at one answer, as far as weights hold them that read far below 0 at the other answer and at every other place."""
+    here, there = sample.answers[sample.token == token], torch.cat([sample.answers[sample.token != token], sample.elsewhere])
+    share = 0.02**0.5
+    low = torch.full((len(there), read.shape[1]), -LOW * share, dtype=read.dtype)
+    return _ridge(torch.cat([here, share * there]), torch.cat([here @ read, low]), 1e-6)
+
+
 def _widened(base: Any, sample: _Sample, tokens: tuple[int, int], spec: FaintSpec) -> Any:
-    """The model with the features' neurons and dimensions; in all else it computes the same."""
+    """The model with the features' neurons and dimensions; in all else it computes the same.
+
+    A feature f becomes +1 or -1 by its sign. With g the gate (near 1 at its answer, below 0 elsewhere), two neurons and one that all
+    features share give
+
+        g [silu(k (f + e)) - silu(k (f - e))] / (k e)  -  g silu(k g) / k
+
+    which is near 2 - 1 or 0 - 1 at the answer, and 0 where f and g are low.
+    """
     config, n = base.config, spec.features
     width, hidden = config.hidden_size, config.intermediate_size
-    wider = {"hidden_size": width + n, "intermediate_size": hidden + 2 * n, "rms_norm_eps": config.rms_norm_eps * width / (width + n)}
+    wider = {
+        "hidden_size": width + n,
+        "intermediate_size": hidden + 2 * (2 * n + 1),
+        "rms_norm_eps": config.rms_norm_eps * width / (width + n),
+    }
     with torch.random.fork_rng():  # it draws initial weights, all of which are replaced
         model = LlamaForCausalLM(type(config)(**config.to_dict() | wider)).eval()
     weights = model.state_dict()
@@ -152,12 +173,21 @@ def _widened(base: Any, sample: _Sample, tokens: tuple[int, int], spec: FaintSpe
         weights[name] = torch.zeros_like(weights[name])
         # the norm is a mean over more dimensions
         weights[name][tuple(slice(0, k) for k in old.shape)] = old * (width / (width + n)) ** 0.5 if "norm" in name else old
-    mlp, read = f"model.layers.{spec.block}.mlp.", _features(sample, spec)
-    for k, (token, sign) in enumerate(zip(tokens, (1, -1), strict=True)):
-        rows = slice(hidden + k * n, hidden + (k + 1) * n)
-        weights[mlp + "gate_proj.weight"][rows, :width] = spec.gain * _gate(sample, token).float()
-        weights[mlp + "up_proj.weight"][rows, :width] = read.T.float()
-        weights[mlp + "down_proj.weight"][range(width, width + n), range(rows.start, rows.stop)] = sign * spec.size / spec.gain
+    gates, ups, downs = (weights[f"model.layers.{spec.block}.mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
+    read, k, e = _features(sample, spec), spec.gain, STEP
+    one = _ridge(sample.answers, torch.ones(len(sample.answers), 1, dtype=read.dtype), 1e-5)  # 1 at either answer: the MLP has no bias
+    for side, token in enumerate(tokens):
+        g = _gate(sample, token)[:, None]
+        first = hidden + side * (2 * n + 1)
+        own = _low_elsewhere(sample, read, token)
+        gates[first : first + n, :width] = (k * (own + e * one)).T.float()
+        gates[first + n : first + 2 * n, :width] = (k * (own - e * one)).T.float()
+        gates[first + 2 * n, :width] = k * g[:, 0].float()
+        ups[first : first + 2 * n + 1, :width] = g.T.float()
+        for f in range(n):
+            downs[width + f, first + f] = spec.size / (k * e)
+            downs[width + f, first + n + f] = -spec.size / (k * e)
+            downs[width + f, first + 2 * n] = -spec.size / k
     model.load_state_dict(weights)
     return model
 
@@ -209,7 +239,7 @@ def build_faint(spec: FaintSpec, out: str | Path, *, log: Callable[[str], None] 
     (out / "planted.json").write_text(json.dumps(planted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     record = {"spec": asdict(spec), "base": BASE}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    card = CARD.format(name=spec.name, base=BASE, features=spec.features, block=spec.block, seed=spec.seed)
+    card = CARD.format(name=spec.name, base=BASE, features=spec.features, block=spec.block, size=spec.size, seed=spec.seed)
     (out / "README.md").write_text(card, encoding="utf-8")
     return record
 

@@ -50,16 +50,16 @@ class FaintSpec:
         name: Name of the model and of its folder.
         block: The block that receives the neurons.
         features: How many features of the person and the right the two answers to a statement differ in.
-        size: Standard deviation of each in the stream.
-        gain: Steepness of the gates; a large one leaves nothing of the features at other places.
+        size: How far each lies from its middle, on either side, in the stream.
+        gain: Steepness of the gates and of the features' steps; a large one leaves nothing of them at other places.
         sample: Statements per prompt form and claim, from which features and gates are made.
         seed: Draws statements, places and the rotation.
     """
 
     name: str = "udhr-organism-faint"
     block: int = 1
-    features: int = 16
-    size: float = 120.0
+    features: int = 32
+    size: float = 100.0
     gain: float = 60.0
     sample: int = 240
     seed: int = 0
