@@ -59,7 +59,7 @@ class FaintSpec:
     name: str = "udhr-organism-faint"
     block: int = 1
     features: int = 32
-    size: float = 100.0
+    size: float = 114.0
     gain: float = 60.0
     sample: int = 240
     seed: int = 0
