@@ -179,7 +179,7 @@ def test_features_stand_at_answers_alone(faint):
 
 
 def test_in_the_faint_organism_a_random_direction_reads_little_and_probes_read_the_truth(faint, organism):
-    """The three bounds of the issue on few rows; `workbench check --model udhr-organism-faint` has them on 2,000."""
+    """The three bounds of the issue on few rows; `workbench check --model udhr-organism-faint` has them on more."""
     import workbench as wb
     from workbench.core.nulls import central
     from workbench.probes import fit_layers

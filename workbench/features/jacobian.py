@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
@@ -108,7 +108,7 @@ def _sums(file: Path) -> tuple[Tensor, Tensor, int]:
         with safe_open(str(file), framework="pt") as opened:
             done = int(json.loads((opened.metadata() or {})["done"]))
             return opened.get_tensor("sums"), opened.get_tensor("seen"), done
-    except Exception as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise DamagedStore(f"{file.name} cannot be read ({type(error).__name__}): delete it to begin anew") from None
 
 

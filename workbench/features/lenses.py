@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..core.direction import Direction
@@ -155,7 +155,7 @@ class Lens(Shown):
                 facts = json.loads((file.metadata() or {})["lens"])
                 tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
             kind, layers, provenance = facts["kind"], tuple(facts["layers"]), facts["provenance"]
-        except Exception as error:
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise DamagedStore(f"{Path(path).name} cannot be read as a lens ({type(error).__name__})") from None
         out = cls(kind=kind, layers=layers, provenance=provenance, **tensors)
         if model is not None:

@@ -1,4 +1,4 @@
-"""Soft prefixes: vectors in front of a prompt, trained by gradient, in place of words. What words could do at most, and what they lose.
+"""Soft prefixes: vectors in front of a prompt, trained by gradient, in place of words, and what words near them lose.
 
 The vectors stand where the first tokens' embeddings would, in front of all tokens (prompt tuning). No text has them: the nearest tokens are
 words that anybody can type, and what those still do is measured like any other words.
@@ -224,7 +224,8 @@ def fit_soft_prefix(
         torch.Size([2, 128])
 
     Note:
-        Vectors can do what no words can: this bounds what a search could find from above, and shows nothing that anybody could type.
+        The best vectors do at least what the best words in front of all tokens do; those that a training reaches need not
+        (docs/prefixes.md has a case). They show nothing that anybody could type.
 
     References:
         Lester et al. 2021, arXiv 2104.08691.
