@@ -315,7 +315,7 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
 # where a case shows only so many of the names
 SHOWN = {
     "geometry.plane 0": 2, "geometry.cross 1": 3, "geometry.spaces 0": 1, "steering.doses 2": 3, "patching.heads 0": 1, "udhr.by_tokens 0": 0,
-    "geometry.points 0": 0, "superposition.gram 0": 1, "features.explained 0": 3, "features.quality 1": 3, "features.probed 0": 3, "superposition.phase 0": 2, "superposition.recovery 2": 3,
+    "claims.answer_and_truth 0": 2, "geometry.points 0": 0, "superposition.gram 0": 1, "features.explained 0": 3, "features.quality 1": 3, "features.probed 0": 3, "superposition.phase 0": 2, "superposition.recovery 2": 3,
 }  # fmt: skip
 
 

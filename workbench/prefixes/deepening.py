@@ -64,7 +64,7 @@ def recovered(
         >>> import workbench as wb
         >>> model = wb.load_model("bundled")
         >>> asked = wb.prompts.requests("request", n=2).where(label=0)
-        >>> wb.prefixes.recovered(model, asked, "Sure, here it is.", depths=(1,))[0].stem[-12:]
+        >>> wb.prefixes.recovered(model, asked, "Sure, here it is.", depths=(1,))[0].stem[-11:]
         'Reply: Sure'
     """
     if not len(depths) or min(depths) < 0:

@@ -59,7 +59,12 @@ def _stance(study: Words) -> Direction:
 
 
 def matched(study: Words, found: Mapping[str, Path]) -> None:
-    """Search for words that move the stream as the stance does, and measure how near all words come to it."""
+    """Search for words that move the stream as the stance does, and measure how near all words come to it.
+
+    Args:
+        study: The study, with its prompts.
+        found: By name, the folders of the words that were searched before.
+    """
     if not study.set.matched:
         return
     train, validation = study.searched[study.harm]
