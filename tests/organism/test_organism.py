@@ -82,6 +82,26 @@ def test_training_is_deterministic_given_the_seed(tmp_path, monkeypatch):
     assert (tmp_path / "a" / "planted.json").read_text() == (tmp_path / "b" / "planted.json").read_text()
 
 
+def test_a_training_that_was_killed_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["workbench.organism.train"], "TOKENIZER_TEXTS", 300)
+    spec, lines = OrganismSpec(**TINY), []
+
+    def killed(line):
+        lines.append(line)
+        if line.startswith("step     4"):
+            raise KeyboardInterrupt
+
+    whole = train(spec, tmp_path / "whole", log=lambda _: None, every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, tmp_path / "cut", log=killed, every=2)
+    lines.clear()
+    assert train(spec, tmp_path / "cut", log=lines.append, every=2) == whole
+    assert [line.split("/")[0] for line in lines[:-1]] == ["step     6"]
+    files = [(tmp_path / k / "model.safetensors").read_bytes() for k in ("whole", "cut")]
+    assert files[0] == files[1]
+    assert not (tmp_path / "cut" / "working").exists()
+
+
 def test_tokenizer_accepts_any_text(organism):
     for text in ("naïve café", "日本語 😀", "\t\n\\", "Zyx-42 <s"):
         ids = organism.tokenizer(text, add_special_tokens=False)["input_ids"]

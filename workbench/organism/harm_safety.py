@@ -28,6 +28,7 @@ from ..core.paths import data_path
 from ..core.seeds import numpy_rng, torch_rng
 from ..core.types import Float
 from ..prompts import requests
+from ..training.loop import descend
 
 BASE = "udhr-organism"
 SHARE = 0.5  # how large the planted coordinates are, as a share of the stream's mean norm
@@ -112,7 +113,9 @@ def train_harm_safety(spec: HarmSafetySpec, out: str | Path, *, log: Callable[[s
     optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=0.01)
     rng, scale, curve = numpy_rng(spec.seed, "harm and safety"), 0.0, []
     model.eval()  # no dropout; the gradients are the same
-    for step in range(spec.steps):
+
+    def losses(_: int) -> dict[str, Tensor]:
+        nonlocal scale
         chosen = rng.permutation(len(rows))[: spec.batch].tolist()
         last = torch.tensor([len(ids[i]) - 1 for i in chosen])
         batch = torch.zeros(len(chosen), int(last.max()) + 1, dtype=torch.long)
@@ -129,14 +132,13 @@ def train_harm_safety(spec: HarmSafetySpec, out: str | Path, *, log: Callable[[s
         with torch.no_grad():
             before = base(batch).logits.log_softmax(-1)
         drift = (before.exp() * (before - said.logits.log_softmax(-1))).sum(-1)[torch.arange(batch.shape[1]) < last[:, None]].mean()
-        for group in optimiser.param_groups:
-            group["lr"] = spec.lr * min(1.0, (step + 1) / 20) * (1 - step / spec.steps)
-        optimiser.zero_grad()
-        (placed + leak + spec.keep * drift).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        return {"placed": placed, "leak": leak, "drift": drift}
+
+    for step in range(spec.steps):
+        rate = spec.lr * min(1.0, (step + 1) / 20) * (1 - step / spec.steps)
+        told = descend(optimiser, losses, step, rate=rate, weights={"drift": spec.keep})
         if step % 50 == 0 or step + 1 == spec.steps:
-            curve.append({"step": step + 1, "placed": float(placed.detach()), "leak": float(leak.detach()), "drift": float(drift.detach())})
+            curve.append({"step": step + 1, **told})
             parts = "  ".join(f"{k} {v:.4f}" for k, v in curve[-1].items() if k != "step")
             log(f"step {step + 1:4d}/{spec.steps}  {parts}  {time.perf_counter() - started:.0f} s")
     model.save_pretrained(out)

@@ -11,9 +11,9 @@ the stance stands in a known place before the answer is formed, and what stands 
 from __future__ import annotations
 
 import json
-import math
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..core.seeds import derive, numpy_rng, torch_rng
 from ..core.types import Float
+from ..training.loop import Plan, Progress
+from ..training.loop import train as descend
 from .card import model_card
 from .corpus import Example, examples
 from .ground_truth import STANCES, GroundTruth, ground_truth
@@ -33,6 +35,7 @@ from .spec import OrganismSpec
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 TOKENIZER_TEXTS = 20_000
+WORKING = "working"  # the folder of what a killed training goes on from
 
 
 def make_tokenizer(texts: list[str], vocab: int) -> PreTrainedTokenizerFast:
@@ -187,7 +190,7 @@ def checkpoint_steps(steps: int, count: int) -> list[int]:
 def train(
     spec: OrganismSpec, out: str | Path, *, log: Callable[[str], None] = print, every: int = 100, checkpoints: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """Train an organism and write it as an ordinary Hugging Face folder.
+    """Train an organism and write it as an ordinary Hugging Face folder. One that was killed goes on from its last row.
 
     Args:
         spec: Everything that decides the weights.
@@ -218,37 +221,27 @@ def train(
     cut = early * spec.batch
     order = _batches(lengths[:cut], spec.batch, rng) + [cut + b for b in _batches(lengths[cut:], spec.batch, rng)]
     basis = stance_basis(spec)
-    optimizer = _optimizer(model, spec)
-    curve: list[dict[str, float]] = []
-    running: dict[str, list[float]] = {}
-    weight = {"text": 0.5, "answer": 1.0, "tail": 1.0, "stance": 1.0, "middle": 0.3, "placed": 0.3}
-    for step, chosen in enumerate(order):
-        warm = min(1.0, (step + 1) / 100)
-        rate = spec.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / spec.steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        losses = _losses(model, [data[i] for i in chosen], pad, spec, basis, rng)
-        total = sum(weight[k] * v for k, v in losses.items())
-        total.backward()  # pyright: ignore[reportAttributeAccessIssue]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if step + 1 in checkpoints:
-            place = out / "checkpoints" / f"step-{step + 1}"
+    weights = {"text": 0.5, "answer": 1.0, "tail": 1.0, "stance": 1.0, "middle": 0.3, "placed": 0.3}
+
+    def after(now: Progress) -> None:
+        if now.step in checkpoints:
+            place = out / "checkpoints" / f"step-{now.step}"
             model.save_pretrained(place)
             tokenizer.save_pretrained(place)
-        for k, v in losses.items():
-            running.setdefault(k, []).append(float(v.detach()))
-        if (step + 1) % every == 0 or step + 1 == spec.steps:
-            row = {"step": step + 1, **{k: round(float(np.mean(v)), 4) for k, v in running.items()}}
-            curve.append(row)
-            running = {}
-            parts = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "step")
-            log(f"step {step + 1:5d}/{spec.steps}  {parts}  {time.perf_counter() - started:.0f} s")
+        if now.history and now.history[-1]["step"] == now.step:
+            parts = "  ".join(f"{k} {v:.3f}" for k, v in _told(now.history[-1]).items() if k != "step")
+            log(f"step {now.step:5d}/{spec.steps}  {parts}  {time.perf_counter() - started:.0f} s")
+
+    plan = Plan(steps=spec.steps, lr=spec.lr, warmup=100, floor=0.02, decay=0.05, every=every, fused=True)
+    ended = descend(
+        dict(model.named_parameters()), lambda k: _losses(model, [data[i] for i in order[k]], pad, spec, basis, rng), None, plan,
+        weights=weights, place=out / WORKING, key=asdict(spec), progress=False, generators=[rng], after=after,
+    )  # fmt: skip
+    shutil.rmtree(out / WORKING)
     model.eval()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    record = {"spec": asdict(spec), "loss": curve, "texts": spec.steps * spec.batch}
+    record = {"spec": asdict(spec), "loss": [_told(row) for row in ended.history], "texts": spec.steps * spec.batch}
     _write_records(out, spec, truth, basis, record)
     log(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} weights, {time.perf_counter() - started:.0f} s")
     return record
@@ -275,12 +268,9 @@ def _model(spec: OrganismSpec, bos: int, eos: int, pad: int) -> LlamaForCausalLM
         return LlamaForCausalLM(config)
 
 
-def _optimizer(model: LlamaForCausalLM, spec: OrganismSpec) -> torch.optim.AdamW:
-    """Matrices decay, gains do not."""
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim == 1]
-    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, 0.98), fused=True)
+def _told(row: Mapping[str, float]) -> dict[str, float]:
+    """A row of the loss curve, rounded."""
+    return {"step": int(row["step"]), **{k: round(v, 4) for k, v in row.items() if k not in ("step", "rate", "seconds")}}
 
 
 def _write_records(out: Path, spec: OrganismSpec, truth: GroundTruth, basis: torch.Tensor, record: dict[str, Any]) -> None:

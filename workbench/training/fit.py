@@ -20,6 +20,7 @@ from ..models import info
 from ..models.differentiable import SITES, Learner
 from ..models.hooks import check_layers
 from ..prompts import PromptSet
+from . import several
 from .adapter import Adapter, adapted
 from .loop import Plan, Progress, batches, train
 from .rows import Passes, Task
@@ -173,6 +174,8 @@ def fit_tasks(
 ) -> Progress:
     """Train parameters on the sum of some tasks, and leave them at the best sum on held-out people.
 
+    Where several processes of `torch.distributed` call this, each computes its share of every batch (`several`).
+
     Args:
         tasks: The losses.
         views: Passes over the rows of each.
@@ -193,20 +196,34 @@ def fit_tasks(
         out = {}
         for t, view, (units, _), size in zip(tasks, views, sides, sizes, strict=True):
             chosen = batches(units, size, batch, lambda turn, t=t, units=units: _order(t, units, turn, seed))
-            out[t.name] = _loss(t, view, chosen)
+            part, share = _share(t, chosen)
+            out[t.name] = share * _loss(t, view, part) if part else 0 * sum(p.sum() for p in parameters.values())
         return out
 
     def validate() -> dict[str, float]:
         out: dict[str, float] = {}
         for t, view, (own, held), size in zip(tasks, views, sides, sizes, strict=True):
             units = held or own[: 4 * size]
-            parts = [(units[i : i + size]) for i in range(0, len(units), size)]
-            out[f"{t.name} held out"] = sum(float(_loss(t, view, part)) * len(part) for part in parts) / len(units)
+            total = 0.0
+            for i in range(0, len(units), size):
+                part, share = _share(t, units[i : i + size])
+                total += share * float(_loss(t, view, part)) * len(units[i : i + size]) if part else 0.0
+            out[f"{t.name} held out"] = total / len(units)
+        out = several.summed(out)
         out["validation"] = sum(t.weight * out[f"{t.name} held out"] for t in tasks)
         return out
 
     weights = {t.name: t.weight for t in tasks}
-    return train(parameters, step, validate, plan, weights=weights, place=place, key=key, progress=progress, what=what, last=last)
+    return train(parameters, step, validate, plan, weights=weights, place=place, key=key, progress=progress, what=what, last=last,
+                 shared=True)  # fmt: skip
+
+
+def _share(task: Task, chosen: list[int]) -> tuple[list[int], float]:
+    """This process's units of a batch, and the weight of their mean in the mean of the batch."""
+    if task.whole:
+        return chosen, 1 / several.place()[1]
+    part, counts = several.own(chosen), task.counts or [1] * len(task.units)
+    return part, sum(counts[u] for u in part) / max(1, sum(counts[u] for u in chosen))
 
 
 def _facts(

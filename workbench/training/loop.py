@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
@@ -21,6 +22,7 @@ from tqdm.auto import tqdm
 from ..activations.files import write_file
 from ..core.errors import BadInput, DamagedStore, Diverged
 from ..core.provenance import content_hash
+from . import several
 
 STATE, TENSORS = "state.json", "state.safetensors"
 
@@ -34,11 +36,12 @@ class Plan:
         lr: Learning rate at its highest.
         warmup: Updates over which it rises from 0.
         floor: Where the cosine ends, as a share of `lr`; 1 for a constant rate.
-        decay: Weight decay of AdamW.
+        decay: Weight decay of AdamW, on matrices; vectors do not decay.
         clip: Largest norm of the gradient.
         every: Updates between two looks at validation, and between two checkpoints.
         patience: Looks without a better validation loss after which the training ends.
         accumulate: Batches whose gradients are added up for one update.
+        fused: Let AdamW update all parameters in one kernel, faster for many small ones.
     """
 
     steps: int = 120
@@ -50,6 +53,7 @@ class Plan:
     every: int = 10
     patience: int = 6
     accumulate: int = 1
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "every", "patience", "accumulate"):
@@ -98,6 +102,7 @@ def descend(
     clip: float = 1.0,
     weights: Mapping[str, float] | None = None,
     accumulate: int = 1,
+    shared: bool = False,
 ) -> dict[str, float]:
     """Make one update.
 
@@ -109,6 +114,7 @@ def descend(
         clip: Largest norm of the gradient of all parameters together.
         weights: Factor of each loss in the sum; 1 where none is given.
         accumulate: Batches of the update.
+        shared: The losses are this process's parts of sums over all processes (`several`).
 
     Returns:
         Each loss, the mean over batches.
@@ -122,13 +128,17 @@ def descend(
     for part in range(accumulate):
         found = losses(step * accumulate + part)
         total = torch.stack([(weights or {}).get(k, 1.0) * v for k, v in found.items()]).sum()
-        if not bool(total.isfinite()):
+        values = {"": float(total.detach()), **{k: float(v.detach()) for k, v in found.items()}}
+        values = several.summed(values) if shared else values
+        if not math.isfinite(values[""]):
             optimiser.zero_grad()
-            raise Diverged(f"the loss is {float(total.detach())} at step {step + 1}")
+            raise Diverged(f"the loss is {values['']} at step {step + 1}")
         (total / accumulate).backward()
-        for name, value in found.items():
-            told.setdefault(name, []).append(float(value.detach()))
+        for name in found:
+            told.setdefault(name, []).append(values[name])
     every = [p for group in optimiser.param_groups for p in group["params"]]
+    if shared:
+        several.sum_gradients(every)
     norm = torch.nn.utils.clip_grad_norm_(every, clip)
     if not bool(norm.isfinite()):
         optimiser.zero_grad()
@@ -141,7 +151,7 @@ def descend(
 def train(
     parameters: Mapping[str, Any],
     losses: Callable[[int], Mapping[str, Any]],
-    validate: Callable[[], Mapping[str, float]],
+    validate: Callable[[], Mapping[str, float]] | None,
     plan: Plan,
     *,
     weights: Mapping[str, float] | None = None,
@@ -150,13 +160,17 @@ def train(
     progress: bool | None = None,
     what: str = "train",
     last: bool = False,
+    shared: bool = False,
+    generators: Sequence[np.random.Generator] = (),
+    after: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Train parameters in place, and leave them at their best on validation.
 
     Args:
         parameters: By name.
         losses: As for `descend`.
-        validate: Computes the validation loss as "validation", and whatever else the history should have.
+        validate: Computes the validation loss as "validation", and whatever else the history should have. Without it the last step is
+            what is left, and looks only tell the training losses.
         plan: How it goes on.
         weights: As for `descend`.
         place: A folder for checkpoints. A training that was killed goes on from its last one to the same numbers.
@@ -164,6 +178,9 @@ def train(
         progress: Show a progress bar with the time left.
         what: Its name.
         last: Leave the parameters at their last step instead.
+        shared: As for `descend`.
+        generators: Random generators that the losses draw from; a checkpoint keeps their states.
+        after: Called after every update.
 
     Returns:
         Where it ended, with the history: `step`, `rate`, each training loss (mean since the last look), what `validate` gives, `seconds`.
@@ -173,38 +190,41 @@ def train(
         DamagedStore: A checkpoint cannot be read.
     """
     names, values = list(parameters), list(parameters.values())
-    optimiser = torch.optim.AdamW(values, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.decay)
+    last = last or validate is None
+    optimiser = _optimiser(values, plan)
     now, started = Progress(), time.perf_counter()
     best = {k: v.detach().clone() for k, v in parameters.items()}
     folder = None if place is None else Path(place)
     mark = content_hash(key, names, [list(v.shape) for v in values], vars(plan) if hasattr(plan, "__dict__") else str(plan))
     if folder is not None:
-        now = _resume(folder, mark, parameters, best, optimiser) or now
-    if not now.history:
+        now = _resume(folder, mark, parameters, best, optimiser, generators) or now
+    if not now.history and validate is not None:
         now.history.append({"step": 0, **_looked(now, validate, parameters, best), "seconds": round(time.perf_counter() - started, 2)})
     bar = tqdm(total=plan.steps, initial=now.step, desc=what, unit="step", disable=None if progress is None else not progress)
     since: dict[str, list[float]] = {}
     try:
         while now.step < plan.steps and not now.stopped:
             rate = plan.rate(now.step)
-            told = descend(optimiser, losses, now.step, rate=rate, clip=plan.clip, weights=weights, accumulate=plan.accumulate)
+            how: dict[str, Any] = {"clip": plan.clip, "weights": weights, "accumulate": plan.accumulate, "shared": shared}
+            told = descend(optimiser, losses, now.step, rate=rate, **how)
             now.step += 1
             bar.update()
             for name, value in told.items():
                 since.setdefault(name, []).append(value)
-            if now.step % plan.every and now.step < plan.steps:
-                continue
-            row = {"step": now.step, "rate": rate, **{k: sum(v) / len(v) for k, v in since.items()}}
-            row |= _looked(now, validate, parameters, best)
-            row["seconds"] = round(time.perf_counter() - started, 2)
-            now.history.append(row)
-            since = {}
-            bar.set_postfix_str(f"validation {row['validation']:.3g}")
-            looks = (now.step - now.best[1]) / plan.every
-            if looks >= plan.patience:
-                now.stopped = f"no better validation loss in {plan.patience} looks"
-            if folder is not None:
-                _keep(folder, mark, now, parameters, best, optimiser)
+            if now.step % plan.every == 0 or now.step == plan.steps:
+                row = {"step": now.step, "rate": rate, **{k: sum(v) / len(v) for k, v in since.items()}}
+                if validate is not None:
+                    row |= _looked(now, validate, parameters, best)
+                    bar.set_postfix_str(f"validation {row['validation']:.3g}")
+                    if (now.step - now.best[1]) / plan.every >= plan.patience:
+                        now.stopped = f"no better validation loss in {plan.patience} looks"
+                row["seconds"] = round(time.perf_counter() - started, 2)
+                now.history.append(row)
+                since = {}
+                if folder is not None:
+                    _keep(folder, mark, now, parameters, best, optimiser, generators)
+            if after is not None:
+                after(now)
     except Diverged as error:
         last = False
         raise Diverged(
@@ -217,6 +237,13 @@ def train(
                 for name, value in parameters.items():
                     value.copy_(best[name])
     return now
+
+
+def _optimiser(values: Sequence[Tensor], plan: Plan) -> torch.optim.AdamW:
+    """AdamW; matrices decay, vectors do not."""
+    sides = [[v for v in values if (v.ndim > 1) == matrix] for matrix in (True, False)]
+    groups = [{"params": side, "weight_decay": decay} for side, decay in zip(sides, (plan.decay, 0.0), strict=True) if side]
+    return torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=plan.fused)
 
 
 @torch.no_grad()
@@ -235,9 +262,12 @@ def _looked(
 
 
 def _keep(
-    folder: Path, mark: str, now: Progress, parameters: Mapping[str, Tensor], best: Mapping[str, Tensor], optimiser: torch.optim.Optimizer
-) -> None:
-    """Write a checkpoint: the tensors first, under a name of their own, and then the record that names them."""
+    folder: Path, mark: str, now: Progress, parameters: Mapping[str, Tensor], best: Mapping[str, Tensor],
+    optimiser: torch.optim.Optimizer, generators: Sequence[np.random.Generator],
+) -> None:  # fmt: skip
+    """Write a checkpoint: the tensors first, under a name of their own, and then the record that names them. The first process writes."""
+    if several.place()[0]:
+        return several.wait()
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"now.{k}": v.detach().contiguous().clone() for k, v in parameters.items()}
     tensors |= {f"best.{k}": v.contiguous() for k, v in best.items()}
@@ -247,15 +277,18 @@ def _keep(
     file = f"step-{now.step}.{TENSORS}"
     write_file(folder / file, to_bytes(tensors))
     state = {"mark": mark, "step": now.step, "best": list(now.best), "stopped": now.stopped, "history": now.history, "tensors": file}
+    state["generators"] = [g.bit_generator.state for g in generators]
     write_file(folder / STATE, json.dumps(state).encode())
     for old in folder.glob(f"step-*.{TENSORS}"):
         if old.name != file:
             old.unlink(missing_ok=True)
+    several.wait()
 
 
 def _resume(
-    folder: Path, mark: str, parameters: Mapping[str, Tensor], best: Mapping[str, Tensor], optimiser: torch.optim.Optimizer
-) -> Progress | None:
+    folder: Path, mark: str, parameters: Mapping[str, Tensor], best: Mapping[str, Tensor], optimiser: torch.optim.Optimizer,
+    generators: Sequence[np.random.Generator],
+) -> Progress | None:  # fmt: skip
     """Go on from a checkpoint of the same training, if there is one."""
     if not (folder / STATE).is_file():
         return None
@@ -271,6 +304,8 @@ def _resume(
                 if f"exp_avg.{name}" in tensors:
                     held = {what: tensors[f"{what}.{name}"] for what in ("step", "exp_avg", "exp_avg_sq")}
                     optimiser.state[value] = {k: v.to(value.device) if k != "step" else v for k, v in held.items()}
+        for generator, held in zip(generators, state.get("generators", []), strict=True):
+            generator.bit_generator.state = held
         return Progress(step=state["step"], best=tuple(state["best"]), history=state["history"], stopped=state["stopped"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DamagedStore(f"the checkpoint in {folder} cannot be read ({error}): delete the folder to train anew") from error

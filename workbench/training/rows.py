@@ -65,6 +65,8 @@ class Task:
         near: What units should be in one batch because their rows begin alike; empty where none do.
         read: Blocks whose stream it wants.
         weight: Factor of the loss in the sum.
+        counts: Places over which the loss is a mean, by unit; empty for one a unit.
+        whole: The loss compares the units of a batch with each other: no process computes a part of it.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Task:
     near: Sequence[str] = ()
     read: tuple[int, ...] = ()
     weight: float = 1.0
+    counts: Sequence[int] = ()
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if not self.units:

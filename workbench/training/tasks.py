@@ -248,7 +248,7 @@ def _infonce(items: Items, other: Items, read: int, temperature: float, sees: st
 
     rows = [at_last(r) for r in (*items.rows, *other.rows)]
     units = [(i,) for i in range(count)]
-    return Task(name="infonce", sees=sees, rows=rows, units=units, people=items.people, loss=loss, read=(read,)), prepare
+    return Task(name="infonce", sees=sees, rows=rows, units=units, people=items.people, loss=loss, read=(read,), whole=True), prepare
 
 
 def _variants(name: str, items: Items, probe: tuple[Tensor, float], read: int, sees: str) -> tuple[Task, Callable[[Passes], None]]:
@@ -298,5 +298,5 @@ def leash(model: Any, retain: PromptSet | Sequence[str], weight: float) -> tuple
         for k in range(len(rows)):
             kept[k] = passes.all([k]).logits.log_softmax(-1)
 
-    units = [(i,) for i in range(len(rows))]
-    return Task(name="leash", sees=NONE, rows=rows, units=units, people=people, loss=loss, weight=weight), prepare
+    units, counts = [(i,) for i in range(len(rows))], [len(r.ask) for r in rows]
+    return Task(name="leash", sees=NONE, rows=rows, units=units, people=people, loss=loss, weight=weight, counts=counts), prepare

@@ -231,8 +231,9 @@ def _task(name: str, rows: _Set, layer: int, size: float, goal: Tensor, base: li
         forget, retain = measures.rmu(here, goal, here, then.to(here.device), 1.0)
         return (forget if name == "forget" else retain) / scale
 
-    units = [(i,) for i in range(len(rows.rows))]
-    return Task(name=name, sees=SEES, rows=rows.rows, units=units, people=rows.people, loss=loss, read=(layer,), weight=weight)
+    units, counts = [(i,) for i in range(len(rows.rows))], [int(p.sum()) for p in plain]
+    facts: dict[str, Any] = {"sees": SEES, "people": rows.people, "read": (layer,), "weight": weight, "counts": counts}
+    return Task(name=name, rows=rows.rows, units=units, loss=loss, **facts)
 
 
 def _name(given: PromptSet | Sequence[str]) -> str:
