@@ -2,6 +2,7 @@
 
 from .acting import Words, acting, under
 from .adapter import Adapter, Part, adapted
+from .carry import adapter_transfer, carry_adapter
 from .fit import train_adapter
 from .loop import Plan
 from .survival import Survival, survival
@@ -20,6 +21,8 @@ __all__ = [
     "Words",
     "acting",
     "adapted",
+    "adapter_transfer",
+    "carry_adapter",
     "direction_of",
     "survival",
     "survival_verdict",
