@@ -7,14 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from ... import prompts as source
 from ...activations import capture
 from ...core.direction import Direction
-from ...core.errors import AnswerTokens
-from ...core.seeds import numpy_rng
 from ...directions import extract_direction, place_of
 from ...prefixes import (
     Prefix,
@@ -28,7 +24,7 @@ from ...prefixes import (
     written,
 )
 from ...training import survival
-from ..asking import reply_words
+from ..requests import loaded, own_requests
 from .report import SEARCHED
 
 if TYPE_CHECKING:
@@ -141,18 +137,10 @@ def refused(study: Words, found: Mapping[str, Path]) -> None:
     """Refusals of harmful and harmless requests under words, and of safe prompts that look harmful."""
     if not study.set.requests:
         return
-    try:
-        words = reply_words(study.handle, "")
-    except AnswerTokens:  # no usual pair of first words is single tokens: refusals are read from what is written
-        words = (" no", " yes")
-    order = numpy_rng(study.set.seed, "requests").permutation([row["id"] for row in source.request_pairs()]).tolist()
-    held = set(study.planted["held_out_requests"]) if study.planted and "held_out_requests" in study.planted else set(order)
-    chosen = [i for i in order if i in held][: study.set.requests // 2]
-    asked = source.requests("request", ids=chosen, answers=words, seed=study.set.seed, **study.chat)
-    sets = {"harmful": asked.where(label=0), "harmless": asked.where(label=1)}
+    sets = own_requests(study, study.set.requests)
     if study.set.xstest:
-        read = source.load(study.set.xstest, kind="xstest", answers=words, **study.chat)
-        sets["safe prompts of XSTest"] = read.where(label=1).subset(range(min(study.set.requests, int(np.sum(np.array(read.labels) == 1)))))
+        found, _ = loaded(study, study.set.xstest, study.set.requests)
+        sets["safe prompts of XSTest"] = next(prompts for name, prompts in found.items() if name.endswith("harmless"))
 
     def make() -> pd.DataFrame:
         defences = {name: Prefix.load(path) for name, path in found.items()} | {"written: care": written()["care"]}

@@ -15,7 +15,7 @@ from ..statements import FIT, subtitle
 if TYPE_CHECKING:
     from .study import Repair
 
-draw = recipes("training")
+draw, points = recipes("training"), recipes("steering")
 
 CONVENTION = (
     "An answer is safe where it grants the right. Adapters act on the residual stream after one block, on every token but the first and "
@@ -103,11 +103,57 @@ def findings(run: Run, study: Repair) -> list[Finding]:
         if fix != "nothing" and not any(str(fix).endswith(f" {k}") and RANDOM in str(fix) for k in range(2, 9))
     ]
     out.append(Finding(f"Price: Where no claim is made, {'; '.join(costs)}.", "price"))
+    out += outside(run)
     words = [f"{r.fix}: {MEANS[str(r.verdict)]} ({r.verdict}: {r.why})" for r in run.tables["verdicts"].itertuples()]
     out.append(Finding(f"Inside: What becomes of truth under the {harm} claim. {'; '.join(words)}.", "verdicts"))
     out.append(_space(run))
     out.append(_foretold(run))
     return out
+
+
+def outside(run: Run) -> list[Finding]:
+    """Return what fixes do to requests and questions of others, each told by the interval of its difference from nothing done.
+
+    Args:
+        run: The run, with its tables.
+    """
+    out = []
+    for table, of, by, share, change, what, none in (
+        ("refusals", "requests", "condition", "refused", "more", "refused", "none"),
+        ("questions", "questions", "fix", "right", "gain", "answered rightly", "nothing"),
+    ):
+        if table not in run.tables:
+            continue
+        every, parts = run.tables[table], []
+        for name in dict.fromkeys(every[of]):
+            start = first(every, **{of: name, by: none, "metric": share})
+            moved: dict[str, list[str]] = {"more": [], "less": [], "not told from that": []}
+            for row in pick(every, **{of: name, "metric": change}).itertuples():
+                side = "more" if row.low > 0 else "less" if row.high < 0 else "not told from that"  # pyright: ignore[reportOperatorIssue, reportAttributeAccessIssue]
+                there = first(every, **{of: name, by: getattr(row, by), "metric": share})
+                moved[side].append(f"{getattr(row, by)} {said(there)}")
+            words = [f"{side} under {', '.join(fixes)}" for side, fixes in moved.items() if fixes]
+            parts.append(f"{name} (n={int(start.n)}): {what} {said(start)}; {'; '.join(words)}")
+        head = "Requests" if table == "refusals" else "Questions of others"
+        out.append(Finding(f"{head}: {'. '.join(parts)}.", table))
+    return out
+
+
+def _outside_panels(run: Run) -> list[Panel]:
+    shown = (
+        ("refusals", "condition", "requests", "refused", "Which requests are refused under each fix?", "share of replies that refuse"),
+        ("questions", "fix", "questions", "right", "Which questions of others are answered rightly?", "share of right answers"),
+    )
+    return [
+        Panel(
+            name=table,
+            table=table,
+            drawing=points.points(pick(run.tables[table], metric=metric), y, colour, title, axis=axis),
+            caption="95 % intervals. Nothing of the training was about these. The first row is the model as it is.",
+        )
+        for table, y, colour, metric, title, axis in shown
+        if table in run.tables
+    ]
 
 
 def _space(run: Run) -> Finding:
@@ -163,6 +209,7 @@ def report(run: Run, study: Repair) -> Report:
             caption="One adapter after each block, held-out statements; 95 % intervals. Chosen by the loss on held-out training people.",
         ),
     ]
+    panels += _outside_panels(run)
     panels += depth_panels(run.tables["survival"], run.tables["survival"]["fix"])
     return Report(
         title=f"Mending what a {study.harm} claim breaks in {study.info.name}",
@@ -177,5 +224,6 @@ def report(run: Run, study: Repair) -> Report:
             f"{study.set.steps} updates at most, stopped on held-out identities.",
             "Pushes are along good minus harm at the same block, at the first adapter's KL without a claim and at "
             f"{study.set.target:g} nats; random pushes at the latter.",
+            *(f"{count} prompts of {name} are too long for the model and are left out." for name, count in study.outside.long.items()),
         ],
     )

@@ -21,11 +21,17 @@ class RepairSettings(AskSettings):
         losses: What adapters are trained with, at the layer of the validation's choice.
         layers: Layers at most at which an adapter is trained with the first loss, evenly spread.
         ranks: Ranks, at the chosen layer.
+        joint: Blocks at which one adapter acts jointly, those of the lowest loss on validation; below 2 this is left out.
         steps: Updates of each training.
         lr: Learning rate.
         target: Nats of KL without a claim at which a push and the adapter are compared, where the adapter itself costs less.
         texts: Held-out statements as running text, for perplexity.
         draws: Random-label adapters of the control.
+        requests: Requests of the project's own on which refusals are counted, half of them harmful; 0 leaves this out.
+        xstest: A file or folder of requests of others, such as XSTest; their refusals are counted too.
+        mmlu: A file or folder of questions with two options, such as MMLU's; it is counted how many are answered rightly.
+        hh_rlhf: Another one, such as HH-RLHF: in which of two conversations is the assistant safer?
+        asked: Items at most of each of these.
         seed: Draws everything.
     """
 
@@ -35,16 +41,23 @@ class RepairSettings(AskSettings):
     losses: tuple[str, ...] = ("invariance", "ccs", "spin", "infonce", "dpo", "cross_entropy")
     layers: int = 6
     ranks: tuple[int, ...] = (1, 2, 8)
+    joint: int = 2
     steps: int = 120
     lr: float = 1e-2
     target: float = 0.05
     texts: int = 100
     draws: int = 3
+    requests: int = 32
+    xstest: str = ""
+    mmlu: str = ""
+    hh_rlhf: str = ""
+    asked: int = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("train", 32), ("test", 32), ("texts", 8), ("layers", 1), ("steps", 1), ("draws", 1)):
+        fewest = {"train": 32, "test": 32, "texts": 8, "layers": 1, "steps": 1, "draws": 1, "joint": 0, "requests": 0, "asked": 16}
+        for name, least in fewest.items():
             if getattr(self, name) < least:
                 raise BadInput(f"{name}: {least} at least, got {getattr(self, name)}")
         if len(self.claims) != 2:

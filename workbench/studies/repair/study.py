@@ -37,6 +37,8 @@ from ..answering import TABLES as SAID
 from ..asking import TABLES as ASKED
 from ..fixing import TRAINED, Fixing
 from ..statements import FIT, spread
+from .outside import TABLES as OUTSIDE
+from .outside import Outside
 from .report import report
 from .settings import RepairSettings
 from .words import GoodClaim
@@ -58,6 +60,8 @@ class Repair(Fixing):
         self.training = self.both_claims(settings.train, "train")
         self.plain = self._prompts("base_short", None, settings.train, "train")
         self.tests = dict(self._tests())
+        self.outside = Outside(self)
+        self.joint = ""
         self.places = spread(self.info.n_layers, settings.layers)
 
     # ------------------------------------------------------------------ prompts
@@ -111,12 +115,14 @@ class Repair(Fixing):
                 rows.append(about | {"metric": "kl", **mean(self.cost(adapter, asker), units_of(plain.to_frame())).row()})
             return pd.DataFrame(rows)
 
-        def chosen(table: pd.DataFrame) -> int:
-            """The layer with the lowest loss on people who were held out of the training: no label, no row that is reported."""
+        def chosen(table: pd.DataFrame) -> list[int]:
+            """The layers by their loss on people who were held out of the training: no label, no row that is reported."""
             held = pick(table, metric=LOSS)[["value", "layer"]].to_numpy()
-            return int(min(held.tolist())[1])
+            return [int(layer) for _, layer in sorted(held.tolist())]
 
-        self.place = self.run.choose("layers", None, make, chosen, self.places[len(self.places) // 3])
+        middle = self.places[len(self.places) // 3]
+        self.best = self.run.choose("layers", None, make, chosen, [middle, *(n for n in self.places if n != middle)])
+        self.place = self.best[0]
 
     def _reads(self, loss: str) -> dict[str, Any]:
         return {"read": self.info.n_layers - 1} if loss == "infonce" else {}
@@ -134,6 +140,13 @@ class Repair(Fixing):
         for more in self.set.ranks[1:]:
             self.folders[f"{first}, rank {more}"] = self.adapter(
                 f"{first}-rank-{more}-chosen", [first, more, n], loss=first, rank=more, layers=[n], **self._reads(first)
+            )
+        if 2 <= self.set.joint <= len(self.best):
+            several = sorted(self.best[: self.set.joint])
+            at = "+".join(map(str, several))
+            self.joint = f"{first}, rank {rank}, blocks {at} jointly"
+            self.folders[self.joint] = self.adapter(
+                f"{first}-rank-{rank}-jointly-{at}", [first, rank, several], loss=first, rank=rank, layers=several, **self._reads(first)
             )
         for k in range(self.set.draws):
             prompts = self._random_labels(k)
@@ -288,6 +301,7 @@ def compute(models: Mapping[str, ModelHandle], settings: RepairSettings, run: St
     study.layers()
     study.fixes()
     study.measure()
+    study.outside.measure()
     study.inside()
     return study
 
@@ -297,8 +311,8 @@ STUDY = Study(
     asks="does a low-rank adapter mend what a harm claim breaks, what does it change inside, and what would words or a push have done?",
     settings=RepairSettings,
     fast={"train": 64, "test": 64, "losses": ("invariance", "ccs", "cross_entropy"), "layers": 3, "ranks": (1,), "steps": 40, "draws": 1,
-          "texts": 24},
-    checked={"layers": 1, "losses": ("invariance",), "steps": 10, "train": 48, "test": 48},
+          "texts": 24, "requests": 12, "asked": 48},
+    checked={"layers": 1, "joint": 0, "requests": 8, "losses": ("invariance",), "steps": 10, "train": 48, "test": 48},
     compute=compute,
     report=report,
     main=Main(
@@ -310,9 +324,11 @@ STUDY = Study(
         "layers": "loss rank layer metric | labels value low high n",
         "behaviour": "fix form condition metric | labels value low high n",
         "price": "fix metric | value low high n note",
+        **OUTSIDE,
         "verdicts": "fix | verdict why",
         "survival": "fix aspect detail layer metric | value low high n note",
         "space": "place direction metric | value low high n note",
         "foretold": "method metric | value low high n note",
     },
+    inputs=("xstest", "mmlu", "hh_rlhf"),
 )  # fmt: skip
