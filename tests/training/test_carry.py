@@ -63,7 +63,10 @@ def test_labels_are_not_used_for_the_maps(mended, turned):
 
     model, adapter, fit, held = mended
     flipped = PromptSet(replace(p, label=1 - p.label) for p in fit)
-    one, two = (adapter_transfer(model, turned, adapter, f, {"harm": held["harm"].subset(range(16))}, draws=1, progress=False) for f in (fit, flipped))
+    one, two = (
+        adapter_transfer(model, turned, adapter, f, {"harm": held["harm"].subset(range(16))}, draws=1, progress=False)
+        for f in (fit, flipped)
+    )
     assert one.equals(two)
 
 

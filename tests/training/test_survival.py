@@ -129,7 +129,7 @@ def test_an_adapter_that_writes_along_a_direction_is_told_from_random_ones():
 
 
 def test_correlation_over_layers_says_when_it_cannot_be_told():
-    from workbench.studies.repair.study import correlation
+    from workbench.studies.repair.foretold import correlation
 
     layers = pd.DataFrame({"metric": "safe_score", "layer": range(6), "value": [0.1, 0.2, 0.4, 0.5, 0.8, 0.9]})
     probes = pd.DataFrame(

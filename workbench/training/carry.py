@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -57,6 +56,9 @@ def carry_adapter(adapter: Adapter, there: SpaceMap, back: SpaceMap, *, layer: i
         there: The map of the first model's stream to the second's; its weight is V.
         back: The map of the second model's stream to the first's; W and c.
         layer: The block of the second model after which it acts, at the adapter's site.
+
+    Returns:
+        One edit, on the tokens that the adapter changes.
 
     Raises:
         BadInput: The adapter changes weights, or acts at several places.
@@ -141,14 +143,12 @@ def adapter_transfer(
     rows: list[dict[str, Any]] = []
     for name, prompts in held.items():
         units, asker = units_of(prompts.to_frame()), Asker(second, prompts)
-        before = asker.base
-        start: np.ndarray | None = None
+        before, start = asker.base, answers(second, prompts, progress=False)["safe"].to_numpy()
         for way, edits in ways.items():
             about = {"map": way, "prompts": name}
             with acting(second, edits):
                 safe = answers(second, prompts, progress=False)["safe"].to_numpy()
                 now = before if edits is None else asker.ask()
-            start = safe if start is None else start
             rows.append(about | {"metric": "safe_score", **proportion(safe, units).row(), "note": ""})
             if edits is not None:
                 rows.append(about | {"metric": "gain", **paired_proportions(safe, start, units).row(), "note": "over nothing done"})

@@ -47,6 +47,7 @@ class ProbeSettings(AskSettings):
         train, test: Items per condition.
         surfaces: Training statements that are also put in other surface forms, half as many held out; 0 leaves this out.
         methods: For the table of all layers.
+        layers: Layers at most on which every method is fitted, evenly spread, the one of the other steps among them; 0 for all.
         claims: Claims to push with.
         repeats: Draws for each training size.
         draws: Random directions.
@@ -60,6 +61,7 @@ class ProbeSettings(AskSettings):
     test: int = 400
     surfaces: int = 96
     methods: tuple[str, ...] = METHODS
+    layers: int = 0
     claims: tuple[str, ...] = ("good", "neutral", "partial", "harm")
     repeats: int = 10
     draws: int = 200
@@ -73,6 +75,8 @@ class ProbeSettings(AskSettings):
         for name in ("train", "test"):
             if getattr(self, name) < 100:
                 raise BadInput(f"{name}: 100 items at least, got {getattr(self, name)}")
+        if self.layers < 0:
+            raise BadInput(f"layers: 0 or more, got {self.layers}")
         check_claims(self.claims)
         for method in self.methods:
             name_of(method)

@@ -28,7 +28,7 @@ from ...probes.nonlinear import NONLINEAR
 from ...prompts import PromptSet, with_distractor
 from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
-from ..statements import FIT, READ, Rows
+from ..statements import FIT, READ, Rows, spread
 from ..surfaces import TABLES as SURFACES
 from ..surfaces import read_in_surfaces, surface_prompts
 from .closed import TABLES as CLOSED
@@ -51,6 +51,8 @@ class Bench(Rows):
     def __init__(self, models: Mapping[str, ModelHandle], settings: ProbeSettings, run: Steps) -> None:
         super().__init__(models, settings, run)
         self.surfaces = surface_prompts(self, settings.surfaces)
+        spread_out = spread(self.info.n_layers, settings.layers) if settings.layers else range(self.info.n_layers)
+        self.layers = sorted({*spread_out, self.layer})
         self.polar = all(map(has_opposites, self._sides("base_short", None)))
         self.methods = [m for m in settings.methods if self.polar or m != "polarity_ccs"]
         for prompts in (self.base(), *self.pushes().values(), *self.distracted().values()):
@@ -95,14 +97,16 @@ class Bench(Rows):
         """Every method, every layer, no claim and each claim, every control."""
 
         def make() -> pd.DataFrame:
-            test = {name: acts.subset(self.split.side(acts.rows) == "test") for name, acts in self._conditions().items()}
+            at: dict[str, Any] = {"layers": self.layers}
+            pushed = {name: acts.where(**at) for name, acts in self._conditions().items()}
+            test = {name: acts.subset(self.split.side(acts.rows) == "test") for name, acts in pushed.items()}
             table = probe_layers(
-                self._unpushed(),
+                self._unpushed().where(**at),
                 test=test,
                 split=self.split,
                 condition=FIT,
                 methods=self.methods,
-                untrained=self.blank,
+                untrained=None if self.blank is None else self.blank.where(**at),
                 embedding=self.embedding,
                 text_vectors=self._text_vectors(self.acts, *test.values()),
                 random_directions=self.set.draws,
@@ -224,10 +228,11 @@ STUDY = Study(
     settings=ProbeSettings,
     fast={
         "elicit": 12,
-        "train": 240,
-        "test": 120,
+        "train": 160,
+        "test": 100,
         "surfaces": 32,
         "methods": FEW,
+        "layers": 8,
         "repeats": 3,
         "draws": 40,
         "resamples": 200,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,6 +14,7 @@ from ...models.tokens import encode_pairs
 from ...prefixes import refusals, written
 from ...prompts import PromptSet
 from ..requests import loaded, own_requests
+from .words import BEFORE, RANDOM_LABELS, RANDOM_PUSH, STRONG
 
 if TYPE_CHECKING:
     from .study import Repair
@@ -62,8 +62,6 @@ class Outside:
 
     def fixes(self) -> dict[str, Any]:
         """The first adapter, the joint one, random labels, the stronger pushes, and words that fit any prompt; inside a step."""
-        from .study import RANDOM_LABELS, RANDOM_PUSH, STRONG
-
         every, study = self.study.load(), self.study
         names = [next(iter(study.folders)), study.joint, f"{RANDOM_LABELS} 1", STRONG, f"{RANDOM_PUSH} 1"]
         return {name: every[name] for name in names if name} | {WRITTEN: written()["care"]}
@@ -80,15 +78,16 @@ class Outside:
             study.run.table("refusals", make=count, doing="count refusals under fixes", items=items)
         if self.questions:
             items = 7 * sum(map(len, self.questions.values()))
-            study.run.table("questions", make=lambda: self._asked(), doing="ask questions of others under fixes", items=items)
+            study.run.table("questions", make=self._asked, doing="ask questions of others under fixes", items=items)
 
     def _asked(self) -> pd.DataFrame:
         study, rows = self.study, []
-        fixes: Mapping[str, Any] = {"nothing": None} | self.fixes()
+        fixes: dict[str, Any] = {BEFORE: None} | self.fixes()
+        fixes[WRITTEN] = fixes[WRITTEN].on(study.model)
         for name, prompts in self.questions.items():
             units, start = units_of(prompts.to_frame()), study.safe(None, prompts)
             for fix, change in fixes.items():
-                now = study.safe(change.on(study.model) if fix == WRITTEN else change, prompts)
+                now = study.safe(change, prompts)
                 about = {"questions": name, "fix": fix}
                 rows.append(about | {"metric": "right", **proportion(now, units).row(), "note": ""})
                 if change is not None:

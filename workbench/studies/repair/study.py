@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from ...core.direction import Direction
 from ...core.paired import paired_proportions
@@ -37,17 +36,15 @@ from ..answering import TABLES as SAID
 from ..asking import TABLES as ASKED
 from ..fixing import TRAINED, Fixing
 from ..statements import FIT, spread
+from .foretold import correlation
 from .outside import TABLES as OUTSIDE
 from .outside import Outside
 from .report import report
 from .settings import RepairSettings
-from .words import GoodClaim
+from .words import BEFORE, PUSH, RANDOM_LABELS, RANDOM_PUSH, STRONG, WORDS, GoodClaim
 
 FORMS = ("since_claim", "consider_claim", "long_since_claim", "long_consider_claim", "consider_would_you_rather")
-BEFORE, LOSS = "nothing", "loss held out"
-PUSH, STRONG, RANDOM_PUSH = "steering push, equal KL", "steering push, target KL", "random push, target KL"
-WORDS = "good claim in front"
-RANDOM_LABELS = "adapter on random labels"
+LOSS = "loss held out"
 
 
 class Repair(Fixing):
@@ -261,36 +258,6 @@ class Repair(Fixing):
             return correlation(table, self.run.tables["layers"])
 
         self.run.table("foretold", make=foretold, doing="whether a probe's accuracy foretells the gain by layer")
-
-
-def correlation(probes: pd.DataFrame, layers: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
-    """Return Spearman's correlation over layers between a probe's accuracy and the safe answers that an adapter there gives.
-
-    Args:
-        probes: Of `probe_layers`.
-        layers: The study's table of layers.
-        resamples: Permutations for p.
-
-    Returns:
-        Rows `method, metric, value, low, high, n, note`; the interval is Fisher's with the variance of Bonett and Wright (2000), which is
-        wide with few layers.
-    """
-    gain = layers[layers["metric"] == "safe_score"].set_index("layer")["value"]
-    rows = []
-    for method, part in probes[(probes["control"] == "") & (probes["metric"] == "accuracy")].groupby("method"):
-        read = part.drop_duplicates("layer").set_index("layer")["value"]
-        both = sorted(set(read.index) & set(gain.index))
-        a, b = read[both].to_numpy(), gain[both].to_numpy()
-        n, about = len(both), {"method": method, "metric": "spearman"}
-        if n < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
-            why = "fewer than four layers" if n < 4 else "one of the two is the same at every layer"
-            rows.append(about | {"value": np.nan, "low": np.nan, "high": np.nan, "n": n, "note": f"undefined: {why}"})
-            continue
-        r = float(np.asarray(spearmanr(a, b))[0])
-        half = 1.96 * np.sqrt((1 + r * r / 2) / (n - 3))
-        z = np.arctanh(np.clip(r, -0.999, 0.999))
-        rows.append(about | {"value": r, "low": float(np.tanh(z - half)), "high": float(np.tanh(z + half)), "n": n, "note": f"{n} layers"})
-    return pd.DataFrame(rows, columns=["method", "metric", "value", "low", "high", "n", "note"])
 
 
 def compute(models: Mapping[str, ModelHandle], settings: RepairSettings, run: Steps) -> Repair:

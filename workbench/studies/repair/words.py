@@ -11,6 +11,12 @@ QUESTIONS = ("Statement:", "Would you rather", "Request:")
 LONG = "Below is a statement"
 
 
+BEFORE = "nothing"
+PUSH, STRONG, RANDOM_PUSH = "steering push, equal KL", "steering push, target KL", "random push, target KL"
+WORDS = "good claim in front"
+RANDOM_LABELS = "adapter on random labels"
+
+
 @dataclass(frozen=True)
 class GoodClaim:
     """Words in front of the question.

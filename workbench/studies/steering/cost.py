@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from .study import Steering
 
 PLAIN_TASK = "answers without a claim"
-DRAWN = 8  # random directions of a control
-# for plans: edits whose price is measured, ways that are compared at equal cost, and passes of a search
-EDITS, FAMILIES, SEARCHED = 8, 5 + DRAWN, 6
+# for plans: edits whose price is measured, ways that are compared at equal cost beside random ones, and passes of a search
+EDITS, FAMILIES, SEARCHED = 8, 5, 6
 PUSHES = (
     "chosen push",
     "chosen push, gated",
@@ -61,7 +60,7 @@ def tax(study: Steering) -> None:
         pushed = table["edit"].isin(PUSHES)
         return table.assign(norm_share=np.where(pushed, study.share(study.direction, study.coefficient), np.nan))
 
-    study.run.table("tax", make=make, doing="what it costs", tokens=study.tokens(4, EDITS + 3 * DRAWN, whole=2.0))
+    study.run.table("tax", make=make, doing="what it costs", tokens=study.tokens(4, EDITS + 3 * study.set.drawn, whole=2.0))
 
 
 def _edits(study: Steering) -> Mapping[str, Iterable[Edit]]:
@@ -82,7 +81,7 @@ def _edits(study: Steering) -> Mapping[str, Iterable[Edit]]:
 def _controls(study: Steering) -> Mapping[str, list[Edits]]:
     """The same along random directions of equal norm: pushed, projected out, and set to what they are under the opposite claim."""
     c, scope, good = study.coefficient, study.set.scope, study.set.claims[1]
-    drawn = random_directions(study.direction, DRAWN, study.set.seed)
+    drawn = random_directions(study.direction, study.set.drawn, study.set.seed)
     return {
         "random push": [add(r, c, scope=scope) for r in drawn],
         "random: ablate": [ablate(r, scope=scope) for r in drawn],
@@ -131,7 +130,7 @@ def costs(study: Steering) -> None:
         along = [study.share(lines[m], s) if m in lines else np.nan for m, s in zip(table["method"], table["strength"], strict=True)]
         return table.assign(norm_share=along)
 
-    searched = FAMILIES * (len(study.set.targets) + 1)
+    searched = (FAMILIES + study.set.drawn) * (len(study.set.targets) + 1)
     tokens = study.tokens(1, searched * SEARCHED, side="validation", whole=0) + study.tokens(1, searched, whole=0)
     study.run.table("equal_cost", make=make, doing="methods at equal cost", tokens=tokens)
 
@@ -143,7 +142,7 @@ def _lines(study: Steering) -> dict[str, Direction]:
     for kind in ("agree", "truth"):
         chosen = study.choice[kind]
         out[kind] = study.made[kind, str(chosen["site"]), int(chosen["layer"])]
-    return out | {f"random {k}": d for k, d in enumerate(random_directions(study.direction, DRAWN, study.set.seed))}
+    return out | {f"random {k}": d for k, d in enumerate(random_directions(study.direction, study.set.drawn, study.set.seed))}
 
 
 def _families(study: Steering) -> dict[str, Callable[[float], Iterable[Edit]]]:

@@ -25,7 +25,7 @@ def doses(study: Steering) -> None:
 
     def make() -> dict[str, pd.DataFrame]:
         study.hold()
-        scale = sorted({0.5 * study.coefficient, study.coefficient, 2 * study.coefficient})
+        scale = sorted({m * study.coefficient for m in (1.0, *study.set.doses)})
         signed = [-c for c in scale] + scale
         how: dict[str, Any] = {
             "scope": study.set.scope,
@@ -42,7 +42,7 @@ def doses(study: Steering) -> None:
         table = pd.concat(parts, ignore_index=True)
         return {"dose_response": table, "fluency": fluency_break(table)}
 
-    tokens = study.tokens(2, 6 * (1 + study.set.random), whole=2.0)
+    tokens = study.tokens(2, 2 * len(study.set.doses) * (1 + study.set.random), whole=2.0)
     study.run.table(("dose_response", "fluency"), make=make, doing="dose and response", tokens=tokens)
 
 

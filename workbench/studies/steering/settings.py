@@ -21,7 +21,9 @@ class SteeringSettings(AskSettings):
         layers: Layers at most that are tried, evenly spread.
         coefficients: Multiples of a direction's own length that are tried.
         scope: Which tokens are pushed.
-        random: Random directions of the control.
+        doses: Multiples of the coefficient that was chosen, at which the response is measured beside it, with both signs.
+        random: Random directions of the control of doses.
+        drawn: Random directions whose price is measured, and that are tuned to equal cost.
         most_tax: Points of accuracy without a claim that a choice may cost on validation.
         targets: Nats from the unpushed model on prompts without a claim, for the comparison at equal cost; the last also under the claim.
         claims: The harm claim, and the one opposite to it.
@@ -35,7 +37,9 @@ class SteeringSettings(AskSettings):
     layers: int = 8
     coefficients: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0)
     scope: str = "last"
+    doses: tuple[float, ...] = (0.5, 1.0, 2.0)
     random: int = FEWEST_RANDOM
+    drawn: int = 8
     most_tax: float = 0.02
     targets: tuple[float, ...] = (0.01, 0.1)
     claims: tuple[str, ...] = ("harm", "good")
@@ -54,5 +58,7 @@ class SteeringSettings(AskSettings):
         check_claims(self.claims)
         if self.random < FEWEST_RANDOM:
             raise BadInput(f"random: {FEWEST_RANDOM} directions at least, got {self.random}")
-        if min(self.coefficients) <= 0:
-            raise BadInput("coefficients are above 0: the reverse sign is a control of its own")
+        if self.drawn < 2:
+            raise BadInput(f"drawn: 2 directions at least, got {self.drawn}")
+        if min(self.coefficients) <= 0 or not self.doses or min(self.doses) <= 0:
+            raise BadInput("coefficients and doses are above 0: the reverse sign is a control of its own")
