@@ -1,9 +1,9 @@
 """Write docs/training/smollm2.csv: two adapters and one unlearning run on SmolLM2, with their prices.
 
-    python docs/make_training_smollm2.py OUT [MODEL]
+    python docs/make_training_smollm2.py OUT [MODEL [DATASETS]]
 
 The study of repair on one layer and few rows, in the form of asking that the main study chooses (docs/real-models.md); the whole study takes hours
-on a real model. OUT is a run folder: rerun into it to go on.
+on a real model. OUT is a run folder: rerun into it to go on. DATASETS is a folder with caa/test/mmlu and hh_rlhf.
 """
 
 import sys
@@ -18,7 +18,9 @@ from workbench.core.paired import paired_proportions
 from workbench.core.stats import mean, proportion
 from workbench.core.tables import units_of
 from workbench.interventions import Asker
+from workbench.prefixes import refusals
 from workbench.runs import Main
+from workbench.studies.repair.outside import TABLES as OUTSIDE
 from workbench.studies.repair.study import STUDY, Repair
 from workbench.training import Adapter, unlearn
 
@@ -43,7 +45,7 @@ def compute(models, settings, run):
 
     def measure():
         rows = []
-        tests = {f"{form}, {claim}": study.tests[form, claim] for form, claim in FORMS}
+        tests = {f"{form}, {claim}": study.tests[form, claim] for form, claim in FORMS} | study.outside.questions
         asker = Asker(study.model, study.tests["base_short", "no claim"])
         asker.base  # noqa: B018  asked before anything acts
         before = {name: study.safe(None, prompts) for name, prompts in tests.items()}
@@ -60,7 +62,12 @@ def compute(models, settings, run):
                 rows.append({"change": change, "condition": "base_short, no claim", "metric": "kl, nats", **cost.row()})
         return pd.DataFrame(rows)
 
+    def refused():
+        changes = {name: Adapter.load(folder) for name, folder in folders.items()}
+        return refusals(study.model, study.outside.requests, changes)
+
     run.table("fixed", make=measure, doing="ask under every change")
+    run.table("refusals", make=refused, doing="count refusals under every change")
     return study
 
 
@@ -68,11 +75,14 @@ def main():
     """Run it, and keep the table."""
     out, model = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "smollm2"
     main_ = Main(table="fixed", labels=("change", "condition"), axis="share of safe answers", where={"metric": "safe_score"})
-    study = replace(STUDY, compute=compute, report=None, main=main_, tables={"fixed": TABLE})
+    study = replace(STUDY, compute=compute, report=None, main=main_, tables={"fixed": TABLE, "refusals": OUTSIDE["refusals"]})
     asking = {"chat": False, "shots": 2, "words": "true/false"} if model == "smollm2" else {}
     started = time.perf_counter()
-    run = wb.run_study(study, model=model, out=out, train=64, test=96, steps=30, lr=1e-2, **asking)
-    run.tables["fixed"].to_csv(Path(__file__).parent / "training" / f"{model}.csv", index=False, float_format="%.4g")
+    if len(sys.argv) > 3:
+        asking |= {"mmlu": f"{sys.argv[3]}/caa/test/mmlu", "hh_rlhf": f"{sys.argv[3]}/hh_rlhf", "asked": 96}
+    run = wb.run_study(study, model=model, out=out, train=64, test=96, steps=30, lr=1e-2, requests=32, **asking)
+    for name, file in (("fixed", f"{model}.csv"), ("refusals", f"{model}-refusals.csv")):
+        run.tables[name].to_csv(Path(__file__).parent / "training" / file, index=False, float_format="%.4g")
     sys.stdout.write(f"{time.perf_counter() - started:.0f} s\n{run.tables['fixed'].to_string()}\n")
 
 
