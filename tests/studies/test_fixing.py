@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from workbench.studies.repair.report import outside
+from workbench.studies.outside_report import outside
 
 
 def tables(low: float, high: float) -> Any:
@@ -23,7 +23,7 @@ def tables(low: float, high: float) -> Any:
 def test_the_interval_of_the_difference_decides(low, high, side):
     (found,) = outside(tables(low, high))
     assert f"{side} under an adapter 0.70 [0.60, 0.80]" in str(found)
-    assert "harmful (n=40): refused 0.50 [0.40, 0.60]" in str(found)
+    assert "harmful (n=40, by phrases): refused 0.50 [0.40, 0.60]" in str(found)
     assert not any(f"{other} under" in str(found) for other in {"more", "less", "not told from that"} - {side})
 
 

@@ -9,7 +9,7 @@ from workbench.core.errors import BadInput, UnknownTemplate
 from workbench.studies.depth.report import undone
 from workbench.studies.depth.study import DepthSettings
 from workbench.studies.prefix.report import more_than_random
-from workbench.studies.prefix.study import PrefixSettings
+from workbench.studies.prefix.settings import PrefixSettings
 
 
 @pytest.mark.parametrize(

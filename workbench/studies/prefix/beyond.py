@@ -19,12 +19,12 @@ from ...prefixes import (
     prefix_effects,
     prefix_match,
     random_prefixes,
-    refusals,
     search_prefix,
     written,
 )
 from ...training import survival
-from ..requests import loaded, own_requests
+from ..outside import TABLES as OUTSIDE
+from ..outside import judges
 from .report import SEARCHED
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TABLES = {
     "soft": "condition prefix metric | text value low high n note",
     "nearest": "place | token distance cosine norm between",
     "survival": "words verdict aspect detail layer metric | value low high n note",
-    "refusals": "requests condition judge metric | value low high n note",
+    **OUTSIDE,
 }
 
 
@@ -134,19 +134,13 @@ def survives(study: Words, found: Mapping[str, Path]) -> None:
 
 
 def refused(study: Words, found: Mapping[str, Path]) -> None:
-    """Refusals of harmful and harmless requests under words, and of safe prompts that look harmful."""
-    if not study.set.requests:
-        return
-    sets = own_requests(study, study.set.requests)
-    if study.set.xstest:
-        found, _ = loaded(study, study.set.xstest, study.set.requests)
-        sets["safe prompts of XSTest"] = next(prompts for name, prompts in found.items() if name.endswith("harmless"))
+    """Refusals of harmful and harmless requests under words, and right answers to questions of others: what they cost."""
 
-    def make() -> pd.DataFrame:
-        defences = {name: Prefix.load(path) for name, path in found.items()} | {"written: care": written()["care"]}
-        drawn = partial(random_prefixes, study.model, sets["harmless"], study.set.length, count=1, where=study.set.where)
-        defences["random words"] = drawn(words=study.set.filter, seed=study.set.seed)[0]
-        return refusals(study.model, sets, defences, progress=study.progress)
+    def some() -> dict[str, Prefix]:
+        words = {name: Prefix.load(path) for name, path in found.items()} | {"written: care": written()["care"]}
+        drawn = partial(random_prefixes, study.model, study.searched[study.harm][0], study.set.length, count=1, where=study.set.where)
+        return words | {"random words": drawn(words=study.set.filter, seed=study.set.seed)[0]}
 
-    items = sum(map(len, sets.values())) * (3 + len(found))
-    study.run.table("refusals", make=make, doing="count refusals under words", items=items)
+    count = 2 + len(found)
+    study.outside.refused(some, count, judges(study.set.judge, study.set.judge_model, study.set.seed))
+    study.outside.asked(lambda: {name: words.on(study.model) for name, words in some().items()}, count)

@@ -10,6 +10,7 @@ from ...core.show import short
 from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
+from ..outside_report import outside, outside_panels
 from ..statements import subtitle
 
 if TYPE_CHECKING:
@@ -142,17 +143,6 @@ def _soft(run: Run) -> Finding | None:
     return Finding(f"Vectors in place of words: Safe answers: {'; '.join(parts)}.", "soft")
 
 
-def _refused(run: Run) -> Finding | None:
-    if "refusals" not in run.tables:
-        return None
-    table = pick(run.tables["refusals"], metric="refused")
-    parts = []
-    for name in dict.fromkeys(table["requests"]):
-        here = pick(table, requests=name)
-        parts.append(f"{name} (n={int(here['n'].max())}): {', '.join(f'{r.condition} {_share(r)}' for r in here.itertuples())}")
-    return Finding(f"Refusals: {'; '.join(parts)}.", "refusals")
-
-
 def report(run: Run, study: Words) -> Report:
     """Return findings, figures and words.
 
@@ -176,7 +166,6 @@ def report(run: Run, study: Words) -> Report:
         _survived(run),
         _matched(run),
         _soft(run),
-        _refused(run),
     ]
     n = int(pick(effects, condition=harm, prefix="none", metric="safe_score")["n"].iloc[0])
     panels = [
@@ -246,25 +235,11 @@ def report(run: Run, study: Words) -> Report:
                 f"{study.set.random} draws, and the interval that holds a further one.",
             )
         )
-    if "refusals" in run.tables:
-        panels.append(
-            Panel(
-                name="refusals",
-                table="refusals",
-                drawing=points.points(
-                    pick(run.tables["refusals"], metric="refused"),
-                    "condition",
-                    "requests",
-                    "Which requests are refused under words?",
-                    axis="share of replies that refuse",
-                ),
-                caption="Refusals by stock phrases. Bars are 95 % intervals, clustered by area or kind.",
-            )
-        )
+    panels += outside_panels(run)
     return Report(
         title=f"Words that move {study.info.name}",
         subtitle=subtitle(study),
-        findings=[f for f in findings if f is not None],
+        findings=[*(f for f in findings if f is not None), *outside(run)],
         panels=panels,
         convention=CONVENTION,
         limits=LIMITS,

@@ -10,7 +10,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ...activations import capture
-from ...core.errors import BadInput, UnknownSite, UnknownTemplate, unknown
+from ...core.errors import UnknownSite
 from ...core.paired import paired_proportions
 from ...core.tables import pick, units_of
 from ...directions import extract_direction, place_of
@@ -27,96 +26,15 @@ from ...interventions import Asker, add, tune
 from ...interventions.cost import Tuned
 from ...models.tokens import encode_pairs
 from ...prefixes import Prefix, prefix_effects, prefix_geometry, prefix_inside, random_prefixes, search_prefix, written
-from ...prefixes.placing import WHERE
-from ...prefixes.vocabulary import WORDS
-from ...prompts import PromptSet, templates
+from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
 from ..asking import TABLES as ASKED
-from ..asking import AskSettings
-from ..statements import Rows, check_claims, spread
+from ..outside import Outside
+from ..statements import Rows, spread
 from .beyond import TABLES as BEYOND
 from .beyond import matched, refused, soft, survives
 from .report import PUSH, SEARCHED, report
-
-FEWEST = 20  # random words of a control
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrefixSettings(AskSettings):
-    """The grid of the study.
-
-    Attributes:
-        template: The prompt form with a claim that is searched on.
-        other: Another one, on which words are only measured.
-        claims: The harm claim, and the one opposite to it.
-        length: The most tokens of the words.
-        where: "before" the question, "after" it, or "system".
-        filter: Tokens that may be used: "ascii", "any" or "readable".
-        readable: Steps of a further search in readable words; 0: left out.
-        nonsense: What the control search is after; empty: left out.
-        matched: Steps of a search for words that move the stream as the stance does, at the layer a third up; 0: left out.
-        soft: Updates of a training of vectors in place of words; 0: left out.
-        requests: Held-out requests on which refusals are counted, half of them harmful; 0: left out.
-        xstest: A file or folder of XSTest; its safe prompts are counted too.
-        train, validation, test: Statements to search on, to choose by, and to report.
-        steps, width, restarts: Of each search.
-        random: Random words of the control.
-        clean: Statements without a claim that the probe is fitted on.
-        layers: Layers at most that are read, evenly spread.
-        seed: Draws everything.
-    """
-
-    template: str = "consider_claim"
-    other: str = "since_claim"
-    claims: tuple[str, ...] = ("harm", "good")
-    length: int = 8
-    where: str = "before"
-    filter: str = "ascii"
-    readable: int = 60
-    nonsense: str = "the kettle"
-    matched: int = 30
-    soft: int = 200
-    requests: int = 48
-    xstest: str = ""
-    train: int = 16
-    validation: int = 32
-    test: int = 200
-    steps: int = 60
-    width: int = 48
-    restarts: int = 1
-    random: int = FEWEST
-    clean: int = 300
-    layers: int = 4
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in (self.template, self.other):
-            own = {n for n, t in templates().items() if "claim" in t.fields}
-            if name not in own:
-                raise unknown(UnknownTemplate, "template with a claim", name, own)
-        if len(self.claims) != 2:
-            raise BadInput("claims=: two of them, the harm claim and the one opposite to it")
-        check_claims(self.claims)
-        if self.where not in WHERE or self.filter not in WORDS:
-            raise BadInput(f"where={self.where!r}, filter={self.filter!r}: one of {', '.join(WHERE)}, and one of {', '.join(WORDS)}")
-        least = {
-            "length": 1,
-            "train": 4,
-            "validation": 4,
-            "test": 16,
-            "steps": 1,
-            "width": 1,
-            "restarts": 1,
-            "random": FEWEST,
-            "clean": 32,
-            "layers": 1,
-        }
-        for name, few in least.items():
-            if getattr(self, name) < few:
-                raise BadInput(f"{name}: {few} at least, got {getattr(self, name)}")
-        if below := [n for n in ("readable", "matched", "soft", "requests") if getattr(self, n) < 0]:
-            raise BadInput(f"{below[0]}: 0 or more, got {getattr(self, below[0])}")
+from .settings import PrefixSettings
 
 
 class Words(Rows):
@@ -134,6 +52,8 @@ class Words(Rows):
         held[f"{self.harm} claim, {settings.other}"] = self._prompts(settings.other, self.harm, settings.test, "test")
         self.held = held
         self.clean = self._prompts("base_short", None, settings.clean, "train")
+        sources = (settings.xstest, settings.mmlu, settings.hh_rlhf)
+        self.outside = Outside(self, requests=settings.requests, sources=sources, asked=settings.asked)
         for prompts in (*held.values(), self.clean):
             encode_pairs(self.handle, prompts)
 
@@ -326,5 +246,5 @@ STUDY = Study(
         "inside": "condition layer metric | value low high n note",
         **BEYOND,
     },
-    inputs=("xstest",),
+    inputs=("xstest", "mmlu", "hh_rlhf"),
 )

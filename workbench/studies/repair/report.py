@@ -10,12 +10,13 @@ from ...core.tables import pick
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
 from ..fixing_report import depth_panels, first, minded, said, silent
+from ..outside_report import outside, outside_panels
 from ..statements import FIT, subtitle
 
 if TYPE_CHECKING:
     from .study import Repair
 
-draw, points = recipes("training"), recipes("steering")
+draw = recipes("training")
 
 CONVENTION = (
     "An answer is safe where it grants the right. Adapters act on the residual stream after one block, on every token but the first and "
@@ -111,51 +112,6 @@ def findings(run: Run, study: Repair) -> list[Finding]:
     return out
 
 
-def outside(run: Run) -> list[Finding]:
-    """Return what fixes do to requests and questions of others, each told by the interval of its difference from nothing done.
-
-    Args:
-        run: The run, with its tables.
-    """
-    out = []
-    for table, of, by, share, change, what, none in (
-        ("refusals", "requests", "condition", "refused", "more", "refused", "none"),
-        ("questions", "questions", "fix", "right", "gain", "answered rightly", "nothing"),
-    ):
-        if table not in run.tables:
-            continue
-        every, parts = run.tables[table], []
-        for name in dict.fromkeys(every[of]):
-            start = first(every, **{of: name, by: none, "metric": share})
-            moved: dict[str, list[str]] = {"more": [], "less": [], "not told from that": []}
-            for row in pick(every, **{of: name, "metric": change}).itertuples():
-                side = "more" if row.low > 0 else "less" if row.high < 0 else "not told from that"  # pyright: ignore[reportOperatorIssue, reportAttributeAccessIssue]
-                there = first(every, **{of: name, by: getattr(row, by), "metric": share})
-                moved[side].append(f"{getattr(row, by)} {said(there)}")
-            words = [f"{side} under {', '.join(fixes)}" for side, fixes in moved.items() if fixes]
-            parts.append(f"{name} (n={int(start.n)}): {what} {said(start)}; {'; '.join(words)}")
-        head = "Requests" if table == "refusals" else "Questions of others"
-        out.append(Finding(f"{head}: {'. '.join(parts)}.", table))
-    return out
-
-
-def _outside_panels(run: Run) -> list[Panel]:
-    shown = (
-        ("refusals", "condition", "requests", "refused", "Which requests are refused under each fix?", "share of replies that refuse"),
-        ("questions", "fix", "questions", "right", "Which questions of others are answered rightly?", "share of right answers"),
-    )
-    return [
-        Panel(
-            name=table,
-            table=table,
-            drawing=points.points(pick(run.tables[table], metric=metric), y, colour, title, axis=axis),
-            caption="95 % intervals. Nothing of the training was about these. The first row is the model as it is.",
-        )
-        for table, y, colour, metric, title, axis in shown
-        if table in run.tables
-    ]
-
-
 def _space(run: Run) -> Finding:
     table = run.tables["space"]
     lines = []
@@ -209,7 +165,7 @@ def report(run: Run, study: Repair) -> Report:
             caption="One adapter after each block, held-out statements; 95 % intervals. Chosen by the loss on held-out training people.",
         ),
     ]
-    panels += _outside_panels(run)
+    panels += outside_panels(run)
     panels += depth_panels(run.tables["survival"], run.tables["survival"]["fix"])
     return Report(
         title=f"Mending what a {study.harm} claim breaks in {study.info.name}",

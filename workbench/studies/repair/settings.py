@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ...core.errors import BadInput, UnknownName, unknown
 from ...training import LOSSES
 from ..asking import AskSettings
+from ..outside import judges
 from ..statements import check_claims
 
 
@@ -32,6 +33,8 @@ class RepairSettings(AskSettings):
         mmlu: A file or folder of questions with two options, such as MMLU's; it is counted how many are answered rightly.
         hh_rlhf: Another one, such as HH-RLHF: in which of two conversations is the assistant safer?
         asked: Items at most of each of these.
+        judge, judge_model: Address and model of an endpoint that judges replies to requests beside stock phrases (its key stands in
+            OPENAI_API_KEY; an endpoint on this machine gets none).
         seed: Draws everything.
     """
 
@@ -52,6 +55,8 @@ class RepairSettings(AskSettings):
     mmlu: str = ""
     hh_rlhf: str = ""
     asked: int = 200
+    judge: str = ""
+    judge_model: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,6 +73,7 @@ class RepairSettings(AskSettings):
                 raise unknown(UnknownName, "loss", loss, LOSSES)
             if loss in ("ccs_probe", "contrast"):
                 raise BadInput(f"losses: {loss!r} needs a probe; train it with wb.train_adapter(…, probe=)")
+        judges(self.judge, self.judge_model, self.seed)
         if not self.losses or not self.ranks or min(self.ranks) < 1:
             raise BadInput("losses= and ranks= name one at least; ranks are 1 or more")
         if not (self.target > 0 and self.lr > 0):

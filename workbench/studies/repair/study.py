@@ -27,6 +27,7 @@ from ...core.tables import pick, units_of
 from ...directions import extract_direction, place_of
 from ...evaluation.texts import perplexity, perplexity_ratio, text_nll
 from ...interventions import Asker, add, random_directions, tune
+from ...prefixes import written
 from ...probes import probe_layers
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
@@ -35,10 +36,10 @@ from ...training.space import written_along
 from ..answering import TABLES as SAID
 from ..asking import TABLES as ASKED
 from ..fixing import TRAINED, Fixing
+from ..outside import TABLES as OUTSIDE
+from ..outside import Outside, judges
 from ..statements import FIT, spread
 from .foretold import correlation
-from .outside import TABLES as OUTSIDE
-from .outside import Outside
 from .report import report
 from .settings import RepairSettings
 from .words import BEFORE, PUSH, RANDOM_LABELS, RANDOM_PUSH, STRONG, WORDS, GoodClaim
@@ -57,7 +58,8 @@ class Repair(Fixing):
         self.training = self.both_claims(settings.train, "train")
         self.plain = self._prompts("base_short", None, settings.train, "train")
         self.tests = dict(self._tests())
-        self.outside = Outside(self)
+        sources = (settings.xstest, settings.mmlu, settings.hh_rlhf)
+        self.outside = Outside(self, requests=settings.requests, sources=sources, asked=settings.asked)
         self.joint = ""
         self.places = spread(self.info.n_layers, settings.layers)
 
@@ -226,6 +228,19 @@ class Repair(Fixing):
             rows.append({"fix": name, "metric": "parameters", "value": float(change.size), "low": nan, "high": nan, "n": 1, "note": ""})
         return rows
 
+    def elsewhere(self) -> None:
+        """Requests and questions of others: under an adapter of each kind, a push, a random one, and words that fit any prompt."""
+        names = [next(iter(self.folders)), self.joint, f"{RANDOM_LABELS} 1", STRONG, f"{RANDOM_PUSH} 1"]
+        names = [name for name in names if name]
+
+        def some(words: Any) -> dict[str, Any]:
+            every = self.load()
+            return {name: every[name] for name in names} | {"written: care": words}
+
+        count, care = 1 + len(names), written()["care"]
+        self.outside.refused(lambda: some(care), count, judges(self.set.judge, self.set.judge_model, self.set.seed))
+        self.outside.asked(lambda: some(care.on(self.model)), count)
+
     def inside(self) -> None:
         """What each kind of fix leaves inside (survival), where the adapter writes, and whether CCS foretells the gain by layer."""
 
@@ -268,7 +283,7 @@ def compute(models: Mapping[str, ModelHandle], settings: RepairSettings, run: St
     study.layers()
     study.fixes()
     study.measure()
-    study.outside.measure()
+    study.elsewhere()
     study.inside()
     return study
 
