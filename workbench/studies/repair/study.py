@@ -143,7 +143,7 @@ class Repair(Fixing):
         if 2 <= self.set.joint <= len(self.best):
             several = sorted(self.best[: self.set.joint])
             at = "+".join(map(str, several))
-            self.joint = f"{first}, rank {rank}, blocks {at} jointly"
+            self.joint = f"{first}, rank {rank}, blocks {at}"
             self.folders[self.joint] = self.adapter(
                 f"{first}-rank-{rank}-jointly-{at}", [first, rank, several], loss=first, rank=rank, layers=several, **self._reads(first)
             )

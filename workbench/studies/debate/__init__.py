@@ -1,0 +1,1 @@
+"""Two sides argue before a judge that sees less than they do."""
