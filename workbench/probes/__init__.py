@@ -23,11 +23,13 @@ from .tamper import TamperDetector, fit_tamper, roc_curve, tamper_roc, tamper_sc
 from .text import bag_of_words, text_scorers
 from .transfer import transfer_matrix
 from .unsupervised import fit_crc, fit_kmeans, fit_vinc
+from .weak_labels import STUDENT_LOSSES, fit_weak_labels
 
 __all__ = [
     "CONTROLS",
     "LOSSES",
     "METHODS",
+    "STUDENT_LOSSES",
     "ClassProbe",
     "ContrastProbe",
     "Controls",
@@ -71,6 +73,7 @@ __all__ = [
     "fit_svm",
     "fit_tamper",
     "fit_vinc",
+    "fit_weak_labels",
     "opposites",
     "platt",
     "polarity_consistency",
