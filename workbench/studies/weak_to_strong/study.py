@@ -2,8 +2,8 @@
 
 The teacher learns the truth of some people's statements. It labels statements about other people, and students of the strong model see
 these labels only. The ceiling is the same student taught by the truth. All are read on people and rights that none of them met, under
-claims, and on other data. Beside them: the strong model with nothing trained, students of labels whose as many errors lie at random, of
-shuffled labels, and of an untrained copy.
+claims, and on other data. Beside them: the strong model with nothing trained, students of labels with as many errors at random
+places, of labels that say nothing, and of an untrained copy.
 
 References:
     Burns et al. 2023, arXiv 2312.09390.
@@ -21,12 +21,11 @@ import pandas as pd
 from scipy.special import expit
 
 from ...activations import Activations
-from ...core.errors import AnswerTokens, BadInput
-from ...core.paired import paired_proportions
+from ...core.errors import BadInput
 from ...core.seeds import derive, numpy_rng
 from ...core.stats import mean, proportion
 from ...core.tables import units_of
-from ...evaluation import answers, answers_of, choose_answers, gap_recovered, imitation
+from ...evaluation import answers, answers_of, choose_answers
 from ...evaluation.eliciting import Form
 from ...models import planted
 from ...models.hooks import check_layers
@@ -38,14 +37,11 @@ from ...runs import Main, ModelHandle, Steps, Study
 from ...training import Adapter, adapted, train_adapter
 from ..asking import uses_chat
 from ..statements import Rows
+from .counted import HELD, NOTHING, RANDOM, EMPTY, TEACHER, TRUTH, UNTAUGHT, UNTRAINED, Right, accuracies, repeated
 from .report import report
 from .settings import WeakToStrongSettings
 
-TRUTH, RANDOM, SHUFFLED, NOTHING = "truth", "random errors", "shuffled labels", "nothing"
-TEACHER, UNTRAINED, UNTAUGHT = "teacher", "probe, untrained copy", "its own answers"
-HELD = "held out"
 LOSS = {"plain": "cross_entropy", "confidence": "confidence", "log_confidence": "log_confidence"}
-Right = dict[tuple[str, str], np.ndarray]  # by student and what taught it, whether each row of a set is right
 
 
 class WeakToStrong(Rows):
@@ -88,15 +84,17 @@ class WeakToStrong(Rows):
         return {"answers": form.answers, **self.asks.through(handle, form.chat)}
 
     def _halves(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        """The training people in two halves: those whose truth the teacher is taught, and those whom it labels."""
-        held = self.split.values("train")
-        column = next((c for c in ("identity", "right") if len(held.get(c, ())) > 1), None)
-        if column is None:
+        """The training people (and rights) in two parts: whose truth the teacher is taught, and what it labels. They share neither."""
+        held, share = self.split.values("train"), self.set.teach / (self.set.teach + self.set.train)
+        if all(len(values) < 2 for values in held.values()):
             raise BadInput(f"{self.source.name}: the training side holds one identity and one right; a teacher and a student need some each")
-        order = numpy_rng(self.set.seed, "teacher's people").permutation(held[column]).tolist()
-        share = self.set.teach / (self.set.teach + self.set.train)
-        cut = min(len(order) - 1, max(1, round(share * len(order))))
-        return held | {column: sorted(order[:cut])}, held | {column: sorted(order[cut:])}
+        first, second = dict(held), dict(held)
+        for column, values in held.items():
+            order = numpy_rng(self.set.seed, "the teacher's", column).permutation(values).tolist()
+            if len(order) > 1:  # a teacher that met the rights of its labels would be righter on them than on held-out ones
+                cut = min(len(order) - 1, max(1, round(share * len(order))))
+                first[column], second[column] = sorted(order[:cut]), sorted(order[cut:])
+        return first, second
 
     def _asked(self, handle: ModelHandle, n: int, held: Mapping[str, Any], template: str = "", claim: str | None = None) -> PromptSet:
         how = {"n": n, "seed": derive(self.set.seed, "statements") % 10**6, "held": held, **self._how(handle)}
@@ -169,8 +167,16 @@ class WeakToStrong(Rows):
             TRUTH: truth,
             **dict.fromkeys(self.set.losses, weak),
             RANDOM: 0.5 + sure * np.where((truth > 0.5) ^ wrong, 1, -1),
-            SHUFFLED: rng.permutation(weak),
+            EMPTY: 0.5 + sure * np.where((truth > 0.5) ^ _half(truth, rng), 1, -1),
         }
+
+    @cached_property
+    def _probes(self) -> dict[tuple[str, str], Any]:
+        """Probes of the strong model and of its untrained copy, by student and what taught them; inside a step."""
+        out = {("probe", t): self._probe(self.seen, t) for t in self.trained("probe")} if "probe" in self.set.students else {}
+        if self.blank is not None:
+            out |= {(UNTRAINED, t): self._probe(self.blank[0], t) for t in (TRUTH, self.set.losses[0])}
+        return out
 
     def _probe(self, acts: Activations, trained: str) -> Any:
         x = acts.layer(self.layer)
@@ -186,7 +192,7 @@ class WeakToStrong(Rows):
 
     def trained(self, student: str) -> list[str]:
         """What each kind of student is taught by; the first kind also by control labels."""
-        controls = [RANDOM, SHUFFLED] if student == self.set.students[0] else []
+        controls = [RANDOM, EMPTY] if student == self.set.students[0] else []
         return [TRUTH, *self.set.losses, *controls]
 
     def adapters(self) -> None:
@@ -245,14 +251,14 @@ class WeakToStrong(Rows):
         for student in self.set.students:
             for trained in self.trained(student):
                 if student == "probe":
-                    out[student, trained] = self._probed(acts, self._probe(self.seen, trained))
+                    out[student, trained] = self._probed(acts, self._probes[student, trained])
                 else:
                     with adapted(self.model, Adapter.load(self.folders[student, trained]), canary=False):
                         asked = answers(self.model, self.tests["strong"][name], progress=self.progress, note=name)
                     out[student, trained] = asked["safe"].to_numpy(float)
         if name == HELD and self.blank is not None:
             for trained in (TRUTH, self.set.losses[0]):
-                out[UNTRAINED, trained] = self._probed(self.blank[1], self._probe(self.blank[0], trained))
+                out[UNTRAINED, trained] = self._probed(self.blank[1], self._probes[UNTRAINED, trained])
         return out
 
     def _labels(self) -> pd.DataFrame:
@@ -271,54 +277,19 @@ def _by(rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(c for c in ("identity", "right") if c in rows and rows[c].nunique() >= 5) or ("identity",)
 
 
-def accuracies(name: str, right: Right, units: Any) -> list[dict[str, Any]]:
-    """Return rows of one set: accuracy of everybody, the gap of each kind of student, and what each student recovers of it.
-
-    Args:
-        name: The set.
-        right: By student and what taught it, whether each row is right; the teacher's is `("teacher", "")`.
-        units: Clusters of the rows.
-    """
-    rows, weak = [], right[TEACHER, ""]
-    for (student, trained), hits in right.items():
-        about = {"set": name, "student": student, "trained": trained}
-        rows.append({**about, "metric": "accuracy", **proportion(hits, units).row(), "note": ""})
-        ceiling = right.get((student, TRUTH))
-        if ceiling is None:
-            continue
-        if trained == TRUTH:
-            rows.append({**about, "metric": "ceiling minus teacher", **paired_proportions(hits, weak, units).row(), "note": ""})
-            continue
-        e = gap_recovered(hits, weak, ceiling, units)
-        rows.append({**about, "metric": "gap recovered", **e.row(), "note": e.note})
-        plain = right.get((student, "plain"))
-        if plain is not None and trained in LOSS and trained != "plain":
-            rows.append({**about, "metric": "accuracy minus plain", **paired_proportions(hits, plain, units).row(), "note": ""})
-    return rows
-
-
-def repeated(name: str, right: Right, units: Any) -> list[dict[str, Any]]:
-    """Return rows of one set: how often each student gives the teacher's wrong answer, against independent errors of equal rate.
-
-    Args:
-        name, right, units: As for `accuracies`.
-    """
-    rows, weak = [], right[TEACHER, ""]
-    for (student, trained), hits in right.items():
-        if student == TEACHER:
-            continue
-        found = imitation(hits, weak, units)
-        for metric, e in (("agrees", found.agrees), ("expected", found.expected), ("excess", found.excess)):
-            rows.append({"set": name, "student": student, "trained": trained, "metric": metric, **e.row(), "note": e.note})
-    return rows
+def _half(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which rows are labelled wrongly where labels say nothing: half of each class. (Shuffled labels agree with the truth a little more or less
+    than that, and a probe of a salient truth then finds it, or its opposite.)"""
+    wrong = np.zeros(len(truth), bool)
+    for value in (0, 1):
+        rows = rng.permutation(np.flatnonzero((truth > 0.5) == value))
+        wrong[rows[: len(rows) // 2]] = True
+    return wrong
 
 
 def compute(models: Mapping[str, ModelHandle], settings: WeakToStrongSettings, run: Steps) -> WeakToStrong:
     """Run every step."""
-    try:
-        study = WeakToStrong(models, settings, run)
-    except AnswerTokens as error:
-        raise AnswerTokens(f"{error} (weak and strong are asked with words of their own: words= names a pair for both)") from None
+    study = WeakToStrong(models, settings, run)
     study.read()
     study.adapters()
     study.measure()
