@@ -24,10 +24,10 @@ TRAINED: dict[str, Look] = {
     "empty labels": (SKY, "triangle-down"),
     "nothing": (GREEN, "x"),
 }
-REACH = (-1.0, 2.0)  # of the share recovered that is drawn: an interval that reaches farther leaves the panel
+REACH = (-1.0, 2.0)  # of the share recovered that is drawn at least: no value is left out, but the far end of an interval may be
 
 
-def _sets(table: pd.DataFrame, title: str, axis: str, *, taught: bool = True) -> tuple[go.Figure, Any]:
+def _sets(table: pd.DataFrame, title: str, axis: str) -> tuple[go.Figure, Any]:
     """A panel per set, a row per student and what taught it; and a function that draws rows into them."""
     sets = list(dict.fromkeys(table["set"]))
     rows = list(dict.fromkeys(zip(table["student"], table["trained"], strict=True)))[::-1]
@@ -37,21 +37,21 @@ def _sets(table: pd.DataFrame, title: str, axis: str, *, taught: bool = True) ->
     figure = make_subplots(
         rows=count, cols=columns, subplot_titles=sets, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=70 / height,
     )  # fmt: skip
-    legend, names = Legend(), [f"{s}, {t}" if t else str(s) for s, t in rows]
+    legend, names = Legend(), [f"{s}: {t}" if t else str(s) for s, t in rows]
     place_of: Mapping[Any, dict[str, int]] = {s: {"row": k // columns + 1, "col": k % columns + 1} for k, s in enumerate(sets)}
 
-    def draw(name: str, some: pd.DataFrame, look: Look, info: str = "text+name") -> None:
+    def draw(name: str, some: pd.DataFrame, look: Look, info: str = "text+name", named: bool = False, shift: float = 0.0) -> None:
         for one, place in place_of.items():
             here = some[some["set"] == one]
             if len(here):
-                y = [rows.index(pair) for pair in zip(here["student"], here["trained"], strict=True)]
-                dots(figure, y, here, look, name, group=name, legend=legend.first(name), info=info, **place)
+                y = [rows.index(pair) + shift for pair in zip(here["student"], here["trained"], strict=True)]
+                dots(figure, y, here, look, name, group=name, legend=named and legend.first(name), info=info, **place)
 
     style(figure, title, height=height)
     for k in range(columns):
         figure.update_xaxes(title=axis, row=-(-(len(sets) - k) // columns), col=k + 1)
     figure.update_yaxes(tickmode="array", tickvals=list(range(len(rows))), ticktext=names, range=[-0.7, len(rows) - 0.3])
-    figure.update_layout(margin={"t": 116, "l": 230}, legend={"font": {"size": 11}})
+    figure.update_layout(margin={"t": 112, "l": 230}, legend={"y": 1 + 34 / (height - 200), "yanchor": "bottom", "x": 0})
     return figure, draw
 
 
@@ -70,10 +70,11 @@ def recovered(table: pd.DataFrame) -> go.Figure:
     for name, look in looks(here["trained"], TRAINED).items():
         draw(str(name), here[(here["trained"] == name) & here["value"].notna()], look)
     refused = here[here["value"].isna()]
-    draw("refused: no gap", refused.assign(value=0.5, low=0.5, high=0.5), (GREY, "x-open"), "name")
+    draw("refused: there is no gap to recover", refused.assign(value=0.5, low=0.5, high=0.5), (GREY, "x-open"), "name", True)
     for x, dash in ((0, "dot"), (1, "dash")):
         figure.add_vline(x=x, line={"color": GREY, "width": 1, "dash": dash})
-    figure.update_xaxes(range=list(REACH))
+    known = here["value"].dropna()
+    figure.update_xaxes(range=[min(REACH[0], known.min() - 0.2), max(REACH[1], known.max() + 0.2)] if len(known) else list(REACH))
     return figure
 
 
@@ -101,8 +102,8 @@ def repeated(table: pd.DataFrame) -> go.Figure:
         table: `set, student, trained, metric, value, low, high, n`.
     """
     here = table[table["metric"].isin(["agrees", "expected"]) & table["value"].notna()]
-    figure, draw = _sets(here, "Does the student repeat the teacher's errors?", "share of the teacher's wrong answers")
-    draw("the student's answer, where the teacher is wrong", pick(here, metric="agrees"), (RED, "diamond"))
-    draw("expected of independent errors", pick(here, metric="expected"), (GREY, "circle-open"))
+    figure, draw = _sets(here, "Does the student repeat the teacher's errors?", "share that the student gets wrong")
+    draw("where the teacher is wrong", pick(here, metric="agrees"), (RED, "diamond"), named=True, shift=0.12)
+    draw("expected if errors were independent", pick(here, metric="expected"), (GREY, "circle-open"), named=True, shift=-0.12)
     figure.update_xaxes(range=[-0.04, 1.04])
     return figure

@@ -102,6 +102,14 @@ def taught(table: pd.DataFrame, labels: pd.DataFrame) -> list[Finding]:
     return [Finding(text, "weak_to_strong", "labels")]
 
 
+def _together(lines: list[tuple[str, str]]) -> str:
+    """Name what is said, once for all of whom the same is said."""
+    by: dict[str, list[str]] = {}
+    for name, text in lines:
+        by.setdefault(text, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in by.items())
+
+
 def _share(row: Any) -> str:
     verdict = closed(row.low, row.high)
     return f"{SAYS[verdict]} ({row.note})" if verdict == "refused" else f"{said(row)}, {SAYS[verdict]}"
@@ -118,10 +126,8 @@ def recovered(table: pd.DataFrame, where: str) -> list[Finding]:
     here = pick(table, set=where, metric=RECOVERED)
     for student in [s for s in dict.fromkeys(here["student"]) if s != UNTRAINED]:
         rows = here[(here["student"] == student) & (here["trained"] != RANDOM)]
-        lines = [f"{r.trained} {_share(r)}" for r in rows.itertuples()]
-        if all(math.isnan(r.value) for r in rows.itertuples()):
-            lines = [_share(next(rows.itertuples()))]
-        out.append(Finding(f"Recovered, {where}, {student}: {'; '.join(lines)} (n={int(rows['n'].iloc[0])}).", "weak_to_strong"))
+        lines = _together([(str(r.trained), _share(r)) for r in rows.itertuples()])
+        out.append(Finding(f"Recovered, {where}, {student}: {lines} (n={int(rows['n'].iloc[0])}).", "weak_to_strong"))
     return out
 
 
@@ -135,8 +141,8 @@ def confidence(table: pd.DataFrame) -> list[Finding]:
     row: Any
     for row in pick(table, set=HELD, metric="accuracy minus plain").itertuples():
         word = "better" if row.low > 0 else "worse" if row.high < 0 else "not told apart"
-        lines.append(f"{row.student}, {row.trained}: {row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}], {word}")
-    return [Finding(f"Confidence losses against the plain one, in accuracy: {'; '.join(lines)}.", "weak_to_strong")] if lines else []
+        lines.append((f"{row.student} ({row.trained})", f"{row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}], {word}"))
+    return [Finding(f"Confidence losses against the plain one, in accuracy: {_together(lines)}.", "weak_to_strong")] if lines else []
 
 
 def controls(table: pd.DataFrame) -> list[Finding]:
@@ -176,13 +182,11 @@ def imitated(errors: pd.DataFrame, where: str = HELD) -> list[Finding]:
             rows = {m: first(here, student=student, trained=trained, metric=m) for m in ("agrees", "expected", EXCESS)}
             told = repeats(rows[EXCESS], ceiling)
             if math.isnan(rows[EXCESS].value):
-                lines.append(f"{trained}: {told}")
+                lines.append((trained, told))
                 continue
-            lines.append(
-                f"{trained}: gives {said(rows['agrees'])} of the teacher's wrong answers, expected of independent errors "
-                f"{rows['expected'].value:.2f}, excess {said(rows[EXCESS])}: {told}"
-            )
-        out.append(Finding(f"Errors, {student}: {'; '.join(lines)}.", "errors"))
+            numbers = f"{said(rows['agrees'])} of the teacher's wrong answers, {rows['expected'].value:.2f} if errors were independent"
+            lines.append((trained, f"{numbers}, excess {said(rows[EXCESS])}, {told}"))
+        out.append(Finding(f"Errors, {student}: {_together(lines)}.", "errors"))
     return out
 
 
@@ -217,7 +221,7 @@ def report(run: Run, study: WeakToStrong) -> Report:
                 name="repeated",
                 table="errors",
                 drawing=draw.repeated(errors),
-                caption="Red: how often the student gives the wrong answer where the teacher is wrong. Grey: its share of errors overall. "
+                caption="Diamonds: errors of the student among statements on which the teacher is wrong. Circles: among all statements. "
                 f"Sets on which the teacher is wrong fewer than ten times are left out. {counted}",
             )
         )
