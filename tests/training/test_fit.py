@@ -238,3 +238,23 @@ def test_a_claim_is_taken_out_where_it_stands():
         assert {p.template for p in bare} == {want[0].template}
     with pytest.raises(errors.BadInput, match="towards="):
         without_claim(wb.prompts.udhr('{claim}? "{statement}" Answer:', "harm", n=2))
+
+
+def test_a_students_targets_are_learnt_and_its_own_answers_count():
+    model = bundled()
+    prompts = items(None, 60, "base_short")
+    opposite = [1.0 - p.label for p in prompts]  # a teacher that is wrong on every statement
+    how = {"kind": "full", "layers": [3, 4, 5], "parts": "mlp", "lr": 1e-2, "steps": 12, "patience": 12, "last": True, "progress": False}
+    before = weights_digest(model)
+    taught = train_adapter(model, prompts, loss="cross_entropy", targets=opposite, **how)
+    assert taught.kind == "full"
+    assert taught.sees == "the targets that it was given in place of labels"
+    assert weights_digest(model) == before
+    with adapted(model, taught):
+        assert safe(model, prompts) < 0.3
+    half = [0.75 * x + 0.25 * (1 - x) for x in opposite]
+    trusted = train_adapter(model, prompts, loss="confidence", targets=half, own=0.9, **how)
+    with adapted(model, trusted):
+        assert safe(model, prompts) > 0.9  # its own answers, which are right, outweigh an unsure teacher
+    other = train_adapter(model, prompts, loss="cross_entropy", targets=half, **how)
+    assert other.provenance["targets"] != taught.provenance["targets"]
