@@ -87,7 +87,9 @@ def main():
                     failed = found["refused"] < 0.95
                 else:  # few rows tell a narrow gap now and then only: those are its largest, and a value there says too little
                     failed = found["refused"] < 0.5 and found["covers"] + 2 * found["error"] < LEAST
-                out.append({"rows": name, "gap": gap, "recovered": recovered, "copied": copied, "runs": args.runs, **found, "fails": failed})
+                out.append(
+                    {"rows": name, "gap": gap, "recovered": recovered, "copied": copied, "runs": args.runs, **found, "fails": failed}
+                )
                 print(
                     f"{name:32} {gap:7} PGR {recovered:.1f} copied {copied:.1f}: covers {found['covers']:.3f} +- {found['error']:.3f}, refused "
                     f"{found['refused']:.3f}, width {found['width']:.2f}, excess {found['excess']:+.2f}{'  FAILS' if failed else ''}",

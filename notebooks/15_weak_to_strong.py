@@ -44,7 +44,11 @@ split = udhr_split(strong, seed=0)
 # %%
 held = split.values("train")
 cut = {c: len(v) // 3 for c, v in held.items()}
-sides = {"teach": {c: v[: cut[c]] for c, v in held.items()}, "train": {c: v[cut[c] :] for c, v in held.items()}, "test": split.values("test")}
+sides = {
+    "teach": {c: v[: cut[c]] for c, v in held.items()},
+    "train": {c: v[cut[c] :] for c, v in held.items()},
+    "test": split.values("test"),
+}
 
 
 def read(model, side, layer, n=160):

@@ -17,7 +17,8 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "weak_to_strong.py"
 @pytest.fixture(scope="module")
 def simulate():
     spec = importlib.util.spec_from_file_location("weak_to_strong_benchmark", FILE)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.simulate
@@ -50,8 +51,8 @@ def test_a_student_that_is_the_teacher_or_the_ceiling_still_has_a_width(simulate
     w, _, c, units = simulate(numpy_rng(0, "same"), (40, 5, 0), 0.7, 0.95, 0.0, 0.0)
     same, best = gap_recovered(w, w, c, units), gap_recovered(c, w, c, units)
     assert (same.value, best.value) == (0, 1)
-    assert same.low < -0.02 and same.high > 0.02
-    assert best.low < 0.98 and best.high > 1.02
+    assert same.low < -0.02 < 0.02 < same.high
+    assert best.low < 0.98 < 1.02 < best.high
 
 
 def test_imitation_is_found_where_it_was_planted_and_only_there():

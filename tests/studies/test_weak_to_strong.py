@@ -27,9 +27,7 @@ class Steps:
 
 
 def made(weak, strong, **settings):
-    study = WeakToStrong(
-        {"weak": of_loaded(weak), "strong": of_loaded(strong)}, WeakToStrongSettings(**(SMALL | settings)), Steps()
-    )
+    study = WeakToStrong({"weak": of_loaded(weak), "strong": of_loaded(strong)}, WeakToStrongSettings(**(SMALL | settings)), Steps())
     with inside_step():
         study.read()
     return study
@@ -49,7 +47,10 @@ def test_who_is_shown_what(planted):
         assert not seen["teach"] & seen["test"]
         assert not seen["train"] & seen["test"]
     # both models meet the same statements, in the same order, also under a claim
-    for one, other in ((planted.train["weak"], planted.train["strong"]), (planted.tests["weak"][HELD], planted.tests["strong"]["harm claim"])):
+    for one, other in (
+        (planted.train["weak"], planted.train["strong"]),
+        (planted.tests["weak"][HELD], planted.tests["strong"]["harm claim"]),
+    ):
         assert [p.meta["statement"] for p in one] == [p.meta["statement"] for p in other]
         assert one.labels == other.labels
 
@@ -169,5 +170,5 @@ def test_bad_settings_are_refused(tmp_path):
     with pytest.raises(errors.UnknownLayer):
         WeakToStrong({"weak": two, "strong": two}, WeakToStrongSettings(**SMALL, weak_layer=9), Steps())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(errors.BadInput, match="holds no .csv"):
+    with pytest.raises(errors.BadInput, match=r"holds no \.csv"):
         WeakToStrong({"weak": two, "strong": two}, WeakToStrongSettings(**SMALL, other=str(tmp_path / "empty")), Steps())

@@ -242,19 +242,29 @@ def test_a_claim_is_taken_out_where_it_stands():
 
 def test_a_students_targets_are_learnt_and_its_own_answers_count():
     model = bundled()
-    prompts = items(None, 60, "base_short")
+    prompts = items(None, 32, "base_short")
     opposite = [1.0 - p.label for p in prompts]  # a teacher that is wrong on every statement
-    how = {"kind": "full", "layers": [3, 4, 5], "parts": "mlp", "lr": 1e-2, "steps": 12, "patience": 12, "last": True, "progress": False}
+    how = {"last": True, "patience": 20, "progress": False}
     before = weights_digest(model)
-    taught = train_adapter(model, prompts, loss="cross_entropy", targets=opposite, **how)
+    taught = train_adapter(
+        model, prompts, loss="cross_entropy", targets=opposite, kind="full", layers=range(6), parts="mlp", lr=3e-2, steps=14, **how
+    )
     assert taught.kind == "full"
     assert taught.sees == "the targets that it was given in place of labels"
     assert weights_digest(model) == before
     with adapted(model, taught):
         assert safe(model, prompts) < 0.3
-    half = [0.75 * x + 0.25 * (1 - x) for x in opposite]
-    trusted = train_adapter(model, prompts, loss="confidence", targets=half, own=0.9, **how)
-    with adapted(model, trusted):
-        assert safe(model, prompts) > 0.9  # its own answers, which are right, outweigh an unsure teacher
-    other = train_adapter(model, prompts, loss="cross_entropy", targets=half, **how)
-    assert other.provenance["targets"] != taught.provenance["targets"]
+    # an unsure teacher, and a student that is right by itself: the more it counts its own answers, the less of the errors it takes
+    unsure = [0.6 * x + 0.4 * (1 - x) for x in opposite]
+    low = {"layers": [3], "lr": 3e-2, "steps": 20}
+    made = {
+        loss: train_adapter(model, prompts, loss=loss, targets=unsure, own=own, **low, **how)
+        for loss, own in (("cross_entropy", 0.0), ("confidence", 0.9))
+    }
+    kept = {}
+    for loss, adapter in made.items():
+        with adapted(model, adapter):
+            kept[loss] = safe(model, prompts)
+    assert kept["cross_entropy"] <= 0.5
+    assert kept["confidence"] > 0.8
+    assert made["cross_entropy"].provenance["targets"] != taught.provenance["targets"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
@@ -35,6 +34,7 @@ def fieller(over: ArrayLike, under: ArrayLike, clusters: ArrayLike | None = None
     Raises:
         ShapeMismatch: The two have different numbers of rows.
         NotFinite: A value is NaN or infinite.
+        BadInput: The level is no share.
 
     References:
         Fieller 1954, J. R. Stat. Soc. B 16:175; Franz 2007, arXiv 0710.2024 (when the set is bounded).

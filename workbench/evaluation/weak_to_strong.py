@@ -1,7 +1,7 @@
 """What a student makes of a weak teacher: the share of the gap that it closes, and whether it repeats the teacher's errors.
 
-Everything is counted on held-out rows that neither was trained on, row by row: was the teacher right, the student, and the ceiling (the same
-student taught by the truth).
+Everything is counted on held-out rows that neither was trained on, row by row: was the teacher right, the student, and the ceiling (the
+same student taught by the truth).
 
 References:
     Burns et al. 2023, arXiv 2312.09390 (performance gap recovered, section 3; agreement of student and teacher, section 5.1).
@@ -31,8 +31,8 @@ def gap_recovered(
 ) -> Estimate:
     """Estimate the performance gap recovered: (student - weak) / (ceiling - weak), as accuracies over the same rows.
 
-    The interval is Fieller's over clusters (`core.fieller`): rows of one identity are sampled together, and the three accuracies with each
-    other. Where fewer than five clusters hold a row on which student and teacher (or student and ceiling) differ, it is no narrower than that
+    The interval is Fieller's over clusters (`core.fieller`): rows of one identity are sampled together, and so are the three accuracies.
+    Where fewer than five clusters hold a row on which student and teacher (or student and ceiling) differ, it is no narrower than that
     of as many clusters that agree.
 
     Args:

@@ -38,7 +38,7 @@ def _sets(table: pd.DataFrame, title: str, axis: str) -> tuple[go.Figure, Any]:
         rows=count, cols=columns, subplot_titles=sets, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=70 / height,
     )  # fmt: skip
     legend, names = Legend(), [f"{s}: {t}" if t else str(s) for s, t in rows]
-    place_of: Mapping[Any, dict[str, int]] = {s: {"row": k // columns + 1, "col": k % columns + 1} for k, s in enumerate(sets)}
+    place_of: Mapping[Any, dict[str, Any]] = {s: {"row": k // columns + 1, "col": k % columns + 1} for k, s in enumerate(sets)}
 
     def draw(name: str, some: pd.DataFrame, look: Look, info: str = "text+name", named: bool = False, shift: float = 0.0) -> None:
         for one, place in place_of.items():
@@ -66,7 +66,7 @@ def recovered(table: pd.DataFrame) -> go.Figure:
         The figure, with lines at the teacher (0) and at the ceiling (1).
     """
     here = pick(table, metric="gap recovered")
-    figure, draw = _sets(here, "How much of the gap to the truth does the student recover?", "share of the gap: 0 teacher, 1 ceiling")
+    figure, draw = _sets(here, "How much of the gap to the truth does the student recover?", "share of the gap")
     for name, look in looks(here["trained"], TRAINED).items():
         draw(str(name), here[(here["trained"] == name) & here["value"].notna()], look)
     refused = here[here["value"].isna()]
@@ -84,9 +84,12 @@ def accuracies(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: `set, student, trained, metric, value, low, high, n`.
+
+    Returns:
+        The figure, with a line at chance.
     """
     here = pick(table, metric="accuracy")
-    figure, draw = _sets(here, "Who is right, and how often?", "share of statements judged right")
+    figure, draw = _sets(here, "Who is right, and how often?", "share right")
     for name, look in looks(here["trained"], {"": (GREY, "circle"), **TRAINED}).items():
         draw(f"taught by {name}" if name else "teacher", here[here["trained"] == name], look)
     figure.add_vline(x=0.5, line={"color": GREY, "width": 1, "dash": "dot"})
@@ -100,9 +103,12 @@ def repeated(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: `set, student, trained, metric, value, low, high, n`.
+
+    Returns:
+        The figure: diamonds where the teacher is wrong, circles over all statements.
     """
     here = table[table["metric"].isin(["agrees", "expected"]) & table["value"].notna()]
-    figure, draw = _sets(here, "Does the student repeat the teacher's errors?", "share that the student gets wrong")
+    figure, draw = _sets(here, "Does the student repeat the teacher's errors?", "share wrong")
     draw("where the teacher is wrong", pick(here, metric="agrees"), (RED, "diamond"), named=True, shift=0.12)
     draw("expected if errors were independent", pick(here, metric="expected"), (GREY, "circle-open"), named=True, shift=-0.12)
     figure.update_xaxes(range=[-0.04, 1.04])

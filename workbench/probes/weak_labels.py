@@ -56,6 +56,9 @@ def soft_targets(scores: Float[Tensor, " item"], targets: Float[Tensor, " item"]
     Args:
         scores, targets, loss: As for `own_answers`; "plain" gives the targets.
         weight: Of the student's own answers, 0 to 1.
+
+    Returns:
+        One probability per row.
     """
     if loss == "plain" or not weight:
         return targets
@@ -70,6 +73,9 @@ def check_targets(targets: ArrayLike, n: int, loss: str, weight: float) -> Float
         n: Number of items.
         loss: Of `STUDENT_LOSSES`.
         weight: Of the student's own answers.
+
+    Returns:
+        The same probabilities as an array.
 
     Raises:
         UnknownName: There is no such loss.
@@ -164,6 +170,4 @@ def fit_weak_labels(
             break
         before, rising = now, weight * min(1.0, (turn + 1) / WARMUP)
         w = fitted(soft_targets(scores, target, loss, rising), [strength], every)[:, 0]
-    return LinearProbe(
-        method=f"weak labels, {loss}", weight=w.float(), bias=0.0, scaler=scaler, n=len(x), strength=strength, path=path
-    )
+    return LinearProbe(method=f"weak labels, {loss}", weight=w.float(), bias=0.0, scaler=scaler, n=len(x), strength=strength, path=path)

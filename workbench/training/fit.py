@@ -127,7 +127,9 @@ def train_adapter(
     if kind == "residual" and site not in SITES:
         raise BadInput(f"site {site!r}: a residual adapter acts at one of {', '.join(SITES)}")
     plan = replace(plan or Plan(), **planned)
-    task, prepare = build(loss, model, prompts, towards=towards, probe=probe, read=read, beta=beta, temperature=temperature, targets=targets, own=own)
+    task, prepare = build(
+        loss, model, prompts, towards=towards, probe=probe, read=read, beta=beta, temperature=temperature, targets=targets, own=own
+    )
     tasks = [(task, prepare)] + ([] if retain is None else [leash(model, retain, retain_weight)])
     learner = Learner(model)
     if on is not None:
@@ -231,7 +233,8 @@ def _facts(
     known = info(model)
     return {
         "model": known.key(), "d_model": known.d_model, "loss": task.name, "sees": task.sees, "prompts": prompts.hash,
-        "towards": None if towards is None else towards.hash, "items": len(prompts), "kind": kind, "rank": None if kind == "full" else rank, "layers": list(layers),
+        "towards": None if towards is None else towards.hash, "items": len(prompts), "kind": kind,
+        "rank": None if kind == "full" else rank, "layers": list(layers),
         "site": site if kind == "residual" else None, "parts": None if kind == "residual" else parts, "alpha": alpha, "lr": plan.lr,
         "seed": seed,
     }  # fmt: skip

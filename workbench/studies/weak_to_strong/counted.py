@@ -24,6 +24,9 @@ def accuracies(name: str, right: Right, units: Any) -> list[dict[str, Any]]:
         name: The set.
         right: By student and what taught it, whether each row is right; the teacher's is `("teacher", "")`.
         units: Clusters of the rows.
+
+    Returns:
+        Rows with the metrics "accuracy", "ceiling minus teacher", "gap recovered" and "accuracy minus plain".
     """
     rows, weak = [], right[TEACHER, ""]
     for (student, trained), hits in right.items():
@@ -48,6 +51,9 @@ def repeated(name: str, right: Right, units: Any) -> list[dict[str, Any]]:
 
     Args:
         name, right, units: As for `accuracies`.
+
+    Returns:
+        Rows with the metrics "agrees", "expected" and "excess" of every student.
     """
     rows, weak = [], right[TEACHER, ""]
     for (student, trained), hits in right.items():

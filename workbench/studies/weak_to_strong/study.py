@@ -1,4 +1,4 @@
-"""Weak-to-strong: a weak teacher's labels teach a stronger model. How much of the gap to the truth is recovered, and which errors are passed on?
+"""Weak-to-strong: a weak teacher's labels teach a stronger model. What is recovered of the gap, and which errors are passed on?
 
 The teacher learns the truth of some people's statements. It labels statements about other people, and students of the strong model see
 these labels only. The ceiling is the same student taught by the truth. All are read on people and rights that none of them met, under
@@ -37,7 +37,7 @@ from ...runs import Main, ModelHandle, Steps, Study
 from ...training import Adapter, adapted, train_adapter
 from ..asking import uses_chat
 from ..statements import Rows
-from .counted import HELD, NOTHING, RANDOM, EMPTY, TEACHER, TRUTH, UNTAUGHT, UNTRAINED, Right, accuracies, repeated
+from .counted import EMPTY, HELD, NOTHING, RANDOM, TEACHER, TRUTH, UNTAUGHT, UNTRAINED, Right, accuracies, repeated
 from .report import report
 from .settings import WeakToStrongSettings
 
@@ -87,7 +87,7 @@ class WeakToStrong(Rows):
         """The training people (and rights) in two parts: whose truth the teacher is taught, and what it labels. They share neither."""
         held, share = self.split.values("train"), self.set.teach / (self.set.teach + self.set.train)
         if all(len(values) < 2 for values in held.values()):
-            raise BadInput(f"{self.source.name}: the training side holds one identity and one right; a teacher and a student need some each")
+            raise BadInput(f"{self.source.name}: one identity and one right to train on; a teacher and a student need some each")
         first, second = dict(held), dict(held)
         for column, values in held.items():
             order = numpy_rng(self.set.seed, "the teacher's", column).permutation(values).tolist()
@@ -161,8 +161,8 @@ class WeakToStrong(Rows):
         """By what it is taught by, what a student is given in place of labels; inside a step."""
         weak, truth = self.marks(self.labelled), np.asarray(self.seen.labels, float)
         rng = numpy_rng(self.set.seed, "control labels")
-        sure = rng.permutation(np.abs(weak - 0.5))
-        wrong = rng.permutation((weak > 0.5) != (truth > 0.5))  # as many errors as the teacher makes, anywhere
+        other = rng.permutation(len(weak))  # each row has the certainty and the error of another: as many errors, and as unsure ones
+        sure, wrong = np.abs(weak - 0.5)[other], ((weak > 0.5) != (truth > 0.5))[other]
         return {
             TRUTH: truth,
             **dict.fromkeys(self.set.losses, weak),
@@ -278,8 +278,7 @@ def _by(rows: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _half(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Which rows are labelled wrongly where labels say nothing: half of each class. (Shuffled labels agree with the truth a little more or less
-    than that, and a probe of a salient truth then finds it, or its opposite.)"""
+    """Which rows are labelled wrongly where labels say nothing: half of each class, where shuffled labels would have a few more or less."""
     wrong = np.zeros(len(truth), bool)
     for value in (0, 1):
         rows = rng.permutation(np.flatnonzero((truth > 0.5) == value))
