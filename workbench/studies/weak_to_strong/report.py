@@ -21,8 +21,8 @@ draw = recipes("weak_to_strong")
 RECOVERED, EXCESS = "gap recovered", "excess"
 CONVENTION = (
     "The share recovered is (student - teacher) / (ceiling - teacher), as accuracies on the same statements: 0 is the teacher, 1 the "
-    "ceiling, which is the same student taught by the truth. It is refused where the ceiling is not told to be above the teacher. A student "
-    "sees the teacher's probabilities and nothing else. Layers count from 0."
+    "ceiling, which is the same student taught by the truth. It is refused where the ceiling is not told to be above the teacher. A "
+    "student sees the teacher's probabilities and nothing else. Layers count from 0."
 )
 LIMITS = (
     "Intervals are over statements, identities and rights, for one teacher and one student each as they were trained: other training "
@@ -96,8 +96,8 @@ def taught(table: pd.DataFrame, labels: pd.DataFrame) -> list[Finding]:
             gaps.append(f"{row.student} {said(first(held, student=row.student, trained=TRUTH, metric='accuracy'))}")
     text = (
         f"Teacher and ceilings: The teacher is right on {said(teacher)} of held-out statements (n={int(teacher.n)}) and on {said(given)} "
-        f"of those that it labels (n={int(given.n)}). Taught by the truth, students reach: {'; '.join(gaps)}. The strong model's own answers "
-        f"without any training: {said(own)}."
+        f"of those that it labels (n={int(given.n)}). Taught by the truth, students reach: {'; '.join(gaps)}. The strong model's own "
+        f"answers without any training: {said(own)}."
     )
     return [Finding(text, "weak_to_strong", "labels")]
 
@@ -209,8 +209,8 @@ def report(run: Run, study: WeakToStrong) -> Report:
             name="recovered",
             table="weak_to_strong",
             drawing=draw.recovered(table),
-            caption=f"0 (dotted) is the teacher, 1 (dashed) the ceiling. Fieller's interval; {counted} A grey cross: refused, for the ceiling is "
-            "not told to be above the teacher.",
+            caption=f"0 (dotted) is the teacher, 1 (dashed) the ceiling. Fieller's interval; {counted} A grey cross: refused, for the "
+            "ceiling is not told to be above the teacher.",
         ),
         Panel(
             name="accuracies",
@@ -239,7 +239,8 @@ def report(run: Run, study: WeakToStrong) -> Report:
         limits=LIMITS,
         made=[
             "Expected before any run: students of random errors recover nearly all of the gap; students of the teacher's own errors "
-            "recover less and repeat some of them; confidence losses help where labels are near balance; an untrained copy has no gap to recover.",
+            "recover less and repeat some of them; confidence losses help where labels are near balance; an untrained copy has no gap to "
+            "recover.",
             f"Teacher: {settings.teacher} of {study.name}; the truth of {len(study.teach)} statements (of a probe), labels for "
             f"{len(study.train['strong'])} about other people. Strengths of probes are chosen on the labels that they see, by identity.",
             f"Adapters of rank {settings.rank} at block {study.layer} and full changes: {settings.steps} updates each, all made.",
