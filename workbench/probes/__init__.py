@@ -16,7 +16,7 @@ from .losses import LOSSES, Loss
 from .methods import METHODS, Fit, fit_layers
 from .nonlinear import NonlinearProbe, fit_knn, fit_mlp, fit_quadratic, fit_rbf
 from .options import CONTROLS, Controls, Resampling
-from .polarity import fit_polarity_ccs, opposites, polarity_consistency
+from .polarity import fit_polarity_ccs, has_opposites, opposites, polarity_consistency
 from .protocol import accuracy_by, best_layers, probe_layers
 from .surfaces import read_surfaces
 from .tamper import TamperDetector, fit_tamper, roc_curve, tamper_roc, tamper_score
@@ -74,6 +74,7 @@ __all__ = [
     "fit_tamper",
     "fit_vinc",
     "fit_weak_labels",
+    "has_opposites",
     "opposites",
     "platt",
     "polarity_consistency",
