@@ -77,6 +77,7 @@ calibrate: $(STAMP)
 	$(PY) -W ignore benchmarks/intervals.py --runs 2000 --csv docs/intervals-calibration.csv --page docs/calibration.md
 	$(PY) -W ignore benchmarks/controls.py --csv docs/controls-calibration.csv --page docs/calibration.md
 	$(PY) -W ignore benchmarks/calibrate.py --csv docs/geometry-calibration.csv
+	$(PY) -W ignore benchmarks/weak_to_strong.py --runs 400 --csv docs/weak-to-strong-calibration.csv
 
 notebooks: $(STAMP)
 	$(PY) -m pytest tests/test_notebooks.py

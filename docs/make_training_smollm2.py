@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from workbench.studies.repair.outside import TABLES as OUTSIDE
 
 import workbench as wb
 from workbench.core.paired import paired_proportions
@@ -20,7 +21,6 @@ from workbench.core.tables import units_of
 from workbench.interventions import Asker
 from workbench.prefixes import refusals
 from workbench.runs import Main
-from workbench.studies.repair.outside import TABLES as OUTSIDE
 from workbench.studies.repair.study import STUDY, Repair
 from workbench.training import Adapter, unlearn
 

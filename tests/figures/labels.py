@@ -24,6 +24,7 @@ from workbench.figures import (
     sweep,
     training,
     udhr,
+    weak_to_strong,
 )  # fmt: skip
 
 Names = Sequence[str]
@@ -97,6 +98,10 @@ def _free(**columns: Sequence) -> pd.DataFrame:
 def _shots(**columns: Sequence) -> pd.DataFrame:
     given = {"kind": ["harmful"], "intervention": ["none"], "shots": [0, 4], "metric": [shots.NLL, shots.SHARE]} | columns
     return every(**given)
+
+
+def _taught(**columns: Sequence) -> pd.DataFrame:
+    return every(**{"set": ["held out"], "student": ["probe"], "trained": ["plain"]} | columns)
 
 
 def _surfaces(forms: Sequence[str], factors: Sequence[str]) -> go.Figure:
@@ -195,6 +200,16 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: shots.laws(every(kind=n, intervention=["none"], law=["power"]).assign(parameter="held-out error")),
         lambda n: shots.laws(every(kind=["harmful"], intervention=["none"], law=n).assign(parameter="held-out error")),
     ],
+    "weak_to_strong.recovered": [
+        lambda n: weak_to_strong.recovered(_taught(set=n).assign(metric="gap recovered")),
+        lambda n: weak_to_strong.recovered(_taught(student=n).assign(metric="gap recovered")),
+        lambda n: weak_to_strong.recovered(_taught(trained=n).assign(metric="gap recovered")),
+    ],
+    "weak_to_strong.accuracies": [
+        lambda n: weak_to_strong.accuracies(_taught(set=n).assign(metric="accuracy")),
+        lambda n: weak_to_strong.accuracies(_taught(student=n, trained=["plain", ""]).assign(metric="accuracy")),
+    ],
+    "weak_to_strong.repeated": [lambda n: weak_to_strong.repeated(_taught(student=n, metric=["agrees", "expected"]))],
     "geometry.angles": [
         lambda n: geometry.angles(_geometry(position=n), n[0]),
         lambda n: geometry.angles(_geometry(metric=n), n[0]),

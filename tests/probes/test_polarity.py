@@ -9,7 +9,7 @@ from made import activations, cosine, planted
 import workbench as wb
 from workbench.core import errors
 from workbench.core.seeds import numpy_rng
-from workbench.probes import fit_layers, fit_polarity_ccs, opposites, polarity_consistency
+from workbench.probes import fit_layers, fit_polarity_ccs, has_opposites, opposites, polarity_consistency
 
 
 def both_polarities(seed=0, loud=0.0, true=2.0, d=16, n_identities=24):
@@ -36,6 +36,9 @@ def test_opposites_are_the_same_of_everything_but_the_polarity():
         {"identity": ["a", "a", "b", "a", "b", "c"], "right": ["r", "s", "r", "r", "r", "r"], "polarity": ["g", "g", "g", "d", "d", "g"]}
     )
     assert opposites(rows).tolist() == [3, -1, 4, 0, 2, -1]
+    assert has_opposites(rows)
+    assert not has_opposites(rows[["identity", "right"]])
+    assert not has_opposites(rows[rows["polarity"] == "g"])
     # the index of a row is its place, not its name; and which polarity is which does not matter
     assert opposites(rows.set_index(pd.Index([7, 3, 1, 9, 4, 2]))).tolist() == [3, -1, 4, 0, 2, -1]
     assert opposites(rows.assign(polarity=rows["polarity"].map({"g": "x", "d": "y"}))).tolist() == [3, -1, 4, 0, 2, -1]

@@ -83,7 +83,9 @@ def test_words_and_figure_follow_what_random_directions_read(run):
     assert "random directions" in (run.folder / "figures" / "says_and_knows.txt").read_text()
     blind = run.tables["unsupervised"].query("metric == 'accuracy' and against == 'label'")
     blind = blind[blind["layer"] == layer]
+    assert {"ccs", "drc", "rrc", "polarity_ccs", "crc"} <= set(blind["method"])
     text = next(f for f in run.findings if f.startswith("Without labels:"))
+    assert "CCS in closed form, ratio" in text
     no_more = 0
     for setting, rows in blind.groupby("setting"):
         top = rows.loc[rows["control"] == "random_directions", "high"].iloc[0]

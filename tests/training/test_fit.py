@@ -194,7 +194,11 @@ def test_bad_input_is_refused_before_any_training():
         (errors.ShapeMismatch, "rank 0", {"rank": 0}),
         (errors.UnknownLayer, "layer 9", {"layers": [9]}),
         (errors.BadInput, "residual adapter acts at", {"site": "z"}),
-        (errors.BadInput, "'residual' or 'lora'", {"kind": "full"}),
+        (errors.BadInput, "one of residual, lora, full", {"kind": "whole"}),
+        (errors.BadInput, "has no use for them", {"targets": [0.5] * 24}),
+        (errors.ShapeMismatch, "24 items and targets of shape", {"loss": "cross_entropy", "targets": [0.2, 0.8]}),
+        (errors.BadInput, "probabilities of the positive variant", {"loss": "cross_entropy", "targets": [0.0, 2.0] * 12}),
+        (errors.BadInput, "own answers in its targets", {"loss": "confidence", "targets": [0.2, 0.8] * 12, "own": 1.0}),
         (errors.BadInput, "a share of the identities", {"validation": 1.0}),
         (errors.BadInput, "a positive number", {"lr": -1.0}),
         (errors.BadInput, "reads the stream of a block", {"loss": "infonce"}),
@@ -234,3 +238,33 @@ def test_a_claim_is_taken_out_where_it_stands():
         assert {p.template for p in bare} == {want[0].template}
     with pytest.raises(errors.BadInput, match="towards="):
         without_claim(wb.prompts.udhr('{claim}? "{statement}" Answer:', "harm", n=2))
+
+
+def test_a_students_targets_are_learnt_and_its_own_answers_count():
+    model = bundled()
+    prompts = items(None, 32, "base_short")
+    opposite = [1.0 - p.label for p in prompts]  # a teacher that is wrong on every statement
+    how = {"last": True, "patience": 20, "progress": False}
+    before = weights_digest(model)
+    taught = train_adapter(
+        model, prompts, loss="cross_entropy", targets=opposite, kind="full", layers=range(6), parts="mlp", lr=3e-2, steps=14, **how
+    )
+    assert taught.kind == "full"
+    assert taught.sees == "the targets that it was given in place of labels"
+    assert weights_digest(model) == before
+    with adapted(model, taught):
+        assert safe(model, prompts) < 0.3
+    # an unsure teacher, and a student that is right by itself: the more it counts its own answers, the less of the errors it takes
+    unsure = [0.6 * x + 0.4 * (1 - x) for x in opposite]
+    low = {"layers": [3], "lr": 3e-2, "steps": 20}
+    made = {
+        loss: train_adapter(model, prompts, loss=loss, targets=unsure, own=own, **low, **how)
+        for loss, own in (("cross_entropy", 0.0), ("confidence", 0.9))
+    }
+    kept = {}
+    for loss, adapter in made.items():
+        with adapted(model, adapter):
+            kept[loss] = safe(model, prompts)
+    assert kept["cross_entropy"] <= 0.5
+    assert kept["confidence"] > 0.8
+    assert made["cross_entropy"].provenance["targets"] != taught.provenance["targets"]

@@ -39,6 +39,9 @@ def test_cross_entropy_and_dpo_fall_as_the_answer_gets_likelier():
     y = torch.tensor([1.0, 0.0])
     odds = torch.tensor([2.0, 2.0])
     assert measures.cross_entropy(odds, y).tolist() == pytest.approx([math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))])
+    soft = torch.tensor([0.3])
+    want = [-0.3 * math.log(1 / (1 + math.exp(-2))) - 0.7 * math.log(1 / (1 + math.exp(2)))]
+    assert measures.cross_entropy(odds[:1], soft).tolist() == pytest.approx(want)
     base = torch.tensor([1.0, 1.0])
     assert measures.dpo(odds, base, y, 0.5).tolist() == pytest.approx([math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(0.5))])
     assert measures.dpo(base, base, y, 0.5).tolist() == pytest.approx([math.log(2)] * 2)

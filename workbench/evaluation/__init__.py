@@ -11,9 +11,11 @@ from .multiple_choice import capability, multiple_choice
 from .shot_laws import ShotLaws, fit_shot_laws
 from .texts import fluency, perplexity, perplexity_ratio, text_nll
 from .verdicts import answer_verdict, inside_verdict, verdict
+from .weak_to_strong import Imitation, gap_recovered, imitation
 
 __all__ = [
     "Form",
+    "Imitation",
     "agreement",
     "answers",
     "answers_of",
@@ -34,6 +36,8 @@ __all__ = [
     "ShotLaws",
     "fit_shot_laws",
     "forms",
+    "gap_recovered",
+    "imitation",
     "multiple_choice",
     "perplexity",
     "perplexity_ratio",

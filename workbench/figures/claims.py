@@ -11,13 +11,20 @@ from plotly.subplots import make_subplots
 from .looks import Look, looks
 from .marks import Legend, chance_line, curve, dots, layer_step
 from .markup import BREAK, drawn
-from .style import BLUE, CLAIM_COLOURS, CLAIM_SYMBOLS, GREEN, GREY, INK, ORANGE, null_band, style
+from .style import BLUE, CLAIM_COLOURS, CLAIM_SYMBOLS, GREEN, GREY, INK, LABEL_FREE, ORANGE, PURPLE, SKY, null_band, style
 
 CLAIMS: dict[str, Look] = {claim: (colour, CLAIM_SYMBOLS[claim]) for claim, colour in CLAIM_COLOURS.items()} | {"no claim": (INK, "x")}
 METRICS = {
     "auroc": "AUROC",
     "accuracy": "accuracy, fitted threshold",
     "accuracy_centred": "accuracy, median as threshold",
+}
+FREE: dict[str, Look] = {
+    "ccs": (BLUE, "circle"),
+    "drc": (SKY, "triangle-up"),
+    "rrc": (INK, "star"),
+    "polarity_ccs": (PURPLE, "diamond"),
+    "crc": (ORANGE, "square"),
 }
 EFFECTS = {"yes": "share of “yes” (bias)", "auroc": "AUROC of the answers (discrimination)"}
 
@@ -209,9 +216,9 @@ def without_labels(table: pd.DataFrame) -> go.Figure:
     here = table[(table["metric"] == "accuracy") & (table["against"] == "label")]
     settings = list(dict.fromkeys(here["setting"]))
     figure = make_subplots(rows=1, cols=max(1, len(settings)), subplot_titles=settings, shared_yaxes=True, horizontal_spacing=0.03)
-    methods = looks(here.loc[here["control"] == "", "method"], {"ccs": (BLUE, "circle"), "crc": (ORANGE, "square")})
+    methods = looks(here.loc[here["control"] == "", "method"], FREE)
     legend = Legend()
-    names = {"ccs": "CCS", "crc": "first component of the differences"}
+    names = {**LABEL_FREE, "crc": "first component of the differences"}
     for k, setting in enumerate(settings):
         place: dict[str, Any] = {"row": 1, "col": k + 1}
         rows = here[here["setting"] == setting]

@@ -44,6 +44,12 @@ METHOD_NAMES = {
     "logistic": "logistic probe",
     "mass_mean": "mass-mean probe",
 }
+LABEL_FREE = {
+    "ccs": "CCS",
+    "drc": "CCS in closed form, difference",
+    "rrc": "CCS in closed form, ratio",
+    "polarity_ccs": "polarity-aware CCS",
+}
 FONT = "Inter, 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 
 

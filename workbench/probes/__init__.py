@@ -16,18 +16,20 @@ from .losses import LOSSES, Loss
 from .methods import METHODS, Fit, fit_layers
 from .nonlinear import NonlinearProbe, fit_knn, fit_mlp, fit_quadratic, fit_rbf
 from .options import CONTROLS, Controls, Resampling
-from .polarity import fit_polarity_ccs, opposites, polarity_consistency
+from .polarity import fit_polarity_ccs, has_opposites, opposites, polarity_consistency
 from .protocol import accuracy_by, best_layers, probe_layers
 from .surfaces import read_surfaces
 from .tamper import TamperDetector, fit_tamper, roc_curve, tamper_roc, tamper_score
 from .text import bag_of_words, text_scorers
 from .transfer import transfer_matrix
 from .unsupervised import fit_crc, fit_kmeans, fit_vinc
+from .weak_labels import STUDENT_LOSSES, fit_weak_labels
 
 __all__ = [
     "CONTROLS",
     "LOSSES",
     "METHODS",
+    "STUDENT_LOSSES",
     "ClassProbe",
     "ContrastProbe",
     "Controls",
@@ -71,6 +73,8 @@ __all__ = [
     "fit_svm",
     "fit_tamper",
     "fit_vinc",
+    "fit_weak_labels",
+    "has_opposites",
     "opposites",
     "platt",
     "polarity_consistency",

@@ -53,6 +53,18 @@ def opposites(rows: pd.DataFrame) -> Int[np.ndarray, " item"]:
     return out
 
 
+def has_opposites(rows: pd.DataFrame) -> bool:
+    """Return whether statements stand in these rows together with their opposites, so that polarity-aware CCS can be fitted.
+
+    Args:
+        rows: As for `opposites`.
+    """
+    try:
+        return bool(len(opposites(rows)))
+    except (BadInput, MissingColumn):
+        return False
+
+
 def fit_polarity_ccs(
     positive: Any, negative: Any, *, opposite: ArrayLike | None = None, weight: float = 1.0, **options: Any
 ) -> ContrastProbe:

@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 
 from ..core.errors import BadInput, ShapeMismatch
-from ..core.provenance import provenance
+from ..core.provenance import content_hash, provenance
 from ..core.seeds import numpy_rng
 from ..core.types import Float
 from ..models import info
 from ..models.differentiable import SITES, Learner
 from ..models.hooks import check_layers
+from ..probes.weak_labels import STUDENT_LOSSES
 from ..prompts import PromptSet
 from . import several
-from .adapter import Adapter, adapted
+from .adapter import KINDS, Adapter, adapted
 from .loop import Plan, Progress, batches, train
 from .rows import Passes, Task
 from .tasks import Answered, build, leash
-from .trainable import Low, agree, settle
+from .trainable import Low, Whole, agree, settle
 
 LEAST = 5  # people, below which none are held out for validation
 
@@ -48,6 +49,8 @@ def train_adapter(
     read: int | None = None,
     beta: float = 0.1,
     temperature: float = 0.1,
+    targets: Sequence[float] | None = None,
+    own: float = 0.5,
     validation: float = 0.2,
     batch_tokens: int = 1536,
     plan: Plan | None = None,
@@ -58,7 +61,7 @@ def train_adapter(
     seed: int = 0,
     **planned: Any,
 ) -> Adapter:
-    """Train a low-rank adapter.
+    """Train an adapter: low-rank, or full changes of weight matrices.
 
     Blocks below the lowest one that is changed get no gradient: what enters it is read once, by the capture engine, and kept. Rows that
     begin alike are computed once in each batch.
@@ -67,11 +70,13 @@ def train_adapter(
         model: What `load_model` returns, with nothing changed.
         prompts: Training items, usually under the claim that pushes.
         loss: One of `tasks.LOSSES` (which says what each sees of the labels), or a function of `Answered`.
-        kind: "residual" (h + (alpha/rank) B A h at a site) or "lora" (on weight matrices).
-        rank: 1 to d_model; more can repair more, and costs more.
+        kind: "residual" (h + (alpha/rank) B A h at a site), "lora" (on weight matrices) or "full" (all of these matrices, free: full
+            fine-tuning with `layers` every block and `parts="attention,mlp"`; embeddings and norms stay). The learning rate of full
+            changes is in units of each matrix's root mean square.
+        rank: 1 to d_model; more can repair more, and costs more. Of no meaning for full changes.
         layers: Blocks, one or several jointly, counted from 0; by default the one two thirds of the way up.
         site: Where a residual adapter acts: resid_pre, attn_out, resid_mid, mlp_out or resid_post.
-        parts: Which matrices LoRA changes: "attention", "mlp", or names ("q_proj,v_proj").
+        parts: Which matrices LoRA and full changes are of: "attention", "mlp", or names ("q_proj,v_proj").
         alpha: The product is multiplied by alpha / rank; by default the rank, a factor of 1.
         towards: The same items without a claim, for "invariance", "spin" and "infonce"; by default made from the prompts.
         retain: Prompts or texts on which KL from the unchanged model is added, times `retain_weight`.
@@ -79,6 +84,9 @@ def train_adapter(
         probe: A frozen probe (weight, bias) of block `read`, for "ccs_probe" and "contrast".
         read: The block that "ccs_probe", "contrast" and "infonce" read; at or above the adapter.
         beta, temperature: Of "dpo" and "spin", and of "infonce".
+        targets: A teacher's probability of the positive answer, one per item, in place of the labels: for "cross_entropy", "confidence"
+            and "log_confidence".
+        own: Weight of the model's own hard answers in the last two, 0 to below 1; it rises to this over the first fifth of the updates.
         validation: Share of identities that are held out to decide when to stop; labels are not used unless the loss uses them.
         batch_tokens: Tokens of a batch, about.
         plan: How the training goes on.
@@ -109,8 +117,8 @@ def train_adapter(
     References:
         Hu et al. 2021, arXiv 2106.09685 (LoRA); Wu et al. 2024, arXiv 2404.03592 (low-rank changes of the representation).
     """
-    if kind not in ("residual", "lora"):
-        raise BadInput(f"kind {kind!r}: 'residual' or 'lora'; full changes of weights are made by unlearn")
+    if kind not in KINDS:
+        raise BadInput(f"kind {kind!r}: one of {', '.join(KINDS)}")
     where = check_layers(model, [info(model).n_layers * 2 // 3] if layers is None else layers)
     width = int(model.cfg.d_model)
     if not isinstance(rank, int | np.integer) or not 1 <= rank <= width:
@@ -120,12 +128,18 @@ def train_adapter(
     if kind == "residual" and site not in SITES:
         raise BadInput(f"site {site!r}: a residual adapter acts at one of {', '.join(SITES)}")
     plan = replace(plan or Plan(), **planned)
-    task, prepare = build(loss, model, prompts, towards=towards, probe=probe, read=read, beta=beta, temperature=temperature)
+    task, prepare = build(
+        loss, model, prompts, towards=towards, probe=probe, read=read, beta=beta, temperature=temperature, targets=targets, own=own
+    )
     tasks = [(task, prepare)] + ([] if retain is None else [leash(model, retain, retain_weight)])
     learner = Learner(model)
     if on is not None:
         settle(learner, on)
-    made = Low(learner, kind, int(rank), where, site, parts, float(rank if alpha is None else alpha), seed)
+    made: Low | Whole
+    if kind == "full":
+        made = Whole(learner, parts, where)
+    else:
+        made = Low(learner, kind, int(rank), where, site, parts, float(rank if alpha is None else alpha), seed)
     if read is not None and read < min(where):
         raise BadInput(f"the loss reads block {read}, below the adapter, which cannot change it: read block {min(where)} or a higher one")
     rows = [row for t, _ in tasks for row in t.rows]
@@ -135,7 +149,7 @@ def train_adapter(
     with adapted(model, on, canary=False) if on is not None else nullcontext():
         passes = Passes(learner, rows, start, places)
         made.attach()
-        if kind == "lora":
+        if kind == "lora" and isinstance(made, Low):
             made.check(passes)
     views, first = [], 0
     for t, ready in tasks:
@@ -145,6 +159,8 @@ def train_adapter(
             ready(views[-1])
     facts = _facts(model, prompts, towards, task, kind, int(rank), where, site, parts, made.alpha, plan, seed)
     facts |= {"on": None if on is None else on.key}
+    if targets is not None or task.name in STUDENT_LOSSES:
+        facts |= {"targets": None if targets is None else content_hash([round(float(x), 9) for x in targets]), "own": own}
     several = [t for t, _ in tasks]
     ended = fit_tasks(
         several, views, made.parameters, plan, validation=validation, batch_tokens=batch_tokens, seed=seed, place=place, key=facts,
@@ -197,7 +213,8 @@ def fit_tasks(
         for t, view, (units, _), size in zip(tasks, views, sides, sizes, strict=True):
             chosen = batches(units, size, batch, lambda turn, t=t, units=units: _order(t, units, turn, seed))
             part, share = _share(t, chosen)
-            out[t.name] = share * _loss(t, view, part) if part else 0 * sum(p.sum() for p in parameters.values())
+            done = batch / (plan.steps * plan.accumulate)
+            out[t.name] = share * _loss(t, view, part, done) if part else 0 * sum(p.sum() for p in parameters.values())
         return out
 
     def validate() -> dict[str, float]:
@@ -234,14 +251,15 @@ def _facts(
     known = info(model)
     return {
         "model": known.key(), "d_model": known.d_model, "loss": task.name, "sees": task.sees, "prompts": prompts.hash,
-        "towards": None if towards is None else towards.hash, "items": len(prompts), "kind": kind, "rank": rank, "layers": list(layers),
-        "site": site if kind == "residual" else None, "parts": parts if kind == "lora" else None, "alpha": alpha, "lr": plan.lr,
+        "towards": None if towards is None else towards.hash, "items": len(prompts), "kind": kind,
+        "rank": None if kind == "full" else rank, "layers": list(layers),
+        "site": site if kind == "residual" else None, "parts": None if kind == "residual" else parts, "alpha": alpha, "lr": plan.lr,
         "seed": seed,
     }  # fmt: skip
 
 
-def _loss(task: Task, view: Passes, units: Sequence[int]) -> Tensor:
-    return task.loss(units, view.run([i for u in units for i in task.units[u]], task.read))
+def _loss(task: Task, view: Passes, units: Sequence[int], done: float = 1.0) -> Tensor:
+    return task.loss(units, replace(view.run([i for u in units for i in task.units[u]], task.read), done=done))
 
 
 def _sides(task: Task, share: float, seed: int) -> tuple[list[int], list[int]]:

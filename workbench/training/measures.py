@@ -60,13 +60,13 @@ def invariance(now: Float[Tensor, "item 2"], target: Float[Tensor, "item 2"]) ->
 def cross_entropy(odds: Float[Tensor, " item"], answer: Float[Tensor, " item"]) -> Float[Tensor, " item"]:
     """Return the cross-entropy of the answer among the two.
 
-        -log sigmoid(s m), with m the log-odds of yes and s = 1 where the answer is yes and -1 where it is no
+        -a log sigmoid(m) - (1 - a) log sigmoid(-m), with m the log-odds of yes
 
     Sees the labels (or whatever answers it is given): supervised fine-tuning on the answer token.
 
     Args:
         odds: Log-odds of yes.
-        answer: 1 for yes, 0 for no.
+        answer: 1 for yes, 0 for no; or a teacher's probability of yes.
 
     Returns:
         Nats.
@@ -74,7 +74,7 @@ def cross_entropy(odds: Float[Tensor, " item"], answer: Float[Tensor, " item"]) 
     References:
         Rimsky et al. 2023, arXiv 2312.06681, section 5.2 (fine-tuning on the answers, in both directions).
     """
-    return F.softplus(-(2 * answer - 1) * odds)
+    return answer * F.softplus(-odds) + (1 - answer) * F.softplus(odds)
 
 
 def dpo(odds: Float[Tensor, " item"], base: Float[Tensor, " item"], answer: Float[Tensor, " item"], beta: float) -> Float[Tensor, " item"]:

@@ -45,10 +45,12 @@ class Got:
     Attributes:
         logits: `asked x vocabulary`, float32.
         streams: By block, `read x d_model`.
+        done: Share of the training's updates that are done; 1 at validation.
     """
 
     logits: Tensor
     streams: dict[int, Tensor] = field(default_factory=dict)
+    done: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

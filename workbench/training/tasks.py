@@ -13,6 +13,7 @@ from ..core.errors import AnswerTokens, BadInput, TooFew
 from ..core.tables import units_of
 from ..core.types import Float
 from ..models.tokens import answer_tokens, encode, encode_pairs
+from ..probes.weak_labels import STUDENT_LOSSES, check_targets, soft_targets
 from ..prompts import PromptSet
 from ..prompts.unclaimed import without_claim
 from . import measures
@@ -20,6 +21,8 @@ from .rows import Got, Passes, Row, Task
 
 NONE = "no label"
 LABELS = "the labels of the training rows"
+TARGETS = "the targets that it was given in place of labels"
+RISING = 0.2  # of the updates, over which the weight of the model's own answers rises
 LOSSES = {
     "invariance": (NONE, "answers under a claim pulled to the model's own without one (context distillation)"),
     "ccs": (NONE, "consistency and confidence of the answers to a statement and its negation (Burns et al. 2022)"),
@@ -30,6 +33,8 @@ LOSSES = {
     "dpo": (LABELS, "the right answer preferred to the wrong one (Rafailov et al. 2023)"),
     "cross_entropy": (LABELS, "the right answer made likely"),
     "cross_entropy_away": (LABELS, "the wrong answer made likely (CAA's other direction)"),
+    "confidence": (LABELS, "the right answer, and the model's own hard answers, half of which are yes (Burns et al. 2023)"),
+    "log_confidence": (LABELS, "the same, as many of its own answers yes as the labels say (their released code)"),
 }
 
 
@@ -101,6 +106,8 @@ def build(
     read: int | None = None,
     beta: float = 0.1,
     temperature: float = 0.1,
+    targets: Sequence[float] | None = None,
+    own: float = 0.5,
 ) -> tuple[Task, Callable[[Passes], None]]:
     """Return a loss with its rows, and what must be read of the unchanged model before it can be computed.
 
@@ -112,6 +119,9 @@ def build(
         probe: A frozen probe, weight and bias, at block `read`; for "ccs_probe" and "contrast".
         read: The block that "ccs_probe", "contrast" and "infonce" read.
         beta, temperature: Of "dpo" and "spin", and of "infonce".
+        targets: A teacher's probability of the positive answer by item, which "cross_entropy", "confidence" and "log_confidence" are
+            given in place of the labels.
+        own: Weight of the model's own answers in the last two.
 
     Returns:
         The task, whose rows begin with those of the items; and a function that reads the unchanged model.
@@ -130,9 +140,9 @@ def build(
     else:
         other = items
 
-    def answer_task(sees: str, each: Callable[[Tensor, Sequence[int]], Tensor], label: str) -> tuple[Task, Callable[[Passes], None]]:
+    def answer_task(sees: str, each: Callable[[Tensor, Sequence[int], float], Tensor], label: str) -> tuple[Task, Callable[[Passes], None]]:
         def loss(units: Sequence[int], got: Got) -> Tensor:
-            return each(items.answers(got.logits, units), units).mean()
+            return each(items.answers(got.logits, units), units, got.done).mean()
 
         rows = items.rows if other is items else [*items.rows, *other.rows]
         units = [(i,) for i in range(count)]
@@ -142,38 +152,48 @@ def build(
             if other is not items:
                 kept["towards"] = other.answers(passes.all(range(count, 2 * count)).logits, range(count))
 
-        return Task(name=label, sees=sees, rows=rows, units=units, people=items.people, near=items.near, loss=loss), prepare
+        whole = callable(name) or name in STUDENT_LOSSES  # the latter have a threshold over the batch, and a function may
+        return Task(name=label, sees=sees, rows=rows, units=units, people=items.people, near=items.near, loss=loss, whole=whole), prepare
 
     if callable(name):
 
-        def own(now: Tensor, at: Sequence[int]) -> Tensor:
+        def custom(now: Tensor, at: Sequence[int], _: float) -> Tensor:
             where = torch.tensor(at)
             return name(Answered(now=now, base=kept["base"][where], towards=kept["towards"][where], rows=at))
 
-        return answer_task("whatever the function uses", own, getattr(name, "__name__", "custom"))
+        return answer_task("whatever the function uses", custom, getattr(name, "__name__", "custom"))
     sees = _known(name)
+    if targets is not None and name not in (*STUDENT_LOSSES, "cross_entropy"):
+        raise BadInput(f"targets= are for 'cross_entropy', 'confidence' and 'log_confidence'; the loss {name!r} has no use for them")
     if name == "invariance":
-        return answer_task(sees, lambda now, at: measures.invariance(now, kept["towards"][torch.tensor(at)]), name)
+        return answer_task(sees, lambda now, at, _: measures.invariance(now, kept["towards"][torch.tensor(at)]), name)
     if name == "spin":
 
-        def spin(now: Tensor, at: Sequence[int]) -> Tensor:
+        def spin(now: Tensor, at: Sequence[int], _: float) -> Tensor:
             where = torch.tensor(at)
             return measures.spin(now, kept["base"][where], kept["towards"][where], beta)
 
         return answer_task(sees, spin, name)
     if name == "dpo":
 
-        def dpo(now: Tensor, at: Sequence[int]) -> Tensor:
+        def dpo(now: Tensor, at: Sequence[int], _: float) -> Tensor:
             where = torch.tensor(at)
             base = kept["base"][where]
             return measures.dpo(now[:, 1] - now[:, 0], base[:, 1] - base[:, 0], items.labels[where].to(now.device), beta)
 
         return answer_task(sees, dpo, name)
-    if name.startswith("cross_entropy"):
-        answer = items.labels if name == "cross_entropy" else 1 - items.labels
+    if name.startswith("cross_entropy") or name in STUDENT_LOSSES:
+        answer = items.labels
+        if targets is not None:
+            answer = torch.as_tensor(check_targets(targets, count, "plain" if name not in STUDENT_LOSSES else name, own)).float()
+            sees = TARGETS
+        answer = 1 - answer if name == "cross_entropy_away" else answer
 
-        def entropy(now: Tensor, at: Sequence[int]) -> Tensor:
-            return measures.cross_entropy(now[:, 1] - now[:, 0], answer[torch.tensor(at)].to(now.device))
+        def entropy(now: Tensor, at: Sequence[int], done: float) -> Tensor:
+            odds, goal = now[:, 1] - now[:, 0], answer[torch.tensor(at)].to(now.device)
+            if name in STUDENT_LOSSES:
+                goal = soft_targets(odds, goal, name, own * min(1.0, done / RISING))
+            return measures.cross_entropy(odds, goal)
 
         return answer_task(sees, entropy, name)
     if name == "ccs":

@@ -118,6 +118,8 @@ class Whole:
     def __init__(self, learner: Learner, parts: str | Sequence[str], layers: Sequence[int]) -> None:
         self.learner, self.start = learner, min(layers)
         self.paths = matrices(learner.shell, parts, learner.blocks, layers)
+        self.places: list[tuple[str, int]] = []
+        self.acting, self.alpha = True, 1.0
         self.parameters: dict[str, Tensor] = {}
         self._units: dict[str, float] = {}
 
@@ -132,9 +134,18 @@ class Whole:
             self.parameters[name], self._units[name] = change, unit
 
             def behind(_: Any, args: tuple[Tensor, ...], out: Tensor, change: Tensor = change, unit: float = unit) -> Tensor:
-                return out + nn.functional.linear(args[0].float(), unit * change).to(out.dtype)
+                return out + nn.functional.linear(args[0].float(), unit * change).to(out.dtype) if self.acting else out
 
             module.register_forward_hook(behind)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Let nothing act inside a `with` block: the unchanged model."""
+        self.acting = False
+        try:
+            yield
+        finally:
+            self.acting = True
 
     def adapter(self, made: Mapping[str, Any], history: pd.DataFrame | None) -> Adapter:
         """What was added to the matrices, as a value."""

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ...core.errors import BadInput
 from ...core.seeds import derive
 from ...core.stats import proportion
 from ...core.tables import pick, span, units_of
 from ...figures import Finding, Panel, recipes
-from ...probes import contrast_spectrum, fit_layers, opposites, polarity_consistency
-from ...prompts import PromptSet
+from ...probes import contrast_spectrum, fit_layers, polarity_consistency
 from ...runs import Run
 from ..statements import FIT, spread
 
@@ -27,18 +25,6 @@ TABLES = {
     "contrast_spectrum": "layer rank form control | value low high n share above",
     "opposites": "layer method metric control | value low high n note",
 }
-
-
-def has_opposites(prompts: PromptSet) -> bool:
-    """Return whether statements stand in these prompts together with their opposites.
-
-    Args:
-        prompts: Of one side of the split.
-    """
-    try:
-        return bool(len(opposites(prompts.to_frame())))
-    except BadInput:
-        return False
 
 
 def compare(study: Bench) -> None:

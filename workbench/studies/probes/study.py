@@ -16,6 +16,7 @@ from ...models.tokens import encode_pairs
 from ...probes import (
     ccs_honesty,
     fit_tamper,
+    has_opposites,
     probe_layers,
     roc_curve,
     sample_efficiency,
@@ -32,7 +33,7 @@ from ..statements import FIT, READ, Rows, spread
 from ..surfaces import TABLES as SURFACES
 from ..surfaces import read_in_surfaces, surface_prompts
 from .closed import TABLES as CLOSED
-from .closed import compare, has_opposites
+from .closed import compare
 from .report import report
 from .settings import FEW, ProbeSettings
 from .training import across_training, steps_in
@@ -53,7 +54,7 @@ class Bench(Rows):
         self.surfaces = surface_prompts(self, settings.surfaces)
         spread_out = spread(self.info.n_layers, settings.layers) if settings.layers else range(self.info.n_layers)
         self.layers = sorted({*spread_out, self.layer})
-        self.polar = all(map(has_opposites, self._sides("base_short", None)))
+        self.polar = all(has_opposites(p.to_frame()) for p in self._sides("base_short", None))
         self.methods = [m for m in settings.methods if self.polar or m != "polarity_ccs"]
         for prompts in (self.base(), *self.pushes().values(), *self.distracted().values()):
             encode_pairs(self.handle, prompts)

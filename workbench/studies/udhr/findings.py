@@ -11,6 +11,7 @@ from ...core.tables import pick
 from ...core.text_controls import TEXT_NAMES, strongest_words
 from ...evaluation.agreement import LEAST
 from ...figures import Finding
+from ...figures.style import LABEL_FREE
 from ...runs import Run
 from ..answering import unanswered
 from ..statements import FIT, READ
@@ -175,7 +176,7 @@ def without_labels(run: Run, study: Udhr) -> Finding:
         said = []
         one: Any
         for one in pick(rows, control="").itertuples():
-            name = {"ccs": "CCS", "crc": "the first component of the differences"}.get(str(one.method), str(one.method))
+            name = {**LABEL_FREE, "crc": "the first component of the differences"}.get(str(one.method), str(one.method))
             above = one.value > null.high and one.low > 0.5
             said.append(f"{name} {number(one)}{'' if above else ', no more than random directions read'}")
         parts.append(f"{setting}: {', '.join(said)} (random directions up to {null.high:.2f})")

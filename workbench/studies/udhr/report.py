@@ -130,7 +130,8 @@ def _probe_panels(run: Run, study: Udhr) -> list[Panel]:
             name="unsupervised",
             table="unsupervised",
             drawing=draw_claims.without_labels(free),
-            caption="CCS and the first principal component of the differences, both without labels, behind the neutral sentence: in one "
+            caption="CCS, its closed forms (difference- and ratio-relative), polarity-aware CCS where statements have opposites, and the "
+            "first principal component of the differences, all without labels, behind the neutral sentence: in one "
             "prompt form; in two forms normalised together; in two forms, each normalised by itself. Held-out items "
             f"(n={span(pick(free, control='', metric='accuracy'))}). {BARS} Grey: central 95 % of random directions with the same "
             "normalisation. All are oriented on training labels.",

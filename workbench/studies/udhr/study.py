@@ -18,7 +18,7 @@ from ...core.stats import auroc
 from ...core.tables import pick, sentences_of, units_of
 from ...evaluation import agreement, answers_of, claim_effects, content_free, discrimination
 from ...models.tokens import answer_tokens, encode_pairs
-from ...probes import accuracy_by, fit_layers, probe_layers, read_forms
+from ...probes import accuracy_by, fit_layers, has_opposites, probe_layers, read_forms
 from ...prompts import PromptSet
 from ...prompts.statements import StudentStatements
 from ...runs import Main, ModelHandle, Steps, Study
@@ -107,8 +107,11 @@ class Udhr(Who):
         told = "what each claim does to the answers"
         self.run.table("effects", make=lambda: claim_effects(said(), BASELINE), doing=told)
 
+    def _side(self, acts: Activations, side: str) -> Activations:
+        return acts.subset(self.split.side(acts.rows) == side)
+
     def _held(self, acts: Activations) -> Activations:
-        return acts.subset(self.split.side(acts.rows) == "test")
+        return self._side(acts, "test")
 
     def read(self) -> None:
         """Capture the fitted condition (trained and untrained model), and every claim in two prompt forms."""
@@ -131,7 +134,7 @@ class Udhr(Who):
                 split=self.split,
                 condition=FIT,
                 untrained=self.blank,
-                methods=("logistic", "mass_mean", "ccs"),
+                methods=("logistic", "mass_mean", "ccs", "drc", "rrc"),
                 metrics=("accuracy", "auroc"),
                 resamples=self.set.resamples,
                 text_vectors=self._text_vectors(self.acts),
@@ -162,10 +165,12 @@ class Udhr(Who):
         self.run.table(("readings", "kept"), make=make, doing="read every claim within its form and across forms")
 
     def unsupervised(self) -> None:
-        """What helps without labels: CCS and a closed form, in one prompt form and in two, normalised together and each by itself."""
+        """What helps without labels: CCS and its kin, in one prompt form and in two, normalised together and each by itself."""
 
         def make() -> pd.DataFrame:
             one = self.seen[READ[0], BASELINE]
+            polar = all(has_opposites(self._side(acts, "train").rows) for acts in (one, self.both))
+            methods = ("ccs", "drc", "rrc", *(("polarity_ccs",) if polar else ()), "crc")
             rows = []
             for name, acts, per in (
                 (f"{READ[0]}, neutral", one, "variant"),
@@ -176,13 +181,14 @@ class Udhr(Who):
                     acts,
                     split=self.split,
                     condition=name,
-                    methods=("ccs", "crc"),
+                    methods=methods,
                     metrics=("accuracy", "auroc"),
                     controls=("random_directions",),
                     resamples=self.set.resamples,
                     check_labels=False,
                     per=per,
                     ccs_options={"epochs": self.set.ccs_epochs},
+                    options={"polarity_ccs": {"epochs": self.set.ccs_epochs}} if polar else None,
                     seed=self.set.seed,
                 )
                 rows.append(table.rename(columns={"fit_condition": "setting"}))
