@@ -93,6 +93,7 @@ def plant(
     retain: PromptSet,
     how: Planting,
     *,
+    anew: bool = False,
     place: str | Path | None = None,
     progress: bool | None = None,
 ) -> Adapter:
@@ -103,13 +104,14 @@ def plant(
         prompts: Training prompts; the label of each is the answer that is planted.
         retain: Prompts on which the model is held near what it says now.
         how: The training.
+        anew: Train it though one is shipped.
         place: A folder for checkpoints.
         progress: Show a progress bar.
 
     Returns:
         The adapter, in its last state.
     """
-    if (known := shipped(model, prompts, how)) is not None:
+    if not anew and (known := shipped(model, prompts, how)) is not None:
         return known
     layers = list(range(how.first, info(model).n_layers))
     if not layers:
@@ -129,12 +131,11 @@ def shipped(model: Any, prompts: PromptSet, how: Planting) -> Adapter | None:
     """
     known = info(model)
     layers = list(range(how.first, known.n_layers))
-    wanted = {"prompts": prompts.hash, "rank": how.rank, "parts": how.parts, "layers": layers, "lr": how.lr, "seed": how.seed, "steps": how.steps}
+    wanted = {"prompts": prompts.hash, "layers": layers} | {k: getattr(how, k) for k in ("rank", "parts", "lr", "seed", "steps")}
     for folder in bundled_adapters().values():
         adapter = Adapter.load(folder)
         made = adapter.provenance
-        same = (made.get("model") or {}).get("digest") == known.digest and all(made.get(k) == v for k, v in wanted.items())
-        if same and made.get("batch_tokens", how.batch_tokens) == how.batch_tokens:
+        if (made.get("model") or {}).get("digest") == known.digest and all(made.get(k) == v for k, v in wanted.items()):
             return adapter
     return None
 
