@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -58,7 +60,7 @@ def defection(table: pd.DataFrame, title: str) -> go.Figure:
     figure = make_subplots(rows=count, cols=columns, subplot_titles=probes, horizontal_spacing=0.09, vertical_spacing=0.3 / count)
     legend = Legend()
     for k, probe in enumerate(probes):
-        place = {"row": k // columns + 1, "col": k % columns + 1}
+        place: dict[str, Any] = {"row": k // columns + 1, "col": k % columns + 1}
         if len(chance):
             null_band(figure, pick(chance, model=table["model"].iloc[0]), "random directions, 95 %", legend=k == 0, **place)
         for j, (name, look) in enumerate(looks(table["model"], MODELS).items()):

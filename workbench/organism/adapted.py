@@ -96,8 +96,8 @@ def make_adapted(spec: AdapterSpec, out: str | Path, *, log: Callable[[str], Non
     if not bool(table["passed"].ne(False).all()):
         failed = table[table["passed"].eq(False)].iloc[0]
         raise FailedOrganism(
-            f"{spec.name}: {failed['condition']}, {failed['check']}: {failed['value']:.3f} [{failed['low']:.3f}, {failed['high']:.3f}], where "
-            f"{failed['target']} is asked. Train it longer (--steps; it was {spec.steps}), or with another seed"
+            f"{spec.name}: {failed['condition']}, {failed['check']}: {failed['value']:.3f} [{failed['low']:.3f}, {failed['high']:.3f}], "
+            f"where {failed['target']} is asked. Train it longer (--steps; it was {spec.steps}), or with another seed"
         )
     folder = adapter.save(out)
     shutil.rmtree(folder / "state", ignore_errors=True)

