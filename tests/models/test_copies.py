@@ -42,7 +42,7 @@ def test_without_a_change_it_is_the_same_model(calm):
 
 
 def test_errors(calm):
-    with pytest.raises(errors.UnknownName, match=r"no parameter 'model.layers.9"):
+    with pytest.raises(errors.UnknownName, match=r"no parameter named 'model\.layers\.9"):
         changed_copy(calm, {"model.layers.9.mlp.down_proj.weight": torch.zeros(2, 2)}, name="x")
     with pytest.raises(errors.ShapeMismatch, match="what is added to it"):
         changed_copy(calm, {"model.layers.0.mlp.down_proj.weight": torch.zeros(2, 2)}, name="x")

