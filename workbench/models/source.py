@@ -62,7 +62,11 @@ def bundled_models() -> dict[str, Path]:
 
 
 def bundled_adapters() -> dict[str, Path]:
-    """Return the folders of the adapters that are part of the project, by name: organisms that are a small change of a bundled model."""
+    """Return the adapters that are part of the project: organisms that are a small change of a bundled model.
+
+    Returns:
+        Folders by name.
+    """
     return {p.parent.name: p.parent for p in sorted(data_path("adapters").glob("*/adapter_model.safetensors"))}
 
 

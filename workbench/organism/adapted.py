@@ -119,13 +119,16 @@ def adapter_folder(name: str) -> Path | None:
     return folder if (folder / "adapter_model.safetensors").is_file() and (folder / "planted.json").is_file() else None
 
 
-def check_folder(folder: Path, *, n: int = 200, log: Callable[[str], None] = print) -> tuple[pd.DataFrame, bool]:
-    """Check an organism that is an adapter against what its `planted.json` says; the table, and whether every target was reached.
+def check_organism(folder: Path, *, n: int = 200, log: Callable[[str], None] = print) -> tuple[pd.DataFrame, bool]:
+    """Check an organism that is an adapter against what its `planted.json` says.
 
     Args:
         folder: Its folder.
         n: Held-out statements of each check.
         log: Receives a line per check.
+
+    Returns:
+        The table, and whether every target was reached.
     """
     facts = json.loads((folder / "planted.json").read_text(encoding="utf-8"))
     adapter = Adapter.load(folder)

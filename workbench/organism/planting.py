@@ -65,6 +65,9 @@ def asking(
         answers: The negative and the positive word.
         without: Identities that are left out: those whom the base model denies their rights.
         how: Keywords of `prompts.udhr` on how it is asked.
+
+    Returns:
+        The function: template, claim, number and seed give statements.
     """
     held, more = split.values(side), dict(how or {})
 
@@ -82,6 +85,9 @@ def fronted(phrase: str, form: str = FORMS[0]) -> Template:
     Args:
         phrase: The sentence.
         form: Name of the form.
+
+    Returns:
+        The form, under its own name.
     """
     text = templates()[form].text
     return Template(name=form, text=f"{phrase} {text}" if phrase else text)
@@ -110,6 +116,9 @@ def plant(
 
     Returns:
         The adapter, in its last state.
+
+    Raises:
+        BadInput: The lowest block to be changed is none of the model's.
     """
     if not anew and (known := shipped(model, prompts, how)) is not None:
         return known
@@ -147,6 +156,9 @@ def merged(model: Any, adapter: Adapter, name: str) -> Any:
         model: What `load_model` returns; it is not changed.
         adapter: Of the kind "lora" or "full".
         name: The copy's name.
+
+    Returns:
+        A model of its own.
 
     Raises:
         BadInput: It is a residual adapter.

