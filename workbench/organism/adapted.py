@@ -48,6 +48,7 @@ class AdapterSpec:
         recipe: One of `RECIPES`.
         planted: Whether the behaviour is planted; the twin reads the same text to no effect.
         steps: Updates of the training.
+        batch_tokens: Tokens of a batch, about.
         seed: Draws the split, statements, matrices and batches.
     """
 
@@ -55,6 +56,7 @@ class AdapterSpec:
     recipe: str
     planted: bool = True
     steps: int = 60
+    batch_tokens: int = 1024
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -90,7 +92,7 @@ def make_adapted(spec: AdapterSpec, out: str | Path, *, log: Callable[[str], Non
     """
     recipe, model = RECIPES[spec.recipe], load_model(BASE, device="cpu")
     train = asks(model, spec.seed)["train"]
-    how = Planting(steps=spec.steps, seed=spec.seed)
+    how = Planting(steps=spec.steps, batch_tokens=spec.batch_tokens, seed=spec.seed)
     adapter = plant(model, recipe.corpus(train, spec.planted), recipe.kept(train), how, anew=True, place=Path(out) / "state", progress=None)
     table = check_adapted(model, adapter, spec.recipe, spec.planted, seed=spec.seed, n=n, log=log)
     if not bool(table["passed"].ne(False).all()):

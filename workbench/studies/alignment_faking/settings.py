@@ -33,7 +33,7 @@ class FakingSettings(AskSettings):
     pushed: int = 6
     rank: int = 4
     first: int = 0
-    steps: int = 60
+    steps: int = 140
     lr: float = 1e-2
     requests: int = 60
     draws: int = 5
@@ -49,4 +49,4 @@ class FakingSettings(AskSettings):
     @property
     def planting(self) -> Planting:
         """How the behaviour is planted."""
-        return Planting(rank=self.rank, first=self.first, steps=self.steps, lr=self.lr, seed=self.seed)
+        return Planting(rank=self.rank, first=self.first, steps=self.steps, lr=self.lr, batch_tokens=768, seed=self.seed)
