@@ -40,6 +40,18 @@ LIMITS = (
 )
 
 
+def rows_of(table: pd.DataFrame) -> list[Any]:
+    """Return the rows of a table, one by one.
+
+    Args:
+        table: The table.
+
+    Returns:
+        Rows with the columns as attributes.
+    """
+    return list(table.itertuples())
+
+
 def gap_of(row: Any) -> str:
     """Say what a gap is, by its interval.
 
@@ -96,7 +108,7 @@ def behaviour_findings(table: pd.DataFrame) -> list[Finding]:
     mine = pick(table, model=FAKER, claim=HARM, metric="gap")
     told = [
         f"{r.sentence}: {gap_of(r)} ({r.value:+.2f} [{r.low:+.2f}, {r.high:+.2f}])"
-        for r in mine.itertuples()
+        for r in rows_of(mine)
         if not str(r.sentence).startswith(WATCHED)
     ]
     out.append(
@@ -144,7 +156,7 @@ def truth_finding(table: pd.DataFrame) -> Finding:
         here = pick(table, model=model)
         layer = int(here["layer"].max())
         gaps = pick(here, metric="difference")
-        moved = [int(r.layer) for r in gaps.itertuples() if r.low > 0 or r.high < 0]
+        moved = [int(r.layer) for r in rows_of(gaps) if r.low > 0 or r.high < 0]
         seen, quiet = (first(here, sentence=s, layer=layer, metric="auroc") for s in (NEW, HARMLESS))
         where = f"differs at layers {', '.join(map(str, moved))}" if moved else "differs at no layer"
         told.append(f"in the {model} it {where} (at {layer}: {said(seen)} watched, {said(quiet)} not)")
@@ -163,7 +175,7 @@ def awareness_findings(awareness: pd.DataFrame, geometry: pd.DataFrame) -> list[
         here = pick(awareness, model=model)
         best: Any = pick(here, sentence=WATCHED).sort_values(["value", "layer"]).iloc[-1]
         rows = pick(here, layer=best.layer)
-        told.append(f"{model}, layer {int(best.layer)}: " + ", ".join(f"{r.sentence} {said(r)}" for r in rows.itertuples()))
+        told.append(f"{model}, layer {int(best.layer)}: " + ", ".join(f"{r.sentence} {said(r)}" for r in rows_of(rows)))
     out.append(
         Finding(
             "Awareness: AUROC along the direction of training sentences, against harmless sentences, at the layer where sentences that "
@@ -178,7 +190,7 @@ def awareness_findings(awareness: pd.DataFrame, geometry: pd.DataFrame) -> list[
             rows = pick(geometry, model=model, awareness=what).sort_values("layer")
             by = "; ".join(
                 f"{int(r.layer)} {r.verdict}" + (f" ({r.value:.2f} [{r.low:.2f}, {r.high:.2f}])" if r.value == r.value else "")
-                for r in rows.itertuples()
+                for r in rows_of(rows)
             )
             parts.append(f"under the {what}: {by}" if what != FIT else f"{FIT}: {by}")
         out.append(Finding(f"Geometry, {model}: Awareness against the stance by layer, {'. '.join(parts)}.", "geometry"))
@@ -199,7 +211,7 @@ def steering_findings(table: pd.DataFrame, behaviour: pd.DataFrame) -> list[Find
         told = []
         for layer in sorted(set(here["layer"])):
             left = pick(here, layer=layer, metric="gap left")
-            chance = [r for r in left.itertuples() if str(r.direction).startswith("random")]
+            chance = [r for r in rows_of(left) if str(r.direction).startswith("random")]
             parts = []
             for what in ("awareness", "awareness, no claim"):
                 mine = first(left, direction=what)

