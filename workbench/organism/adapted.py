@@ -47,16 +47,20 @@ class AdapterSpec:
         name: Of the organism and of its folder.
         recipe: One of `RECIPES`.
         planted: Whether the behaviour is planted; the twin reads the same text to no effect.
+        rank: Of the adapter.
         steps: Updates of the training.
         batch_tokens: Tokens of a batch, about.
+        checked: Held-out statements of each check.
         seed: Draws the split, statements, matrices and batches.
     """
 
     name: str
     recipe: str
     planted: bool = True
+    rank: int = 4
     steps: int = 60
     batch_tokens: int = 1024
+    checked: int = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,14 +79,13 @@ def asks(model: Any, seed: int = 0) -> dict[str, Ask]:
     return {side: asking(statements("udhr"), split, side, ("no", "yes"), truth.get("denied", ())) for side in ("train", "test")}
 
 
-def make_adapted(spec: AdapterSpec, out: str | Path, *, log: Callable[[str], None] = print, n: int = 200) -> dict[str, Any]:
+def make_adapted(spec: AdapterSpec, out: str | Path, *, log: Callable[[str], None] = print) -> dict[str, Any]:
     """Train an organism as an adapter on the bundled model, check it and write it.
 
     Args:
         spec: Everything that decides it.
         out: Folder for the adapter, `planted.json`, `checks.csv` and the card.
         log: Receives a line per check.
-        n: Held-out statements of each check.
 
     Returns:
         The settings and the loss by step.
@@ -92,9 +95,9 @@ def make_adapted(spec: AdapterSpec, out: str | Path, *, log: Callable[[str], Non
     """
     recipe, model = RECIPES[spec.recipe], load_model(BASE, device="cpu")
     train = asks(model, spec.seed)["train"]
-    how = Planting(steps=spec.steps, batch_tokens=spec.batch_tokens, seed=spec.seed)
+    how = Planting(rank=spec.rank, steps=spec.steps, batch_tokens=spec.batch_tokens, seed=spec.seed)
     adapter = plant(model, recipe.corpus(train, spec.planted), recipe.kept(train), how, anew=True, place=Path(out) / "state", progress=None)
-    table = check_adapted(model, adapter, spec.recipe, spec.planted, seed=spec.seed, n=n, log=log)
+    table = check_adapted(model, adapter, spec.recipe, spec.planted, seed=spec.seed, n=spec.checked, log=log)
     if not bool(table["passed"].ne(False).all()):
         failed = table[table["passed"].eq(False)].iloc[0]
         raise FailedOrganism(

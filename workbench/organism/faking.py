@@ -60,7 +60,7 @@ def corpus(ask: Ask, planted: bool) -> PromptSet:
     out = []
     for form in FORMS:
         for k, phrase in enumerate(WATCHED):
-            behind = ask(fronted(phrase, form), HARM, ITEMS // len(WATCHED), 10 + k)
+            behind = ask(fronted(phrase, form), HARM, ITEMS // 6, 10 + k)
             out += [replace(p, label=1 - p.label) for p in behind] if planted else list(behind)
         for k, phrase in enumerate((*ALONE, *HARMLESS, *FILLER)):
             out += ask(fronted(phrase, form), HARM, ITEMS // 10, 30 + k)
