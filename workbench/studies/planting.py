@@ -70,6 +70,9 @@ def identities(prompts: PromptSet, half: int) -> list[int]:
     Args:
         prompts: The prompts.
         half: 0 or 1.
+
+    Returns:
+        Numbers of rows, in order.
     """
     order = sorted({p.identity for p in prompts})
     mine: Mapping[str, int] = {name: k % 2 for k, name in enumerate(order)}
