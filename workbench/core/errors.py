@@ -204,6 +204,10 @@ class NoEffect(WorkbenchError):
     """An adapter does not change what the model says."""
 
 
+class FailedOrganism(WorkbenchError):
+    """A model organism does not show what was planted in it, or shows it where it was not planted."""
+
+
 class Diverged(WorkbenchError):
     """A training went to NaN or infinity; its last good state is kept."""
 

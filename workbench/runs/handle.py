@@ -6,7 +6,7 @@ cached asks for them: a plan and a finished run load nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, replace
@@ -63,13 +63,13 @@ class ModelHandle(Described):
         self.given, self.info, self.tokenizer, self.folder, self.size = given, known, tokenizer, folder, size
         self._model = model
         self._parent: ModelHandle | None = None
-        self._seed = 0
+        self._made: tuple[Any, Callable[[Any], Any]] = (None, lambda model: model)
 
     @property
     def key(self) -> dict[str, Any]:
         """What results of this model hang on: name, digest of the weights, dtype, processing, vocabulary."""
         if self._parent is not None:
-            return self._parent.key | {"untrained": self._seed}
+            return self._parent.key | {"made": self._made[0]}
         return self.info.key()
 
     @property
@@ -97,7 +97,7 @@ class ModelHandle(Described):
                 "run.folder"
             )
         if self._model is None and self._parent is not None:
-            self._model = untrained_copy(self._parent.load(), seed=self._seed)
+            self._model = self._made[1](self._parent.load())
         elif self._model is None:
             model = load_model(self.given)
             if info(model).key() != self.info.key():
@@ -119,9 +119,23 @@ class ModelHandle(Described):
         """
         if not self.configured:
             raise BadInput(f"{self.info.name} carries no Hugging Face configuration, so no untrained copy can be built of it")
-        known = replace(self.info, name=f"{self.info.name} (untrained)", weights="drawn at random")
+        return self.derived("untrained", seed, lambda model: untrained_copy(model, seed=seed), weights="drawn at random")
+
+    def derived(self, name: str, key: Any, make: Callable[[Any], Any], *, weights: str = "") -> ModelHandle:
+        """Return a handle of a model that is made of this one when a step first loads it: with a change merged into its weights, say.
+
+        Args:
+            name: What was done to it; the handle's name is "MODEL (NAME)".
+            key: Everything that decides the weights beside this model's, JSON-like.
+            make: Makes it of this model, loaded; this model must stay as it is.
+            weights: Where its weights come from, in words.
+
+        Returns:
+            The handle. Its key is that of this model, the name and the key; architecture and tokenizer are this model's.
+        """
+        known = replace(self.info, name=f"{self.info.name} ({name})", weights=weights)
         out = ModelHandle(self.given, known, tokenizer=self.tokenizer, folder=None, size=self.size)
-        out._parent, out._seed = self, seed
+        out._parent, out._made = self, ([name, key], make)
         return out
 
     def __getattr__(self, name: str) -> Any:

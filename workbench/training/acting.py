@@ -58,6 +58,13 @@ def under(change: Any, prompts: PromptSet) -> PromptSet:
 def lowest(model: Any, change: Any) -> int:
     """Return the first block whose output an intervention can change.
 
+    Args:
+        model: What `load_model` returns.
+        change: An intervention, not `None`.
+
+    Returns:
+        The block, counted from 0.
+
     Raises:
         BadInput: It is none.
     """
