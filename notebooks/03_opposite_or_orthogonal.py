@@ -28,6 +28,7 @@ import torch
 import workbench as wb
 from workbench.directions import place_of
 from workbench.evaluation import cross_steering
+from workbench.evaluation.agreement import REPLIES
 from workbench.figures import geometry as draw
 
 MODEL = os.environ.get("WORKBENCH_MODEL", "bundled")
@@ -67,7 +68,8 @@ wb.geometry_power(cosine=-0.5, reliability=0.2, n=64, rank=60, ns=(32, 128, 512)
 # read at the last token before the reply.
 
 # %%
-prompts = wb.prompts.factorial()
+words = wb.choose_answers(model, REPLIES)  # first words of a refusal and of compliance that are single tokens
+prompts = wb.prompts.factorial(answers=words)
 acts = wb.capture(model, prompts, position="stem_last", logits="answers", progress=False)
 rows = acts.rows
 answers = wb.answers_of(acts)
