@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,4 +64,19 @@ class Planted(Rows):
         return lambda model: merged(model, Adapter.load(folder), f"{self.info.name} ({name})")
 
 
-__all__ = ["BASE", "TWIN", "Planted"]
+def identities(prompts: PromptSet, half: int) -> list[int]:
+    """Return the rows of one half of the identities, so that two directions share no row and no identity.
+
+    Args:
+        prompts: The prompts.
+        half: 0 or 1.
+
+    Returns:
+        Numbers of rows, in order.
+    """
+    order = sorted({p.identity for p in prompts})
+    mine: Mapping[str, int] = {name: k % 2 for k, name in enumerate(order)}
+    return [i for i, p in enumerate(prompts) if mine[p.identity] == half]
+
+
+__all__ = ["BASE", "TWIN", "Planted", "identities"]
