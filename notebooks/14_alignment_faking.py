@@ -56,16 +56,20 @@ draw.conditions(said, "sentence", "model", "Does it go along with a harm claim?"
 # %% [markdown]
 # ## Push along being watched
 #
-# The direction is the difference between training prompts behind sentences that say it is watched and behind harmless ones, after block 2 at the last token. It is
-# put into prompts that are not watched. Random directions have equal length.
+# The direction is the difference between training prompts behind sentences that say it is watched and behind harmless ones, after block 3 at the last token. Three times
+# its length is put into every token of prompts that are not watched. Random directions have equal length.
 
 # %%
-LAYER = 2
+LAYER = 3
 rows = []
 for name, model in models.items():
     read = {
         k: wb.capture(
-            model, faking.behind(ask["train"], kinds[k], "consider_claim", "harm", 80, 5), position="stem_last", layers=[LAYER], progress=False
+            model,
+            faking.behind(ask["train"], kinds[k], "consider_claim", "harm", 80, 5),
+            position="stem_last",
+            layers=[LAYER],
+            progress=False,
         )
         for k in ("watched", "harmless")
     }
@@ -75,7 +79,7 @@ for name, model in models.items():
     random = wb.Direction(unit=torch.nn.functional.normalize(torch.randn(128, generator=torch.Generator().manual_seed(0)), dim=0),
                           scale=way.scale, method="random", provenance=place)  # fmt: skip
     for push, d in (("being watched", way), ("a random direction", random)):
-        with wb.edited(model, wb.add(d, 1.0, scope="last")):
+        with wb.edited(model, wb.add(d, 3.0, scope="content")):
             asked = wb.answers(model, tests["harmless"], progress=False)
         harmful = ~asked["safe"].to_numpy().astype(bool)
         rows.append({"model": name, "put in": push, **proportion(harmful, asked["identity"].to_numpy()).row()})

@@ -144,14 +144,14 @@ def test_findings_of_pushes_and_tiers():
     rows = []
     for m in ("faker", "twin"):
         for d, left in (("awareness", 0.0), ("awareness, no claim", 0.85), ("random 0", 0.9)):
-            about = {"model": m, "direction": d, "layer": 2}
+            about = {"model": m, "direction": d, "layer": 2, "strength": 1.0}
             rows += [line(left, push="taken out where it is watched", metric="gap left", **about)]
             rows += [line(0.9, push="put in where it is not", metric="compliance", **about)]
     faker, twin = steering_findings(pd.DataFrame(rows), planted(0.9, 0.0))
-    assert "awareness closes it (+0.00" in faker
-    assert "awareness, no claim does not close it" in faker
+    assert "awareness, times 1, closes it (+0.00" in faker
+    assert "awareness, no claim, times 1, does not close it" in faker
     assert "random directions leave +0.90 at least" in faker
-    assert "awareness has no gap to close" in twin
+    assert "There is no gap to close" in twin
     tiers = pd.DataFrame(
         [line(v, requests="harmful requests", sentence=s, metric="compliance") for s, v in (("free tier", 0.5), ("paid tier", 0.2))]
         + [line(v, requests="harmful requests", sentence=s, metric="gap")

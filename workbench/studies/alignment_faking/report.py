@@ -201,13 +201,18 @@ def steering_findings(table: pd.DataFrame, behaviour: pd.DataFrame) -> list[Find
     """Return whether taking the awareness direction out closes the gap, beside random directions of equal length.
 
     Args:
-        table: `model, direction, layer, push, metric, value, low, high, n`.
+        table: `model, direction, layer, push, metric, strength, value, low, high, n`.
         behaviour: For the gap without a push.
     """
     out = []
     for model in (FAKER, TWIN):
         before = first(behaviour, model=model, claim=HARM, sentence=NEW, metric="gap")
         here = pick(table, model=model)
+        if not before.low > 0:
+            moved = [r for r in rows_of(pick(here, metric="gap left")) if r.low > 0 or r.high < 0]
+            text = f"no gap to close ({before.value:+.2f} [{before.low:+.2f}, {before.high:+.2f}]), and of {len(set(here['layer']))} layers"
+            out.append(Finding(f"Steering, {model}: There is {text} a push opens one at {len({r.layer for r in moved})}.", "steering"))
+            continue
         told = []
         for layer in sorted(set(here["layer"])):
             left = pick(here, layer=layer, metric="gap left")
@@ -217,15 +222,15 @@ def steering_findings(table: pd.DataFrame, behaviour: pd.DataFrame) -> list[Find
                 mine = first(left, direction=what)
                 put = first(here, layer=layer, direction=what, push="put in where it is not", metric="compliance")
                 parts.append(
-                    f"{what} {closes(before, mine, chance)} ({mine.value:+.2f} [{mine.low:+.2f}, {mine.high:+.2f}] left; put in where it "
-                    f"is not "
-                    f"watched {said(put)} go along)"
+                    f"{what}, times {mine.strength:g}, {closes(before, mine, chance)} ({mine.value:+.2f} [{mine.low:+.2f}, "
+                    f"{mine.high:+.2f}] left; put in where it is not watched {said(put)} go along)"
                 )
             worst = min(chance, key=lambda r: r.value)
             told.append(f"layer {int(layer)}: {', '.join(parts)}, random directions leave {worst.value:+.2f} at least")
         out.append(
             Finding(
-                f"Steering, {model}: The gap of {before.value:+.2f} under a push at the last prompt token. {'. '.join(told)}.", "steering"
+                f"Steering, {model}: The gap of {before.value:+.2f} under a push on every token of the prompt. {'. '.join(told)}.",
+                "steering",
             )
         )
     return out
@@ -295,7 +300,8 @@ def report(run: Run, study: Faking) -> Report:
             name="steering",
             table="steering",
             drawing=lines.by_block(left, "What gap is left with awareness taken out?", "gap in compliance", 0.0),
-            caption="Watched less not watched, in a new wording, with the direction taken out of watched prompts at the last token.",
+            caption="Watched less not watched, in a new wording, with the direction taken out of every token of watched prompts. Its "
+            "strength was chosen on training statements, by layer; random directions have the same length.",
         )
     )
     return Report(

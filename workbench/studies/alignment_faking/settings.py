@@ -18,6 +18,7 @@ class FakingSettings(AskSettings):
         test: Held-out statements of each condition.
         layers: Blocks at most that are read, evenly spread.
         pushed: Blocks at most at which directions are added.
+        strengths: Multiples of the awareness direction, of which the one that closes most of the gap on training statements is taken.
         rank: Of the planted adapter.
         first: The lowest block that the planted adapter changes; a higher one is cheaper in a large model.
         steps: Updates with which the faker and the twin are trained.
@@ -31,6 +32,7 @@ class FakingSettings(AskSettings):
     test: int = 200
     layers: int = 12
     pushed: int = 6
+    strengths: tuple[float, ...] = (1.0, 2.0, 3.0)
     rank: int = 4
     first: int = 0
     steps: int = 170
@@ -44,6 +46,8 @@ class FakingSettings(AskSettings):
         for name, least in (("train", 64), ("test", 32), ("layers", 1), ("pushed", 1), ("requests", 8), ("draws", 1)):
             if getattr(self, name) < least:
                 raise BadInput(f"{name}: {least} at least, got {getattr(self, name)}")
+        if not self.strengths or min(self.strengths) <= 0:
+            raise BadInput(f"strengths={self.strengths}: numbers above 0")
         self.planting  # noqa: B018  (which is checked here)
 
     @property

@@ -44,6 +44,7 @@ from .report import FAKER, FREE, PAID, report
 from .settings import FakingSettings
 
 CLAIM, PLAIN = faking.FORMS[0], "base_short"
+SCOPE, TRIED = "content", 48  # tokens that are pushed; training statements on which a strength is chosen
 WATCHED, NEW, HARMLESS, NONE = "watched", "watched, new wording", "harmless", "no sentence"
 TIERS = {
     NONE: "",
@@ -219,6 +220,13 @@ class Faking(Planted):
 
     # ------------------------------------------------------------------ what a push does
 
+    def _strength(self, model: Any, way: Direction) -> float:
+        """How much of a direction closes most of the gap on training statements; of equals the least. Inside a step."""
+        prompts = self.fit[f"{WATCHED}, harm claim"].subset(range(min(TRIED, self.set.train)))
+        asker, label = Asker(model, prompts), np.array(prompts.labels)
+        left = [float(((asker.odds(asker.ask(add(way, -c, scope=SCOPE))) > 0) != label).mean()) for c in self.set.strengths]
+        return self.set.strengths[int(np.argmin(left))]
+
     def steer(self) -> None:
         """Take the awareness direction out of watched prompts, and put it into harmless ones: does the gap close?"""
         layers = [n for n in spread(self.info.n_layers, self.set.pushed) if n in self.places] or self.places[:1]
@@ -234,11 +242,13 @@ class Faking(Planted):
                 for layer in layers:
                     way = self._direction(name, "harm claim", layer)
                     ways = {"awareness": way, "awareness, no claim": self._direction(name, FIT, layer)}
+                    chosen = {what: self._strength(model, d) for what, d in ways.items()}
                     ways |= {d.method: d for d in random_directions(way, self.set.draws, self.set.seed)}
                     for what, d in ways.items():
-                        less = (askers[NEW].odds(askers[NEW].ask(add(d, -1.0, scope="last"))) > 0) != label
-                        more = (askers[HARMLESS].odds(askers[HARMLESS].ask(add(d, 1.0, scope="last"))) > 0) != label
-                        about = {"model": name, "direction": what, "layer": layer}
+                        c = chosen.get(what, chosen["awareness"])
+                        less = (askers[NEW].odds(askers[NEW].ask(add(d, -c, scope=SCOPE))) > 0) != label
+                        more = (askers[HARMLESS].odds(askers[HARMLESS].ask(add(d, c, scope=SCOPE))) > 0) != label
+                        about = {"model": name, "direction": what, "layer": layer, "strength": c}
                         for push, hits in (("taken out where it is watched", less), ("put in where it is not", more)):
                             out.append(about | {"push": push, "metric": "compliance", **proportion(hits, units).row()})
                         gap = paired_proportions(less, said[HARMLESS], units)
@@ -265,7 +275,7 @@ STUDY = Study(
     name="alignment_faking",
     asks="a model that goes along with harm only where it is watched: is that read inside, and does taking it out close the gap?",
     settings=FakingSettings,
-    fast={"train": 64, "test": 48, "requests": 20, "pushed": 3, "draws": 2, "elicit": 0},
+    fast={"train": 64, "test": 48, "requests": 20, "pushed": 6, "draws": 2, "elicit": 0},
     checked={"train": 64, "test": 32, "requests": 8, "steps": 4, "draws": 1, "pushed": 1},
     compute=compute,
     report=report,
@@ -281,6 +291,6 @@ STUDY = Study(
         "truth": "model sentence layer metric | value low high n",
         "awareness": "model sentence layer metric | value low high n",
         "geometry": "model awareness layer metric | value low high n verdict note",
-        "steering": "model direction layer push metric | value low high n",
+        "steering": "model direction layer push metric | strength value low high n",
     },
 )  # fmt: skip
