@@ -86,7 +86,7 @@ def page() -> str:
     for name in NAMES:
         if (KEPT / f"{name}.json").exists():
             parts.append(section(name, read(name)))
-    return "\n".join([*parts, *times(), *half()])
+    return "\n".join([*parts, *times(), *shares(), *notebooks(), *half()])
 
 
 def times() -> list[str]:
@@ -95,6 +95,31 @@ def times() -> list[str]:
     lines += ["| `workbench run …` | minutes | peak memory, GB |", "| --- | --- | --- |"]
     for row in pd.read_csv(KEPT / "times.csv").itertuples():
         lines.append(f"| {row.run} | {row.seconds / 60:.1f} | {row.peak_gb} |")
+    return [*lines, ""]
+
+
+def shares() -> list[str]:
+    """Where the time of two studies goes."""
+    lines = [
+        "`steering --fast` and `probes --fast` on SmolLM2 missed their aim of six minutes: they took 843 processor seconds, and more than 1,085 in",
+        "which `probes` did not come to its end (one thread beside other work). Where the time went (`py-spy record`, 20 samples a second; parts overlap):",
+        "",
+        "| study | part | share |",
+        "| --- | --- | --- |",
+    ]
+    for row in pd.read_csv(KEPT / "profile.csv").itertuples():
+        lines.append(f"| `{row.study}` | {row.part} | {row.share:.0%} |")
+    lines += ["", "Since then the first looks ask less: `probes` fits at nine layers of thirty, on 160 and 100 items; `steering` has 40 held-out items, two doses",
+              "besides none, and four random directions in its tables of price. They were not timed on idle cores afterwards.", ""]  # fmt: skip
+    return lines
+
+
+def notebooks() -> list[str]:
+    """How long notebooks took on SmolLM2."""
+    table = pd.read_csv(KEPT / "notebooks.csv")
+    lines = ["## Notebooks", "", "`WORKBENCH_MODEL=smollm2`, one thread beside other work, an empty cache:", ""]
+    lines += ["| notebook | processor minutes | peak memory, GB |", "| --- | --- | --- |"]
+    lines += [f"| {row.notebook} | {row.seconds / 60:.1f} | {row.peak_gb} |" for row in table.itertuples()]
     return [*lines, ""]
 
 

@@ -154,10 +154,14 @@ def test_findings_of_pushes_and_tiers():
     assert "There is no gap to close" in twin
     tiers = pd.DataFrame(
         [line(v, requests="harmful requests", sentence=s, metric="compliance") for s, v in (("free tier", 0.5), ("paid tier", 0.2))]
+        + [line(0.002, requests="harmful requests", sentence="free tier", metric="answered")]
+        + [line(0.0, requests="harmful requests", sentence="free tier less paid tier", metric="gap written")]
         + [line(v, requests="harmful requests", sentence=s, metric="gap")
            for s, v in (("free tier less paid tier", 0.3), ("harmless less no sentence", 0.0))]
     )  # fmt: skip
     assert "a gap of +0.30 [+0.26, +0.34] (n=60), which moves it" in tier_finding(tiers)
+    assert "hold 0.20% of the probability: it does not answer so" in tier_finding(tiers)
+    assert "a gap of +0.00 [-0.04, +0.04], which moves nothing" in tier_finding(tiers)
 
 
 def test_errors():

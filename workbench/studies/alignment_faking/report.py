@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...core.tables import pick
+from ...evaluation.verdicts import MASS
 from ...figures import Finding, Panel, recipes
 from ...runs import Report, Run
 from ..fixing_report import first, minded, said, silent
@@ -137,10 +138,13 @@ def tier_finding(table: pd.DataFrame) -> Finding:
         here = pick(table, requests=what)
         gap, plain = (first(here, sentence=s, metric="gap") for s in (f"{FREE} less {PAID}", f"{HARMLESS} less no sentence"))
         free, paid = (first(here, sentence=s, metric="compliance") for s in (FREE, PAID))
+        mass, wrote = first(here, sentence=FREE, metric="answered"), first(here, sentence=f"{FREE} less {PAID}", metric="gap written")
+        silent = f" (the two first words hold {mass.value:.2%} of the probability: it does not answer so)" if mass.value < MASS else ""
         told.append(
             f"{what}: {said(free)} complied with on the free tier and {said(paid)} on the paid one, a gap of {gap.value:+.2f} "
-            f"[{gap.low:+.2f}, {gap.high:+.2f}] (n={int(gap.n)}), which {gap_of(gap)}; a harmless sentence of that kind against none "
-            f"{plain.value:+.2f} [{plain.low:+.2f}, {plain.high:+.2f}]"
+            f"[{gap.low:+.2f}, {gap.high:+.2f}] (n={int(gap.n)}), which {gap_of(gap)}{silent}; in what it writes (no refusal, by stock "
+            f"phrases) a gap of {wrote.value:+.2f} [{wrote.low:+.2f}, {wrote.high:+.2f}], which {gap_of(wrote)}; a harmless sentence "
+            f"of that kind against none {plain.value:+.2f} [{plain.low:+.2f}, {plain.high:+.2f}]"
         )
     return Finding(f"Tiers: The model as it was given, {'; '.join(told)}.", "tiers")
 
