@@ -101,7 +101,7 @@ def times() -> list[str]:
 def shares() -> list[str]:
     """Where the time of two studies goes."""
     lines = [
-        "`steering --fast` and `probes --fast` on SmolLM2 missed their aim of six minutes: they took 843 processor seconds, and more than 1,085 in",
+        "`steering --fast` and `probes --fast` on SmolLM2 missed their aim of six minutes: they took 876 processor seconds, and more than 1,046 in",
         "which `probes` did not come to its end (one thread beside other work). Where the time went (`py-spy record`, 20 samples a second; parts overlap):",
         "",
         "| study | part | share |",
