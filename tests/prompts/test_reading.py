@@ -240,6 +240,9 @@ ALLOWED = {
     ("prompts/templates.py", "read_text"),  # the project's own toml
     ("organism/harm_safety.py", "read_text"),  # what an organism's folder says of itself
     ("organism/faint.py", "read_text"),
+    ("organism/adapted.py", "read_text"),
+    ("studies/debate/study.py", "read_text"),  # debates that it wrote itself
+    ("studies/debate/study.py", "splitlines"),
     ("organism/checks.py", "read_text"),
     ("evaluation/judges/cache.py", "read_text"),  # replies that it wrote itself
     ("prompts/rows.py", "read_text"),  # that of prompts/formats.py
