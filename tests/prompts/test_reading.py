@@ -242,7 +242,6 @@ ALLOWED = {
     ("organism/faint.py", "read_text"),
     ("organism/adapted.py", "read_text"),
     ("studies/debate/study.py", "read_text"),  # debates that it wrote itself
-    ("studies/debate/study.py", "splitlines"),
     ("organism/checks.py", "read_text"),
     ("evaluation/judges/cache.py", "read_text"),  # replies that it wrote itself
     ("prompts/rows.py", "read_text"),  # that of prompts/formats.py

@@ -131,9 +131,17 @@ def judges(address: str, model: str, seed: int) -> dict[str, Judge]:
         raise BadInput("a judge needs an address and the name of a model: judge=, judge_model=")
     out: dict[str, Any] = {"phrases": RefusalPhrases()}
     if address:
-        key = None if any(name in address for name in LOCAL) else "OPENAI_API_KEY"
-        out[model] = EndpointJudge(address, model, key_variable=key, seed=seed)
+        out[model] = EndpointJudge(address, model, key_variable=key_variable(address), seed=seed)
     return out
+
+
+def key_variable(address: str) -> str | None:
+    """Return the environment variable that holds an endpoint's key; `None` for an endpoint on this machine, which gets none.
+
+    Args:
+        address: Of the endpoint.
+    """
+    return None if any(name in address for name in LOCAL) else "OPENAI_API_KEY"
 
 
 def _first_words(study: Rows) -> tuple[str, str]:

@@ -59,10 +59,7 @@ class ScriptedDebater:
         """Return a quotation or an assertion.
 
         Args:
-            case: The question, with the text.
-            side: The answer that is argued for, 0 or 1.
-            said: What was said before.
-            turn: Counted from 0.
+            case, side, said, turn: As for `Debater`.
         """
         rng = numpy_rng(self.seed, "scripted debater", case.name, side, turn)
         quotes = rng.random() < self.strength
@@ -107,10 +104,7 @@ class ModelDebater:
         """Return the likeliest reply to `instruction`.
 
         Args:
-            case: The question, with the text.
-            side: The answer that is argued for, 0 or 1.
-            said: What was said before.
-            turn: Counted from 0.
+            case, side, said, turn: As for `Debater`.
 
         Raises:
             BadInput: The model has no chat template.
@@ -151,10 +145,7 @@ class EndpointDebater:
         """Return the endpoint's reply to `instruction`.
 
         Args:
-            case: The question, with the text.
-            side: The answer that is argued for, 0 or 1.
-            said: What was said before.
-            turn: Counted from 0.
+            case, side, said, turn: As for `Debater`.
 
         Raises:
             MissingKey: The environment has no key. EndpointRefused, EndpointFailed: No reply came.

@@ -13,6 +13,7 @@ from ...evaluation.judges import EndpointJudge
 from ...interventions import add, answer_lens
 from ...interventions.cost import strengths
 from ...models import edited
+from ..outside import key_variable
 from .source import texts_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def decode(study: Caa) -> None:
 def judged(study: Caa) -> pd.DataFrame:
     """Return how far each open answer shows the behaviour, by its rubric, as the endpoint's model rates it."""
     table, rubrics, parts = study.run.tables["open_ended"], texts_of(study.set.rubrics, study.behaviours, ()), []
-    key = None if "127.0.0.1" in study.set.judge or "localhost" in study.set.judge else "OPENAI_API_KEY"
+    key = key_variable(study.set.judge)
     for b, part in table.groupby("behaviour", sort=False):
         own = {"rubric": rubrics[str(b)]} if b in rubrics else {}
         judge = EndpointJudge(study.set.judge, study.set.judge_model, key_variable=key, progress=study.progress, seed=study.set.seed, **own)

@@ -70,7 +70,7 @@ def helped(table: Any, judge: str) -> str:
         after_each.append(f"after a {protocol} {', '.join(parts)}")
     strength = f" at strength {strongest}" if strongest else ""
     return (
-        f"{judge}: right {said(alone)} without a debate, {', '.join(after_each)} (n={int(after.n)}); after a debate{strength} "
+        f"{judge}: right {said(alone)} without a debate, {', '.join(after_each)} (n={int(after.n)} verdicts); after a debate{strength} "
         f"{'; '.join(words)}"
     )
 
@@ -166,6 +166,6 @@ def report(run: Run, study: Debates) -> Report:
         made=[
             f"{len(study.cases)} held-out statements; {study.set.turns} turns of each side; speeches stand in front as "
             f"{'“Consider that …”' if study.speech == 'consider' else 'lines of named debaters'}.",
-            "Every debate is kept as a document in the step’s folder (debates.jsonl; the first of them as Markdown).",
+            "Every debate is kept as a document in the step’s folder (debates.json; the first of them as Markdown).",
         ],
     )

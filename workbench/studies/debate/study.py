@@ -20,14 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+from tqdm.auto import tqdm
 
 from ... import prompts as source
 from ...activations import capture
+from ...activations.files import write_file
 from ...core.seeds import derive
 from ...evaluation import answers_of
 from ...evaluation.debate import (
     Case,
     CountingJudge,
+    Debater,
     EndpointDebater,
     ModelJudge,
     Rated,
@@ -48,7 +51,7 @@ from ...runs import Main, ModelHandle, Steps, Study
 from ..answering import TABLES as SAID
 from ..answering import heard
 from ..asking import TABLES as ASKED
-from ..outside import LOCAL
+from ..outside import key_variable
 from ..statements import FIT, Rows
 from .report import COUNTS, DEAF, LEANS, MODEL, PROBE, report
 from .settings import DebateSettings
@@ -111,41 +114,48 @@ class Debates(Rows):
         heard(self.run, lambda: [answers_of(self.acts)])
 
     def argue(self) -> None:
-        """Hold every debate; what was said is kept, each debate as a document too."""
+        """Hold every debate; what was said is kept, each debate as a document too. A killed run goes on with the next case."""
 
-        def make(place: Path) -> None:
+        def make(place: Path, state: Path) -> None:
+            state.mkdir(parents=True, exist_ok=True)
             held: list[Transcript] = []
-            if self.set.debater:
-                key = None if any(name in self.set.debater for name in LOCAL) else "OPENAI_API_KEY"
-                one = EndpointDebater(self.set.debater, self.set.debater_model, key_variable=key, seed=self.set.seed)
-                held += every(self.cases, (one, one), self.set.turns, progress=self.progress)
-            else:
-                for strength in self.set.strengths:
-                    held += every(self.cases, self._scripted(strength), self.set.turns, strength=strength, progress=self.progress)
+            for at, (debaters, strength) in enumerate(self._debaters()):
+                for number, case in enumerate(tqdm(self.cases, desc="debates", unit="case", disable=self._quiet())):
+                    file = state / f"{at}-{number}.json"
+                    if not file.is_file():
+                        said = every([case], debaters, self.set.turns, strength=strength, progress=False)
+                        write_file(file, json.dumps([_told(t) for t in said], ensure_ascii=False).encode())
+                    held += [self._transcript(told) for told in json.loads(file.read_text(encoding="utf-8"))]
             place.mkdir(parents=True, exist_ok=True)
-            lines = [_line(t) for t in held]
-            (place / "debates.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            (place / "debates.json").write_text(json.dumps([_told(t) for t in held], ensure_ascii=False), encoding="utf-8")
             for k, t in enumerate(held[: 6 * 8]):
                 (place / f"{t.case.name.replace(' ', '-')}-{t.protocol}-{k}.md").write_text(t.document(), encoding="utf-8")
 
         decides = [self.test.hash, self.set.strengths, self.set.turns, self.set.debater, self.set.debater_model, self.set.seed]
-        self.folder = self.run.folder("debates", decides, make, doing="hold debates")
+        self.folder = self.run.folder("debates", decides, make, doing="hold debates", resumes=True)
+
+    def _quiet(self) -> bool | None:
+        return None if self.progress is None else not self.progress
+
+    def _debaters(self) -> list[tuple[tuple[Debater, Debater], float]]:
+        """Who argues, and how strong they are."""
+        if not self.set.debater:
+            return [(self._scripted(strength), strength) for strength in self.set.strengths]
+        key = key_variable(self.set.debater)
+        one = EndpointDebater(self.set.debater, self.set.debater_model, key_variable=key, seed=self.set.seed)
+        return [((one, one), float("nan"))]
+
+    def _transcript(self, told: Mapping[str, Any]) -> Transcript:
+        speeches = tuple(Speech(side=side, text=text) for side, text in told["speeches"])
+        strength = float("nan") if told["strength"] is None else float(told["strength"])
+        case = next(c for c in self.cases if c.name == told["case"])
+        return Transcript(case=case, protocol=told["protocol"], speeches=speeches, called=tuple(told["called"]), strength=strength)
 
     @cached_property
     def transcripts(self) -> list[Transcript]:
         """Questions alone and every debate; inside a step."""
-        known = {c.name: c for c in self.cases}
-        out = [t for case in self.cases for t in undebated(case)]
-        for line in (self.folder / "debates.jsonl").read_text(encoding="utf-8").splitlines():
-            told = json.loads(line)
-            speeches = tuple(Speech(side=s, text=text) for s, text in told["speeches"])
-            strength = float("nan") if told["strength"] is None else float(told["strength"])
-            out.append(
-                Transcript(
-                    case=known[told["case"]], protocol=told["protocol"], speeches=speeches, called=tuple(told["called"]), strength=strength
-                )
-            )
-        return out
+        held = json.loads((self.folder / "debates.json").read_text(encoding="utf-8"))
+        return [*(t for case in self.cases for t in undebated(case)), *map(self._transcript, held)]
 
     def judge(self) -> None:
         """Let every judge decide every debate, and measure them."""
@@ -159,7 +169,7 @@ class Debates(Rows):
             for name, weights in planted.items():
                 chosen[name] = CountingJudge(seed=derive(self.set.seed, name), **weights).choose(self.transcripts)
             if self.set.judge:
-                key = None if any(name in self.set.judge for name in LOCAL) else "OPENAI_API_KEY"
+                key = key_variable(self.set.judge)
                 rates: Any = EndpointJudge(self.set.judge, self.set.judge_model, rubric=RUBRIC, key_variable=key, seed=self.set.seed)
                 chosen[f"endpoint: {self.set.judge_model}"] = Rated(rates, "named").choose(self.transcripts)
             tables = [debate_table(self.transcripts, p).assign(judge=name) for name, p in chosen.items()]
@@ -177,10 +187,10 @@ class Debates(Rows):
         return expit(np.asarray(fit.scores(acts, self.layer), float))
 
 
-def _line(t: Transcript) -> str:
+def _told(t: Transcript) -> dict[str, Any]:
     strength = None if np.isnan(t.strength) else t.strength
     told = {"case": t.case.name, "protocol": t.protocol, "called": t.called, "strength": strength}
-    return json.dumps(told | {"speeches": [(s.side, s.text) for s in t.speeches]}, ensure_ascii=False)
+    return told | {"speeches": [(s.side, s.text) for s in t.speeches]}
 
 
 def _named(strength: Any) -> str:
